@@ -1,0 +1,36 @@
+# `make demo` and `make test` do all of their own set-up: a virtual environment in .venv, packages, corpora.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+DEMO := runs/demo
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed
+	$(RUN) -m tfds_builders emobank_spoken --config=quick
+	$(RUN) -m tfds_builders emodb
+	$(RUN) launch.py --config=configs/mfb.py --workdir=$(DEMO)/mfb_emobank_spoken --config.corpus.name=emobank_spoken/quick
+	$(RUN) launch.py --config=configs/mfb_emodb.py --workdir=$(DEMO)/mfb_emodb
+	$(RUN) -m emojax.report $(DEMO)/mfb_emobank_spoken $(DEMO)/mfb_emodb --output=$(DEMO)/report.html
+
+test: $(VENV)/.installed-dev
+	$(RUN) -m pytest -n 2 tests
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
+
+$(VENV)/.installed: requirements.txt requirements-corpora.txt
+	$(PYTHON) -c 'import sys; sys.exit("emojax needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-corpora.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@

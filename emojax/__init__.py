@@ -1,0 +1,1 @@
+"""emojax: activation, valence, dominance and emotion categories from speech, in JAX/Flax."""

@@ -1,0 +1,10 @@
+"""From corpora on disk to batches on devices."""
+
+from emojax.data.corpus import Corpus as Corpus
+from emojax.data.corpus import default_data_dir as default_data_dir
+from emojax.data.corpus import open_corpus as open_corpus
+from emojax.data.corpus import open_split as open_split
+from emojax.data.index import SplitIndex as SplitIndex
+from emojax.data.index import read_index as read_index
+from emojax.data.stream import BatchStream as BatchStream
+from emojax.data.stream import DataConfig as DataConfig

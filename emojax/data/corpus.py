@@ -1,0 +1,122 @@
+"""Opens a corpus that TFDS has written to disk, from its folder alone: no builder code, no TensorFlow."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emojax.errors import CorpusError, reason
+from emojax.types import CorpusInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A corpus on disk.
+
+    Attributes:
+      info: what numbers made from it must say.
+      directory: folder of the built version, e.g. `DATA_DIR/emodb/default/1.0.0`.
+      split_sizes: number of utterances per split, in the corpus's own order.
+    """
+
+    info: CorpusInfo
+    directory: Path
+    split_sizes: dict[str, int]
+
+
+def default_data_dir() -> Path:
+    """Where corpora are built and looked for: `$TFDS_DATA_DIR`, else TFDS's own `~/tensorflow_datasets`."""
+    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
+    """Opens a built corpus.
+
+    Args:
+      name: TFDS name, `NAME`, `NAME/CONFIG` or `NAME/CONFIG:VERSION`; what is left out must be unambiguous on disk
+        (of several versions the newest is taken).
+      data_dir: folder that holds `NAME/`; empty for `default_data_dir()`.
+
+    Raises:
+      CorpusError: nothing is there, several configs fit, or the folder is no corpus of this project's schema.
+    """
+    import tensorflow_datasets as tfds
+
+    root = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    directory = _version_directory(name, root)
+    try:
+        builder = tfds.builder_from_directory(directory)
+        metadata = dict(builder.info.metadata or {})
+    except Exception as error:  # TFDS raises many kinds for a damaged folder; the user needs the folder's name
+        raise CorpusError(f"{directory}: cannot be read as a TFDS data set ({reason(error)})") from error
+    absent = {"scale", "categories", "speech", "attribute_source"} - set(metadata)
+    if absent:
+        raise CorpusError(f"{directory}: its metadata lacks {', '.join(sorted(absent))}; rebuild it with tfds_builders")
+    info = CorpusInfo(
+        name=builder.info.full_name,
+        scale=(float(metadata["scale"][0]), float(metadata["scale"][1])),
+        categories=tuple(metadata["categories"]),
+        speech=metadata["speech"],
+        attribute_source=metadata["attribute_source"],
+        licence=metadata.get("licence", ""),
+        citation=metadata.get("citation", ""),
+    )
+    sizes = {split: int(facts.num_examples) for split, facts in builder.info.splits.items()}
+    return Corpus(info=info, directory=directory, split_sizes=sizes)
+
+
+def open_split(corpus: Corpus, split: str, features: Sequence[str] | None = None) -> Any:
+    """Random access to a split's examples: a sequence of dicts of NumPy values (a TFDS data source).
+
+    Args:
+      corpus: from `open_corpus`.
+      split: one of `corpus.split_sizes`.
+      features: decode only these features; all by default.
+
+    Raises:
+      CorpusError: no such split, or the split is empty.
+    """
+    import tensorflow_datasets as tfds
+
+    if split not in corpus.split_sizes:
+        raise CorpusError(
+            f"{corpus.info.name}: no split {split!r}; it has {', '.join(corpus.split_sizes) or 'no splits'}"
+        )
+    if corpus.split_sizes[split] == 0:
+        raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
+    decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True)) if features else None
+    return tfds.builder_from_directory(corpus.directory).as_data_source(split=split, decoders=decoders)
+
+
+def _version_directory(name: str, root: Path) -> Path:
+    """Finds `ROOT/NAME/CONFIG/VERSION`, saying what is there when it is not clear what is meant."""
+    base, _, version = name.partition(":")
+    corpus_name, _, config = base.partition("/")
+    if not corpus_name or ".." in Path(base).parts:
+        raise CorpusError(f"{name!r} is no corpus name; write NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
+    command = f"python -m tfds_builders {corpus_name}" + (f" --config={config}" if config else "")
+    hint = f"build it with `{command} --data_dir={root}`"
+    found = sorted(path.parent for path in (root / corpus_name).glob("**/dataset_info.json"))
+    # Folders whose name is not a plain version are TFDS's own unfinished builds.
+    found = [path for path in found if _version_key(path.name)]
+    if not found:
+        raise CorpusError(f"corpus {corpus_name!r} is not in {root}; {hint}")
+    configs = sorted({str(path.parent.relative_to(root / corpus_name)) for path in found})
+    if config:
+        found = [path for path in found if path.parent == root / corpus_name / config]
+        if not found:
+            raise CorpusError(f"corpus {base!r} is not in {root}, which has {', '.join(configs)}; {hint}")
+    elif len(configs) > 1:
+        choices = ", ".join(f"{corpus_name}/{c}" for c in configs)
+        raise CorpusError(f"corpus {corpus_name!r} is there in several configs; name one of {choices}")
+    if version:
+        found = [path for path in found if path.name == version]
+        if not found:
+            raise CorpusError(f"corpus {name!r}: version {version} is not in {root / base}")
+    return max(found, key=lambda path: _version_key(path.name))
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    parts = version.split(".")
+    return tuple(map(int, parts)) if len(parts) == 3 and all(part.isdigit() for part in parts) else ()

@@ -1,0 +1,104 @@
+"""A split's table without its audio: what batching, evaluation and baselines must know of every utterance."""
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax.data.corpus import Corpus, open_split
+from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
+
+_FEATURES = ("id", "speaker", "gender", "duration", "attributes", "emotion")
+_CHUNK = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitIndex:
+    """One row per utterance, in the order of the data source.
+
+    Attributes:
+      ids: unique id within the corpus.
+      speakers: speaker id; "" where unknown.
+      genders: gender; "" where unknown.
+      num_samples: length at 16 kHz.
+      attributes: activation, valence, dominance in the corpus's own scale; NaN where missing.
+      emotion: consensus category; -1 where missing.
+    """
+
+    ids: np.ndarray
+    speakers: np.ndarray
+    genders: np.ndarray
+    num_samples: Int[np.ndarray, "N"]
+    attributes: Float[np.ndarray, "N 3"]
+    emotion: Int[np.ndarray, "N"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_index(corpus: Corpus, split: str) -> SplitIndex:
+    """Reads a split's table; the first reading scans the split and is kept beside the corpus where that is writable.
+
+    Raises:
+      CorpusError: no such split, or the split is empty.
+    """
+    source = open_split(corpus, split, _FEATURES)
+    cached = corpus.directory / ".index" / f"{split}-{_fingerprint(corpus.directory, split)}.npz"
+    columns = _load(cached)
+    if columns is None:
+        columns = _scan(source)
+        _store(cached, columns)
+    return SplitIndex(**columns)
+
+
+def _scan(source) -> dict[str, np.ndarray]:
+    rows: list[dict] = []
+    for start in range(0, len(source), _CHUNK):
+        rows.extend(source.__getitems__(range(start, min(start + _CHUNK, len(source)))))
+    seconds = np.array([row["duration"] for row in rows], np.float64)
+    return {
+        "ids": np.array([_text(row["id"]) for row in rows]),
+        "speakers": np.array([_text(row["speaker"]) for row in rows]),
+        "genders": np.array([_text(row["gender"]) for row in rows]),
+        "num_samples": np.round(seconds * SAMPLE_RATE).astype(np.int64),
+        "attributes": np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES),
+        "emotion": np.array([row["emotion"] for row in rows], np.int32),
+    }
+
+
+def _text(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _fingerprint(directory: Path, split: str) -> str:
+    """Changes whenever the split's files do, so that a stale table is never used."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob(f"*-{split}.*")):
+        facts = path.stat()
+        digest.update(f"{path.name}:{facts.st_size}:{facts.st_mtime_ns};".encode())
+    return digest.hexdigest()[:16]
+
+
+def _load(path: Path) -> dict[str, np.ndarray] | None:
+    names = {field.name for field in dataclasses.fields(SplitIndex)}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            columns = dict(stored)
+    except (OSError, ValueError, EOFError, KeyError):
+        return None  # not there, or cut short: scan again
+    return columns if set(columns) == names else None
+
+
+def _store(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """A table that cannot be kept (read-only corpus, full disk) is only read again next time."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            np.savez(file, allow_pickle=False, **columns)
+        os.replace(file.name, path)
+    except OSError:
+        return

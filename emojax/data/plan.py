@@ -1,0 +1,96 @@
+"""Which utterances form which batch: a pure function of lengths, seed and batch number.
+
+A batch holds utterances of like length, padded to one of a few static lengths ("buckets"), so that the compiler sees
+few shapes and little padding. Because the plan is a function, the position in training is one integer: it can be
+saved, restored, and continued on another number of hosts without repeating or dropping an utterance.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Int
+
+FILLER = -1
+"""Index in a batch's rows that no utterance fills."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedBatch:
+    """One global batch.
+
+    Attributes:
+      number: position in training, counted over epochs.
+      epoch: epoch it belongs to.
+      num_samples: static length its waveforms are padded or cropped to.
+      indices: utterances in the split; FILLER where none.
+    """
+
+    number: int
+    epoch: int
+    num_samples: int
+    indices: Int[np.ndarray, "B"]
+
+
+class BatchPlan:
+    """The sequence of batches of a split: every utterance exactly once an epoch."""
+
+    def __init__(
+        self, lengths: Int[np.ndarray, "N"], buckets: tuple[int, ...], batch_size: int, seed: int, shuffle: bool
+    ):
+        """Plans over a split.
+
+        Args:
+          lengths: utterance lengths in samples.
+          buckets: ascending static lengths in samples; an utterance goes to the first that holds it, a longer one
+            than all of them to the last (where it will be cropped).
+          batch_size: rows of the global batch.
+          seed: determines every epoch's order together with the epoch's number.
+          shuffle: False keeps the order by bucket and index (evaluation).
+        """
+        self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, seed, shuffle
+        self._bucket_of = np.minimum(np.searchsorted(buckets, lengths), len(buckets) - 1)
+        self._sizes = _rows_per_bucket(np.bincount(self._bucket_of, minlength=len(buckets)), batch_size)
+        self.batches_per_epoch = int(sum(-(-size // batch_size) for size in self._sizes))
+
+    def batch(self, number: int) -> PlannedBatch:
+        """The batch at a position in training (0-based, counted over epochs)."""
+        epoch, position = divmod(number, self.batches_per_epoch)
+        bucket, indices = self._epoch(epoch if self.shuffle else 0)[position]
+        return PlannedBatch(number=number, epoch=epoch, num_samples=self.buckets[bucket], indices=indices)
+
+    # The cache holds the epoch in use and the one prefetching runs ahead into.
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
+    def _epoch(self, epoch: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self._bucket_of)) if self.shuffle else np.arange(len(self._bucket_of))
+        batches: list[tuple[int, np.ndarray]] = []
+        left_over = np.zeros(0, np.int64)
+        for bucket, size in enumerate(self._sizes):
+            # What did not fill a batch of the shorter bucket is padded a little more instead of dropped.
+            members = np.concatenate([left_over, order[self._bucket_of[order] == bucket]])
+            taken, left_over = members[:size], members[size:]
+            for start in range(0, size, self.batch_size):
+                rows = taken[start : start + self.batch_size]
+                filler = np.full(self.batch_size - len(rows), FILLER)
+                batches.append((bucket, np.concatenate([rows, filler])))
+        if self.shuffle:
+            batches = [batches[i] for i in rng.permutation(len(batches))]
+        return batches
+
+
+def _rows_per_bucket(counts: np.ndarray, batch_size: int) -> list[int]:
+    """Whole batches per bucket, the remainder moving up to the next longer bucket; the last one takes what is left."""
+    sizes, carried = [], 0
+    for count in counts[:-1]:
+        whole, carried = divmod(int(count) + carried, batch_size)
+        sizes.append(whole * batch_size)
+    return [*sizes, int(counts[-1]) + carried]
+
+
+def extended_buckets(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    """Adds doubled buckets until the longest utterance fits, so that evaluation never crops."""
+    extended = list(buckets)
+    while extended[-1] < longest:
+        extended.append(extended[-1] * 2)
+    return tuple(extended)

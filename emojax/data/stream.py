@@ -1,0 +1,134 @@
+"""Feeds batches in order, read ahead by grain's threads or worker processes and laid onto the devices in time."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+
+import grain
+import jax
+from jax.sharding import Mesh
+
+from emojax.data.corpus import Corpus
+from emojax.data.index import SplitIndex
+from emojax.data.loading import BatchLoader
+from emojax.data.plan import BatchPlan, extended_buckets
+from emojax.errors import ConfigError
+from emojax.parallel import num_batch_shards, to_global_arrays
+from emojax.text import Tokenizer
+from emojax.types import SAMPLE_RATE, Batch
+
+_BATCHES_AHEAD_ON_DEVICE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """How utterances become batches; every field is documented in configs/default.py."""
+
+    batch_size: int
+    bucket_seconds: tuple[float, ...]
+    workers: int
+    tokenizer: str
+    max_tokens: int
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        if self.batch_size < 1:
+            raise ConfigError(f"data.batch_size: {self.batch_size} is not allowed; allowed: an integer >= 1")
+        seconds = self.bucket_seconds
+        if not seconds or list(seconds) != sorted(set(seconds)) or seconds[0] <= 0:
+            raise ConfigError(f"data.bucket_seconds: {seconds} is not allowed; allowed: ascending numbers > 0")
+        if self.workers < 0:
+            raise ConfigError(f"data.workers: {self.workers} is not allowed; allowed: an integer >= 0")
+        if self.max_tokens < 1:
+            raise ConfigError(f"data.max_tokens: {self.max_tokens} is not allowed; allowed: an integer >= 1")
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Bucket lengths in samples."""
+        return tuple(round(seconds * SAMPLE_RATE) for seconds in self.bucket_seconds)
+
+
+class BatchStream:
+    """A split's batches as global arrays on a mesh, from any position, in an order fixed by the seed.
+
+    Iterating yields `Batch`es whose arrays are sharded over the mesh's batch axes. `position` counts the batches
+    already handed out; `get_state`/`set_state` save and restore it exactly, whatever has been read ahead.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        index: SplitIndex,
+        config: DataConfig,
+        mesh: Mesh,
+        *,
+        training: bool,
+        seed: int = 0,
+        epochs: int = 1,
+    ):
+        """Plans the stream; nothing is read yet.
+
+        Args:
+          corpus: from `open_corpus`.
+          split: split to read.
+          index: its table, from `read_index`.
+          config: batch size, buckets, workers, tokenizer.
+          mesh: device mesh the batches are laid onto.
+          training: shuffle, and crop what is longer than the longest bucket; otherwise the order is fixed and longer
+            buckets are added instead of cropping.
+          seed: of shuffling and cropping.
+          epochs: number of passes.
+
+        Raises:
+          ConfigError: the batch size does not divide over devices and hosts.
+        """
+        shards = num_batch_shards(mesh)
+        if config.batch_size % shards:
+            raise ConfigError(f"data.batch_size: {config.batch_size} must be a multiple of the {shards} batch shards")
+        longest = int(index.num_samples.max())
+        buckets = config.buckets if training else extended_buckets(config.buckets, longest)
+        self.plan = BatchPlan(index.num_samples, buckets, config.batch_size, seed, shuffle=training)
+        self.num_batches = self.plan.batches_per_epoch * epochs
+        self.position = 0
+        tokenizer = Tokenizer(config.tokenizer, config.max_tokens) if config.tokenizer else None
+        self._loader = BatchLoader(corpus, split, self.plan, tokenizer, jax.process_index(), jax.process_count())
+        self._mesh, self._workers = mesh, config.workers if training else 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields the batches from `position` on."""
+        ahead: collections.deque[Batch] = collections.deque()
+        for batch in self._host_batches(self.position):
+            ahead.append(to_global_arrays(batch, self._mesh))
+            if len(ahead) > _BATCHES_AHEAD_ON_DEVICE:
+                self.position += 1
+                yield ahead.popleft()
+        while ahead:
+            self.position += 1
+            yield ahead.popleft()
+
+    def get_state(self) -> dict[str, int]:
+        """What `set_state` needs to continue exactly after the last batch handed out."""
+        return {"position": self.position, "num_batches": self.num_batches}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues from a saved state; takes effect at the next `iter`."""
+        self.position = state["position"]
+
+    def _host_batches(self, first: int) -> Iterator[Batch]:
+        if first >= self.num_batches:
+            return
+        dataset = grain.MapDataset.range(first, self.num_batches).map(self._loader)
+        if self._workers:
+            # One thread a worker: NumPy copies hold the interpreter lock, more threads only take turns.
+            reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+            iterable = dataset.to_iter_dataset(reading).mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
+            )
+        else:
+            iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+        yield from iterable

@@ -1,0 +1,73 @@
+"""Shows how far long work is: a bar on a terminal, a plain line every few seconds elsewhere; rate and time left."""
+
+import sys
+import time
+from typing import Self
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Progress of a known amount of work; a context manager."""
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0):
+        """Starts the clock.
+
+        Args:
+          label: what is being done, e.g. `train demo/mfb`.
+          total: amount of work, in `unit`.
+          unit: plural noun, e.g. `steps`.
+          done: part done in an earlier run; it counts for the bar, not for the rate.
+        """
+        self._label, self._total, self._unit = label, total, unit
+        self._done, self._first = done, done
+        self._start = self._last_shown = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Ends the line on a terminal, and shows the last state."""
+        if self._done > self._first:
+            self._show("")
+        if self._terminal:
+            print(file=sys.stderr)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Counts work done; `note` is shown behind it, e.g. the current loss."""
+        self._done += amount
+        pause = 0.2 if self._terminal else _SECONDS_BETWEEN_LINES
+        if time.monotonic() - self._last_shown >= pause:
+            self._show(note)
+
+    def say(self, message: str) -> None:
+        """Prints a line of its own between the progress lines."""
+        print(("\r\x1b[K" if self._terminal else "") + message, file=sys.stderr, flush=True)
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start of this run."""
+        return (self._done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def _show(self, note: str) -> None:
+        self._last_shown = time.monotonic()
+        left = (self._total - self._done) / self.rate if self.rate else float("inf")
+        text = (
+            f"{self._label}: {self._done}/{self._total} {self._unit}"
+            f" ({100 * self._done / max(self._total, 1):.0f} %), {self.rate:.3g} {self._unit}/s, ETA {_clock(left)}"
+        )
+        text += f"  {note}" if note else ""
+        if self._terminal:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "unknown"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,3 @@
+"""Transcripts as token ids."""
+
+from emojax.text.tokenizer import Tokenizer as Tokenizer

@@ -1,0 +1,246 @@
+"""The training loop: evaluate, save, next batch, step, write. All side effects of training are here.
+
+That order makes checkpoint, data position and logged metrics agree: a checkpoint at step N has seen the validation
+result of step N and nothing of batch N+1. Metrics of step N are read after step N+1 has been dispatched, so that the
+devices never wait for the host.
+"""
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from emojax.data import BatchStream
+from emojax.errors import CheckpointError, ConfigError, TrainingError
+from emojax.progress import Progress
+from emojax.training.interruption import Interruption
+from emojax.training.metric_log import MetricLog
+from emojax.training.selection import Selection
+from emojax.training.step import TrainState
+from emojax.types import Batch
+from emojax.workdir import Checkpoints, abstract_like
+
+StepFunction = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Length and rhythm of training; every field is documented in configs/default.py."""
+
+    epochs: int
+    evaluate_every_epochs: int
+    checkpoint_every_steps: int
+    log_every_steps: int
+    patience: int
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        for name in ("epochs", "evaluate_every_epochs", "log_every_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
+        for name in ("checkpoint_every_steps", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+      steps: steps done.
+      epochs: epochs done, whole or begun.
+      seconds: time spent training over all runs of the workdir, evaluation included.
+      stop_reason: `finished`, `patience` or `interrupted`.
+      best_step: step of the best checkpoint.
+      best_score: its validation score.
+      best_of_each: best value and step of each validation figure.
+      interrupted_by: the signal, where one stopped it.
+    """
+
+    steps: int
+    epochs: int
+    seconds: float
+    stop_reason: str
+    best_step: int
+    best_score: float | None
+    best_of_each: dict[str, dict[str, float]]
+    interrupted_by: signal.Signals | None = None
+
+
+def train(
+    state: TrainState,
+    step: StepFunction,
+    stream: BatchStream,
+    validate: Callable[[dict[str, Any]], dict[str, float]],
+    checkpoints: Checkpoints,
+    config: TrainingConfig,
+    workdir: Path,
+) -> Outcome:
+    """Trains until the epochs are done, patience runs out or a signal comes; continues where checkpoints end.
+
+    Args:
+      state: fresh state, sharded; replaced by the latest checkpoint where there is one.
+      step: jitted training step.
+      stream: training batches.
+      validate: from predicting variables to validation metrics, of which `score` ranks checkpoints.
+      checkpoints: of the workdir.
+      config: length and rhythm.
+      workdir: where metrics are logged.
+
+    Raises:
+      TrainingError: the loss or its gradient is not finite, or something cannot be written.
+      CheckpointError: the latest checkpoint cannot be restored.
+    """
+    return _Run(state, step, stream, validate, checkpoints, config, workdir).run()
+
+
+class _Run:
+    """The variables of one `train` call."""
+
+    def __init__(self, state, step, stream, validate, checkpoints, config, workdir):
+        self._state, self._step, self._stream, self._validate = state, step, stream, validate
+        self._checkpoints, self._config, self._workdir = checkpoints, config, workdir
+        self._selection = Selection(config.patience)
+        self._evaluated = -1  # last step with a validation result
+        self._seconds_before = 0.0  # spent by earlier runs of this workdir
+        self._note = ""  # shown behind the progress
+        self._start = time.monotonic()
+        self._unread: tuple[int, dict[str, jax.Array], float] | None = None
+        if checkpoints.latest_step is not None:
+            self._restore(checkpoints.latest_step)
+
+    def run(self) -> Outcome:
+        per_epoch = self._stream.plan.batches_per_epoch
+        evaluate_every = per_epoch * self._config.evaluate_every_epochs
+        total, first = self._stream.num_batches, self._stream.position
+        batches = iter(self._stream)
+        reason = "finished"
+        with (
+            MetricLog(self._workdir, first) as log,
+            Interruption() as interruption,
+            Progress(f"train {self._workdir.name}", total, "steps", done=first) as progress,
+        ):
+            for done in range(first, total + 1):
+                due = done == total or (done > 0 and done % evaluate_every == 0)
+                if due and done != self._evaluated:
+                    self._evaluate(done, log, progress)
+                elif self._config.checkpoint_every_steps and done % self._config.checkpoint_every_steps == 0 and done:
+                    self._save(done, None, log)
+                if self._selection.exhausted:
+                    reason = "patience"
+                    break
+                if interruption.received is not None and done < total:
+                    self._save(done, None, log)
+                    reason = "interrupted"
+                    break
+                if done == total:
+                    break
+                waiting = time.monotonic()
+                batch = next(batches)
+                waited = time.monotonic() - waiting
+                self._state, metrics = self._step(self._state, batch)
+                self._read(log)
+                self._unread = (done + 1, metrics, waited)
+                progress.advance(note=self._note)
+            self._read(log)
+            self._checkpoints.wait()
+        return Outcome(
+            steps=done,
+            epochs=math.ceil(done / per_epoch),
+            seconds=self._seconds(),
+            stop_reason=reason,
+            best_step=self._selection.best_step,
+            best_score=self._selection.best_score,
+            best_of_each=self._selection.best_of_each,
+            interrupted_by=interruption.received if reason == "interrupted" else None,
+        )
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._start
+
+    def _evaluate(self, done: int, log: MetricLog, progress: Progress) -> None:
+        self._read(log)
+        metrics = self._validate(self._state.predicting)
+        self._selection.update(done, metrics)
+        self._evaluated = done
+        log.write(done, self._epoch(done), {f"validation/{name}": value for name, value in metrics.items()})
+        best = " (best so far)" if self._selection.best_step == done else ""
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        progress.say(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
+        self._save(done, metrics["score"], log)
+
+    def _save(self, done: int, score: float | None, log: MetricLog) -> None:
+        self._read(log)  # a state whose loss has not been seen to be finite is never saved
+        model, training = _parts(self._state)
+        facts = {
+            "data": self._stream.get_state(),
+            "selection": self._selection.get_state(),
+            "evaluated": self._evaluated,
+            "seconds": self._seconds(),
+        }
+        self._checkpoints.save(done, model, training, facts, score)
+
+    def _restore(self, step: int) -> None:
+        sharding = jax.tree.map(lambda leaf: leaf.sharding, self._state)
+        abstract = abstract_like(self._state, sharding)
+        model, training = _parts(abstract)
+        parts = self._checkpoints.restore(step, {"model": model, "training": training})
+        facts = self._checkpoints.facts(step)
+        try:
+            self._stream.set_state(facts["data"])
+            self._selection.set_state(facts["selection"])
+            self._evaluated, self._seconds_before = facts["evaluated"], facts["seconds"]
+        except KeyError as error:
+            raise CheckpointError(f"{self._workdir}: checkpoint {step} lacks {error}") from error
+        self._state = _joined(parts["model"], parts["training"], averaging=self._state.averaged is not None)
+
+    def _read(self, log: MetricLog) -> None:
+        """Reads and logs the metrics of the last dispatched step; stops if they are not finite."""
+        if self._unread is None:
+            return
+        (done, arrays, waited), self._unread = self._unread, None
+        scalars = {name: float(value) for name, value in jax.device_get(arrays).items()}
+        bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(scalars[name])]
+        if bad:
+            latest = self._checkpoints.latest_step
+            kept = f"the checkpoint of step {latest} is good" if latest is not None else "no checkpoint was saved yet"
+            raise TrainingError(
+                f"{self._workdir}: {bad[0]} is {scalars[bad[0]]} at step {done}; stopped, {kept}. "
+                "A lower optimizer.learning_rate or optimizer.clip_norm usually helps"
+            )
+        self._note = f"loss {scalars['loss']:.4f}"
+        if done % self._config.log_every_steps == 0:
+            timing = {"seconds/input_wait": waited, "seconds/total": self._seconds()}
+            named = {f"train/{name}": value for name, value in scalars.items()}
+            log.write(done, self._epoch(done), named | timing)
+
+    def _epoch(self, done: int) -> int:
+        return math.ceil(done / self._stream.plan.batches_per_epoch)
+
+
+def _parts(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits a state into what predicts and what only training needs (see `emojax.workdir.checkpoints`)."""
+    training = {"step": state.step, "opt_state": state.opt_state}
+    if state.averaged is not None:
+        training["params"] = state.params
+    return state.predicting, training
+
+
+def _joined(model: dict[str, Any], training: dict[str, Any], averaging: bool) -> TrainState:
+    return TrainState(
+        step=training["step"],
+        params=training["params"] if averaging else model["params"],
+        statistics=model["statistics"],
+        opt_state=training["opt_state"],
+        averaged=model["params"] if averaging else None,
+    )

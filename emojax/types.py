@@ -1,0 +1,96 @@
+"""The vocabulary every part shares: attribute order, sample rate, batches, outputs, corpus facts."""
+
+import dataclasses
+from typing import Literal
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+ATTRIBUTES = ("activation", "valence", "dominance")
+"""The one order of attributes in every array, file and table of this project."""
+
+NUM_ATTRIBUTES = len(ATTRIBUTES)
+
+SAMPLE_RATE = 16_000
+"""Samples per second of every waveform inside the system (Hz)."""
+
+MISSING_EMOTION = -1
+"""Category index of an utterance that has no consensus category."""
+
+
+@flax.struct.dataclass
+class Batch:
+    """Utterances padded to one static shape, with what is needed to ignore the padding.
+
+    Rows that only fill the batch up have `weight` 0, `num_samples` 0 and `index` -1.
+
+    Attributes:
+      waveform: mono PCM at 16 kHz, int16 (full scale 32768) or float (full scale 1.0); zero after `num_samples`.
+      num_samples: valid samples per row.
+      tokens: token ids of the transcript; L is 0 where no tokenizer is configured.
+      num_tokens: valid tokens per row; 0 where there is no transcript.
+      attributes: activation, valence, dominance mapped from the corpus's scale to [0, 1]; NaN where missing.
+      emotion: consensus category; -1 where missing.
+      emotion_votes: share of raters' votes per category; NaN where unknown.
+      weight: 1 for an utterance, 0 for a filler row.
+      index: position of the example in its split; -1 for a filler row.
+    """
+
+    waveform: Int[Array, "B S"] | Float[Array, "B S"]
+    num_samples: Int[Array, "B"]
+    tokens: Int[Array, "B L"]
+    num_tokens: Int[Array, "B"]
+    attributes: Float[Array, "B 3"]
+    emotion: Int[Array, "B"]
+    emotion_votes: Float[Array, "B C"]
+    weight: Float[Array, "B"]
+    index: Int[Array, "B"]
+
+    @property
+    def sample_mask(self) -> Bool[Array, "B S"]:
+        """True on valid samples."""
+        return jnp.arange(self.waveform.shape[1]) < self.num_samples[:, None]
+
+    @property
+    def token_mask(self) -> Bool[Array, "B L"]:
+        """True on valid tokens."""
+        return jnp.arange(self.tokens.shape[1]) < self.num_tokens[:, None]
+
+
+@flax.struct.dataclass
+class EmotionOutput:
+    """What every emotion model returns.
+
+    Attributes:
+      attributes: activation, valence, dominance on the [0, 1] scale of `Batch.attributes` (unbounded regression).
+      emotion_logits: unnormalised log-probabilities of the corpus's categories; C is 0 without a category head.
+      embedding: the utterance embedding both heads read.
+    """
+
+    attributes: Float[Array, "B 3"]
+    emotion_logits: Float[Array, "B C"]
+    embedding: Float[Array, "B E"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusInfo:
+    """Facts about a corpus that travel with every model and number made from it.
+
+    Attributes:
+      name: TFDS name with builder config and version, e.g. `emodb/default/1.0.0`.
+      scale: lowest and highest value of the attribute scale, e.g. (1, 7).
+      categories: names of the emotion categories in the order of `Batch.emotion`.
+      speech: whether the speech was recorded from people or synthesised.
+      attribute_source: whether attributes were rated by people, derived from something else, or do not exist.
+      licence: licence of the corpus.
+      citation: how to cite it.
+    """
+
+    name: str
+    scale: tuple[float, float]
+    categories: tuple[str, ...]
+    speech: Literal["recorded", "synthesised"]
+    attribute_source: Literal["rated", "derived", "none"]
+    licence: str
+    citation: str

@@ -1,0 +1,84 @@
+"""Trains and evaluates emotion models from a config file.
+
+  python launch.py --config=configs/NAME.py --workdir=DIR [--config.a.b=value ...]
+  python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test]
+
+`train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
+but the workdir. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on
+SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
+_SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
+
+_USAGE, _INTERRUPTED = 2, 130
+
+
+def main(argv: list[str]) -> int:
+    """Runs one mode; returns the exit status."""
+    from emojax.errors import EmojaxError
+
+    if len(argv) > 1:
+        return _fail(f"{argv[1]!r} is no flag; see python launch.py --help", _USAGE)
+    if not _WORKDIR.value:
+        return _fail("--workdir=DIR is missing", _USAGE)
+    try:
+        return _train(Path(_WORKDIR.value)) if _MODE.value == "train" else _evaluate(Path(_WORKDIR.value))
+    except EmojaxError as error:
+        return _fail(str(error), 1)
+
+
+def _train(workdir: Path) -> int:
+    if _CONFIG.value is None:
+        return _fail("--config=configs/NAME.py is missing", _USAGE)
+    from emojax.config import parse_experiment
+    from emojax.evaluation import evaluate_workdir
+    from emojax.training import train_workdir
+
+    config = parse_experiment(_CONFIG.value.to_dict())
+    outcome = train_workdir(config, workdir)
+    if outcome.interrupted_by is not None:
+        print(f"stopped at step {outcome.steps}, which is saved; the same command continues", file=sys.stderr)
+        return _INTERRUPTED if outcome.interrupted_by is signal.SIGINT else 0
+    evaluate_workdir(workdir)
+    return 0
+
+
+def _evaluate(workdir: Path) -> int:
+    if _CONFIG.value is not None:
+        return _fail("--mode=evaluate takes its config from the workdir; leave --config out", _USAGE)
+    from emojax.evaluation import evaluate_workdir
+
+    evaluate_workdir(workdir, corpus_name=_CORPUS.value, splits=tuple(_SPLITS.value), data_dir=_DATA_DIR.value)
+    return 0
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags, telling a wrong one in one line in place of a usage page or a traceback."""
+    try:
+        return flags.FLAGS(argv)
+    except FileNotFoundError as error:
+        sys.exit(_fail(f"--config: {error.filename or error} does not exist", _USAGE))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        sys.exit(_fail(line.strip("'\""), _USAGE))
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)

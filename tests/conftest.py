@@ -1,0 +1,14 @@
+"""Shared by all tests: shapes are checked at run time, and JAX sees eight virtual CPU devices."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+# Pure functions of arrays. `emojax.types` stays out: its pytrees are rebuilt by JAX with leaves that are no arrays.
+install_import_hook(
+    [f"emojax.{part}" for part in ("audio", "encoders", "metrics", "models", "objectives")], "beartype.beartype"
+)

@@ -1,0 +1,66 @@
+"""Every utterance exactly once an epoch, in an order that seed and batch number alone decide."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emojax.data.plan import FILLER, BatchPlan, extended_buckets
+
+LENGTHS = st.lists(st.integers(1, 200_000), min_size=1, max_size=150).map(np.array)
+BUCKETS = st.sets(st.integers(1, 160_000), min_size=1, max_size=5).map(lambda sizes: tuple(sorted(sizes)))
+
+
+def epoch_of(plan: BatchPlan, epoch: int):
+    first = epoch * plan.batches_per_epoch
+    return [plan.batch(number) for number in range(first, first + plan.batches_per_epoch)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40), seed=st.integers(0, 5), shuffle=st.booleans())
+def test_every_utterance_is_in_an_epoch_exactly_once(lengths, buckets, batch_size, seed, shuffle):
+    plan = BatchPlan(lengths, buckets, batch_size, seed, shuffle)
+    for epoch in range(2):
+        indices = np.concatenate([batch.indices for batch in epoch_of(plan, epoch)])
+        np.testing.assert_array_equal(np.sort(indices[indices != FILLER]), np.arange(len(lengths)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40))
+def test_only_the_last_batch_of_the_longest_bucket_has_filler_and_none_is_cropped_needlessly(
+    lengths, buckets, batch_size
+):
+    batches = epoch_of(BatchPlan(lengths, buckets, batch_size, seed=0, shuffle=True), 0)
+    partial = [batch for batch in batches if (batch.indices == FILLER).any()]
+    assert len(partial) <= 1
+    assert all(batch.num_samples == buckets[-1] for batch in partial)
+    for batch in batches:
+        rows = lengths[batch.indices[batch.indices != FILLER]]
+        assert batch.num_samples == buckets[-1] or (rows <= batch.num_samples).all()
+
+
+def test_order_is_a_function_of_the_seed_and_changes_every_epoch():
+    lengths = np.random.default_rng(0).integers(1, 100, 300)
+
+    def order(seed, epoch):
+        plan = BatchPlan(lengths, (50, 100), 8, seed, shuffle=True)
+        return np.concatenate([batch.indices for batch in epoch_of(plan, epoch)])
+
+    np.testing.assert_array_equal(order(3, 1), order(3, 1))
+    assert (order(3, 1) != order(3, 0)).any()
+    assert (order(3, 1) != order(4, 1)).any()
+
+
+def test_any_batch_can_be_asked_for_first():
+    lengths = np.random.default_rng(0).integers(1, 100, 77)
+    in_order = BatchPlan(lengths, (50, 100), 8, 0, shuffle=True)
+    expected = [in_order.batch(number).indices for number in range(25)]
+    for number in (24, 0, 11):
+        np.testing.assert_array_equal(BatchPlan(lengths, (50, 100), 8, 0, True).batch(number).indices, expected[number])
+
+
+@pytest.mark.parametrize(
+    ("longest", "expected"), [(10, (20, 50)), (50, (20, 50)), (51, (20, 50, 100)), (399, (20, 50, 100, 200, 400))]
+)
+def test_evaluation_buckets_hold_the_longest_utterance(longest, expected):
+    assert extended_buckets((20, 50), longest) == expected
