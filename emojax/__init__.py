@@ -1,1 +1,21 @@
-"""emojax: activation, valence, dominance and emotion categories from speech, in JAX/Flax."""
+"""emojax: activation, valence, dominance and emotion categories from speech, in JAX/Flax.
+
+`emojax.load(WORKDIR).predict("clip.wav")` is all that using a trained model takes.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emojax.shipping import Prediction as Prediction
+    from emojax.shipping import Predictor as Predictor
+    from emojax.shipping import load as load
+
+_PUBLIC = {"load": "emojax.shipping", "Prediction": "emojax.shipping", "Predictor": "emojax.shipping"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports public names when they are first used, so that importing one part does not import all."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'emojax' has no attribute {name!r}")

@@ -12,3 +12,15 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [f"emojax.{part}" for part in ("audio", "encoders", "metrics", "models", "objectives")], "beartype.beartype"
 )
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def mini_data_dir(tmp_path_factory):
+    """A data_dir that holds `mini_corpus`: rated and categorised tones."""
+    from tests import mini_corpus
+
+    data_dir = tmp_path_factory.mktemp("corpora")
+    mini_corpus.build(data_dir)
+    return data_dir

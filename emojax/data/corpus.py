@@ -24,6 +24,10 @@ class Corpus:
     directory: Path
     split_sizes: dict[str, int]
 
+    def place(self, split: str) -> str:
+        """How messages call a split."""
+        return f"{self.directory}, split {split!r}"
+
 
 def default_data_dir() -> Path:
     """Where corpora are built and looked for: `$TFDS_DATA_DIR`, else TFDS's own `~/tensorflow_datasets`."""
@@ -66,13 +70,13 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
     return Corpus(info=info, directory=directory, split_sizes=sizes)
 
 
-def open_split(corpus: Corpus, split: str, features: Sequence[str] | None = None) -> Any:
+def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:
     """Random access to a split's examples: a sequence of dicts of NumPy values (a TFDS data source).
 
     Args:
       corpus: from `open_corpus`.
       split: one of `corpus.split_sizes`.
-      features: decode only these features; all by default.
+      audio: whether to decode the audio; without it, scanning the rest is faster.
 
     Raises:
       CorpusError: no such split, or the split is empty.
@@ -85,8 +89,26 @@ def open_split(corpus: Corpus, split: str, features: Sequence[str] | None = None
         )
     if corpus.split_sizes[split] == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
-    decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True)) if features else None
+    decoders = None if audio else {"audio": tfds.decode.SkipDecoding()}
     return tfds.builder_from_directory(corpus.directory).as_data_source(split=split, decoders=decoders)
+
+
+def read_examples(source: Any, indices: Sequence[int], place: str) -> list[dict[str, Any]]:
+    """Reads examples of a data source from `open_split`.
+
+    Args:
+      source: the data source.
+      indices: positions in it.
+      place: what to call it in messages, e.g. `corpus.place(split)`.
+
+    Raises:
+      CorpusError: an example cannot be read; the message names the place and the positions.
+    """
+    try:
+        return list(source.__getitems__(indices))
+    except Exception as error:  # array_record and TFDS raise many kinds for damaged shards
+        first, last = min(indices), max(indices)
+        raise CorpusError(f"{place}: examples {first} to {last} cannot be read ({reason(error)})") from error
 
 
 def _version_directory(name: str, root: Path) -> Path:

@@ -5,14 +5,14 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.data.corpus import Corpus, open_split
+from emojax.data.corpus import Corpus, open_split, read_examples
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
 
-_FEATURES = ("id", "speaker", "gender", "duration", "attributes", "emotion")
 _CHUNK = 512
 
 
@@ -46,19 +46,19 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
     Raises:
       CorpusError: no such split, or the split is empty.
     """
-    source = open_split(corpus, split, _FEATURES)
+    source = open_split(corpus, split, audio=False)
     cached = corpus.directory / ".index" / f"{split}-{_fingerprint(corpus.directory, split)}.npz"
     columns = _load(cached)
     if columns is None:
-        columns = _scan(source)
+        columns = _scan(source, corpus.place(split))
         _store(cached, columns)
     return SplitIndex(**columns)
 
 
-def _scan(source) -> dict[str, np.ndarray]:
+def _scan(source: Any, place: str) -> dict[str, np.ndarray]:
     rows: list[dict] = []
     for start in range(0, len(source), _CHUNK):
-        rows.extend(source.__getitems__(range(start, min(start + _CHUNK, len(source)))))
+        rows.extend(read_examples(source, range(start, min(start + _CHUNK, len(source))), place))
     seconds = np.array([row["duration"] for row in rows], np.float64)
     return {
         "ids": np.array([_text(row["id"]) for row in rows]),

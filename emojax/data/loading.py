@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Int16
 
-from emojax.data.corpus import Corpus, open_split
+from emojax.data.corpus import Corpus, open_split, read_examples
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
-from emojax.errors import CorpusError, reason
+from emojax.errors import CorpusError
 from emojax.text import Tokenizer
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch
 
@@ -66,11 +66,7 @@ class BatchLoader:
     def _read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         if self._source is None:  # opened here, so that a loader sent to a worker process carries no open files
             self._source = open_split(self._corpus, self._split)
-        try:
-            return list(self._source.__getitems__(indices.tolist()))
-        except Exception as error:  # array_record and TFDS raise many kinds for damaged shards
-            where = f"{self._corpus.directory}: split {self._split!r}"
-            raise CorpusError(f"{where}: utterances {indices.tolist()} cannot be read ({reason(error)})") from error
+        return read_examples(self._source, indices.tolist(), self._corpus.place(self._split))
 
     def _waveforms(
         self, examples: list[dict[str, Any]], present: np.ndarray, indices: np.ndarray, planned: PlannedBatch

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import grain
 import jax
+from absl import flags
 from jax.sharding import Mesh
 
 from emojax.data.corpus import Corpus
@@ -111,6 +112,11 @@ class BatchStream:
             self.position += 1
             yield ahead.popleft()
 
+    def peek(self, count: int) -> Iterator[Batch]:
+        """Yields the first `count` batches from the start, without workers and without moving `position`."""
+        for number in range(min(count, self.num_batches)):
+            yield to_global_arrays(self._loader(number), self._mesh)
+
     def get_state(self) -> dict[str, int]:
         """What `set_state` needs to continue exactly after the last batch handed out."""
         return {"position": self.position, "num_batches": self.num_batches}
@@ -124,6 +130,8 @@ class BatchStream:
             return
         dataset = grain.MapDataset.range(first, self.num_batches).map(self._loader)
         if self._workers:
+            if not flags.FLAGS.is_parsed():  # grain's worker processes read flags, which only absl's own main parses
+                flags.FLAGS.mark_as_parsed()
             # One thread a worker: NumPy copies hold the interpreter lock, more threads only take turns.
             reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
             iterable = dataset.to_iter_dataset(reading).mp_prefetch(

@@ -15,8 +15,9 @@ from typing import Any
 
 import jax
 
+from emojax.config import TrainingConfig
 from emojax.data import BatchStream
-from emojax.errors import CheckpointError, ConfigError, TrainingError
+from emojax.errors import CheckpointError, TrainingError
 from emojax.progress import Progress
 from emojax.training.interruption import Interruption
 from emojax.training.metric_log import MetricLog
@@ -26,30 +27,6 @@ from emojax.types import Batch
 from emojax.workdir import Checkpoints, abstract_like
 
 StepFunction = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """Length and rhythm of training; every field is documented in configs/default.py."""
-
-    epochs: int
-    evaluate_every_epochs: int
-    checkpoint_every_steps: int
-    log_every_steps: int
-    patience: int
-
-    def __post_init__(self):
-        """Checks the values.
-
-        Raises:
-          ConfigError: naming the field and what is allowed.
-        """
-        for name in ("epochs", "evaluate_every_epochs", "log_every_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
-        for name in ("checkpoint_every_steps", "patience"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 0")
 
 
 @dataclasses.dataclass(frozen=True)

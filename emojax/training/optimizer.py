@@ -1,37 +1,9 @@
 """The optimizer as one optax transformation: clipping, AdamW, learning-rate schedule."""
 
-import dataclasses
-from typing import Literal
-
+import jax
 import optax
 
-from emojax.errors import ConfigError
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Every field is documented in configs/default.py."""
-
-    learning_rate: float
-    schedule: Literal["constant", "cosine"]
-    warmup_steps: int
-    weight_decay: float
-    clip_norm: float
-    ema_decay: float
-
-    def __post_init__(self):
-        """Checks the values.
-
-        Raises:
-          ConfigError: naming the field and what is allowed.
-        """
-        if self.learning_rate <= 0:
-            raise ConfigError(f"optimizer.learning_rate: {self.learning_rate} is not allowed; allowed: a number > 0")
-        for name in ("warmup_steps", "weight_decay", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"optimizer.{name}: {getattr(self, name)} is not allowed; allowed: a number >= 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"optimizer.ema_decay: {self.ema_decay} is not allowed; allowed: 0 <= number < 1")
+from emojax.config import OptimizerConfig
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -54,6 +26,6 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     adamw = optax.adamw(
         make_schedule(config, num_steps),
         weight_decay=config.weight_decay,
-        mask=lambda params: optax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
     )
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw

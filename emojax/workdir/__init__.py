@@ -2,6 +2,12 @@
 
 from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like
+from emojax.workdir.corpus_facts import CorpusFacts as CorpusFacts
+from emojax.workdir.corpus_facts import TrainedOutputs as TrainedOutputs
+from emojax.workdir.corpus_facts import corpus_facts as corpus_facts
+from emojax.workdir.corpus_facts import read_corpus_facts as read_corpus_facts
+from emojax.workdir.corpus_facts import trained_outputs as trained_outputs
+from emojax.workdir.corpus_facts import write_corpus_facts as write_corpus_facts
 from emojax.workdir.files import CHECKPOINTS as CHECKPOINTS
 from emojax.workdir.files import CONFIG as CONFIG
 from emojax.workdir.files import CORPUS as CORPUS
@@ -9,3 +15,6 @@ from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
 from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import write_json as write_json
+from emojax.workdir.restore import TrainedModel as TrainedModel
+from emojax.workdir.restore import example_batch as example_batch
+from emojax.workdir.restore import restore_model as restore_model

@@ -22,8 +22,14 @@ SCORE = "score"
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that finishes pending saves on leaving."""
 
-    def __init__(self, directory: Path):
-        """Opens (and creates) the folder; what an interrupted save left half-written is removed."""
+    def __init__(self, directory: Path, *, writing: bool):
+        """Opens the folder.
+
+        Args:
+          directory: where checkpoints are; created if need be.
+          writing: this run saves there: what an interrupted save left half-written is removed. Without it, a save
+            that another process has under way is left alone.
+        """
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every file at INFO and WARNING
         policies = ocp.training.preservation_policies
         best = policies.BestN(
@@ -35,7 +41,7 @@ class Checkpoints:
                 directory,
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=writing,
             )
         except OSError as error:
             raise TrainingError(f"{directory}: checkpoints cannot be kept there ({error.strerror})") from error

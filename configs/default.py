@@ -1,0 +1,152 @@
+"""Every field of every experiment, with its unit and what is allowed. Other configs state only what differs.
+
+As it stands: the log-mel TC-GRU of Mitra et al. 2022 (Network B) trained on MSP-Podcast's usual split names.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the defaults."""
+    config = ConfigDict()
+
+    # Of parameters, order of the data, cropping, dropout, augmentation and bootstrap. Same config, same result.
+    config.seed = 0
+
+    config.corpus = ConfigDict()
+    # TFDS name of a corpus built with `python -m tfds_builders`: NAME, NAME/CONFIG or NAME/CONFIG:VERSION.
+    config.corpus.name = "msp_podcast"
+    # Folder that holds NAME/. Empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    config.corpus.data_dir = ""
+    # Splits keep the corpus's own names. The training split must not be validated or tested on.
+    config.corpus.train_split = "train"
+    config.corpus.validation_split = "development"
+    # Evaluated at the end, each on its own; never averaged.
+    config.corpus.test_splits = ("test1", "test2")
+
+    config.data = ConfigDict()
+    # Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over it.
+    config.data.batch_size = 32
+    # Ascending static lengths in seconds that utterances are padded to; each is compiled once. In training what is
+    # longer than the last is cropped at random; evaluation adds doubled lengths instead and crops nothing.
+    config.data.bucket_seconds = (3.0, 5.0, 8.0, 12.0)
+    # Processes that load batches beside the training process; 0: two threads inside it.
+    config.data.workers = 1
+    # Tokenizer for transcripts: a local folder or hub name. Empty: transcripts are not read.
+    config.data.tokenizer = ""
+    # Tokens a transcript is padded or cut to, special tokens included (>= 1).
+    config.data.max_tokens = 64
+
+    config.model = ConfigDict()
+    # Of matrix products: "float32" or "bfloat16". Parameters, statistics, losses and outputs are always float32.
+    config.model.dtype = "float32"
+
+    config.model.view = ConfigDict()
+    # "none"; "utterance": each utterance to mean 0 and variance 1 per band, which forgets its level; "corpus": by the
+    # training corpus's mean and standard deviation, which keeps differences of level.
+    config.model.view.normalisation = "corpus"
+    log_mel = config.model.view.log_mel = ConfigDict()
+    # Mel bands (>= 1).
+    log_mel.num_bands = 40
+    # Length of a frame and distance between two, in ms; whole numbers of samples at 16 kHz.
+    log_mel.window_ms = 25.0
+    log_mel.hop_ms = 10.0
+    # Samples of the Fourier transform (>= the frame); frames are zero-padded to it.
+    log_mel.fft_size = 512
+    # Lower edge of the first and upper edge of the last band, in Hz, 0 <= low < high <= 8000.
+    log_mel.low_hz = 20.0
+    log_mel.high_hz = 8000.0
+    # "htk" or "slaney".
+    log_mel.mel_scale = "htk"
+    # "none": triangles of height 1; "slaney": of equal area.
+    log_mel.mel_norm = "none"
+    # Energies below it are raised to it before the logarithm (> 0); 16-bit quantisation noise lies near 1e-8.
+    log_mel.floor = 1e-8
+    deltas = config.model.view.deltas = ConfigDict()
+    # 0: none; 1: slopes; 2: slopes and slopes of slopes.
+    deltas.order = 0
+    # Frames a slope is fitted to (odd, >= 3).
+    deltas.width = 9
+    # The rest of the view happens in training only; 0 switches each off.
+    # Frequencies are scaled by up to this share, as another vocal tract would (0 <= share < 0.5).
+    config.model.view.vtlp = ConfigDict({"max_warp": 0.0})
+    # Durations are scaled by up to this share (0 <= share < 0.5).
+    config.model.view.time_stretch = ConfigDict({"max_stretch": 0.0})
+    spec_augment = config.model.view.spec_augment = ConfigDict()
+    # Stretches of time replaced by the utterance's mean, their greatest width in frames, and the same as a share of
+    # the utterance (0 to 1); the smaller holds.
+    spec_augment.num_time_masks = 0
+    spec_augment.max_time_width = 40
+    spec_augment.max_time_fraction = 0.2
+    # Groups of neighbouring bands replaced likewise, and their greatest width in bands.
+    spec_augment.num_frequency_masks = 0
+    spec_augment.max_frequency_width = 8
+
+    temporal = config.model.temporal = ConfigDict()
+    # GRU layers (>= 1), and the units of each (>= 1).
+    temporal.gru_layers = 2
+    temporal.gru_size = 128
+    # Units of the embedding layer (>= 1), which both heads read.
+    temporal.embedding_size = 128
+    # Channels of the time convolution beside the direct path (Network B); 0 leaves it out (Network A).
+    temporal.conv_channels = 128
+    # Frames it sees; odd unless causal.
+    temporal.conv_kernel = 3
+    # True: it sees no later frame, for streaming.
+    temporal.causal = False
+    # "last" valid frame (the paper's), "mean", or "statistics" (mean and standard deviation).
+    temporal.pooling = "last"
+    # Share of units dropped before the second and later GRU layers and before the embedding layer, [0, 1).
+    temporal.dropout = 0.0
+
+    config.objective = ConfigDict()
+    # Weights of 1 - CCC of activation, valence, dominance; they sum to 1, or are all 0 to train on categories alone.
+    # Attributes without ratings are left out and the others scaled up.
+    config.objective.attribute_weights = (1 / 3, 1 / 3, 1 / 3)
+    # Weight of the categories' cross-entropy (>= 0); 0 ignores categories.
+    config.objective.emotion_weight = 0.0
+    # "none", or "inverse_frequency" of the training categories.
+    config.objective.class_balance = "none"
+    # Share of the target spread evenly over all categories, [0, 1).
+    config.objective.label_smoothing = 0.0
+    # "consensus" category, or the distribution of raters' "votes".
+    config.objective.emotion_target = "consensus"
+
+    config.optimizer = ConfigDict()
+    # AdamW's peak learning rate (> 0).
+    config.optimizer.learning_rate = 1e-3
+    # "constant", or "cosine" down to 0 at the last step, after the warm-up.
+    config.optimizer.schedule = "constant"
+    # Steps of linear warm-up (>= 0).
+    config.optimizer.warmup_steps = 100
+    # Decoupled weight decay of matrices (>= 0); vectors are spared.
+    config.optimizer.weight_decay = 0.0
+    # Gradients are scaled down to this global norm (>= 0); 0: not clipped.
+    config.optimizer.clip_norm = 1.0
+    # Moving average of the parameters, which is then what predicts: weight of the past, [0, 1); 0: no average.
+    config.optimizer.ema_decay = 0.0
+
+    config.training = ConfigDict()
+    # Passes over the training split (>= 1).
+    config.training.epochs = 50
+    # Passes between validations (>= 1). Each saves a checkpoint; the best by `evaluation.score` is kept.
+    config.training.evaluate_every_epochs = 1
+    # Steps between further checkpoints (>= 0); 0: none. Best and latest are kept.
+    config.training.checkpoint_every_steps = 1000
+    # Steps between lines of metrics.jsonl (>= 1).
+    config.training.log_every_steps = 10
+    # Validations without a better score after which training stops (>= 0); 0: never.
+    config.training.patience = 10
+
+    config.evaluation = ConfigDict()
+    # What ranks checkpoints: "ccc", the mean CCC of the rated attributes; "uar"; "auto": CCC where there are ratings.
+    config.evaluation.score = "auto"
+    # Resamples of the bootstrap intervals (>= 1).
+    config.evaluation.bootstrap_resamples = 1000
+
+    config.mesh = ConfigDict()
+    # Devices along each axis (>= 1); -1: the rest, for one of them. Batches are divided over both; `fsdp` also divides
+    # parameters and optimizer state.
+    config.mesh.data = -1
+    config.mesh.fsdp = 1
+    return config

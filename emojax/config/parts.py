@@ -1,0 +1,99 @@
+"""Parts of the config that belong to a run as a whole; models, objectives and data own theirs."""
+
+import dataclasses
+from typing import Literal
+
+from emojax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """What to train and evaluate on; every field is documented in configs/default.py."""
+
+    name: str
+    data_dir: str
+    train_split: str
+    validation_split: str
+    test_splits: tuple[str, ...]
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        for field in ("name", "train_split", "validation_split"):
+            if not getattr(self, field):
+                raise ConfigError(f"corpus.{field}: '' is not allowed; allowed: a name")
+        if self.train_split in (self.validation_split, *self.test_splits):
+            raise ConfigError(
+                f"corpus.train_split: {self.train_split!r} is also validated or tested on; allowed: a split of its own"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Every field is documented in configs/default.py."""
+
+    learning_rate: float
+    schedule: Literal["constant", "cosine"]
+    warmup_steps: int
+    weight_decay: float
+    clip_norm: float
+    ema_decay: float
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        if self.learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate: {self.learning_rate} is not allowed; allowed: a number > 0")
+        for name in ("warmup_steps", "weight_decay", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"optimizer.{name}: {getattr(self, name)} is not allowed; allowed: a number >= 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"optimizer.ema_decay: {self.ema_decay} is not allowed; allowed: 0 <= number < 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Length and rhythm of training; every field is documented in configs/default.py."""
+
+    epochs: int
+    evaluate_every_epochs: int
+    checkpoint_every_steps: int
+    log_every_steps: int
+    patience: int
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        for name in ("epochs", "evaluate_every_epochs", "log_every_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
+        for name in ("checkpoint_every_steps", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How results are measured; every field is documented in configs/default.py."""
+
+    score: Literal["auto", "ccc", "uar"]
+    bootstrap_resamples: int
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        if self.bootstrap_resamples < 1:
+            given = self.bootstrap_resamples
+            raise ConfigError(f"evaluation.bootstrap_resamples: {given} is not allowed; allowed: an integer >= 1")

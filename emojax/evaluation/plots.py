@@ -1,0 +1,142 @@
+"""Draws predictions against labels and confusion matrices; colours are safe for colour-blind readers."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.whole_file import whole_file
+from emojax.types import ATTRIBUTES
+
+# Figures are made without pyplot, which would keep every one of them alive in global state.
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colours that stay distinct with every kind of colour vision (Okabe & Ito 2008)."""
+
+_MAX_POINTS = 2000
+"""Above this many utterances, points would hide each other: their density is drawn."""
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a PNG file and returns its path.
+
+    Raises:
+      EmojaxError: it cannot be written.
+    """
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG file in memory."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: `$` does not start mathematics, control characters are gone."""
+    return "".join(character for character in text if character.isprintable()).replace("$", r"\$")
+
+
+def describe_evaluation(summary: dict[str, Any]) -> str:
+    """What a plot was made from: corpus, split, and that the speech is synthetic where it is."""
+    speech = ", synthetic speech" if summary["speech"] == "synthesised" else ""
+    return plain(f"{summary['corpus']}, split {summary['split']}{speech}")
+
+
+def draw_attributes(predictions: Predictions, summary: dict[str, Any]) -> Figure | None:
+    """Draws prediction against label per attribute: points, or their density if there are many.
+
+    Args:
+      predictions: of a split.
+      summary: `summarise` of them.
+
+    Returns:
+      None if no attribute is both predicted and labelled.
+    """
+    values = [summary.get("ccc", {}).get(attribute, {}).get("value") for attribute in ATTRIBUTES]
+    shown = [column for column, value in enumerate(values) if value is not None]
+    if not shown:
+        return None
+    figure = Figure(figsize=(0.6 + 4.1 * len(shown), 4.9), dpi=120, layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        attribute = ATTRIBUTES[column]
+        labels, predicted = predictions.attribute_labels[:, column], predictions.attributes[:, column]
+        labelled = ~np.isnan(labels)
+        _draw_agreement(axes, labels[labelled], predicted[labelled])
+        ccc = summary["ccc"][attribute]
+        axes.set_title(f"{attribute.capitalize()}\nCCC {_interval(ccc)}, n = {labelled.sum()}", fontsize=11)
+        low, high = summary["scale"]
+        source = "derived" if summary["attribute_source"] == "derived" else "rated"
+        axes.set_xlabel(f"{source} {attribute} (scale {low:g} to {high:g})")
+        axes.set_ylabel(f"predicted {attribute} (same scale)")
+    figure.suptitle(describe_evaluation(summary), fontsize=12, fontweight="bold")
+    return figure
+
+
+def draw_confusion(summary: dict[str, Any]) -> Figure | None:
+    """Draws the confusion matrix: shade is the share of the row, numbers are counts of utterances.
+
+    Args:
+      summary: `summarise` of a split.
+
+    Returns:
+      None if categories are not both predicted and labelled.
+    """
+    if "confusion" not in summary:
+        return None
+    counts = np.array(summary["confusion"])
+    totals = counts.sum(axis=1)
+    shares = counts / np.maximum(totals, 1)[:, None]
+    size = len(counts)
+    side = 2.9 + 0.62 * size
+    figure = Figure(figsize=(max(side + 1.0, 5.6), max(side, 4.4)), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(size):
+        for column in range(size):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=10)
+    names = [plain(name) for name in summary["categories"]]
+    axes.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), [f"{name} ({total})" for name, total in zip(names, totals, strict=True)])
+    axes.set_xlabel("predicted category")
+    axes.set_ylabel("labelled category (utterances)")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the labelled category")
+    axes.set_title(f"UAR {_interval(summary['uar'])}\nmacro F1 {_interval(summary['macro_f1'])}", fontsize=11)
+    figure.suptitle(describe_evaluation(summary), fontsize=12, fontweight="bold")
+    return figure
+
+
+def _draw_agreement(axes: Axes, labels: np.ndarray, predicted: np.ndarray) -> None:
+    low, high = min(labels.min(), predicted.min()), max(labels.max(), predicted.max())
+    margin = 0.05 * (high - low) or 0.5
+    limits = (low - margin, high + margin)
+    if len(labels) > _MAX_POINTS:
+        grid = {"gridsize": 45, "extent": (*limits, *limits), "norm": LogNorm(), "mincnt": 1, "linewidths": 0.2}
+        density = axes.hexbin(labels, predicted, cmap="viridis", **grid)
+        axes.figure.colorbar(density, ax=axes, shrink=0.75, label="utterances per cell")
+    else:
+        opacity = float(np.clip(60 / len(labels) ** 0.75, 0.2, 0.8))
+        axes.scatter(labels, predicted, s=14, alpha=opacity, color=PALETTE[0], linewidths=0, rasterized=True)
+    axes.plot(limits, limits, color="black", linestyle="--", linewidth=1, label="prediction = label")
+    axes.legend(loc="upper left", fontsize=8, frameon=True, framealpha=0.8)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _interval(score: dict[str, float | None]) -> str:
+    value, low, high = (score.get(name) for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,81 @@
+"""Runs a model over a whole split."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from emojax.data import BatchStream, SplitIndex
+from emojax.data.plan import FILLER
+from emojax.evaluation.predictions import Predictions
+from emojax.models import EmotionModel
+from emojax.parallel import to_host
+from emojax.progress import Progress
+from emojax.types import NUM_ATTRIBUTES, Batch, CorpusInfo, EmotionOutput
+from emojax.workdir import TrainedOutputs
+
+PredictStep = Callable[[dict[str, Any], Batch], EmotionOutput]
+
+
+def make_predict_step(model: EmotionModel) -> PredictStep:
+    """The jitted forward pass: `predict(variables, batch) -> EmotionOutput`."""
+    return jax.jit(lambda variables, batch: model.apply(variables, batch, train=False))
+
+
+def predict_split(
+    predict: PredictStep,
+    variables: dict[str, Any],
+    stream: BatchStream,
+    index: SplitIndex,
+    info: CorpusInfo,
+    split: str,
+    outputs: TrainedOutputs,
+    categories: tuple[str, ...],
+) -> Predictions:
+    """Predicts every utterance of a split once.
+
+    Args:
+      predict: from `make_predict_step`.
+      variables: the model's.
+      stream: the split's batches, in evaluation order.
+      index: the split's table, which the labels are taken from.
+      info: of the corpus.
+      split: its name.
+      outputs: which of the model's outputs mean something; the others are left out.
+      categories: the model's, which need not be those of the corpus: equal names are matched.
+
+    Returns:
+      Predictions in the corpus's scale and categories, in the order of `index`.
+    """
+    attributes = np.full((len(index), NUM_ATTRIBUTES), np.nan)
+    probabilities = np.zeros((len(index), len(info.categories)))
+    shared = [name for name in info.categories if name in categories] if outputs.categories else []
+    ours, theirs = [categories.index(name) for name in shared], [info.categories.index(name) for name in shared]
+    low, high = info.scale
+    with Progress(f"predict {info.name} {split}", stream.num_batches, "batches") as progress:
+        for batch in stream:
+            output = predict(variables, batch)
+            rows, predicted, logits = to_host((batch.index, output.attributes, output.emotion_logits))
+            present = rows != FILLER
+            attributes[rows[present]] = low + (high - low) * predicted[present].astype(np.float64)
+            if shared:
+                probabilities[np.ix_(rows[present], theirs)] = softmax(logits[present][:, ours])
+            progress.advance()
+    return Predictions(
+        corpus=info,
+        split=split,
+        ids=index.ids.tolist(),
+        speakers=index.speakers.tolist(),
+        attributes=np.where(outputs.attributes, attributes, np.nan),
+        attribute_labels=index.attributes.astype(np.float64),
+        emotion_probabilities=probabilities if shared else probabilities[:, :0],
+        emotion_labels=index.emotion.astype(np.int64),
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities from logits along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

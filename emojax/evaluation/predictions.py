@@ -1,0 +1,191 @@
+"""Predictions of a split beside its labels, as arrays and as a CSV file whose columns name everything."""
+
+import collections
+import csv
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax.errors import EmojaxError, reason
+from emojax.evaluation.whole_file import whole_file
+from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model said about every utterance of a split, and what the corpus says.
+
+    Arrays are converted to float64 and int64. Attributes are in the order of `ATTRIBUTES`.
+
+    Attributes:
+      corpus: the corpus evaluated on.
+      split: its split.
+      ids: id of every utterance, unique.
+      speakers: speaker of every utterance; "" where unknown.
+      attributes: predicted attributes on the corpus's scale; a column is NaN throughout if there is no prediction.
+      attribute_labels: labelled attributes on the corpus's scale; NaN where missing.
+      emotion_probabilities: probability of each of `corpus.categories`; C is 0 if there is no prediction.
+      emotion_labels: index into `corpus.categories`; -1 where missing.
+    """
+
+    corpus: CorpusInfo
+    split: str
+    ids: list[str]
+    speakers: list[str]
+    attributes: Float[np.ndarray, "N 3"]
+    attribute_labels: Float[np.ndarray, "N 3"]
+    emotion_probabilities: Float[np.ndarray, "N C"]
+    emotion_labels: Int[np.ndarray, "N"]
+
+    def __post_init__(self):
+        """Converts and checks the fields.
+
+        Raises:
+          EmojaxError: shapes do not agree, an id comes twice, a prediction is not finite, a label is out of range.
+        """
+        for name in ("attributes", "attribute_labels", "emotion_probabilities"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
+        object.__setattr__(self, "emotion_labels", np.asarray(self.emotion_labels, np.int64))
+        self._check_shapes()
+        self._check_values()
+
+    @property
+    def predicted_emotions(self) -> Int[np.ndarray, "N"]:
+        """Index of the most probable category; -1 for all if there is no prediction."""
+        if not self.emotion_probabilities.shape[1]:
+            return np.full(len(self.ids), MISSING_EMOTION)
+        return self.emotion_probabilities.argmax(axis=1)
+
+    def write_csv(self, path: Path) -> None:
+        """Writes one row per utterance; numbers in full precision, fields empty where missing.
+
+        Columns: `id`, `speaker`, `label_activation`, `predicted_activation` and so on, `label_emotion`,
+        `predicted_emotion` (names of categories), and `probability_CATEGORY` if categories are predicted.
+
+        Raises:
+          EmojaxError: the file cannot be written; what was there is intact.
+        """
+        categories = self.corpus.categories
+        predicted = self.predicted_emotions
+        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_columns(categories if self.emotion_probabilities.shape[1] else ()))
+            for row, (name, speaker) in enumerate(zip(self.ids, self.speakers, strict=True)):
+                pairs = zip(self.attribute_labels[row], self.attributes[row], strict=True)
+                writer.writerow(
+                    [name, speaker]
+                    + [_number_text(value) for pair in pairs for value in pair]
+                    + [_category_text(index, categories) for index in (self.emotion_labels[row], predicted[row])]
+                    + [_number_text(value) for value in self.emotion_probabilities[row]]
+                )
+
+    @classmethod
+    def read_csv(cls, path: Path, corpus: CorpusInfo, split: str) -> Self:
+        """Reads what `write_csv` wrote; columns are found by name, in any order.
+
+        Args:
+          path: the file.
+          corpus: the corpus it was written for.
+          split: the split it was written for.
+
+        Raises:
+          EmojaxError: it cannot be read, a column is missing, or a field is not what its column says.
+        """
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file, strict=True)
+                rows, found = list(reader), set(reader.fieldnames or ())
+        except (OSError, ValueError, csv.Error) as error:
+            raise EmojaxError(f"{path}: cannot be read ({reason(error)})") from error
+        has_probabilities = any(column.startswith("probability_") for column in found)
+        columns = _columns(corpus.categories if has_probabilities else ())
+        if found != set(columns):
+            odd = sorted(set(columns) ^ found)[0]
+            raise EmojaxError(f"{path}: column {odd!r} is {'missing' if odd in columns else 'not expected'}")
+
+        def numbers(wanted: list[str]) -> np.ndarray:
+            values = [[_number(path, line, column, row) for column in wanted] for line, row in enumerate(rows)]
+            return np.array(values, np.float64).reshape(len(rows), len(wanted))
+
+        return cls(
+            corpus=corpus,
+            split=split,
+            ids=[row["id"] for row in rows],
+            speakers=[row["speaker"] for row in rows],
+            attributes=numbers([f"predicted_{attribute}" for attribute in ATTRIBUTES]),
+            attribute_labels=numbers([f"label_{attribute}" for attribute in ATTRIBUTES]),
+            emotion_probabilities=numbers([f"probability_{c}" for c in corpus.categories] if has_probabilities else []),
+            emotion_labels=np.array([_category(path, line, row, corpus) for line, row in enumerate(rows)], np.int64),
+        )
+
+    def _check_shapes(self) -> None:
+        n = len(self.ids)
+        wanted = {
+            "speakers": ((len(self.speakers),), {(n,)}),
+            "attributes": (self.attributes.shape, {(n, NUM_ATTRIBUTES)}),
+            "attribute_labels": (self.attribute_labels.shape, {(n, NUM_ATTRIBUTES)}),
+            "emotion_probabilities": (self.emotion_probabilities.shape, {(n, 0), (n, len(self.corpus.categories))}),
+            "emotion_labels": (self.emotion_labels.shape, {(n,)}),
+        }
+        for name, (shape, allowed) in wanted.items():
+            if shape not in allowed:
+                choices = " or ".join(map(str, sorted(allowed)))
+                raise EmojaxError(f"{self._place}: {name} has shape {shape}; allowed for {n} ids: {choices}")
+
+    def _check_values(self) -> None:
+        if len(set(self.ids)) != len(self.ids):
+            twice = collections.Counter(self.ids).most_common(1)[0][0]
+            raise EmojaxError(f"{self._place}: id {twice!r} comes twice; allowed: every utterance once")
+        absent = np.isnan(self.attributes).all(axis=0)
+        for what, bad in (
+            ("prediction of an attribute", ~np.isfinite(self.attributes) & ~absent),
+            ("label of an attribute", np.isinf(self.attribute_labels)),
+            ("probability of a category", ~np.isfinite(self.emotion_probabilities)),
+        ):
+            if bad.any():
+                raise EmojaxError(f"{self._place}: a {what} of {self.ids[np.argwhere(bad)[0][0]]!r} is not finite")
+        highest = len(self.corpus.categories) - 1
+        outside = np.flatnonzero((self.emotion_labels < MISSING_EMOTION) | (self.emotion_labels > highest))
+        if outside.size:
+            name, label = self.ids[outside[0]], self.emotion_labels[outside[0]]
+            raise EmojaxError(f"{self._place}: emotion label of {name!r} is {label}; allowed: -1 to {highest}")
+
+    @property
+    def _place(self) -> str:
+        return f"predictions on {self.corpus.name}, split {self.split}"
+
+
+def _columns(predicted_categories: tuple[str, ...]) -> list[str]:
+    pairs = [f"{kind}_{attribute}" for attribute in ATTRIBUTES for kind in ("label", "predicted")]
+    probabilities = [f"probability_{category}" for category in predicted_categories]
+    return ["id", "speaker", *pairs, "label_emotion", "predicted_emotion", *probabilities]
+
+
+def _number_text(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def _category_text(index: int, categories: tuple[str, ...]) -> str:
+    return "" if index == MISSING_EMOTION else categories[index]
+
+
+def _number(path: Path, row: int, column: str, fields: dict[str, Any]) -> float:
+    text = fields[column]
+    try:
+        return float(text) if text else math.nan
+    except ValueError as error:
+        raise EmojaxError(f"{path}: row {row + 1}, column {column}: {text!r} is no number") from error
+
+
+def _category(path: Path, row: int, fields: dict[str, Any], corpus: CorpusInfo) -> int:
+    name = fields["label_emotion"]
+    if not name:
+        return MISSING_EMOTION
+    if name not in corpus.categories:
+        allowed = ", ".join(corpus.categories)
+        raise EmojaxError(f"{path}: row {row + 1}, column label_emotion: {name!r} is no category; allowed: {allowed}")
+    return corpus.categories.index(name)

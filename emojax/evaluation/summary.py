@@ -1,0 +1,188 @@
+"""What predictions of a split come to: every score with its interval and baselines, named, as strict JSON can hold."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax.errors import EmojaxError
+from emojax.evaluation.predictions import Predictions
+from emojax.metrics import (
+    bootstrap_classification,
+    bootstrap_regression,
+    classification_scores,
+    confusion_matrix,
+    majority_emotion,
+    mean_attributes,
+    random_attributes,
+    random_emotion,
+    regression_scores,
+    resampled_by,
+)
+from emojax.types import ATTRIBUTES, MISSING_EMOTION
+
+NUM_RANDOM_DRAWS = 100
+"""Draws that the scores of the random baseline are averaged over, so that they are not luck themselves."""
+
+Scores = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainLabels:
+    """Labels of the training split, from which the baselines predict.
+
+    Attributes:
+      attributes: on the scale of the corpus that is evaluated, in the order of `ATTRIBUTES`; NaN where missing.
+      emotions: index into the categories of the corpus that is evaluated; -1 where missing.
+    """
+
+    attributes: Float[np.ndarray, "M 3"]
+    emotions: Int[np.ndarray, "M"]
+
+
+def summarise(
+    predictions: Predictions, train_labels: TrainLabels | None, num_resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Scores predictions over all utterances of the split together.
+
+    Args:
+      predictions: of one split.
+      train_labels: what the baselines know; None leaves the baselines out.
+      num_resamples: of the bootstrap.
+      seed: of the bootstrap and the random baseline.
+
+    Returns:
+      A tree for `json.dump(..., allow_nan=False)`; numbers that are not defined are None. Keys:
+        corpus, split, n, speech, attribute_source, scale, categories; speakers (None if unknown);
+        labelled: number of labelled utterances per attribute and for `emotion`;
+        interval: what the intervals are, in words; bootstrap: over, resamples, seed;
+        ccc, pearson, rmse, mae: per attribute value, low, high; `ccc.mean.value`, None unless all three are defined
+          (all absent if no attribute is both predicted and labelled; errors are in the unit of the corpus's scale);
+        uar, macro_f1, accuracy: value, low, high; confusion: counts, row = label, column = prediction
+          (all absent if categories are not both predicted and labelled);
+        baselines: mean (the mean, for categories the majority) and random (mean over draws from the training labels),
+          each with the scores above as plain numbers.
+
+    Raises:
+      EmojaxError: there is no utterance.
+    """
+    if not predictions.ids:
+        raise EmojaxError(f"{predictions.corpus.name}, split {predictions.split}: nothing to evaluate, no utterance")
+    corpus, speakers = predictions.corpus, predictions.speakers
+    labels = _usable_attribute_labels(predictions)
+    has_emotions = predictions.emotion_probabilities.shape[1] > 0 and (predictions.emotion_labels >= 0).any()
+    summary: dict[str, Any] = {
+        "corpus": corpus.name,
+        "split": predictions.split,
+        "n": len(predictions.ids),
+        "speech": corpus.speech,
+        "attribute_source": corpus.attribute_source,
+        "scale": list(corpus.scale),
+        "categories": list(corpus.categories),
+        "speakers": len(set(speakers) - {""}) or None,
+        "labelled": _count_labelled(predictions),
+        "interval": _describe_interval(speakers, num_resamples),
+        "bootstrap": {"over": resampled_by(speakers), "resamples": num_resamples, "seed": seed},
+    }
+    if not np.isnan(labels).all():
+        intervals = bootstrap_regression(predictions.attributes, labels, speakers, num_resamples, seed)
+        summary |= _nulled(intervals)
+        summary["ccc"]["mean"] = {"value": _mean([intervals["ccc"][name]["value"] for name in ATTRIBUTES])}
+    if has_emotions:
+        predicted, emotions = predictions.predicted_emotions, predictions.emotion_labels
+        num_categories = len(corpus.categories)
+        summary |= _nulled(
+            bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed)
+        )
+        summary["confusion"] = confusion_matrix(predicted, emotions, num_categories).tolist()
+    if train_labels is not None:
+        emotions = predictions.emotion_labels if has_emotions else np.full(len(labels), MISSING_EMOTION)
+        summary["baselines"] = _score_baselines(labels, emotions, len(corpus.categories), train_labels, seed)
+    return summary
+
+
+def _usable_attribute_labels(predictions: Predictions) -> np.ndarray:
+    """The labels, NaN for attributes that are not predicted."""
+    unpredicted = np.isnan(predictions.attributes).all(axis=0)
+    return np.where(unpredicted, np.nan, predictions.attribute_labels)
+
+
+def _count_labelled(predictions: Predictions) -> dict[str, int]:
+    counts = (~np.isnan(predictions.attribute_labels)).sum(axis=0).tolist()
+    return dict(zip(ATTRIBUTES, counts, strict=True)) | {"emotion": int((predictions.emotion_labels >= 0).sum())}
+
+
+def _describe_interval(speakers: list[str], num_resamples: int) -> str:
+    known = len(set(speakers) - {""})
+    unknown = sum(not speaker for speaker in speakers)
+    if resampled_by(speakers) == "speaker":
+        units, remark = f"{known} speakers", f" and {unknown} utterances of unknown speakers" if unknown else ""
+    else:
+        units = f"{len(speakers)} utterances"
+        few = f"only {known} speaker{'s' if known > 1 else ''}" if known else "speakers unknown"
+        remark = f" ({few}: too narrow for other speakers)"
+    return f"95 % bootstrap over {units}{remark}, {num_resamples} resamples"
+
+
+def _score_baselines(
+    labels: np.ndarray, emotions: np.ndarray, num_categories: int, train: TrainLabels, seed: int
+) -> dict[str, Scores]:
+    train_attributes = np.asarray(train.attributes, np.float64)
+    has_attributes = not np.isnan(labels).all() and not np.isnan(train_attributes).all()
+    has_emotions = (emotions >= 0).any() and (np.asarray(train.emotions) >= 0).any()
+    n = len(labels)
+
+    def score(attributes: np.ndarray | None, predicted: np.ndarray | None) -> Scores:
+        scores: Scores = {}
+        if attributes is not None:
+            scores |= regression_scores(attributes, labels)
+        if predicted is not None:
+            scores |= classification_scores(confusion_matrix(predicted, emotions, num_categories))
+        return scores
+
+    mean = score(
+        mean_attributes(train_attributes, n) if has_attributes else None,
+        majority_emotion(train.emotions, n) if has_emotions else None,
+    )
+    draws = [
+        score(
+            random_attributes(train_attributes, n, draw) if has_attributes else None,
+            random_emotion(train.emotions, n, draw) if has_emotions else None,
+        )
+        for draw in range(seed, seed + NUM_RANDOM_DRAWS)
+    ]
+    return {name: _complete(scores) for name, scores in (("mean", mean), ("random", _average(draws)))}
+
+
+def _complete(scores: Scores) -> Scores:
+    """Adds the mean CCC and turns what is not defined into None."""
+    completed = _nulled(scores)
+    if "ccc" in scores:
+        completed["ccc"]["mean"] = _mean([scores["ccc"][attribute] for attribute in ATTRIBUTES])
+    return completed
+
+
+def _average(draws: list[Scores]) -> Scores:
+    first = draws[0]
+    return {
+        name: _average([draw[name] for draw in draws])
+        if isinstance(first[name], dict)
+        else float(np.mean([draw[name] for draw in draws]))
+        for name in first
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    return _null(sum(values) / len(values))
+
+
+def _nulled(tree: Mapping[str, Any]) -> Scores:
+    """The tree with None for every number that is not defined."""
+    return {key: _nulled(value) if isinstance(value, Mapping) else _null(value) for key, value in tree.items()}
+
+
+def _null(value: float) -> float | None:
+    return value if math.isfinite(value) else None

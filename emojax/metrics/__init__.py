@@ -1,0 +1,31 @@
+"""Metrics: agreement of predictions with labels, its uncertainty, and the baselines to read it against."""
+
+from emojax.metrics.baselines import majority_emotion, mean_attributes, random_attributes, random_emotion
+from emojax.metrics.bootstrap import Interval, bootstrap_classification, bootstrap_regression, resampled_by
+from emojax.metrics.classification import accuracy, classification_scores, confusion_matrix, macro_f1, uar
+from emojax.metrics.moments import CoMoments, co_moments
+from emojax.metrics.regression import by_attribute, ccc, mae, pearson, regression_scores, rmse
+
+__all__ = [
+    "CoMoments",
+    "Interval",
+    "accuracy",
+    "bootstrap_classification",
+    "bootstrap_regression",
+    "by_attribute",
+    "ccc",
+    "classification_scores",
+    "co_moments",
+    "confusion_matrix",
+    "macro_f1",
+    "mae",
+    "majority_emotion",
+    "mean_attributes",
+    "pearson",
+    "random_attributes",
+    "random_emotion",
+    "regression_scores",
+    "resampled_by",
+    "rmse",
+    "uar",
+]

@@ -1,0 +1,113 @@
+"""What a model looks at: each view turns a batch into feature frames and a mask of the valid ones."""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from emojax.audio import (
+    LogMelConfig,
+    SpecAugmentConfig,
+    TimeStretchConfig,
+    VTLPConfig,
+    add_deltas,
+    frame_mask,
+    log_mel,
+    normalise_utterance,
+    normalise_with,
+    perturb_vocal_tract,
+    spec_augment,
+    stretch_time,
+)
+from emojax.errors import ConfigError
+from emojax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class DeltasConfig:
+    """Slopes appended to the features.
+
+    Attributes:
+      order: 0 none, 1 slopes, 2 slopes and slopes of slopes.
+      width: frames a slope is fitted to, odd.
+    """
+
+    order: Literal[0, 1, 2]
+    width: int
+
+    def __post_init__(self):
+        if self.width < 3 or self.width % 2 == 0:
+            raise ConfigError(f"deltas.width: {self.width} is not allowed; allowed: an odd integer >= 3")
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMelViewConfig:
+    """Log-mel filterbank energies as a model sees them.
+
+    Attributes:
+      log_mel: the filterbank.
+      normalisation: `none`; `utterance`: each utterance to mean 0, variance 1 per band, which forgets its level;
+        `corpus`: by the training corpus's mean and standard deviation, which keeps level differences.
+      deltas: slopes.
+      vtlp: vocal tract length perturbation in training.
+      time_stretch: change of rate in training.
+      spec_augment: masks in training.
+    """
+
+    log_mel: LogMelConfig
+    normalisation: Literal["none", "utterance", "corpus"]
+    deltas: DeltasConfig
+    vtlp: VTLPConfig
+    time_stretch: TimeStretchConfig
+    spec_augment: SpecAugmentConfig
+
+
+class LogMelView(nn.Module):
+    """From waveforms to normalised, and in training augmented, log-mel frames.
+
+    With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (K,), 0 and 1 until the
+    trainer fills them in; they are constants, not parameters.
+
+    Attributes:
+      config: see `LogMelViewConfig`.
+    """
+
+    config: LogMelViewConfig
+
+    @nn.compact
+    def __call__(self, batch: Batch, train: bool = False) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
+        """Computes the view; in training with the rng `augment`."""
+        config = self.config
+        features, mask = raw_log_mel(batch, config.log_mel)
+        if train:
+            features, mask = self._vary_voice(features, mask)
+        if config.normalisation == "utterance":
+            features = normalise_utterance(features, mask)
+        elif config.normalisation == "corpus":
+            shape = (config.log_mel.num_bands,)
+            mean = self.variable("statistics", "mean", jnp.zeros, shape, jnp.float32)
+            std = self.variable("statistics", "std", jnp.ones, shape, jnp.float32)
+            features = normalise_with(features, mask, mean.value, std.value)
+        features = add_deltas(features, mask, config.deltas.width, config.deltas.order)
+        if train and (config.spec_augment.num_time_masks or config.spec_augment.num_frequency_masks):
+            features = spec_augment(self.make_rng("augment"), features, mask, config.spec_augment)
+        return features, mask
+
+    def _vary_voice(self, features: Array, mask: Array) -> tuple[Array, Array]:
+        config = self.config
+        if config.vtlp.max_warp:
+            features = perturb_vocal_tract(self.make_rng("augment"), features, config.log_mel, config.vtlp)
+        if config.time_stretch.max_stretch:
+            features, mask = stretch_time(self.make_rng("augment"), features, mask, config.time_stretch)
+        return features, mask
+
+
+def raw_log_mel(batch: Batch, config: LogMelConfig) -> tuple[Float[Array, "B T K"], Bool[Array, "B T"]]:
+    """Log-mel energies before normalisation, and the mask of frames that lie inside the clips."""
+    waveform = jnp.where(batch.sample_mask, batch.waveform, 0)
+    features = log_mel(waveform, config)
+    # The waveform's gradient is not wanted here; saying so keeps the backward pass out of the front-end.
+    return jax.lax.stop_gradient(features), frame_mask(batch.num_samples, features.shape[1], config)

@@ -1,0 +1,137 @@
+"""The supervised objective: CCC of three attributes plus cross-entropy of categories, from whatever labels exist."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from emojax.errors import ConfigError
+from emojax.objectives.ccc import ccc_loss, has_ccc
+from emojax.types import ATTRIBUTES, Batch, EmotionOutput
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """How the labels' losses are combined.
+
+    Attributes:
+      attribute_weights: weight of 1 − CCC of activation, valence, dominance: they sum to 1 (the papers: 1/3 each), or
+        are all 0 to train on categories alone.
+      emotion_weight: weight of the categories' cross-entropy (the papers' auxiliary head: 0.2); 0 to ignore categories.
+      class_balance: whether the cross-entropy weights each category by the inverse of its training frequency.
+      label_smoothing: share of the target distribution that is spread evenly over all categories, in [0, 1).
+      emotion_target: what the logits are trained towards: the consensus category or the distribution of raters' votes.
+    """
+
+    attribute_weights: tuple[float, float, float]
+    emotion_weight: float
+    class_balance: Literal["none", "inverse_frequency"]
+    label_smoothing: float
+    emotion_target: Literal["consensus", "votes"]
+
+    def __post_init__(self):
+        _check_attribute_weights(self.attribute_weights)
+        if not 0 <= self.emotion_weight < math.inf:
+            raise ConfigError(f"objective.emotion_weight: {self.emotion_weight} is not allowed; allowed: a number >= 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"objective.label_smoothing: {self.label_smoothing} is not allowed; allowed: [0, 1)")
+
+
+def multitask_loss(
+    output: EmotionOutput, batch: Batch, config: ObjectiveConfig, class_weights: Float[Array, "C"]
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Σ_d w_d (1 − CCC_d) + emotion_weight · cross-entropy, over the global batch, in float32.
+
+    Attributes that have no CCC in this batch (fewer than two labels) are left out, and the weights of the others are
+    scaled up to the same sum: so the loss has one scale for a corpus with one, two or three rated attributes. A
+    corpus without ratings trains on its categories alone, one without categories (C = 0) on its attributes alone.
+
+    Args:
+      output: predictions of a model.
+      batch: labels; rows of weight 0, NaN ratings, -1 categories and NaN votes take no part.
+      config: weights and targets.
+      class_weights: see `class_weights`; (0,) without categories.
+
+    Returns:
+      The loss, and scalars by name: `loss`, `loss/ccc_<attribute>` and `loss/emotion` (unweighted; 0 where there are
+      too few labels), `labels/<attribute>` and `labels/emotion` (how many labels the batch has).
+    """
+    attribute_losses = ccc_loss(output.attributes, batch.attributes, batch.weight)
+    weights = jnp.where(
+        has_ccc(batch.attributes, batch.weight), jnp.asarray(config.attribute_weights, jnp.float32), 0.0
+    )
+    # Configured weights sum to 1 or 0; weights that are left and sum to 0 stay 0.
+    scale = jnp.where(weights.sum() > 0, weights.sum(), 1.0)
+    attribute_loss = (weights * attribute_losses).sum() / scale
+    emotion_loss, num_emotion_labels = _cross_entropy(output, batch, config, class_weights)
+    loss = attribute_loss + config.emotion_weight * emotion_loss
+
+    labelled = (batch.weight != 0)[:, None] & ~jnp.isnan(batch.attributes)
+    num_labels = labelled.sum(axis=0).astype(jnp.float32)
+    metrics = {"loss": loss, "loss/emotion": emotion_loss, "labels/emotion": num_emotion_labels}
+    for column, attribute in enumerate(ATTRIBUTES):
+        metrics[f"loss/ccc_{attribute}"] = attribute_losses[column]
+        metrics[f"labels/{attribute}"] = num_labels[column]
+    return loss, metrics
+
+
+def class_weights(counts: Num[np.ndarray, "C"], mode: Literal["none", "inverse_frequency"]) -> Float[Array, "C"]:
+    """Weight of each category in the cross-entropy, float32.
+
+    Args:
+      counts: training items per category.
+      mode: "none": 1 for every category. "inverse_frequency": total / (present categories · count), so that the mean
+        weight of a training item is 1; 0 for a category without any item.
+    """
+    if mode == "none":
+        return jnp.ones(counts.shape, jnp.float32)
+    counts = counts.astype(np.float64)
+    share = counts.sum() / max(np.count_nonzero(counts), 1)
+    return jnp.asarray(np.divide(share, counts, out=np.zeros_like(counts), where=counts > 0), jnp.float32)
+
+
+def _cross_entropy(
+    output: EmotionOutput, batch: Batch, config: ObjectiveConfig, class_weights: Array
+) -> tuple[Array, Array]:
+    """Weighted mean of −Σ_c target_c · log p_c over labelled rows, and the number of these rows.
+
+    A row weighs its batch weight times the class weight of its target (the mean over the votes' distribution).
+    """
+    num_categories = output.emotion_logits.shape[1]
+    if num_categories == 0:
+        return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
+    target, labelled = _target(batch, config.emotion_target, num_categories)
+    logits = jnp.where(labelled[:, None], output.emotion_logits.astype(jnp.float32), 0.0)
+    row_weights = jnp.where(labelled, batch.weight.astype(jnp.float32) * (target @ class_weights), 0.0)
+    smoothed = (1.0 - config.label_smoothing) * target + config.label_smoothing / num_categories
+    losses = -(smoothed * jax.nn.log_softmax(logits)).sum(axis=1)
+    total = row_weights.sum()
+    return (row_weights * losses).sum() / jnp.where(total > 0, total, 1.0), labelled.sum().astype(jnp.float32)
+
+
+def _target(batch: Batch, kind: str, num_categories: int) -> tuple[Array, Array]:
+    """Target distribution (B, C), zero where there is none, and which rows have one."""
+    if kind == "votes":
+        votes = batch.emotion_votes.astype(jnp.float32)
+        # Votes for categories outside the corpus's C are not in the row: what is left is scaled to sum to 1.
+        total = votes.sum(axis=1)
+        labelled = (batch.weight != 0) & (total > 0)
+        return jnp.where(labelled[:, None], votes / jnp.where(labelled, total, 1.0)[:, None], 0.0), labelled
+    labelled = (batch.weight != 0) & (batch.emotion >= 0)
+    # An index beyond C makes the loss NaN, which stops training, where clamping would train the wrong category.
+    one_hot = jnp.eye(num_categories, dtype=jnp.float32)
+    target = jnp.take(one_hot, jnp.where(labelled, batch.emotion, 0), axis=0, mode="fill", fill_value=jnp.nan)
+    return jnp.where(labelled[:, None], target, 0.0), labelled
+
+
+def _check_attribute_weights(weights: tuple[float, float, float]) -> None:
+    valid = all(0 <= weight <= 1 for weight in weights)
+    if not valid or not (math.isclose(sum(weights), 1.0, abs_tol=1e-6) or sum(weights) == 0):
+        raise ConfigError(
+            f"objective.attribute_weights: {weights} is not allowed; allowed: one number in [0, 1] for each of "
+            f"{', '.join(ATTRIBUTES)}, summing to 1 (or all 0)"
+        )

@@ -1,0 +1,183 @@
+"""Trains a workdir from a config: the one place where config becomes objects."""
+
+import functools
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from emojax.config import ExperimentConfig, difference, to_tree
+from emojax.data import BatchStream, Corpus, SplitIndex, open_corpus, read_index
+from emojax.errors import CheckpointError, ConfigError, CorpusError
+from emojax.evaluation import PredictStep, make_predict_step, predict_split, validation_metrics
+from emojax.models import EmotionModel, count_parameters, parameter_table
+from emojax.objectives import class_weights, multitask_loss
+from emojax.parallel import make_mesh, state_sharding
+from emojax.training.loop import Outcome, StepFunction, train
+from emojax.training.optimizer import make_optimizer
+from emojax.training.statistics import fill_statistics
+from emojax.training.step import TrainState, initial_state, make_train_step
+from emojax.types import MISSING_EMOTION
+from emojax.workdir import (
+    CHECKPOINTS,
+    CONFIG,
+    SUMMARY,
+    Checkpoints,
+    CorpusFacts,
+    TrainedOutputs,
+    corpus_facts,
+    example_batch,
+    read_json,
+    trained_outputs,
+    write_corpus_facts,
+    write_json,
+)
+
+
+def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
+    """Trains, or continues, a workdir.
+
+    Args:
+      config: the whole config; of a workdir that exists, only fields that change no result may differ.
+      workdir: folder of the run.
+
+    Raises:
+      EmojaxError: one line saying what is wrong with config, corpus, workdir or training.
+    """
+    _refuse_other_config(config, workdir)
+    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    splits = {name: read_index(corpus, name) for name in (config.corpus.train_split, config.corpus.validation_split)}
+    training, validation = (splits[name] for name in (config.corpus.train_split, config.corpus.validation_split))
+    _refuse_useless_labels(config, corpus, training, validation)
+    for split in config.corpus.test_splits:  # found missing now, not after hours of training
+        read_index(corpus, split)
+    mesh = make_mesh(config.mesh)
+    stream = BatchStream(
+        corpus,
+        config.corpus.train_split,
+        training,
+        config.data,
+        mesh,
+        training=True,
+        seed=config.seed,
+        epochs=config.training.epochs,
+    )
+    model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
+    facts = corpus_facts(corpus.info, training)
+    write_json(workdir / CONFIG, to_tree(config))
+    write_corpus_facts(workdir, facts)
+    with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
+        optimizer = make_optimizer(config.optimizer, stream.num_batches)
+        state = _fresh_state(config, model, optimizer, mesh)
+        if checkpoints.latest_step is None:
+            state = state.replace(statistics=fill_statistics(model, state.statistics, stream))  # type: ignore[attr-defined]
+        parameters = count_parameters(state.params)
+        print(parameter_table(state.params), flush=True)
+        step = _jitted_step(config, facts, model, optimizer, state)
+        validate = functools.partial(
+            _validate,
+            config,
+            corpus,
+            validation,
+            mesh,
+            make_predict_step(model),
+            trained_outputs(config.objective, facts),
+        )
+        outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
+    _write_summary(workdir, outcome, parameters)
+    return outcome
+
+
+def _refuse_other_config(config: ExperimentConfig, workdir: Path) -> None:
+    if workdir.exists() and not workdir.is_dir():
+        raise CheckpointError(f"{workdir}: is a file; allowed: a folder of this run")
+    if not (workdir / CONFIG).exists():
+        if workdir.is_dir() and any(workdir.iterdir()):
+            raise CheckpointError(f"{workdir}: holds other files and no {CONFIG}; allowed: a new or empty folder")
+        return
+    found = difference(read_json(workdir / CONFIG), to_tree(config))
+    if found:
+        raise CheckpointError(f"{workdir}: was made with another config: {found}; use another --workdir")
+
+
+def _refuse_useless_labels(
+    config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex
+) -> None:
+    """Stops a run that could train on nothing, or could not tell its best checkpoint."""
+    weighted = np.array(config.objective.attribute_weights) > 0
+    for name, index in ((config.corpus.train_split, training), (config.corpus.validation_split, validation)):
+        rated = (~np.isnan(index.attributes)).any(axis=0) & weighted
+        categorised = bool((index.emotion != MISSING_EMOTION).any()) and config.objective.emotion_weight > 0
+        if not (rated.any() or categorised):
+            raise CorpusError(
+                f"{corpus.info.name}: split {name!r} has no label that the objective uses "
+                "(see objective.attribute_weights and objective.emotion_weight)"
+            )
+        wanted = {"ccc": bool(rated.any()), "uar": categorised}.get(config.evaluation.score, True)
+        if not wanted:
+            raise ConfigError(
+                f"config.evaluation.score: {config.evaluation.score!r} has no labels in split {name!r} of "
+                f"{corpus.info.name}; allowed: 'auto'"
+            )
+
+
+def _fresh_state(config: ExperimentConfig, model: EmotionModel, optimizer: Any, mesh: Mesh) -> TrainState:
+    """Parameters and optimizer state, made where they will live: no device ever holds more than its part."""
+    batch = example_batch(config, model)
+    averaging = config.optimizer.ema_decay > 0
+    make = functools.partial(initial_state, model, optimizer, batch, config.seed, averaging)
+    shardings = state_sharding(jax.eval_shape(make), mesh)
+    return jax.jit(make, out_shardings=shardings)()
+
+
+def _jitted_step(
+    config: ExperimentConfig,
+    facts: CorpusFacts,
+    model: EmotionModel,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+) -> StepFunction:
+    counts = np.bincount(facts.emotion, minlength=len(facts.info.categories))
+    weights = class_weights(counts, config.objective.class_balance)
+    loss = functools.partial(multitask_loss, config=config.objective, class_weights=weights)
+    step = make_train_step(model, optimizer, loss, config.seed, config.optimizer.ema_decay)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def _validate(
+    config: ExperimentConfig,
+    corpus: Corpus,
+    index: SplitIndex,
+    mesh: Mesh,
+    predict: PredictStep,
+    outputs: TrainedOutputs,
+    variables: dict[str, Any],
+) -> dict[str, float]:
+    split = config.corpus.validation_split
+    stream = BatchStream(corpus, split, index, config.data, mesh, training=False)
+    categories = corpus.info.categories
+    predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, categories)
+    return validation_metrics(predictions, config.evaluation.score)
+
+
+def _write_summary(workdir: Path, outcome: Outcome, parameters: int) -> None:
+    write_json(
+        workdir / SUMMARY,
+        {
+            "parameters": parameters,
+            "steps": outcome.steps,
+            "epochs": outcome.epochs,
+            "seconds": round(outcome.seconds, 3),
+            "best_step": outcome.best_step,
+            "best_score": outcome.best_score,
+            "best_of_each": outcome.best_of_each,
+            "stop_reason": outcome.stop_reason,
+            "devices": [str(device) for device in jax.devices()],
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )

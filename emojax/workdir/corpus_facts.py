@@ -1,0 +1,98 @@
+"""What a workdir remembers of its training corpus: its facts, and how its training labels were distributed.
+
+The labels themselves stay with the corpus, whose licence may forbid passing them on; quantiles and counts are enough
+for the mean and random predictors that are printed beside every result.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax.data import SplitIndex
+from emojax.errors import CheckpointError
+from emojax.objectives import ObjectiveConfig
+from emojax.types import ATTRIBUTES, MISSING_EMOTION, CorpusInfo
+from emojax.workdir.files import CORPUS, read_json, write_json
+
+_QUANTILES = (np.arange(200) + 0.5) / 200
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusFacts:
+    """Facts of the training corpus.
+
+    Attributes:
+      info: name, scale, categories, licence.
+      attributes: 200 quantiles of each attribute's training labels, corpus scale; NaN without labels.
+      emotion: one entry per training item, grouped by category.
+    """
+
+    info: CorpusInfo
+    attributes: Float[np.ndarray, "Q 3"]
+    emotion: Int[np.ndarray, "M"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOutputs:
+    """Which outputs of a model mean something.
+
+    Attributes:
+      attributes: flags of activation, valence, dominance.
+      categories: whether the categories were trained.
+    """
+
+    attributes: tuple[bool, bool, bool]
+    categories: bool
+
+
+def trained_outputs(objective: ObjectiveConfig, facts: CorpusFacts) -> TrainedOutputs:
+    """An output is trained where the objective weighs it and training labels for it exist."""
+    rated = ~np.isnan(facts.attributes).all(axis=0) & (np.array(objective.attribute_weights) > 0)
+    activation, valence, dominance = rated.tolist()
+    return TrainedOutputs((activation, valence, dominance), bool(objective.emotion_weight > 0 and facts.emotion.size))
+
+
+def corpus_facts(info: CorpusInfo, training: SplitIndex) -> CorpusFacts:
+    """Sums up the training split of a corpus."""
+    columns = []
+    for labels in training.attributes.T:
+        known = labels[~np.isnan(labels)].astype(np.float64)
+        columns.append(np.quantile(known, _QUANTILES) if known.size else np.full(len(_QUANTILES), np.nan))
+    emotion = np.sort(training.emotion[training.emotion != MISSING_EMOTION])
+    return CorpusFacts(info=info, attributes=np.array(columns).T, emotion=emotion.astype(np.int64))
+
+
+def write_corpus_facts(workdir: Path, facts: CorpusFacts) -> None:
+    """Writes `corpus.json`."""
+    quantiles = {
+        attribute: None if np.isnan(column).all() else column.tolist()
+        for attribute, column in zip(ATTRIBUTES, facts.attributes.T, strict=True)
+    }
+    counts = np.bincount(facts.emotion, minlength=len(facts.info.categories)).tolist()
+    labels = {"attribute_quantiles": quantiles, "emotion_counts": counts}
+    write_json(workdir / CORPUS, {"info": dataclasses.asdict(facts.info), "training_labels": labels})
+
+
+def read_corpus_facts(workdir: Path) -> CorpusFacts:
+    """Reads `corpus.json`.
+
+    Raises:
+      CheckpointError: it is not there or incomplete.
+    """
+    tree = read_json(workdir / CORPUS)
+    try:
+        info = dict(tree["info"])
+        info["scale"], info["categories"] = tuple(info["scale"]), tuple(info["categories"])
+        labels = tree["training_labels"]
+        missing = [np.nan] * len(_QUANTILES)
+        columns = [labels["attribute_quantiles"][attribute] or missing for attribute in ATTRIBUTES]
+        counts = labels["emotion_counts"]
+        return CorpusFacts(
+            info=CorpusInfo(**info),
+            attributes=np.array(columns, np.float64).T,
+            emotion=np.repeat(np.arange(len(counts)), counts),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{workdir / CORPUS}: is incomplete ({error})") from error

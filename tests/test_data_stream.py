@@ -1,0 +1,168 @@
+"""From a corpus on disk to batches on devices: whole, in order, resumable, and clear when something is wrong."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from emojax.data import BatchStream, DataConfig, open_corpus, open_split, read_index
+from emojax.data.plan import FILLER
+from emojax.errors import ConfigError, CorpusError
+from emojax.parallel import MeshConfig, make_mesh
+from tests import mini_corpus
+
+CONFIG = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), workers=0, tokenizer="", max_tokens=8)
+
+
+def make_stream(data_dir, split="train", config=CONFIG, devices=1, training=True, **options):
+    corpus = open_corpus("mini_corpus", data_dir)
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=1), jax.devices()[:devices])
+    return BatchStream(corpus, split, read_index(corpus, split), config, mesh, training=training, **options)
+
+
+def equal(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_corpus_facts_come_from_the_folder_alone(mini_data_dir):
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    assert corpus.info.scale == mini_corpus.SCALE
+    assert corpus.info.categories == mini_corpus.CATEGORIES
+    assert corpus.split_sizes == mini_corpus.SIZES
+    assert open_corpus("mini_corpus:1.0.0", mini_data_dir).directory == corpus.directory
+
+
+def test_index_has_the_labels_in_the_fixed_order_and_is_kept(mini_data_dir):
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    first, second = read_index(corpus, "dev"), read_index(corpus, "dev")
+    source = open_split(corpus, "dev")
+    for row in range(len(first)):
+        example = source[row]
+        assert first.ids[row] == example["id"].decode()
+        np.testing.assert_array_equal(first.attributes[row], example["attributes"])
+        assert first.num_samples[row] == len(example["audio"])
+        assert first.emotion[row] == example["emotion"]
+    assert list((corpus.directory / ".index").glob("dev-*.npz"))
+    np.testing.assert_array_equal(first.ids, second.ids)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_epoch_holds_every_utterance_once_with_its_own_audio_and_labels(mini_data_dir, training):
+    stream = make_stream(mini_data_dir, training=training)
+    source = open_split(open_corpus("mini_corpus", mini_data_dir), "train")
+    seen = []
+    for batch in stream:
+        batch = jax.device_get(batch)
+        for row in range(8):
+            if batch.index[row] == FILLER:
+                assert batch.weight[row] == 0
+                assert batch.num_samples[row] == 0
+                assert np.isnan(batch.attributes[row]).all()
+                continue
+            example = source[int(batch.index[row])]
+            seen.append(int(batch.index[row]))
+            length = int(batch.num_samples[row])
+            audio, waveform = example["audio"], batch.waveform[row]
+            assert not waveform[length:].any()
+            if len(audio) <= batch.waveform.shape[1]:
+                np.testing.assert_array_equal(waveform[:length], audio)
+            else:  # cropped: some stretch of the clip
+                assert length == batch.waveform.shape[1]
+                windows = np.lib.stride_tricks.sliding_window_view(audio, length)
+                assert (windows == waveform).all(axis=1).any()
+            np.testing.assert_allclose(batch.attributes[row], (example["attributes"] - 1) / 6, atol=1e-6)
+            assert batch.emotion[row] == example["emotion"]
+    assert sorted(seen) == list(range(mini_corpus.SIZES["train"]))
+
+
+def test_evaluation_never_crops(mini_data_dir):
+    config = DataConfig(batch_size=8, bucket_seconds=(0.5,), workers=0, tokenizer="", max_tokens=8)
+    lengths = {}
+    for batch in make_stream(mini_data_dir, config=config, training=False):
+        batch = jax.device_get(batch)
+        lengths |= dict(zip(batch.index.tolist(), batch.num_samples.tolist(), strict=True))
+    index = read_index(open_corpus("mini_corpus", mini_data_dir), "train")
+    assert all(lengths[row] == index.num_samples[row] for row in range(len(index)))
+
+
+def test_restored_state_continues_with_exactly_the_batches_not_yet_handed_out(mini_data_dir):
+    whole = list(make_stream(mini_data_dir, epochs=3, seed=5))
+    for stop in (1, 4, len(whole) - 1):
+        stream = make_stream(mini_data_dir, epochs=3, seed=5)
+        batches = iter(stream)
+        for _ in range(stop):
+            next(batches)
+        state = stream.get_state()
+        resumed = make_stream(mini_data_dir, epochs=3, seed=5)
+        resumed.set_state(state)
+        rest = list(resumed)
+        assert len(rest) == len(whole) - stop
+        for left, right in zip(rest, whole[stop:], strict=True):
+            equal(left, right)
+
+
+def test_worker_processes_give_the_same_batches(mini_data_dir):
+    workers = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), workers=2, tokenizer="", max_tokens=8)
+    alone, together = make_stream(mini_data_dir, epochs=2), make_stream(mini_data_dir, epochs=2, config=workers)
+    for left, right in zip(alone, together, strict=True):
+        equal(left, right)
+
+
+def test_batches_are_divided_over_devices_without_changing(mini_data_dir):
+    for one, eight in zip(make_stream(mini_data_dir), make_stream(mini_data_dir, devices=8), strict=True):
+        equal(jax.device_get(one), jax.device_get(eight))
+        assert len(eight.waveform.sharding.device_set) == 8
+        assert eight.waveform.addressable_shards[0].data.shape[0] == 1
+
+
+def test_hosts_read_disjoint_parts_whose_union_is_the_batch(mini_data_dir):
+    from emojax.data.loading import BatchLoader
+
+    stream = make_stream(mini_data_dir)
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    whole = BatchLoader(corpus, "train", stream.plan, None)
+    parts = [BatchLoader(corpus, "train", stream.plan, None, host, 4) for host in range(4)]
+    for number in range(stream.num_batches):
+        joined = jax.tree.map(lambda *rows: np.concatenate(rows), *(part(number) for part in parts))
+        equal(joined, whole(number))
+
+
+def test_batch_size_must_divide_over_devices(mini_data_dir):
+    config = DataConfig(batch_size=12, bucket_seconds=(1.0,), workers=0, tokenizer="", max_tokens=8)
+    with pytest.raises(ConfigError, match=r"data.batch_size: 12 must be a multiple of the 8 batch shards"):
+        make_stream(mini_data_dir, config=config, devices=8)
+
+
+def test_absent_corpus_split_and_version_are_named_with_what_there_is(mini_data_dir):
+    with pytest.raises(
+        CorpusError, match=r"corpus 'nothing' is not in .*build it with `python -m tfds_builders nothing"
+    ):
+        open_corpus("nothing", mini_data_dir)
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    with pytest.raises(CorpusError, match=r"no split 'tset'; it has train, dev, test"):
+        read_index(corpus, "tset")
+    with pytest.raises(CorpusError, match=r"version 9.9.9 is not in"):
+        open_corpus("mini_corpus:9.9.9", mini_data_dir)
+    with pytest.raises(CorpusError, match=r"no corpus name"):
+        open_corpus("../mini_corpus", mini_data_dir)
+
+
+def test_an_empty_split_is_an_error(mini_data_dir):
+    corpus = dataclasses.replace(open_corpus("mini_corpus", mini_data_dir), split_sizes={"dev": 0})
+    with pytest.raises(CorpusError, match=r"split 'dev' is empty"):
+        read_index(corpus, "dev")
+
+
+def test_damaged_corpora_are_named(mini_data_dir, tmp_path):
+    shutil.copytree(mini_data_dir, tmp_path, dirs_exist_ok=True)
+    directory = open_corpus("mini_corpus", tmp_path).directory
+    (shard,) = directory.glob("*-train.*")
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    shutil.rmtree(directory / ".index", ignore_errors=True)
+    with pytest.raises(CorpusError, match=r"split 'train'"):
+        list(make_stream(tmp_path))
+    (directory / "dataset_info.json").write_text("{")
+    with pytest.raises(CorpusError, match=r"cannot be read as a TFDS data set"):
+        open_corpus("mini_corpus", tmp_path)

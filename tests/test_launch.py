@@ -1,0 +1,230 @@
+"""The command line as a user meets it: one command trains, evaluates and reports; wrong input is told in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emojax.types import ATTRIBUTES
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "--config.corpus.name=mini_corpus",
+    "--config.corpus.validation_split=dev",
+    "--config.corpus.test_splits=('test',)",
+    "--config.data.batch_size=8",
+    "--config.data.bucket_seconds=(1.0,2.0)",
+    "--config.data.workers=0",
+    "--config.model.temporal.gru_size=8",
+    "--config.model.temporal.conv_channels=8",
+    "--config.model.temporal.embedding_size=8",
+    "--config.objective.emotion_weight=0.5",
+    "--config.training.epochs=4",
+    "--config.training.checkpoint_every_steps=3",
+    "--config.training.log_every_steps=1",
+    "--config.evaluation.bootstrap_resamples=50",
+)
+
+
+def command(*arguments):
+    return [sys.executable, "launch.py", *map(str, arguments)]
+
+
+def environment(data_dir):
+    return os.environ | {"TFDS_DATA_DIR": str(data_dir), "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+
+
+def launch(data_dir, *arguments):
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(data_dir),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def train(data_dir, workdir, *more):
+    return launch(data_dir, "--config=configs/default.py", f"--workdir={workdir}", *SMALL, *more)
+
+
+def error_line(result):
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def finished(mini_data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    result = train(mini_data_dir, workdir)
+    assert result.returncode == 0, result.stderr
+    return workdir, result
+
+
+def logged(workdir):
+    """What was logged, without what a clock measures."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith("seconds/")} for line in lines]
+
+
+def parameters(workdir):
+    import jax
+
+    from emojax.parallel import MeshConfig, make_mesh
+    from emojax.workdir import restore_model
+
+    trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1]))
+    return trained.step, jax.device_get(trained.variables)
+
+
+def test_one_command_trains_and_evaluates(finished):
+    workdir, result = finished
+    found = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.is_file()}
+    expected = {
+        "config.json",
+        "corpus.json",
+        "metrics.jsonl",
+        "summary.json",
+        "evaluation/test.json",
+        "evaluation/test.csv",
+    }
+    assert expected <= found
+    assert any(name.endswith(".png") for name in found)
+    assert any("tfevents" in name for name in found)
+    summary = json.loads((workdir / "evaluation" / "test.json").read_text())
+    for attribute in ATTRIBUTES:
+        score = summary["ccc"][attribute]
+        assert score["low"] <= score["value"] <= score["high"]
+    assert {"uar", "macro_f1", "accuracy", "confusion", "baselines"} <= set(summary)
+    assert "ETA" in result.stderr or "validation" in result.stderr
+    training = json.loads((workdir / "summary.json").read_text())
+    assert training["parameters"] > 0
+    assert f"{training['parameters']:,}" in result.stdout
+    losses = [line["train/loss"] for line in logged(workdir) if "train/loss" in line]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+
+
+def test_the_same_config_gives_the_same_result(finished, mini_data_dir, tmp_path):
+    workdir, _ = finished
+    assert train(mini_data_dir, tmp_path / "again").returncode == 0
+    assert logged(tmp_path / "again") == logged(workdir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_continues_bit_exactly(finished, mini_data_dir, tmp_path, number):
+    whole, _ = finished
+    workdir = tmp_path / "killed"
+    arguments = ("--config=configs/default.py", f"--workdir={workdir}", *SMALL)
+    rng = np.random.default_rng(int(number) + os.getpid())
+    last = logged(whole)[-1]["step"]
+    stop_at = int(rng.integers(2, last - 2))
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(mini_data_dir), stderr=subprocess.PIPE)
+    log = workdir / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= stop_at):
+        time.sleep(0.002)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 0, signal.SIGINT: 130}[number], (
+        f"stop at {stop_at}"
+    )
+    result = train(mini_data_dir, workdir)
+    assert result.returncode == 0, result.stderr
+    assert logged(workdir) == logged(whole), f"killed at about line {stop_at}"
+    (step, left), (whole_step, right) = parameters(workdir), parameters(whole)
+    assert step == whole_step
+
+    import jax
+
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_a_finished_run_is_not_trained_again(finished, mini_data_dir):
+    workdir, _ = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    assert train(mini_data_dir, workdir).returncode == 0
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_evaluate_needs_only_the_workdir(finished, mini_data_dir):
+    workdir, _ = finished
+    result = launch(mini_data_dir, "--mode=evaluate", f"--workdir={workdir}", "--splits=dev,test")
+    assert result.returncode == 0, result.stderr
+    assert (workdir / "evaluation" / "dev.json").exists()
+    assert "CCC valence" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.data.batch_sise=3"], "batch_sise"),
+        (["--config.data.batch_size=many"], "batch_size"),
+        (["--config.data.batch_size=0"], "config.data.batch_size: 0 is not allowed; allowed: an integer >= 1"),
+        (["--config.optimizer.schedule=linear"], "'linear' is not allowed; allowed: 'constant', 'cosine'"),
+        (["--config.corpus.train_split=test"], "config.corpus.train_split: 'test' is also validated or tested on"),
+        (["--config.corpus.name=absent_corpus"], "corpus 'absent_corpus' is not in"),
+        (["--config.corpus.validation_split=valid"], "no split 'valid'; it has train, dev, test"),
+        (["--config.objective.attribute_weights=(0.,0.,0.)", "--config.objective.emotion_weight=0."], "has no label"),
+    ],
+)
+def test_wrong_settings_stop_before_any_work(mini_data_dir, tmp_path, arguments, message):
+    workdir = tmp_path / "never"
+    assert message in error_line(train(mini_data_dir, workdir, *arguments))
+    assert not workdir.exists()
+
+
+def test_other_mistakes_are_told_in_one_line(finished, mini_data_dir, tmp_path):
+    workdir, _ = finished
+    cases = [
+        (["--config=configs/default.py"], "--workdir=DIR is missing"),
+        ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
+        (["--config=configs/nothing.py", f"--workdir={tmp_path}"], "configs/nothing.py"),
+        (["--mode=evaluate", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
+        (["--mode=evaluate", f"--workdir={tmp_path}"], "is no workdir: it has no config.json"),
+        (["--mode=evaluate", f"--workdir={workdir}", "--splits=tset"], "no split 'tset'; it has train, dev, test"),
+        (["--mode=fly", f"--workdir={workdir}"], "fly"),
+    ]
+    for arguments, message in cases:
+        assert message in error_line(launch(mini_data_dir, *arguments)), arguments
+
+
+def test_a_workdir_of_another_config_is_refused(finished, mini_data_dir):
+    workdir, _ = finished
+    line = error_line(train(mini_data_dir, workdir, "--config.optimizer.learning_rate=0.5"))
+    assert "was made with another config: optimizer.learning_rate was" in line
+
+
+def test_a_full_disk_stops_with_the_file_named_and_nothing_lost(mini_data_dir, tmp_path):
+    workdir = tmp_path / "full"
+    workdir.mkdir()
+    (workdir / "config.json").symlink_to("/dev/full")
+    assert "config.json" in error_line(train(mini_data_dir, workdir))
+
+
+def test_diverging_training_stops_and_keeps_the_last_good_checkpoint(mini_data_dir, tmp_path):
+    workdir = tmp_path / "diverges"
+    line = error_line(
+        train(
+            mini_data_dir,
+            workdir,
+            "--config.optimizer.learning_rate=1e38",
+            "--config.optimizer.clip_norm=0.",
+            "--config.optimizer.warmup_steps=0",
+            "--config.training.checkpoint_every_steps=1",
+        )
+    )
+    assert "is nan at step" in line or "is inf at step" in line
+    _, variables = parameters(workdir)
+    import jax
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))

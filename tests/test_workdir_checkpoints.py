@@ -1,0 +1,98 @@
+"""What is saved comes back exactly; the latest and the best are kept; damage is named."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emojax.errors import CheckpointError, TrainingError
+from emojax.parallel import MeshConfig, make_mesh, replicated, state_sharding
+from emojax.workdir import Checkpoints, abstract_like, read_json, write_json
+
+MODEL = {"params": {"a": jnp.arange(16.0).reshape(8, 2)}, "statistics": {}}
+TRAINING = {"step": jnp.int32(3), "opt_state": [jnp.ones(8), jnp.zeros((), jnp.int32)]}
+
+
+def mesh(devices=1, fsdp=1):
+    return make_mesh(MeshConfig(data=-1, fsdp=fsdp), jax.devices()[:devices])
+
+
+def save_some(directory):
+    with Checkpoints(directory, writing=True) as checkpoints:
+        for step, score in ((1, 0.1), (2, None), (3, 0.5), (4, 0.2), (5, None)):
+            scaled = jax.tree.map(lambda leaf, step=step: leaf * step, MODEL)
+            checkpoints.save(step, scaled, TRAINING, {"position": step, "value": 0.1 + 0.2, "none": None}, score)
+
+
+def test_latest_and_best_are_kept_and_come_back_exactly(tmp_path):
+    save_some(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "5"]
+    with Checkpoints(tmp_path, writing=False) as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.best_step) == (5, 3)
+        assert checkpoints.facts(5) == {"position": 5, "value": 0.1 + 0.2, "none": None}
+        parts = checkpoints.restore(
+            5,
+            {
+                "model": abstract_like(MODEL, replicated(mesh())),
+                "training": abstract_like(TRAINING, replicated(mesh())),
+            },
+        )
+    np.testing.assert_array_equal(parts["model"]["params"]["a"], MODEL["params"]["a"] * 5)
+    assert parts["training"]["step"] == 3
+
+
+@pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (8, 1), (8, 8), (4, 2)])
+def test_a_checkpoint_is_restored_onto_any_mesh(tmp_path, devices, fsdp):
+    save_some(tmp_path)
+    target = mesh(devices, fsdp)
+    with Checkpoints(tmp_path, writing=False) as checkpoints:
+        shardings = state_sharding(MODEL, target)
+        restored = checkpoints.restore(3, {"model": abstract_like(MODEL, shardings)})["model"]["params"]["a"]
+    np.testing.assert_array_equal(restored, MODEL["params"]["a"] * 3)
+    assert restored.addressable_shards[0].data.shape[0] == 8 // fsdp
+
+
+def test_another_model_or_a_truncated_checkpoint_is_named(tmp_path):
+    save_some(tmp_path)
+    other = {"params": {"a": jnp.zeros((9, 2))}, "statistics": {}}
+    with Checkpoints(tmp_path, writing=False) as checkpoints:
+        with pytest.raises(CheckpointError, match=r"5: cannot be restored"):
+            checkpoints.restore(5, {"model": abstract_like(other, replicated(mesh()))})
+        for path in (tmp_path / "5" / "model").rglob("*"):
+            if path.is_file() and path.stat().st_size > 64:
+                path.write_bytes(path.read_bytes()[:20])
+        with pytest.raises(CheckpointError, match=r"5: cannot be restored"):
+            checkpoints.restore(5, {"model": abstract_like(MODEL, replicated(mesh()))})
+
+
+def test_what_an_interrupted_save_left_is_ignored_and_removed_only_by_the_run_that_writes(tmp_path):
+    save_some(tmp_path)
+    left = tmp_path / "6.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "5", left)
+    with Checkpoints(tmp_path, writing=False) as checkpoints:
+        assert checkpoints.latest_step == 5
+    assert left.exists()
+    with Checkpoints(tmp_path, writing=True) as checkpoints:
+        assert checkpoints.latest_step == 5
+    assert not left.exists()
+
+
+def test_a_file_in_the_way_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="checkpoints cannot be kept there"):
+        Checkpoints(tmp_path / "file" / "checkpoints", writing=True)
+
+
+def test_json_files_are_strict_and_whole(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [1.5, None]})
+    assert read_json(tmp_path / "x.json") == {"a": [1.5, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert read_json(tmp_path / "x.json") == {"a": [1.5, None]}
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"x.json: cannot be read"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(CheckpointError, match=r"is no workdir: it has no config.json"):
+        read_json(tmp_path / "config.json")
