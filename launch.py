@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status."""
     from emojax.errors import EmojaxError
 
+    logging.set_verbosity(logging.WARNING)  # TFDS and JAX tell at INFO what files and backends they looked for
     if len(argv) > 1:
         return _fail(f"{argv[1]!r} is no flag; see python launch.py --help", _USAGE)
     if not _WORKDIR.value:

@@ -4,8 +4,13 @@ import dataclasses
 from typing import Literal
 
 import flax.struct
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+AnyArray = jax.Array | np.ndarray
+"""Batches are NumPy arrays on the host and JAX arrays on devices."""
 
 ATTRIBUTES = ("activation", "valence", "dominance")
 """The one order of attributes in every array, file and table of this project."""
@@ -37,15 +42,15 @@ class Batch:
       index: position of the example in its split; -1 for a filler row.
     """
 
-    waveform: Int[Array, "B S"] | Float[Array, "B S"]
-    num_samples: Int[Array, "B"]
-    tokens: Int[Array, "B L"]
-    num_tokens: Int[Array, "B"]
-    attributes: Float[Array, "B 3"]
-    emotion: Int[Array, "B"]
-    emotion_votes: Float[Array, "B C"]
-    weight: Float[Array, "B"]
-    index: Int[Array, "B"]
+    waveform: Int[AnyArray, "B S"] | Float[AnyArray, "B S"]
+    num_samples: Int[AnyArray, "B"]
+    tokens: Int[AnyArray, "B L"]
+    num_tokens: Int[AnyArray, "B"]
+    attributes: Float[AnyArray, "B 3"]
+    emotion: Int[AnyArray, "B"]
+    emotion_votes: Float[AnyArray, "B C"]
+    weight: Float[AnyArray, "B"]
+    index: Int[AnyArray, "B"]
 
     @property
     def sample_mask(self) -> Bool[Array, "B S"]:

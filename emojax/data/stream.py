@@ -98,13 +98,13 @@ class BatchStream:
         self.position = 0
         tokenizer = Tokenizer(config.tokenizer, config.max_tokens) if config.tokenizer else None
         self._loader = BatchLoader(corpus, split, self.plan, tokenizer, jax.process_index(), jax.process_count())
-        self._mesh, self._workers = mesh, config.workers if training else 0
+        self.mesh, self._workers = mesh, config.workers if training else 0
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields the batches from `position` on."""
         ahead: collections.deque[Batch] = collections.deque()
         for batch in self._host_batches(self.position):
-            ahead.append(to_global_arrays(batch, self._mesh))
+            ahead.append(to_global_arrays(batch, self.mesh))
             if len(ahead) > _BATCHES_AHEAD_ON_DEVICE:
                 self.position += 1
                 yield ahead.popleft()
@@ -112,10 +112,9 @@ class BatchStream:
             self.position += 1
             yield ahead.popleft()
 
-    def peek(self, count: int) -> Iterator[Batch]:
-        """Yields the first `count` batches from the start, without workers and without moving `position`."""
-        for number in range(min(count, self.num_batches)):
-            yield to_global_arrays(self._loader(number), self._mesh)
+    def load(self, number: int) -> Batch:
+        """Loads one batch by its number, here and now, without moving `position`."""
+        return to_global_arrays(self._loader(number), self.mesh)
 
     def get_state(self) -> dict[str, int]:
         """What `set_state` needs to continue exactly after the last batch handed out."""

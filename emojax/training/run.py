@@ -72,12 +72,12 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     write_corpus_facts(workdir, facts)
     with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches)
-        state = _fresh_state(config, model, optimizer, mesh)
+        state = fresh_state(config, model, optimizer, mesh)
         if checkpoints.latest_step is None:
             state = state.replace(statistics=fill_statistics(model, state.statistics, stream))  # type: ignore[attr-defined]
         parameters = count_parameters(state.params)
         print(parameter_table(state.params), flush=True)
-        step = _jitted_step(config, facts, model, optimizer, state)
+        step = jitted_step(config, facts, model, optimizer, state)
         validate = functools.partial(
             _validate,
             config,
@@ -125,7 +125,7 @@ def _refuse_useless_labels(
             )
 
 
-def _fresh_state(config: ExperimentConfig, model: EmotionModel, optimizer: Any, mesh: Mesh) -> TrainState:
+def fresh_state(config: ExperimentConfig, model: EmotionModel, optimizer: Any, mesh: Mesh) -> TrainState:
     """Parameters and optimizer state, made where they will live: no device ever holds more than its part."""
     batch = example_batch(config, model)
     averaging = config.optimizer.ema_decay > 0
@@ -134,13 +134,14 @@ def _fresh_state(config: ExperimentConfig, model: EmotionModel, optimizer: Any, 
     return jax.jit(make, out_shardings=shardings)()
 
 
-def _jitted_step(
+def jitted_step(
     config: ExperimentConfig,
     facts: CorpusFacts,
     model: EmotionModel,
     optimizer: optax.GradientTransformation,
     state: TrainState,
 ) -> StepFunction:
+    """The training step, compiled for the state's layout; the old state's memory is reused."""
     counts = np.bincount(facts.emotion, minlength=len(facts.info.categories))
     weights = class_weights(counts, config.objective.class_balance)
     loss = functools.partial(multitask_loss, config=config.objective, class_weights=weights)

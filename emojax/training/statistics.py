@@ -33,8 +33,9 @@ def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -
     total = FeatureStatistics(np.float64(0), np.zeros(view.log_mel.num_bands), np.zeros(view.log_mel.num_bands))
     count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
     with Progress("measure features", count, "batches") as progress:
-        for batch in stream.peek(count):
-            measured = FeatureStatistics(*(np.asarray(part, np.float64) for part in to_host(measure(batch))))
+        for number in range(count):
+            sums = to_host(measure(stream.load(number)))
+            measured = FeatureStatistics(*(np.asarray(part, np.float64) for part in sums))
             total = merge_statistics(total, measured)
             progress.advance()
     mean, std = mean_and_std(total)

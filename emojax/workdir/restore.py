@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig, parse_experiment
@@ -71,13 +71,13 @@ def example_batch(config: ExperimentConfig, model: EmotionModel) -> Batch:
     """A batch of one silent second, to initialise a model with."""
     tokens = config.data.max_tokens if config.data.tokenizer else 0
     return Batch(
-        waveform=np.zeros((1, SAMPLE_RATE), np.int16),
-        num_samples=np.full(1, SAMPLE_RATE, np.int32),
-        tokens=np.zeros((1, tokens), np.int32),
-        num_tokens=np.full(1, tokens, np.int32),
-        attributes=np.zeros((1, NUM_ATTRIBUTES), np.float32),
-        emotion=np.zeros(1, np.int32),
-        emotion_votes=np.zeros((1, model.num_categories), np.float32),
-        weight=np.ones(1, np.float32),
-        index=np.zeros(1, np.int32),
+        waveform=jnp.zeros((1, SAMPLE_RATE), jnp.int16),
+        num_samples=jnp.full(1, SAMPLE_RATE, jnp.int32),
+        tokens=jnp.zeros((1, tokens), jnp.int32),
+        num_tokens=jnp.full(1, tokens, jnp.int32),
+        attributes=jnp.zeros((1, NUM_ATTRIBUTES), jnp.float32),
+        emotion=jnp.zeros(1, jnp.int32),
+        emotion_votes=jnp.zeros((1, model.num_categories), jnp.float32),
+        weight=jnp.ones(1, jnp.float32),
+        index=jnp.zeros(1, jnp.int32),
     )

@@ -1,0 +1,144 @@
+"""`emojax.load(workdir).predict(...)`: any file or array in, named values in the corpus's scale out."""
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+import emojax
+from configs import default
+from emojax.config import parse_experiment
+from emojax.errors import AudioError, CheckpointError
+from emojax.evaluation import evaluate_workdir
+from emojax.training import train_workdir
+from emojax.types import ATTRIBUTES
+from tests import mini_corpus
+
+
+@pytest.fixture(scope="module")
+def workdir(mini_data_dir, tmp_path_factory):
+    config = default.get_config()
+    config.corpus.name = "mini_corpus"
+    config.corpus.data_dir = str(mini_data_dir)
+    config.corpus.validation_split = "dev"
+    config.corpus.test_splits = ("test",)
+    config.data.batch_size = 8
+    config.data.bucket_seconds = (1.0, 2.5)
+    config.data.workers = 0
+    config.model.temporal.update({"gru_size": 8, "conv_channels": 8, "embedding_size": 8})
+    config.objective.emotion_weight = 0.5
+    config.training.epochs = 2
+    config.evaluation.bootstrap_resamples = 20
+    directory = tmp_path_factory.mktemp("runs") / "mini"
+    train_workdir(parse_experiment(config.to_dict()), directory)
+    evaluate_workdir(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def model(workdir):
+    return emojax.load(workdir)
+
+
+def clip(number=0, split="test"):
+    return mini_corpus.make_example(split, number, True, 3)["audio"]
+
+
+def same(left, right, tolerance=1e-5):
+    assert left.attributes.keys() == right.attributes.keys()
+    for name, value in left.attributes.items():
+        assert value == pytest.approx(right.attributes[name], abs=tolerance)
+
+
+def test_values_are_named_and_in_the_corpus_scale_and_equal_the_evaluation(model, workdir):
+    import csv
+
+    rows = {row["id"]: row for row in csv.DictReader((workdir / "evaluation" / "test.csv").open())}
+    for number in (0, 1, 5):
+        prediction = model.predict(clip(number), 16_000)
+        assert tuple(prediction.attributes) == ATTRIBUTES
+        row = rows[f"test_{number:03d}"]
+        for name, value in prediction.attributes.items():
+            assert value == pytest.approx(float(row[f"predicted_{name}"]), abs=1e-4)
+        for name, value in prediction.emotions.items():
+            assert value == pytest.approx(float(row[f"probability_{name}"]), abs=1e-4)
+        assert sum(prediction.emotions.values()) == pytest.approx(1.0)
+        assert prediction.emotion in mini_corpus.CATEGORIES
+
+
+def test_a_path_an_array_a_pair_and_a_list_agree(model, tmp_path):
+    audio = clip()
+    soundfile.write(tmp_path / "clip.wav", audio, 16_000)
+    from_array = model.predict(audio, 16_000)
+    same(model.predict(tmp_path / "clip.wav"), from_array)
+    same(model.predict(str(tmp_path / "clip.wav")), from_array)
+    same(model.predict((audio, 16_000)), from_array)
+    for prediction in model.predict([tmp_path / "clip.wav", (audio, 16_000)]):
+        same(prediction, from_array)
+    assert model.predict([]) == []
+
+
+def test_a_list_comes_back_in_its_order_whatever_the_lengths(model):
+    clips = [clip(number, "train") for number in range(20)]
+    together = model.predict([(audio, 16_000) for audio in clips])
+    for audio, prediction in zip(clips, together, strict=True):
+        same(model.predict(audio, 16_000), prediction)
+
+
+def test_any_rate_channel_count_and_width(model, tmp_path):
+    audio = clip(3).astype(np.float32) / 32768
+    wide = np.random.default_rng(0).normal(0, 0.1, (30_000, 2)).astype(np.float32)
+    expected = model.predict(soxr.resample(wide.mean(axis=1), 48_000, 16_000, quality="HQ"), 16_000)
+    same(model.predict(wide, 48_000), expected)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([audio, audio], axis=1), 16_000, subtype="PCM_24")
+    same(model.predict(tmp_path / "stereo.wav"), model.predict(audio, 16_000), tolerance=1e-3)
+
+
+def test_bad_items_are_named(model, tmp_path):
+    (tmp_path / "text.wav").write_text("not audio")
+    for item, message in (
+        (tmp_path / "none.wav", "none.wav: no such file"),
+        (tmp_path / "text.wav", "text.wav: cannot be read as audio"),
+        ([(clip(), 16_000), (np.array([0.0, np.nan], np.float32), 16_000)], "item 1: sample 1 is nan"),
+        ([(np.zeros(0, np.float32), 16_000)], "item 0: has no samples"),
+        (clip(), "an array needs its sample rate"),
+    ):
+        with pytest.raises(AudioError, match=message.replace("(", r"\(")):
+            model.predict(item)
+
+
+def test_silence_and_a_single_sample_give_finite_numbers(model):
+    for audio in (np.zeros(16_000, np.float32), np.zeros(1, np.float32)):
+        prediction = model.predict(audio, 16_000)
+        assert all(np.isfinite(value) for value in prediction.attributes.values())
+
+
+def test_few_shapes_are_compiled(model):
+    for length in range(1_000, 60_000, 1_777):
+        model.predict(np.zeros(length, np.float32), 16_000)
+    assert model._predict._cache_size() <= 12
+
+
+def test_a_folder_that_is_no_workdir_is_named(tmp_path, workdir):
+    with pytest.raises(CheckpointError, match=r"is no workdir: it has no config.json"):
+        emojax.load(tmp_path)
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(workdir, broken)
+    shutil.rmtree(broken / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"has no checkpoint yet; train it first"):
+        emojax.load(broken)
+
+
+def test_loading_runs_no_code_of_the_workdir(workdir, tmp_path):
+    import shutil
+
+    copied = tmp_path / "copied"
+    shutil.copytree(workdir, copied)
+    for name in ("config.py", "sitecustomize.py", "__init__.py", "checkpoints/evil.py"):
+        (copied / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert emojax.load(copied).predict(clip(), 16_000)
+    assert not (tmp_path / "ran").exists()
+    assert jax.device_count() == 8
