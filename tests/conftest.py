@@ -6,14 +6,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 from jaxtyping import install_import_hook
 
 # Pure functions of arrays. `emojax.types` stays out: its pytrees are rebuilt by JAX with leaves that are no arrays.
 install_import_hook(
     [f"emojax.{part}" for part in ("audio", "encoders", "metrics", "models", "objectives")], "beartype.beartype"
 )
-
-import pytest
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A corpus of a few short tones, written by TFDS in the project's schema, for tests of everything behind the builders."""
+"""A corpus of a few short tones, written by TFDS in the project's schema: what the other tests run on."""
 
 from pathlib import Path
 

@@ -184,7 +184,7 @@ def test_one_compilation_serves_every_batch_of_a_bucket():
 
 def test_bfloat16_stays_close_and_returns_float32():
     config = dataclasses.replace(small_config(), dtype="bfloat16")
-    model, variables, apply = small_model()
+    _, variables, apply = small_model()
     batch = make_batch([16_000, 9_000], 16_000)
     coarse = EmotionModel(config, num_categories=4).apply(variables, batch)
     exact = apply(variables, batch)
@@ -206,7 +206,9 @@ def test_impossible_sizes_are_refused(changes, message):
 
 
 def test_a_causal_convolution_sees_no_later_frame():
-    network = TCGRU(dataclasses.replace(PAPER, conv_channels=8, gru_size=8, embedding_size=8, causal=True, conv_kernel=4))
+    network = TCGRU(
+        dataclasses.replace(PAPER, conv_channels=8, gru_size=8, embedding_size=8, causal=True, conv_kernel=4)
+    )
     features = jnp.asarray(np.random.default_rng(0).normal(size=(1, 30, 5)), jnp.float32)
     variables = network.init(jax.random.key(0), features, jnp.ones((1, 30), bool))
     short = network.apply(variables, features, jnp.arange(30)[None] < 20)

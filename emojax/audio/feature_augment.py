@@ -4,11 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from emojax.audio.log_mel import LogMelConfig
-from emojax.audio.mel_scale import hz_to_mel, mel_edges
+from emojax.audio.mel_scale import mel_edges
 from emojax.errors import ConfigError
 from emojax.types import SAMPLE_RATE
 
@@ -61,8 +60,7 @@ def perturb_vocal_tract(
 
     Jaitly & Hinton 2013, "Vocal tract length perturbation (VTLP) improves speech recognition", moves the centres of
     the mel filters; here the log energies are interpolated at the moved centres, which needs no second transform.
-    Every frame is treated alike, whether valid or padded: apply it before normalisation sets padding to zero, or
-    after, zero frames stay zero.
+    Every frame is treated alike and by itself, so padding never reaches valid frames, and zero frames stay zero.
 
     Args:
       rng: key.
@@ -113,12 +111,7 @@ def warp_matrix(factor: Float[Array, "B"], config: LogMelConfig) -> Float[Array,
     limit = _BOUNDARY_HZ * jnp.minimum(scale, 1)
     upper = nyquist - (nyquist - limit) / (nyquist - limit / scale) * (nyquist - centres)
     source = jnp.where(centres <= limit / scale, centres * scale, upper)
-    # Piecewise linear in mels between centres, which are evenly spaced on the mel scale.
-    mels = hz_to_mel(centres, config.mel_scale)
-    grid = np.linspace(0, nyquist, 4097)
-    source_mel = jnp.interp(source, grid, hz_to_mel(grid, config.mel_scale))
-    spacing = (mels[-1] - mels[0]) / max(config.num_bands - 1, 1) or 1.0
-    index = jnp.clip((source_mel - mels[0]) / spacing, 0, config.num_bands - 1)
+    index = jnp.interp(source, centres, jnp.arange(config.num_bands, dtype=factor.dtype))
     return jnp.maximum(1 - jnp.abs(index[..., None] - jnp.arange(config.num_bands)), 0).astype(factor.dtype)
 
 

@@ -18,27 +18,25 @@ _BREAK_MEL = _BREAK_HZ / _LINEAR_HZ_PER_MEL
 _MELS_PER_E = 27.0 / np.log(6.4)
 
 
-def hz_to_mel(frequency: np.ndarray | float, scale: str) -> np.ndarray:
-    """Frequencies in Hz to mels, float64."""
-    frequency = np.asarray(frequency, np.float64)
+def hz_to_mel(frequency: Float[np.ndarray, "N"], scale: str) -> Float[np.ndarray, "N"]:
+    """Frequencies in Hz to mels."""
     if scale == "htk":
         return 2595.0 * np.log10(1.0 + frequency / 700.0)
     above = _BREAK_MEL + _MELS_PER_E * np.log(np.maximum(frequency, _BREAK_HZ) / _BREAK_HZ)
     return np.where(frequency < _BREAK_HZ, frequency / _LINEAR_HZ_PER_MEL, above)
 
 
-def mel_to_hz(mel: np.ndarray | float, scale: str) -> np.ndarray:
-    """Mels to frequencies in Hz, float64."""
-    mel = np.asarray(mel, np.float64)
+def mel_to_hz(mel: Float[np.ndarray, "N"], scale: str) -> Float[np.ndarray, "N"]:
+    """Mels to frequencies in Hz."""
     if scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     above = _BREAK_HZ * np.exp((np.maximum(mel, _BREAK_MEL) - _BREAK_MEL) / _MELS_PER_E)
     return np.where(mel < _BREAK_MEL, mel * _LINEAR_HZ_PER_MEL, above)
 
 
-def mel_edges(num_bands: int, low_hz: float, high_hz: float, scale: str) -> Float[np.ndarray, "K+2"]:
+def mel_edges(num_bands: int, low_hz: float, high_hz: float, scale: str) -> Float[np.ndarray, "edges"]:
     """Corners of the triangles in Hz: band k rises from edge k to its centre k + 1 and falls to edge k + 2."""
-    low, high = hz_to_mel(low_hz, scale), hz_to_mel(high_hz, scale)
+    low, high = hz_to_mel(np.array([low_hz, high_hz], np.float64), scale)
     return mel_to_hz(np.linspace(low, high, num_bands + 2), scale)
 
 

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from emojax.errors import EmojaxError
 from emojax.evaluation.plots import PALETTE, plain, save_figure
+from emojax.evaluation.results import read_run
 from emojax.workdir import METRICS
 
 LEARNING_CURVES = "learning_curves.png"
@@ -25,17 +26,17 @@ Curve = tuple[list[float], list[float]]
 """Steps and values."""
 
 
-def write_learning_curves(workdir: Path, best_step: int | None = None) -> Path | None:
+def write_learning_curves(workdir: Path) -> Path | None:
     """Writes `learning_curves.png` of a workdir and returns its path; None if nothing was logged.
 
     Args:
-      workdir: holds metrics.jsonl.
-      best_step: step of the best checkpoint, to be marked.
+      workdir: a run that has begun. Its summary, if there, gives the step of the best checkpoint.
 
     Raises:
       EmojaxError: the metrics cannot be read or the plot cannot be written.
     """
-    figure = draw_learning_curves(read_curves(workdir / METRICS), workdir.name, best_step)
+    run = read_run(workdir)
+    figure = draw_learning_curves(read_curves(workdir / METRICS), f"{run.name} ({run.trained_on})", run.best_step)
     return None if figure is None else save_figure(figure, workdir / LEARNING_CURVES)
 
 
@@ -83,9 +84,11 @@ def draw_learning_curves(curves: dict[str, Curve], title: str, best_step: int | 
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(0.4 + 4.8 * columns, 0.5 + 3.5 * rows), dpi=120, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    last = max(max(steps) for members in panels.values() for steps, _ in members.values())
     for axes, (name, members) in zip(grid, panels.items(), strict=False):
         _draw_panel(axes, members, best_step)
         axes.set_title(plain(name), fontsize=11)
+        axes.set_xlim(-0.02 * last, 1.02 * last)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(plain(title), fontsize=12, fontweight="bold")
@@ -108,7 +111,7 @@ def _group(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
         if name == "train/loss" or prefix == "train/loss" or (prefix != "validation" and short == "loss"):
             panels["training loss"]["total" if short == "loss" else short] = curve
         elif prefix == "train":
-            panels[f"{short.replace('_', ' ')} (training)"] = {short: curve}
+            panels[f"training {short.replace('_', ' ')}"] = {short: curve}
         else:
             panels.setdefault(prefix or "other", {})[short] = curve
     filled = {name: members for name, members in panels.items() if members}
@@ -116,11 +119,11 @@ def _group(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
 
 
 def _draw_panel(axes: Axes, members: dict[str, Curve], best_step: int | None) -> None:
-    shown = list(members.items())[:_MAX_CURVES]
+    shown = list(_merge_equal(members).items())[:_MAX_CURVES]
     for number, (name, (steps, values)) in enumerate(shown):
         colour = PALETTE[number % len(PALETTE)]
         style = "-" if number < len(PALETTE) else "--"
-        label = plain(name.replace("_", " "))
+        label = plain(name.replace("_", " ").replace("ccc", "CCC").replace("uar", "UAR"))
         if len(steps) > 60:  # single batches are noisy: the trend is drawn over them
             axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.25)
             axes.plot(steps, _smooth(values), color=colour, linestyle=style, linewidth=1.8, label=label)
@@ -129,7 +132,7 @@ def _draw_panel(axes: Axes, members: dict[str, Curve], best_step: int | None) ->
             axes.plot(steps, values, color=colour, linestyle=style, linewidth=1.6, marker=marker, ms=3.5, label=label)
     if best_step is not None:
         axes.axvline(best_step, color="0.4", linestyle=":", linewidth=1.2, label=f"best checkpoint (step {best_step})")
-    if len(shown) > 1 or best_step is not None:
+    if shown:
         axes.legend(fontsize=8, framealpha=0.8)
     axes.set_xlabel("training step")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -137,9 +140,18 @@ def _draw_panel(axes: Axes, members: dict[str, Curve], best_step: int | None) ->
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _merge_equal(members: dict[str, Curve]) -> dict[str, Curve]:
+    """Gives equal curves one label, e.g. a score that is the UAR; leaves out terms that have no labels (0 throughout)."""
+    names: dict[tuple[tuple[float, ...], ...], list[str]] = {}
+    for name, (steps, values) in members.items():
+        if any(values) or len(members) == 1:
+            names.setdefault((tuple(steps), tuple(values)), []).append(name)
+    return {" = ".join(equal): (list(curve[0]), list(curve[1])) for curve, equal in names.items()}
+
+
 def _smooth(values: list[float]) -> np.ndarray:
-    """Centred moving average over about a thirtieth of the curve, shorter at its ends."""
-    half = max(1, len(values) // 60)
+    """Centred moving average over about a twentieth of the curve, shorter at its ends."""
+    half = max(1, len(values) // 40)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(len(values))
     first, last = np.maximum(ends - half, 0), np.minimum(ends + half + 1, len(values))

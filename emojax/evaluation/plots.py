@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.whole_file import whole_file
@@ -65,17 +66,18 @@ def draw_attributes(predictions: Predictions, summary: dict[str, Any]) -> Figure
     shown = [column for column, value in enumerate(values) if value is not None]
     if not shown:
         return None
-    figure = Figure(figsize=(0.6 + 4.1 * len(shown), 4.9), dpi=120, layout="constrained")
+    dense = len(predictions.ids) > _MAX_POINTS
+    figure = Figure(figsize=(0.6 + 4.1 * len(shown), 5.7 if dense else 4.9), dpi=120, layout="constrained")
     for axes, column in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         attribute = ATTRIBUTES[column]
         labels, predicted = predictions.attribute_labels[:, column], predictions.attributes[:, column]
         labelled = ~np.isnan(labels)
-        _draw_agreement(axes, labels[labelled], predicted[labelled])
+        _draw_agreement(axes, labels[labelled], predicted[labelled], dense)
         ccc = summary["ccc"][attribute]
         axes.set_title(f"{attribute.capitalize()}\nCCC {_interval(ccc)}, n = {labelled.sum()}", fontsize=11)
         low, high = summary["scale"]
         source = "derived" if summary["attribute_source"] == "derived" else "rated"
-        axes.set_xlabel(f"{source} {attribute} (scale {low:g} to {high:g})")
+        axes.set_xlabel(f"{source} {attribute} (corpus scale {low:g} to {high:g})")
         axes.set_ylabel(f"predicted {attribute} (same scale)")
     figure.suptitle(describe_evaluation(summary), fontsize=12, fontweight="bold")
     return figure
@@ -105,7 +107,10 @@ def draw_confusion(summary: dict[str, Any]) -> Figure | None:
             colour = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=10)
     names = [plain(name) for name in summary["categories"]]
-    axes.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+    if max(map(len, names)) > 4:
+        axes.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(range(size), names)
     axes.set_yticks(range(size), [f"{name} ({total})" for name, total in zip(names, totals, strict=True)])
     axes.set_xlabel("predicted category")
     axes.set_ylabel("labelled category (utterances)")
@@ -117,20 +122,21 @@ def draw_confusion(summary: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def _draw_agreement(axes: Axes, labels: np.ndarray, predicted: np.ndarray) -> None:
+def _draw_agreement(axes: Axes, labels: np.ndarray, predicted: np.ndarray, dense: bool) -> None:
     low, high = min(labels.min(), predicted.min()), max(labels.max(), predicted.max())
     margin = 0.05 * (high - low) or 0.5
     limits = (low - margin, high + margin)
-    if len(labels) > _MAX_POINTS:
-        grid = {"gridsize": 45, "extent": (*limits, *limits), "norm": LogNorm(), "mincnt": 1, "linewidths": 0.2}
-        density = axes.hexbin(labels, predicted, cmap="viridis", **grid)
-        axes.figure.colorbar(density, ax=axes, shrink=0.75, label="utterances per cell")
+    if dense:
+        grid: Any = {"gridsize": 45, "extent": (*limits, *limits), "norm": LogNorm(), "mincnt": 1, "linewidths": 0.2}
+        density = axes.hexbin(labels, predicted, cmap="viridis_r", **grid)
+        axes.figure.colorbar(density, ax=axes, orientation="horizontal", aspect=30, label="utterances per cell")
     else:
         opacity = float(np.clip(60 / len(labels) ** 0.75, 0.2, 0.8))
         axes.scatter(labels, predicted, s=14, alpha=opacity, color=PALETTE[0], linewidths=0, rasterized=True)
     axes.plot(limits, limits, color="black", linestyle="--", linewidth=1, label="prediction = label")
     axes.legend(loc="upper left", fontsize=8, frameon=True, framealpha=0.8)
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    ticks = MaxNLocator(6).tick_values(*limits)
+    axes.set(xticks=ticks, yticks=ticks, xlim=limits, ylim=limits, aspect="equal")
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -14,6 +14,9 @@ from emojax.errors import EmojaxError, reason
 from emojax.evaluation.whole_file import whole_file
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
 
+_LINE_BREAKS = frozenset("\n\r\0")
+"""Not allowed in names: a row of the CSV file is one line, for grep and wc too."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
@@ -45,7 +48,8 @@ class Predictions:
         """Converts and checks the fields.
 
         Raises:
-          EmojaxError: shapes do not agree, an id comes twice, a prediction is not finite, a label is out of range.
+          EmojaxError: shapes do not agree, an id comes twice, a name has a line break, a prediction is not finite, a
+        label is out of range.
         """
         for name in ("attributes", "attribute_labels", "emotion_probabilities"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
@@ -124,7 +128,7 @@ class Predictions:
 
     def _check_shapes(self) -> None:
         n = len(self.ids)
-        wanted = {
+        wanted: dict[str, tuple[tuple[int, ...], set[tuple[int, ...]]]] = {
             "speakers": ((len(self.speakers),), {(n,)}),
             "attributes": (self.attributes.shape, {(n, NUM_ATTRIBUTES)}),
             "attribute_labels": (self.attribute_labels.shape, {(n, NUM_ATTRIBUTES)}),
@@ -137,6 +141,9 @@ class Predictions:
                 raise EmojaxError(f"{self._place}: {name} has shape {shape}; allowed for {n} ids: {choices}")
 
     def _check_values(self) -> None:
+        for text in (*self.ids, *self.speakers, *self.corpus.categories):
+            if not _LINE_BREAKS.isdisjoint(text):
+                raise EmojaxError(f"{self._place}: {text!r} has a line break; allowed: names of one line")
         if len(set(self.ids)) != len(self.ids):
             twice = collections.Counter(self.ids).most_common(1)[0][0]
             raise EmojaxError(f"{self._place}: id {twice!r} comes twice; allowed: every utterance once")

@@ -52,7 +52,7 @@ def summarise(
       predictions: of one split.
       train_labels: what the baselines know; None leaves the baselines out.
       num_resamples: of the bootstrap.
-      seed: of the bootstrap and the random baseline.
+      seed: of the bootstrap; the baselines are the same for every seed.
 
     Returns:
       A tree for `json.dump(..., allow_nan=False)`; numbers that are not defined are None. Keys:
@@ -94,13 +94,11 @@ def summarise(
     if has_emotions:
         predicted, emotions = predictions.predicted_emotions, predictions.emotion_labels
         num_categories = len(corpus.categories)
-        summary |= _nulled(
-            bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed)
-        )
+        summary |= _nulled(bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed))
         summary["confusion"] = confusion_matrix(predicted, emotions, num_categories).tolist()
     if train_labels is not None:
         emotions = predictions.emotion_labels if has_emotions else np.full(len(labels), MISSING_EMOTION)
-        summary["baselines"] = _score_baselines(labels, emotions, len(corpus.categories), train_labels, seed)
+        summary["baselines"] = _score_baselines(labels, emotions, len(corpus.categories), train_labels)
     return summary
 
 
@@ -123,12 +121,12 @@ def _describe_interval(speakers: list[str], num_resamples: int) -> str:
     else:
         units = f"{len(speakers)} utterances"
         few = f"only {known} speaker{'s' if known > 1 else ''}" if known else "speakers unknown"
-        remark = f" ({few}: too narrow for other speakers)"
+        remark = f" ({few}: tells nothing about other speakers)"
     return f"95 % bootstrap over {units}{remark}, {num_resamples} resamples"
 
 
 def _score_baselines(
-    labels: np.ndarray, emotions: np.ndarray, num_categories: int, train: TrainLabels, seed: int
+    labels: np.ndarray, emotions: np.ndarray, num_categories: int, train: TrainLabels
 ) -> dict[str, Scores]:
     train_attributes = np.asarray(train.attributes, np.float64)
     has_attributes = not np.isnan(labels).all() and not np.isnan(train_attributes).all()
@@ -152,7 +150,7 @@ def _score_baselines(
             random_attributes(train_attributes, n, draw) if has_attributes else None,
             random_emotion(train.emotions, n, draw) if has_emotions else None,
         )
-        for draw in range(seed, seed + NUM_RANDOM_DRAWS)
+        for draw in range(NUM_RANDOM_DRAWS)
     ]
     return {name: _complete(scores) for name, scores in (("mean", mean), ("random", _average(draws)))}
 

@@ -38,7 +38,7 @@ def write_evaluation(
       predictions: of one split.
       train_labels: what the baselines know; None leaves the baselines out.
       num_resamples: of the bootstrap.
-      seed: of the bootstrap and the random baseline.
+      seed: of the bootstrap.
 
     Returns:
       What SPLIT.json holds (see `summarise`).

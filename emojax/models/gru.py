@@ -79,7 +79,8 @@ def gru_states(
     """
 
     def step(state: Array, frame: tuple[Array, Array]) -> tuple[Array, Array]:
-        state, _ = _step(state, *frame, kernel, bias)
+        inputs, mask = frame
+        state, _ = _step(state, inputs, mask, kernel, bias)
         return state, state
 
     return jax.lax.scan(step, initial, (inputs, mask), unroll=_UNROLL)[1]
@@ -100,30 +101,29 @@ def _step(state: Array, inputs: Array, mask: Array, kernel: Array, bias: Array) 
 
 def _forward(inputs, kernel, bias, initial, mask):
     def step(state, frame):
-        following, gates = _step(state, *frame, kernel, bias)
+        following, gates = _step(state, frame[0], frame[1], kernel, bias)
         return following, (following, *gates)
 
     _, (states, *gates) = jax.lax.scan(step, initial, (inputs, mask), unroll=_UNROLL)
-    return states, (states, gates, kernel, initial, mask)
+    return states, (states, gates, kernel, initial)
 
 
 def _backward(saved, gradient):
-    states, (reset, update, new, from_state), kernel, initial, mask = saved
+    states, (reset, update, new, from_state), kernel, initial = saved
     before = jnp.concatenate([initial[None], states[:-1]])
 
     def step(later, frame):
-        gradient, reset, update, new, from_state, before, mask = frame
+        gradient, reset, update, new, from_state, before = frame
         total = later + gradient
         to_new = total * (1.0 - update) * (1.0 - new**2)
-        # update = 1 − mask (1 − z), so d update / d pre-activation = mask z (1 − z) = (1 − update)(z), with
-        # z = 1 − (1 − update) on valid frames; on others 1 − update is 0 and so is everything that follows.
+        # On padded frames the update gate is 1: every term below is 0 and the gradient passes through unchanged.
         to_update = total * (before - new) * (1.0 - update) * update
         to_reset = to_new * from_state * reset * (1.0 - reset)
         recurrent = jnp.concatenate([to_reset, to_update, to_new * reset], axis=-1)
         earlier = total * update + (recurrent.astype(kernel.dtype) @ kernel.T).astype(jnp.float32)
         return earlier, (recurrent, to_new)
 
-    frames = (gradient, reset, update, new, from_state, before, mask)
+    frames = (gradient, reset, update, new, from_state, before)
     to_initial, (recurrent, to_new) = jax.lax.scan(step, jnp.zeros_like(initial), frames, reverse=True, unroll=_UNROLL)
     size = initial.shape[-1]
     to_inputs = jnp.concatenate([recurrent[..., : 2 * size], to_new], axis=-1)

@@ -88,7 +88,8 @@ def make_train_step(
 
         def objective(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             variables = {"params": params, "statistics": state.statistics}
-            return loss(model.apply(variables, batch, train=True, rngs=rngs), batch)
+            output: Any = model.apply(variables, batch, train=True, rngs=rngs)
+            return loss(output, batch)
 
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

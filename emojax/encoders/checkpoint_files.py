@@ -1,0 +1,125 @@
+"""Finds the files of a checkpoint: folder or hub name -> folder, folder -> configuration and stored tensors."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emojax.encoders.flax_file import read_flax
+from emojax.encoders.safetensors_file import read_safetensors
+from emojax.encoders.stored_tensor import StoredTensor
+from emojax.encoders.torch_file import read_torch
+from emojax.errors import CheckpointError, reason
+
+WEIGHT_FILES = {
+    "model.safetensors": read_safetensors,
+    "model.safetensors.index.json": read_safetensors,
+    "flax_model.msgpack": read_flax,
+    "pytorch_model.bin": read_torch,
+    "pytorch_model.bin.index.json": read_torch,
+}
+"""Weight files in order of preference and what reads them; an index names the shards that lie beside it."""
+
+# Downloaded in this order until a folder has weights, so that a repository's other formats are not fetched.
+_DOWNLOADS = (
+    ("*.json", "*.txt", "model.safetensors", "model-*.safetensors"),
+    ("flax_model.msgpack",),
+    ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"),
+)
+# An index alone would look like weights.
+_NOT_FIRST = ("flax_model*", "pytorch_model*")
+
+
+def find_folder(name_or_path: str, revision: str | None = None) -> Path:
+    """The local folder of a checkpoint: a folder as it is, a hub name from Hugging Face's cache or the hub.
+
+    Raises:
+      CheckpointError: there is no such folder and the name can neither be downloaded nor found in the cache.
+    """
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or folder.is_absolute() or str(name_or_path).startswith(("./", "../", "~")):
+        raise CheckpointError(f"{name_or_path}: no such folder")
+    return _find_in_hub(str(name_or_path), revision)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint folder.
+
+    Raises:
+      CheckpointError: the file is absent or holds no JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: no such file; a checkpoint folder needs it") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: holds no JSON object")
+    return content
+
+
+def weight_file(folder: Path) -> Path | None:
+    """The preferred weight file of a folder, or None."""
+    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+
+
+def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
+    """The weight file of a folder and its tensors by published name; values are read later.
+
+    Raises:
+      CheckpointError: there is no weight file, it is damaged, or a shard its index names is absent.
+    """
+    file = weight_file(folder)
+    if file is None:
+        raise CheckpointError(f"{folder}: no weights; allowed: {', '.join(WEIGHT_FILES)}")
+    read = WEIGHT_FILES[file.name]
+    return file, _read_shards(file, read) if file.name.endswith(".index.json") else read(file)
+
+
+def _read_shards(index: Path, read: Any) -> dict[str, StoredTensor]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise CheckpointError(f"{index}: has no weight_map from tensor names to files")
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted(set(places.values())):
+        file = index.parent / shard
+        if Path(shard).name != shard or not file.is_file():
+            raise CheckpointError(f"{index}: names the shard {shard}, which is not beside it")
+        for name, tensor in read(file).items():
+            if places.get(name) != shard:
+                raise CheckpointError(f"{file}: holds {name}, which {index.name} does not place there")
+            tensors[name] = tensor
+    absent = sorted(set(places) - set(tensors))
+    if absent:
+        raise CheckpointError(f"{index}: places {absent[0]} in {places[absent[0]]}, which does not hold it")
+    return tensors
+
+
+def _find_in_hub(name: str, revision: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    for patterns in _DOWNLOADS:
+        ignored = list(_NOT_FIRST) if patterns is _DOWNLOADS[0] else None
+        try:
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    name, revision=revision, allow_patterns=list(patterns), ignore_patterns=ignored
+                )
+            )
+        except HFValidationError as error:
+            raise CheckpointError(
+                f"{name}: neither a folder nor a hub name such as facebook/hubert-base-ls960"
+            ) from error
+        except LocalEntryNotFoundError as error:
+            raise CheckpointError(
+                f"{name}: no such folder, not in the Hugging Face cache, and the hub cannot be reached"
+            ) from error
+        except HfHubHTTPError as error:
+            raise CheckpointError(f"{name}: no such folder, and the hub refused it ({reason(error)})") from error
+        if weight_file(folder):
+            return folder
+    raise CheckpointError(f"{name}: the hub has no weights for it; allowed: {', '.join(WEIGHT_FILES)}")

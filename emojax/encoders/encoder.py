@@ -1,0 +1,150 @@
+"""A loaded encoder: a pure module with its parameters, and `encode` for lists of recordings or texts."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from emojax.encoders.encoder_output import EncoderOutput
+from emojax.encoders.family import Family
+from emojax.encoders.logical_axes import logical_axes
+from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
+from emojax.encoders.registry import family_of
+from emojax.errors import AudioError, CorpusError
+
+_SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
+_BATCH_SIZE = {"speech": 16_000 * 32, "text": 2_048}
+"""Samples or tokens computed at a time, padding included, unless a single item is longer."""
+
+_MAX_ROWS = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoder:
+    """A published encoder.
+
+    Attributes:
+      module: `module.apply({"params": params}, inputs, lengths)` is a pure function that returns `EncoderOutput`.
+      params: nested dict of float32 parameters.
+      config: content of `config.json`.
+      preprocess: waveform normalisation or tokenization, to be applied before the module.
+    """
+
+    module: nn.Module
+    params: Mapping[str, Any]
+    config: Mapping[str, Any]
+    preprocess: WaveformPreprocess | TextPreprocess
+
+    @property
+    def family(self) -> Family:
+        """What is known about this kind of encoder."""
+        return family_of(self.config)
+
+    @property
+    def num_features(self) -> int:
+        """D, the width of the states."""
+        return self.config["hidden_size"]
+
+    def logical_axes(self) -> dict[str, Any]:
+        """A tree like `params` of logical axis names."""
+        return logical_axes(self.params, self.family.axes)
+
+    def encode(self, items: Sequence[np.ndarray] | Sequence[str], hidden_states: bool = False) -> list[np.ndarray]:
+        """States of recordings or texts, each what the encoder gives for that item alone.
+
+        Items are padded to one of few lengths and computed together, so that few shapes are compiled.
+
+        Args:
+          items: waveforms, float (S_i,), 16 kHz mono, full scale 1.0; or texts, for a text encoder.
+          hidden_states: return the states of all layers.
+
+        Returns:
+          Per item float32 (T_i, D), or (layers + 1, T_i, D) with `hidden_states`.
+
+        Raises:
+          AudioError: an item is no mono floating-point waveform, or too short for one frame.
+          CorpusError: an item is no text or has more tokens than the encoder takes.
+        """
+        sequences = self._sequences(items)
+        encoded: list[np.ndarray] = [np.empty(0)] * len(sequences)
+        for rows, inputs, lengths in _batches(sequences, *self._limits()):
+            output = _apply(self.module, self.preprocess, self.params, inputs, lengths, hidden_states)
+            states = jnp.stack(output.hidden_states) if hidden_states else output.last_hidden_state
+            host_states, num_valid = np.asarray(states, np.float32), np.asarray(output.mask).sum(axis=1)
+            for row, index in enumerate(rows):
+                if num_valid[row] == 0:
+                    raise AudioError(f"item {index}: {lengths[row]} samples are too short for one frame")
+                # A copy, so that one item does not keep its whole batch in memory.
+                encoded[index] = host_states[..., row, : num_valid[row], :].copy()
+        return encoded
+
+    def _limits(self) -> tuple[int, int, int | None]:
+        longest = self.preprocess.max_tokens if isinstance(self.preprocess, TextPreprocess) else None
+        return _SHORTEST_BUCKET[self.family.modality], _BATCH_SIZE[self.family.modality], longest
+
+    def _sequences(self, items: Sequence[Any]) -> list[np.ndarray]:
+        if isinstance(self.preprocess, TextPreprocess):
+            for index, item in enumerate(items):
+                if not isinstance(item, str):
+                    raise CorpusError(f"item {index}: is a {type(item).__name__}; allowed: a str, for a text encoder")
+            return self.preprocess(items) if len(items) else []
+        for index, item in enumerate(items):
+            if np.ndim(item) != 1 or not jnp.issubdtype(np.asarray(item).dtype, jnp.floating):
+                raise AudioError(f"item {index}: allowed: a floating-point waveform of shape (samples,), 16 kHz mono")
+        return [np.asarray(item, np.float32) for item in items]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 5))
+def _apply(
+    module: nn.Module,
+    preprocess: WaveformPreprocess | TextPreprocess,
+    params: Mapping[str, Any],
+    inputs: Float[Array, "B S"] | Int[Array, "B L"],
+    lengths: Int[Array, "B"],
+    hidden_states: bool,
+) -> EncoderOutput:
+    if isinstance(preprocess, WaveformPreprocess):
+        inputs = preprocess(inputs, lengths)
+    output: Any = module.apply({"params": params}, inputs, lengths, hidden_states=hidden_states)
+    return output
+
+
+def _batches(
+    sequences: Sequence[np.ndarray], shortest: int, batch_size: int, longest: int | None
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Indices, zero-padded inputs and lengths; items of similar length go together, rows are filled to a power of 2."""
+    buckets: dict[int, list[int]] = {}
+    for index, sequence in enumerate(sequences):
+        buckets.setdefault(_bucket_length(len(sequence), shortest, longest), []).append(index)
+    for length, indices in sorted(buckets.items()):
+        max_rows = _power_of_two_below(min(max(batch_size // length, 1), _MAX_ROWS))
+        for start in range(0, len(indices), max_rows):
+            rows = indices[start : start + max_rows]
+            num_rows = 1 << (len(rows) - 1).bit_length()
+            inputs = np.zeros((num_rows, length), sequences[rows[0]].dtype)
+            lengths = np.zeros(num_rows, np.int32)
+            for row, index in enumerate(rows):
+                lengths[row] = len(sequences[index])
+                inputs[row, : lengths[row]] = sequences[index]
+            yield rows, inputs, lengths
+
+
+def _bucket_length(length: int, shortest: int, longest: int | None) -> int:
+    """The next of `shortest` x 1, 1.5, 2, 3, 4, 6, 8, ...: at most a third of a long bucket is padding."""
+    bucket = shortest
+    for numerator, denominator in itertools.cycle(((3, 2), (4, 3))):
+        if bucket >= length:
+            break
+        bucket = bucket * numerator // denominator
+    return bucket if longest is None else min(bucket, longest)
+
+
+def _power_of_two_below(number: int) -> int:
+    return 1 << (number.bit_length() - 1)

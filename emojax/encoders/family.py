@@ -1,0 +1,52 @@
+"""What an encoder family is: everything `load_encoder` and `save_encoder` must know about one `model_type`."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from emojax.encoders.tensor_table import TensorTable
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeOptions:
+    """How a module computes, as opposed to what; results differ by rounding only.
+
+    Attributes:
+      dtype: type of activations and matrix products, `float32` or `bfloat16`; statistics (norms, softmax) are float32
+        and parameters stay float32.
+      remat: keep only the input of each layer for the backward pass and compute the rest again.
+      scan_layers: one compiled layer, run by `nn.scan` over parameters stacked on a leading axis (shorter compilation).
+    """
+
+    dtype: Any = jnp.float32
+    remat: bool = False
+    scan_layers: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One `model_type` of `config.json`.
+
+    Attributes:
+      model_type: as in `config.json`.
+      modality: decides the pre-processing: waveforms or tokens.
+      architecture: class name of the bare encoder in transformers, written to `config.json` on export.
+      build_module: (config, names of the stored tensors after renames, options) -> module. Called as
+        `module.apply({"params": params}, inputs, lengths, train=False, hidden_states=False, rngs={"dropout": key})`
+        with waveform float (B, S) and num_samples int (B,), or tokens int (B, L) and num_tokens int (B,); returns
+        an `EncoderOutput`. The names decide about optional parts (a pooler). The options are fields of the module.
+      tensor_table: (config, scan_layers) -> table of published names and parameter paths.
+      axes: (regular expression on the whole parameter path, one logical axis name or None per dimension).
+      supported: config key -> allowed values. A key that config.json does not have is not checked.
+    """
+
+    model_type: str
+    modality: Literal["speech", "text"]
+    architecture: str
+    build_module: Callable[[Mapping[str, Any], frozenset[str], ComputeOptions], nn.Module]
+    tensor_table: Callable[[Mapping[str, Any], bool], TensorTable]
+    axes: tuple[tuple[str, tuple[str | None, ...]], ...]
+    supported: Mapping[str, tuple[Any, ...]]

@@ -1,0 +1,275 @@
+"""Tables between published tensor names and parameter paths, read both ways: `convert` loads, `invert` exports."""
+
+import dataclasses
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from emojax.encoders.stored_tensor import StoredTensor
+from emojax.encoders.tensor_transforms import TRANSFORMS
+from emojax.errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+_LISTED = 8
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One line of a table: published tensor(s) <-> one parameter.
+
+    `{layer}`, or any other name in braces, stands for a decimal number and must occur on both sides. On the parameter's
+    side `layers[{layer}]` means row `layer` of a parameter stacked over layers, `layer_{layer}` a parameter of its own.
+
+    Attributes:
+      names: published name after the table's renames; several where one parameter is made from several tensors.
+      path: parameter path, parts joined by `/`.
+      transform: key of `tensor_transforms.TRANSFORMS`.
+    """
+
+    names: str | tuple[str, ...]
+    path: str
+    transform: str = "same"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The published names as a tuple."""
+        return (self.names,) if isinstance(self.names, str) else self.names
+
+    @property
+    def leaf(self) -> str:
+        """`path` without the row of a stacked parameter."""
+        return re.sub(r"\[\{\w+\}\]", "", self.path)
+
+    @property
+    def row(self) -> str | None:
+        """Name of the placeholder that picks the row of a stacked parameter."""
+        found = re.search(r"\[\{(\w+)\}\]", self.path)
+        return found.group(1) if found else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Ignored:
+    """Published tensors the encoder does not need: a regular expression on the whole renamed name, and why."""
+
+    pattern: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorTable:
+    """Everything known about the tensors of one family.
+
+    Attributes:
+      renames: (regular expression, replacement) applied to published names in this order, e.g. dropping a prefix.
+      rules: where several rules lead to one path (older namings), the first is the one used for export.
+      ignored: tensors left aside on purpose.
+    """
+
+    renames: tuple[tuple[str, str], ...]
+    rules: tuple[Rule, ...]
+    ignored: tuple[Ignored, ...] = ()
+
+    def rename(self, name: str) -> str:
+        """The name that rules and ignored patterns are matched with."""
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+    """One parameter, or one row of a stacked parameter."""
+
+    leaf: str
+    row: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fill:
+    """The instruction to make one slot from stored tensors."""
+
+    rule: Rule
+    names: tuple[str, ...]
+
+
+def convert(
+    stored: Mapping[str, StoredTensor],
+    table: TensorTable,
+    expected: Mapping[str, Any],
+    place: Callable[[str, np.ndarray], jax.Array] | None = None,
+    origin: str = "checkpoint",
+) -> dict[str, Any]:
+    """Parameters from stored tensors, one at a time, after all names, shapes and types have been checked.
+
+    Args:
+      stored: published name -> tensor.
+      table: the family's table.
+      expected: nested tree of shape-and-dtype leaves, as `jax.eval_shape` of the module's `init` gives it.
+      place: puts one parameter, given its path, on its device(s); default: JAX's default device.
+      origin: what to call the checkpoint in errors.
+
+    Raises:
+      CheckpointError: a tensor is missing, unexpected, of another shape or no floating-point tensor; all are listed.
+    """
+    wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(expected, sep="/").items()}
+    types = {path: leaf.dtype for path, leaf in flax.traverse_util.flatten_dict(expected, sep="/").items()}
+    fills = _plan(stored, table, wanted, origin)
+    put = place or (lambda _, array: jax.device_put(array))
+    params: dict[str, jax.Array] = {}
+    for leaf, shape in wanted.items():
+        if _Slot(leaf) in fills:
+            values = _read(fills[_Slot(leaf)], stored)
+            params[leaf] = put(leaf, np.asarray(values, types[leaf]))
+            del values
+        else:
+            rows = np.empty(shape, types[leaf])
+            for row in range(shape[0]):
+                rows[row] = _read(fills[_Slot(leaf, row)], stored)
+            params[leaf] = put(leaf, rows)
+            del rows
+        # The host array may only go once the device has it; otherwise several would be alive at a time.
+        jax.block_until_ready(params[leaf])
+    return flax.traverse_util.unflatten_dict(params, sep="/")
+
+
+def invert(params: Mapping[str, Any], table: TensorTable) -> Iterator[tuple[str, np.ndarray]]:
+    """Published names and tensors of `params`, one at a time; the inverse of `convert`."""
+    for leaf, values in flax.traverse_util.flatten_dict(params, sep="/").items():
+        rule, numbers = _rule_of(leaf, table)
+        array = np.asarray(values)
+        rows = [(numbers, array)]
+        if rule.row is not None:
+            rows = [({**numbers, rule.row: str(row)}, array[row]) for row in range(len(array))]
+        for filled, row_values in rows:
+            tensors = TRANSFORMS[rule.transform].export(row_values)
+            for source, tensor in zip(rule.sources, tensors, strict=True):
+                yield source.format(**filled), tensor
+
+
+def renamed_names(stored: Mapping[str, StoredTensor], table: TensorTable) -> frozenset[str]:
+    """The names of a checkpoint as the table's rules see them."""
+    return frozenset(table.rename(name) for name in stored)
+
+
+def _plan(
+    stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape], origin: str
+) -> dict[_Slot, _Fill]:
+    found, unexpected, problems = _match(stored, table, wanted)
+    missing: list[str] = []
+    fills: dict[_Slot, _Fill] = {}
+    for slot in _slots(table, wanted):
+        candidates = found.pop(slot, {})
+        complete = [rule for rule, names in candidates.items() if len(names) == len(rule.sources)]
+        if len(candidates) > 1:
+            tensors = sorted(name for names in candidates.values() for name in names.values())
+            problems.append(f"{', '.join(tensors)} are the same parameter twice")
+        elif not complete:
+            missing += _absent_names(slot, table, candidates)
+        else:
+            rule = complete[0]
+            fills[slot] = _Fill(rule, tuple(candidates[rule][part] for part in range(len(rule.sources))))
+            problems += _misfits(fills[slot], stored, wanted[slot.leaf], slot.row is not None)
+    unexpected += [name for rules in found.values() for names in rules.values() for name in names.values()]
+    if missing:
+        problems.append(f"missing: {_listing(missing)}")
+    if unexpected:
+        problems.append(f"unexpected: {_listing(sorted(unexpected))}")
+    if problems:
+        raise CheckpointError(f"{origin}: tensors do not fit config.json: {'; '.join(problems)}")
+    return fills
+
+
+def _match(
+    stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape]
+) -> tuple[dict[_Slot, dict[Rule, dict[int, str]]], list[str], list[str]]:
+    """Slot -> rule -> part -> published name; the names no rule knows; names given twice."""
+    found: dict[_Slot, dict[Rule, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    unexpected, twice = [], []
+    for name in stored:
+        renamed = table.rename(name)
+        matches = [
+            (rule, part, match.groupdict())
+            for rule in table.rules
+            for part, source in enumerate(rule.sources)
+            if (match := _regex(source).fullmatch(renamed))
+        ]
+        ignored = any(re.fullmatch(ignored.pattern, renamed) for ignored in table.ignored)
+        if len(matches) + ignored > 1:
+            raise ValueError(f"the tensor table says more than one thing about {renamed}")
+        if ignored:
+            continue
+        if not matches:
+            unexpected.append(name)
+            continue
+        rule, part, numbers = matches[0]
+        slot = _Slot(rule.leaf.format(**numbers), None if rule.row is None else int(numbers[rule.row]))
+        if slot.leaf not in wanted:
+            unexpected.append(name)
+        elif part in found[slot][rule]:
+            twice.append(f"{found[slot][rule][part]}, {name} are the same parameter twice")
+        else:
+            found[slot][rule][part] = name
+    return found, unexpected, twice
+
+
+def _slots(table: TensorTable, wanted: Mapping[str, Shape]) -> Iterator[_Slot]:
+    for leaf, shape in wanted.items():
+        rule, _ = _rule_of(leaf, table)
+        if rule.row is None:
+            yield _Slot(leaf)
+        else:
+            yield from (_Slot(leaf, row) for row in range(shape[0]))
+
+
+def _rule_of(leaf: str, table: TensorTable) -> tuple[Rule, dict[str, str]]:
+    for rule in table.rules:
+        if match := _regex(rule.leaf).fullmatch(leaf):
+            return rule, match.groupdict()
+    raise ValueError(f"the tensor table has no rule for the parameter {leaf}")
+
+
+def _absent_names(slot: _Slot, table: TensorTable, candidates: Mapping[Rule, Mapping[int, str]]) -> list[str]:
+    rule, numbers = _rule_of(slot.leaf, table)
+    present: Mapping[int, str] = {}
+    if candidates:
+        rule, present = next(iter(candidates.items()))
+    if rule.row is not None:
+        numbers = {**numbers, rule.row: str(slot.row)}
+    return [source.format(**numbers) for part, source in enumerate(rule.sources) if part not in present]
+
+
+def _misfits(fill: _Fill, stored: Mapping[str, StoredTensor], shape: Shape, stacked: bool) -> list[str]:
+    shapes = TRANSFORMS[fill.rule.transform].source_shapes(shape[1:] if stacked else shape)
+    problems = []
+    for name, wanted in zip(fill.names, shapes, strict=True):
+        tensor = stored[name]
+        if tuple(tensor.shape) != tuple(wanted):
+            problems.append(f"{name} has shape {tuple(tensor.shape)}, config.json asks for {tuple(wanted)}")
+        if tensor.dtype.name not in _FLOATS:
+            problems.append(f"{name} has dtype {tensor.dtype.name}; allowed: {', '.join(_FLOATS)}")
+    return problems
+
+
+def _read(fill: _Fill, stored: Mapping[str, StoredTensor]) -> np.ndarray:
+    return TRANSFORMS[fill.rule.transform].load(*(stored[name].read() for name in fill.names))
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+@functools.lru_cache(maxsize=4096)
+def _regex(template: str) -> re.Pattern[str]:
+    """`a.{layer}.b` as a regular expression in which `{layer}` is a decimal number without leading zeros."""
+    parts = re.split(r"\{(\w+)\}", template)
+    literal = [re.escape(part) if i % 2 == 0 else rf"(?P<{part}>0|[1-9]\d*)" for i, part in enumerate(parts)]
+    return re.compile("".join(literal))

@@ -1,0 +1,167 @@
+"""The report as text: tables for a terminal, rows for JSON and CSV."""
+
+import csv
+import json
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emojax.evaluation.results import SCORES, Result, Score, by_split, printable, shared_baselines
+
+_WIDTH_OF_FILES = 140
+"""Characters per line where the output is no terminal."""
+
+
+def print_tables(results: list[Result], file: TextIO) -> None:
+    """Prints a table per corpus and split, baselines below the systems, and how each number was made."""
+    console = Console(file=file, highlight=False, width=None if file.isatty() else _WIDTH_OF_FILES)
+    console.print()
+    for same_split in by_split(results).values():
+        console.print(Text(describe_split(same_split), style="bold"))
+        console.print(_table(same_split))
+    if results:
+        console.print(Text("How each row was measured", style="bold"))
+    for result in results:
+        console.print(Text(f"  {describe_protocol(result)}"), soft_wrap=True)
+
+
+def rows(results: list[Result]) -> list[dict[str, Any]]:
+    """Systems and baselines as flat rows with the same keys; None where there is no number."""
+    flat = []
+    for same_split in by_split(results).values():
+        for result in same_split:
+            flat.append(_row("system", result.system, result, result.scores))
+        for title, scores in shared_baselines(same_split):
+            flat.append(_row("baseline", title, same_split[0], scores))
+    return flat
+
+
+def write_json_rows(results: list[Result], file: TextIO) -> None:
+    """Writes `rows` as one strict JSON list."""
+    json.dump(rows(results), file, indent=2, allow_nan=False)
+    file.write("\n")
+
+
+def write_csv_rows(results: list[Result], file: TextIO) -> None:
+    """Writes `rows` as CSV with a header; fields are empty where there is no number."""
+    flat = rows(results)
+    if flat:
+        writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def describe_split(results: list[Result]) -> str:
+    """Heading of results on one split: corpus, split, kind of speech, number of utterances."""
+    sizes = sorted({result.n for result in results})
+    size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}: NOT the same utterances"
+    kinds = {result.speech for result in results}
+    speech = f"{kinds.pop()} speech" if len(kinds) == 1 else "speech said to be of different kinds"
+    derived = ", attributes derived, not rated" if any(r.attribute_source == "derived" for r in results) else ""
+    return f"{results[0].corpus}, split {results[0].split}: {speech}{derived}, {size}"
+
+
+def describe_protocol(result: Result) -> str:
+    """What a reader must know to compare a row with another paper's number."""
+    speakers = "speakers unknown" if result.speakers is None else f"{result.speakers} speakers"
+    seeds = f"seed{'s' if len(result.seeds) > 1 else ''} {', '.join(result.seeds)}"
+    return (
+        f"{result.system}: {result.corpus}, split {result.split}, {result.speech} speech, n = {result.n}, {speakers}, "
+        f"{seeds}, each score over all utterances of the split at once, {result.interval}"
+    )
+
+
+def shown_scores(results: Iterable[Result]) -> list[str]:
+    """Names of the scores that at least one result has, in the order of `SCORES`."""
+    present = {name for result in results for name in result.scores}
+    return [name for name in SCORES if name in present]
+
+
+def score_text(score: Score | None) -> tuple[str, str]:
+    """A score, and its interval or deviation, e.g. `.512` and `[.470, .550]`."""
+    if score is None:
+        return "–", ""
+    if score.deviation is not None:
+        return _short(score.value), f"± {_short(score.deviation)}"
+    if score.low is None or score.high is None:
+        return _short(score.value), ""
+    return _short(score.value), f"[{_short(score.low)}, {_short(score.high)}]"
+
+
+def parameters_text(parameters: int | None) -> str:
+    """A number of parameters with three digits, e.g. `94.4 M`."""
+    if parameters is None:
+        return "–"
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if parameters >= size:
+            return f"{parameters / size:#.3g}".rstrip(".") + f" {unit}"
+    return str(parameters)
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A time, e.g. `1 h 05 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    names = shown_scores(results)
+    table.add_column("system", overflow="fold", min_width=12)
+    for name in names:
+        table.add_column(SCORES[name], justify="right")
+    for title in ("parameters", "training"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for result in results:
+        cells = [_cell(result.scores.get(name)) for name in names]
+        numbers = [Text(parameters_text(result.parameters)), Text(seconds_text(result.seconds))]
+        table.add_row(Text(result.system), *cells, *numbers)
+    table.add_section()
+    for title, scores in shared_baselines(results):
+        cells = [_cell(scores.get(name)) for name in names]
+        table.add_row(Text(printable(title), style="italic"), *cells, Text(""), Text(""))
+    return table
+
+
+def _cell(score: Score | None) -> Text:
+    value, spread = score_text(score)
+    return Text.assemble(value, (f"\n{spread}" if spread else "", "dim"))
+
+
+def _row(kind: str, system: str, result: Result, scores: dict[str, Score]) -> dict[str, Any]:
+    own = kind == "system"
+    row: dict[str, Any] = {
+        "kind": kind,
+        "system": system,
+        "corpus": result.corpus,
+        "split": result.split,
+        "speech": result.speech,
+        "attribute_source": result.attribute_source,
+        "n": result.n,
+        "speakers": result.speakers,
+        "seeds": " ".join(result.seeds) if own else None,
+        "interval": result.interval if own else None,
+        "aggregation": "all utterances of the split at once",
+    }
+    for name in SCORES:
+        score = scores.get(name)
+        row[name] = None if score is None else score.value
+        for part in ("low", "high", "deviation"):
+            row[f"{name}_{part}"] = None if score is None else getattr(score, part)
+    return row | {"parameters": result.parameters if own else None, "seconds": result.seconds if own else None}
+
+
+def _short(value: float) -> str:
+    """Three decimals without the zero that all scores share, e.g. `.512`, `-.030`, `1.000`."""
+    text = f"{value:.3f}"
+    if text == "-0.000":
+        text = "0.000"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

@@ -1,0 +1,249 @@
+"""Speech encoders against transformers' PyTorch models, and what must hold without them."""
+
+import functools
+import json
+import re
+
+import flax.traverse_util
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import transformers
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from emojax.encoders import ComputeOptions, load_encoder, save_encoder
+from emojax.encoders.speech_config import read_speech_config
+from emojax.encoders.speech_features import num_frames
+from emojax.encoders.tensor_table import invert
+from emojax.errors import AudioError, CheckpointError
+from tests import speech_checkpoints
+
+CLIPS = speech_checkpoints.waveforms((7000, 400, 4321))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Name of a variant -> PyTorch model and folder."""
+
+    @functools.cache
+    def make(name):
+        kind, changes = speech_checkpoints.VARIANTS[name]
+        model = speech_checkpoints.make_model(kind, **changes)
+        return model, speech_checkpoints.write_checkpoint(tmp_path_factory.mktemp(name), model)
+
+    return make
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("hidden_states", "train"))
+def jitted(module, params, waveform, num_samples, key=None, **settings):
+    rngs = None if key is None else {"dropout": key}
+    return module.apply({"params": params}, waveform, num_samples, rngs=rngs, **settings)
+
+
+def apply(loaded, waveform, num_samples, **settings):
+    return jitted(loaded.module, loaded.params, jnp.asarray(waveform), jnp.asarray(num_samples), **settings)
+
+
+@pytest.mark.parametrize("name", speech_checkpoints.VARIANTS)
+def test_every_hidden_state_equals_pytorch(checkpoint, name):
+    model, folder = checkpoint(name)
+    ours = load_encoder(folder)
+    # What follows a clip is no silence, so that anything that looks at it is found out.
+    waveform, lengths = speech_checkpoints.padded(CLIPS, filler=0.3)
+    output = apply(ours, waveform, lengths, hidden_states=True)
+    for row, clip in enumerate(CLIPS):
+        expected, last = speech_checkpoints.torch_states(model, clip)
+        assert output.mask[row].sum() == expected.shape[1]
+        states = np.stack([states[row, : expected.shape[1]] for states in output.hidden_states])
+        assert 0.5 < expected.std() < 2.0
+        np.testing.assert_allclose(states, expected, atol=2e-5)
+        np.testing.assert_allclose(output.last_hidden_state[row, : expected.shape[1]], last, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["hubert-base", "wav2vec2-large", "wavlm-base"])
+def test_bfloat16_stays_close_to_float32(checkpoint, name):
+    model, folder = checkpoint(name)
+    ours = load_encoder(folder, ComputeOptions(dtype=jnp.bfloat16))
+    output = apply(ours, *speech_checkpoints.padded(CLIPS[:1]))
+    _, expected = speech_checkpoints.torch_states(model, CLIPS[0])
+    assert output.last_hidden_state.dtype == jnp.bfloat16
+    np.testing.assert_allclose(output.last_hidden_state[0].astype(jnp.float32), expected, atol=3e-2)
+
+
+@pytest.mark.parametrize("name", ["hubert-base", "wavlm-large"])
+def test_remat_and_scan_change_nothing(checkpoint, name):
+    _, folder = checkpoint(name)
+    inputs = speech_checkpoints.padded(CLIPS)
+    plain = apply(load_encoder(folder), *inputs, hidden_states=True)
+    other = load_encoder(folder, ComputeOptions(remat=True, scan_layers=True))
+    scanned = apply(other, *inputs, hidden_states=True)
+    assert len(scanned.hidden_states) == len(plain.hidden_states) == 3
+    for expected, states in zip(plain.hidden_states, scanned.hidden_states, strict=True):
+        np.testing.assert_allclose(states, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["hubert-base", "hubert-batch-norm", "hubert-large", "wavlm-base"])
+def test_states_do_not_depend_on_padding(checkpoint, name):
+    ours = load_encoder(checkpoint(name)[1])
+
+    @hypothesis.settings(deadline=None, max_examples=8)
+    @hypothesis.given(
+        lengths=st.lists(st.integers(400, 4000), min_size=2, max_size=2),
+        filler=st.sampled_from([0.0, -1.0, 1e4, np.nan]),
+        seed=st.integers(0, 9),
+    )
+    def check(lengths, filler, seed):
+        clips = speech_checkpoints.waveforms(tuple(lengths), seed)
+        together = apply(ours, *speech_checkpoints.padded(clips, filler, size=5000))
+        for row, clip in enumerate(clips):
+            alone = apply(ours, *speech_checkpoints.padded([clip], size=4000))
+            valid = int(alone.mask.sum())
+            assert valid == together.mask[row].sum()
+            states = together.last_hidden_state[row, :valid]
+            np.testing.assert_allclose(states, alone.last_hidden_state[0, :valid], atol=2e-5)
+
+    check()
+
+
+@pytest.mark.parametrize("name", ["hubert-base", "hubert-large", "wavlm-base"])
+def test_gradients_equal_pytorch(checkpoint, name):
+    model, folder = checkpoint(name)
+    ours = load_encoder(folder)
+    waveform, lengths = speech_checkpoints.padded(CLIPS, filler=np.nan)
+    target = np.random.default_rng(0).normal(size=(*apply(ours, waveform, lengths).mask.shape, 32)).astype(np.float32)
+
+    def loss(params):
+        output = ours.module.apply({"params": params}, jnp.asarray(waveform), jnp.asarray(lengths))
+        return jnp.sum(jnp.where(output.mask[..., None], output.last_hidden_state * target, 0.0))
+
+    gradients = jax.jit(jax.grad(loss))(ours.params)
+    model.zero_grad()
+    for row, clip in enumerate(CLIPS):
+        states = model(torch.tensor(clip[None])).last_hidden_state[0]
+        (states * torch.tensor(target[row, : len(states)])).sum().backward()
+    expected = {published: parameter.grad for published, parameter in model.named_parameters()}
+    compared = 0
+    for published, gradient in invert(gradients, ours.family.tensor_table(ours.config, False)):
+        if "parametrizations" not in published and expected[published] is not None:
+            wanted = expected[published].numpy()
+            np.testing.assert_allclose(gradient, wanted, atol=2e-4 * max(np.abs(wanted).max(), 1.0), err_msg=published)
+            compared += 1
+    assert compared >= len(expected) - 3
+
+
+def test_rows_without_a_frame_are_masked_and_finite(checkpoint):
+    ours = load_encoder(checkpoint("hubert-base")[1])
+    waveform = jnp.ones((3, 2000))
+
+    def loss(params):
+        output = ours.module.apply({"params": params}, waveform, jnp.array([2000, 399, 0]))
+        return jnp.sum(output.last_hidden_state), output
+
+    (_, output), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(ours.params)
+    assert output.mask.sum(axis=1).tolist() == [5, 0, 0]
+    assert jnp.isfinite(output.last_hidden_state).all()
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_audio_below_the_receptive_field_is_refused(checkpoint):
+    ours = load_encoder(checkpoint("hubert-base")[1])
+    with pytest.raises(AudioError, match="399 samples are too short for one frame; allowed: at least 400"):
+        ours.module.apply({"params": ours.params}, jnp.ones((1, 399)), jnp.array([399]))
+    with pytest.raises(AudioError, match="item 1: 399 samples"):
+        ours.encode([np.zeros(400, np.float32), np.zeros(399, np.float32)])
+
+
+@pytest.mark.parametrize("changes", [{}, {"conv_kernel": (10, 5, 3), "conv_stride": (5, 3, 2), "conv_dim": (8, 8, 8)}])
+def test_frame_count_equals_transformers(changes):
+    model = speech_checkpoints.make_model("Hubert", **changes)
+    config = read_speech_config(model.config.to_dict(), mask_embedding=True).convolution
+    lengths = np.concatenate(
+        [np.arange(config.receptive_field, 3000), np.random.default_rng(0).integers(3000, 10**6, 999)]
+    )
+    expected = model._get_feat_extract_output_lengths(torch.tensor(lengths)).numpy()
+    np.testing.assert_array_equal(num_frames(jnp.asarray(lengths), config), expected)
+    assert not num_frames(jnp.arange(config.receptive_field), config).any()
+
+
+def test_both_namings_of_the_weight_norm_give_the_same_kernel(checkpoint, tmp_path):
+    _, folder = checkpoint("hubert-base")
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    renames = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    older = {re.sub("|".join(renames), lambda match: renames[match[0]], name): tensors[name] for name in tensors}
+    assert len(set(older) - set(tensors)) == 2
+    safetensors.numpy.save_file(older, tmp_path / "model.safetensors")
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    expected = flax.traverse_util.flatten_dict(load_encoder(folder).params)
+    loaded = flax.traverse_util.flatten_dict(load_encoder(tmp_path).params)
+    assert expected.keys() == loaded.keys()
+    assert all(np.array_equal(loaded[path], expected[path]) for path in expected)
+
+
+@pytest.mark.parametrize("name", ["hubert-batch-norm", "wav2vec2-base", "wavlm-base"])
+def test_saved_encoder_is_read_by_transformers(checkpoint, name, tmp_path):
+    model, folder = checkpoint(name)
+    save_encoder(load_encoder(folder, ComputeOptions(scan_layers=True)), tmp_path)
+    reread = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    _, expected = speech_checkpoints.torch_states(model, CLIPS[0])
+    np.testing.assert_allclose(speech_checkpoints.torch_states(reread, CLIPS[0])[1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", speech_checkpoints.VARIANTS)
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_every_parameter_has_logical_axes(checkpoint, name, scan_layers):
+    loaded = load_encoder(checkpoint(name)[1], ComputeOptions(scan_layers=scan_layers))
+    axes = flax.traverse_util.flatten_dict(loaded.logical_axes(), sep="/")
+    assert axes.keys() == flax.traverse_util.flatten_dict(loaded.params, sep="/").keys()
+    part = "layers" if scan_layers else "layer_0"
+    assert axes[f"transformer/{part}/mlp_in/kernel"][-2:] == ("embed", "mlp")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("add_adapter", True),
+        ("adapter_attn_dim", 16),
+        ("feat_extract_norm", "batch"),
+        ("hidden_act", "selu"),
+        ("num_attention_heads", 5),
+        ("num_conv_pos_embedding_groups", 3),
+        ("conv_kernel", [10, 3]),
+        ("conv_stride", [5, 0]),
+        ("layerdrop", 1.5),
+        ("conv_bias", "yes"),
+    ],
+)
+def test_unsupported_configuration_is_named(checkpoint, tmp_path, key, value):
+    _, folder = checkpoint("wav2vec2-base")
+    settings = transformers.AutoConfig.from_pretrained(folder).to_dict() | {key: value}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=f"config.json: .*{key}.*allowed: "):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["hubert-base", "wavlm-large"])
+def test_data_parallel_computation_gathers_nothing(checkpoint, name):
+    ours = load_encoder(checkpoint(name)[1])
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    rows, whole = NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), NamedSharding(mesh, PartitionSpec())
+    waveform = jax.ShapeDtypeStruct((16, 2000), jnp.float32, sharding=rows)
+    lengths = jax.ShapeDtypeStruct((16,), jnp.int32, sharding=rows)
+
+    def gradient(params, waveform, lengths):
+        def loss(params):
+            rngs = {"dropout": jax.random.key(0)}
+            output = ours.module.apply({"params": params}, waveform, lengths, train=True, rngs=rngs)
+            return jnp.square(output.last_hidden_state).mean()
+
+        return jax.grad(loss)(params)
+
+    text = jax.jit(gradient, out_shardings=whole).lower(ours.params, waveform, lengths).compile().as_text()
+    assert "all-reduce(" in text
+    assert not re.search(r"(all-gather|all-to-all|collective-permute)(-start)?\(", text)

@@ -1,0 +1,111 @@
+"""Parts of the speech encoders, each against an independent computation."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from emojax.encoders.activations import ACTIVATIONS, gelu
+from emojax.encoders.positional_convolution import grouped_convolution
+from emojax.encoders.speech_attention import attend
+from emojax.encoders.speech_features import MaskedChannelNorm
+from emojax.encoders.wavlm_attention import position_buckets
+
+
+@pytest.mark.parametrize("taps", [1, 4, 5])
+def test_grouped_convolution_and_its_gradients_equal_pytorch(taps):
+    generator = np.random.default_rng(0)
+    states, cotangent = generator.normal(size=(2, 2, 9, 6)).astype(np.float32)
+    kernel = generator.normal(size=(taps, 2, 6)).astype(np.float32)
+    outputs, pullback = jax.vjp(lambda x, w: grouped_convolution(x, w, 3), jnp.asarray(states), jnp.asarray(kernel))
+    x, w = (
+        torch.tensor(array.transpose(axes), requires_grad=True)
+        for array, axes in ((states, (0, 2, 1)), (kernel, (2, 1, 0)))
+    )
+    expected = torch.nn.functional.conv1d(x, w, padding=taps // 2, groups=3)[:, :, :9]
+    (expected * torch.tensor(cotangent.transpose(0, 2, 1))).sum().backward()
+    np.testing.assert_allclose(outputs, expected.detach().numpy().transpose(0, 2, 1), atol=1e-5)
+    ours = pullback(jnp.asarray(cotangent))
+    np.testing.assert_allclose(ours[0], x.grad.numpy().transpose(0, 2, 1), atol=1e-5)
+    np.testing.assert_allclose(ours[1], w.grad.numpy().transpose(2, 1, 0), atol=1e-5)
+
+
+@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.given(
+    quarter=st.integers(1, 80), max_distance=st.integers(2, 2000), num_frames=st.sampled_from([2, 130, 2500])
+)
+def test_position_buckets_equal_transformers(quarter, max_distance, num_frames):
+    num_buckets = 4 * quarter
+    hypothesis.assume(max_distance > quarter)
+    attention = transformers.models.wavlm.modeling_wavlm.WavLMAttention(4, 2, 0.0, num_buckets, max_distance)
+    distances = np.arange(1 - num_frames, num_frames)
+    expected = attention._relative_positions_bucket(torch.tensor(distances)).numpy()
+    buckets = position_buckets(distances, num_buckets, max_distance)
+    assert buckets.min() >= 0
+    assert buckets.max() < num_buckets
+    np.testing.assert_array_equal(buckets, expected)
+
+
+@hypothesis.settings(deadline=None, max_examples=5)
+@hypothesis.given(lengths=st.lists(st.integers(2, 11), min_size=2, max_size=2), seed=st.integers(0, 99))
+def test_masked_norm_equals_group_norm_of_the_valid_part(lengths, seed):
+    states = np.random.default_rng(seed).normal(3.0, 2.0, (2, 11, 4)).astype(np.float32)
+    mask = np.arange(11) < np.array(lengths)[:, None]
+    params = {"scale": jnp.arange(4.0), "bias": jnp.arange(4.0) - 2}
+    ours = MaskedChannelNorm().apply({"params": params}, jnp.asarray(states), jnp.asarray(mask))
+    norm = torch.nn.GroupNorm(4, 4)
+    norm.weight.data, norm.bias.data = torch.arange(4.0), torch.arange(4.0) - 2
+    for row, length in enumerate(lengths):
+        expected = norm(torch.tensor(states[row : row + 1, :length].transpose(0, 2, 1)))[0].detach().numpy().T
+        np.testing.assert_allclose(ours[row, :length], expected, atol=2e-5)
+
+
+def test_attention_head_by_head_equals_all_heads_at_once():
+    keys = jax.random.split(jax.random.key(0), 5)
+    query, key, value = (jax.random.normal(k, (3, 2, 7, 4)) for k in keys[:3])
+    bias, gate = jax.random.normal(keys[3], (3, 7, 7)), jax.random.uniform(keys[4], (3, 2, 7))
+    mask = jnp.arange(7) < jnp.array([[7], [4]])
+
+    def reference(query, key, value, bias, gate):
+        logits = jnp.einsum("hbtf,hbsf->hbts", query, key) / 2 + gate[..., None] * bias[:, None]
+        weights = jax.nn.softmax(jnp.where(mask[:, None], logits, -jnp.inf), axis=-1)
+        return jnp.einsum("hbts,hbsf->hbtf", weights, value)
+
+    def ours(query, key, value, bias, gate):
+        return attend(query, key, value, mask, bias, gate)
+
+    operands = (query, key, value, bias, gate)
+    both = [
+        jax.jit(jax.value_and_grad(lambda x, f=f: (jnp.sum(jnp.sin(f(*x))), f(*x)), has_aux=True))(operands)
+        for f in (ours, reference)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_attention_keeps_no_weights_for_the_backward_pass():
+    def temporary_bytes(frames):
+        operand = jax.ShapeDtypeStruct((8, 1, frames, 16), jnp.float32)
+        mask = jnp.ones((1, frames), bool)
+        gradient = jax.grad(lambda q, k, v: jnp.sum(jnp.square(attend(q, k, v, mask))), (0, 1, 2))
+        return jax.jit(gradient).lower(operand, operand, operand).compile().memory_analysis().temp_size_in_bytes
+
+    # The weights of all 8 heads would take 8 x 512 x 512 x 4 bytes, those of the one at work an eighth of that.
+    assert temporary_bytes(512) < 0.75 * 8 * 512 * 512 * 4
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "silu"])
+def test_activations_equal_transformers(name):
+    x = np.linspace(-8, 8, 1001, dtype=np.float32)
+    expected = transformers.activations.ACT2FN[name](torch.tensor(x)).numpy()
+    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected, atol=2e-6)
+
+
+def test_gelu_keeps_the_narrow_type_but_not_its_rounding():
+    x = jnp.linspace(-3, 3, 101, dtype=jnp.bfloat16)
+    assert gelu(x).dtype == jnp.bfloat16
+    np.testing.assert_allclose(gelu(x).astype(jnp.float32), gelu(x.astype(jnp.float32)), rtol=2**-8)

@@ -1,0 +1,149 @@
+"""What is random in the training of speech encoders: dropout, layer drop, masking of spans."""
+
+import dataclasses
+import functools
+import itertools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emojax.encoders.speech_config import MaskingConfig, read_speech_config
+from emojax.encoders.speech_encoder import SpeechEncoder
+from emojax.encoders.time_masking import mask_states, span_mask
+from tests.speech_checkpoints import SIZES
+
+QUIET = {
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "layerdrop": 0.0,
+    "apply_spec_augment": False,
+}
+WAVEFORM = jax.random.normal(jax.random.key(0), (2, 3000))
+LENGTHS = jnp.array([3000, 1500])
+
+
+def make(model_type="hubert", mask_embedding=True, **changes):
+    config = read_speech_config({"model_type": model_type, **SIZES, **QUIET, **changes}, mask_embedding)
+    module = SpeechEncoder(config)
+    return module, init(SpeechEncoder(dataclasses.replace(config, layer_drop=0.0)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init(module):
+    return module.init(jax.random.key(1), WAVEFORM, LENGTHS)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("train",))
+def run(module, variables, key, train=True):
+    return module.apply(variables, WAVEFORM, LENGTHS, train=train, hidden_states=True, rngs={"dropout": key})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_dropout": 0.1},
+        {"attention_dropout": 0.3},
+        {"activation_dropout": 0.1},
+        {"feat_proj_dropout": 0.1},
+        {"layerdrop": 0.5},
+        {"apply_spec_augment": True, "mask_time_prob": 0.5, "mask_time_length": 2},
+        {"apply_spec_augment": True, "mask_time_prob": 0.0, "mask_feature_prob": 0.5},
+    ],
+    ids=lambda changes: next(reversed(changes)),
+)
+def test_each_source_of_randomness_follows_the_key(changes):
+    module, variables = make(**changes)
+    keys = list(jax.random.split(jax.random.key(5), 6))
+    draws = [np.asarray(run(module, variables, key).last_hidden_state) for key in keys]
+    still = np.asarray(run(module, variables, keys[0], train=False).last_hidden_state)
+    np.testing.assert_array_equal(run(module, variables, keys[0]).last_hidden_state, draws[0])
+    assert all(np.isfinite(draw).all() for draw in draws)
+    assert any(np.abs(draw - draws[0]).max() > 1e-3 for draw in draws[1:])
+    assert any(np.abs(draw - still).max() > 1e-3 for draw in draws)
+
+
+def test_training_without_randomness_is_evaluation():
+    module, variables = make()
+    outputs = [run(module, variables, jax.random.key(0), train=train).last_hidden_state for train in (True, False)]
+    np.testing.assert_allclose(*outputs, atol=1e-6)
+
+
+def test_attention_dropout_keeps_the_expectation():
+    module, variables = make(attention_dropout=0.2)
+    draws = jnp.stack(
+        [run(module, variables, key).hidden_states[1] for key in jax.random.split(jax.random.key(0), 200)]
+    )
+    still = run(module, variables, jax.random.key(0), train=False).hidden_states[1]
+    spread = draws.std(axis=0).max()
+    # The layer norm after the attention bends the mean a little; without rescaling it would be off by `spread` itself.
+    np.testing.assert_allclose(draws.mean(axis=0), still, atol=0.5 * spread)
+
+
+@pytest.mark.parametrize(("model_type", "num_kept"), [("hubert", 0), ("wav2vec2", 0), ("wavlm", 1)])
+def test_layers_are_left_out_whole(model_type, num_kept):
+    module, variables = make(model_type, layerdrop=1.0)
+    kept = run(module, variables, jax.random.key(0)).hidden_states
+    for index, (before, after) in enumerate(itertools.pairwise(kept)):
+        assert bool((before == after).all()) == (index >= num_kept)
+
+
+def test_mask_embedding_gets_a_gradient():
+    module, variables = make(apply_spec_augment=True, mask_time_prob=0.5, mask_time_length=2)
+
+    def loss(variables):
+        output = module.apply(variables, WAVEFORM, LENGTHS, train=True, rngs={"dropout": jax.random.key(0)})
+        return output.last_hidden_state[0].sum() + jnp.square(output.last_hidden_state[0]).sum()
+
+    assert jnp.abs(jax.jit(jax.grad(loss))(variables)["params"]["mask_embedding"]).min() > 0
+
+
+def test_checkpoint_without_mask_embedding_has_no_such_parameter():
+    _, variables = make(mask_embedding=False)
+    assert "mask_embedding" not in variables["params"]
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(
+    num_valid=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    probability=st.floats(0.01, 1.0),
+    span=st.integers(1, 12),
+    minimum=st.integers(0, 3),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_spans_lie_within_the_valid_part_and_are_as_many_as_asked(num_valid, probability, span, minimum, seed):
+    masked = np.asarray(span_mask(jax.random.key(seed), jnp.array(num_valid), 40, probability, span, minimum))
+    for row, valid in zip(masked, num_valid, strict=True):
+        assert not row[valid:].any()
+        fitting = valid // span
+        most = min(max(int(np.ceil(probability * valid / span)), minimum), fitting)
+        least = min(max(int(probability * valid / span * (1 - 1e-6)), minimum), fitting)
+        assert row.sum() <= most * span
+        assert row.sum() >= (least > 0) * (span + least - 1)
+        runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], row, [0]]))))[::2]
+        assert all(length >= span for length in runs)
+
+
+def test_share_of_masked_frames_and_uniform_starts():
+    valid = jnp.full((2000,), 50)
+    masked = np.asarray(span_mask(jax.random.key(0), valid, 60, 0.13, 5, 0))
+    # 1.3 spans of 5 in expectation; two of them overlap in about a tenth of the frames they cover.
+    assert 0.115 < masked[:, :50].mean() < 0.13
+    per_frame = masked[:, 4:46].mean(axis=0)
+    assert per_frame.std() < 0.1 * per_frame.mean()
+
+
+def test_masked_frames_become_the_embedding_and_masked_features_zero():
+    states = jnp.ones((1, 20, 16))
+    config = MaskingConfig(0.4, 4, 1, 0.5, 2, 1)
+    masked = np.asarray(mask_states(jax.random.key(3), states, jnp.array([20]), jnp.full(16, 7.0), config))
+    columns = (masked == 0).all(axis=1)[0]
+    assert 0 < columns.sum() < 16
+    rows = masked[0][:, ~columns]
+    assert set(np.unique(rows)) == {1.0, 7.0}
+    assert ((rows == 7).all(axis=1) | (rows == 1).all(axis=1)).all()
