@@ -28,12 +28,14 @@ _USAGE, _INTERRUPTED = 2, 130
 def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status."""
     from emojax.errors import EmojaxError
+    from emojax.parallel import use_compilation_cache
 
     logging.set_verbosity(logging.WARNING)  # TFDS and JAX tell at INFO what files and backends they looked for
     if len(argv) > 1:
         return _fail(f"{argv[1]!r} is no flag; see python launch.py --help", _USAGE)
     if not _WORKDIR.value:
         return _fail("--workdir=DIR is missing", _USAGE)
+    use_compilation_cache()
     try:
         return _train(Path(_WORKDIR.value)) if _MODE.value == "train" else _evaluate(Path(_WORKDIR.value))
     except EmojaxError as error:
@@ -47,7 +49,11 @@ def _train(workdir: Path) -> int:
     from emojax.evaluation import evaluate_workdir
     from emojax.training import train_workdir
 
-    config = parse_experiment(_CONFIG.value.to_dict())
+    try:
+        tree = _CONFIG.value.to_dict()
+    except OSError:  # ml_collections reports a file that is not there when the config is first read
+        return _fail(f"--config={flags.FLAGS['config'].config_filename}: no such config file", _USAGE)
+    config = parse_experiment(tree)
     outcome = train_workdir(config, workdir)
     if outcome.interrupted_by is not None:
         print(f"stopped at step {outcome.steps}, which is saved; the same command continues", file=sys.stderr)

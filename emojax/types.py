@@ -81,7 +81,7 @@ class CorpusInfo:
     """Facts about a corpus that travel with every model and number made from it.
 
     Attributes:
-      name: TFDS name with builder config and version, e.g. `emodb/default/1.0.0`.
+      name: TFDS name with builder config and version, e.g. `emobank_spoken/full/1.0.0`.
       scale: lowest and highest value of the attribute scale, e.g. (1, 7).
       categories: names of the emotion categories in the order of `Batch.emotion`.
       speech: whether the speech was recorded from people or synthesised.

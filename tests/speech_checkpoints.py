@@ -12,16 +12,26 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 48,
-    "conv_dim": (16, 24, 24, 24, 24, 24, 24),
+    "conv_dim": (16, 24, 24),
+    "conv_kernel": (10, 3, 2),
+    "conv_stride": (5, 4, 2),
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "mask_time_length": 3,
 }
+SEVEN_CONVOLUTIONS = {
+    "conv_dim": (16, 24, 24, 24, 24, 24, 24),
+    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+}
+"""What published checkpoints have; the other tests use fewer layers because they compile faster."""
+
 BASE = {"feat_extract_norm": "group"}
 LARGE = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 
 VARIANTS = {
     "hubert-base": ("Hubert", BASE),
+    "hubert-seven-convolutions": ("Hubert", {**BASE, **SEVEN_CONVOLUTIONS}),
     "hubert-large": ("Hubert", LARGE),
     "hubert-no-projection-norm": ("Hubert", {**BASE, "feat_proj_layer_norm": False}),
     "hubert-batch-norm": ("Hubert", {**BASE, "conv_pos_batch_norm": True}),

@@ -18,12 +18,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.speech_config import read_speech_config
+from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import num_frames
 from emojax.encoders.tensor_table import invert
 from emojax.errors import AudioError, CheckpointError
 from tests import speech_checkpoints
 
-CLIPS = speech_checkpoints.waveforms((7000, 400, 4321))
+CLIPS = speech_checkpoints.waveforms((2000, 400, 1234))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_every_hidden_state_equals_pytorch(checkpoint, name):
         np.testing.assert_allclose(output.last_hidden_state[row, : expected.shape[1]], last, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["hubert-base", "wav2vec2-large", "wavlm-base"])
+@pytest.mark.parametrize("name", ["hubert-large", "wavlm-base"])
 def test_bfloat16_stays_close_to_float32(checkpoint, name):
     model, folder = checkpoint(name)
     ours = load_encoder(folder, ComputeOptions(dtype=jnp.bfloat16))
@@ -87,21 +88,21 @@ def test_remat_and_scan_change_nothing(checkpoint, name):
         np.testing.assert_allclose(states, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["hubert-base", "hubert-batch-norm", "hubert-large", "wavlm-base"])
+@pytest.mark.parametrize("name", ["hubert-base", "hubert-large", "wavlm-base"])
 def test_states_do_not_depend_on_padding(checkpoint, name):
     ours = load_encoder(checkpoint(name)[1])
 
     @hypothesis.settings(deadline=None, max_examples=8)
     @hypothesis.given(
-        lengths=st.lists(st.integers(400, 4000), min_size=2, max_size=2),
+        lengths=st.lists(st.integers(40, 1500), min_size=2, max_size=2),
         filler=st.sampled_from([0.0, -1.0, 1e4, np.nan]),
         seed=st.integers(0, 9),
     )
     def check(lengths, filler, seed):
         clips = speech_checkpoints.waveforms(tuple(lengths), seed)
-        together = apply(ours, *speech_checkpoints.padded(clips, filler, size=5000))
+        together = apply(ours, *speech_checkpoints.padded(clips, filler, size=1700))
         for row, clip in enumerate(clips):
-            alone = apply(ours, *speech_checkpoints.padded([clip], size=4000))
+            alone = apply(ours, *speech_checkpoints.padded([clip], size=1500))
             valid = int(alone.mask.sum())
             assert valid == together.mask[row].sum()
             states = together.last_hidden_state[row, :valid]
@@ -110,7 +111,7 @@ def test_states_do_not_depend_on_padding(checkpoint, name):
     check()
 
 
-@pytest.mark.parametrize("name", ["hubert-base", "hubert-large", "wavlm-base"])
+@pytest.mark.parametrize("name", ["hubert-base", "wavlm-large"])
 def test_gradients_equal_pytorch(checkpoint, name):
     model, folder = checkpoint(name)
     ours = load_encoder(folder)
@@ -141,24 +142,24 @@ def test_rows_without_a_frame_are_masked_and_finite(checkpoint):
     waveform = jnp.ones((3, 2000))
 
     def loss(params):
-        output = ours.module.apply({"params": params}, waveform, jnp.array([2000, 399, 0]))
+        output = ours.module.apply({"params": params}, waveform, jnp.array([2000, 39, 0]))
         return jnp.sum(output.last_hidden_state), output
 
     (_, output), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(ours.params)
-    assert output.mask.sum(axis=1).tolist() == [5, 0, 0]
+    assert output.mask.sum(axis=1).tolist() == [50, 0, 0]
     assert jnp.isfinite(output.last_hidden_state).all()
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 def test_audio_below_the_receptive_field_is_refused(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
-    with pytest.raises(AudioError, match="399 samples are too short for one frame; allowed: at least 400"):
-        ours.module.apply({"params": ours.params}, jnp.ones((1, 399)), jnp.array([399]))
-    with pytest.raises(AudioError, match="item 1: 399 samples"):
-        ours.encode([np.zeros(400, np.float32), np.zeros(399, np.float32)])
+    with pytest.raises(AudioError, match="39 samples are too short for one frame; allowed: at least 40"):
+        ours.module.apply({"params": ours.params}, jnp.ones((1, 39)), jnp.array([39]))
+    with pytest.raises(AudioError, match="item 1: 39 samples"):
+        ours.encode([np.zeros(40, np.float32), np.zeros(39, np.float32)])
 
 
-@pytest.mark.parametrize("changes", [{}, {"conv_kernel": (10, 5, 3), "conv_stride": (5, 3, 2), "conv_dim": (8, 8, 8)}])
+@pytest.mark.parametrize("changes", [speech_checkpoints.SEVEN_CONVOLUTIONS, {}])
 def test_frame_count_equals_transformers(changes):
     model = speech_checkpoints.make_model("Hubert", **changes)
     config = read_speech_config(model.config.to_dict(), mask_embedding=True).convolution
@@ -228,22 +229,23 @@ def test_unsupported_configuration_is_named(checkpoint, tmp_path, key, value):
         load_encoder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["hubert-base", "wavlm-large"])
-def test_data_parallel_computation_gathers_nothing(checkpoint, name):
-    ours = load_encoder(checkpoint(name)[1])
+def test_data_parallel_computation_gathers_nothing():
+    settings = {**speech_checkpoints.SIZES, "num_hidden_layers": 1, "num_buckets": 16, "mask_feature_prob": 0.1}
+    module = SpeechEncoder(read_speech_config({"model_type": "wavlm", **settings}, mask_embedding=True))
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 500)), jnp.array([500]))["params"]
     mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
     rows, whole = NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), NamedSharding(mesh, PartitionSpec())
-    waveform = jax.ShapeDtypeStruct((16, 2000), jnp.float32, sharding=rows)
+    waveform = jax.ShapeDtypeStruct((16, 500), jnp.float32, sharding=rows)
     lengths = jax.ShapeDtypeStruct((16,), jnp.int32, sharding=rows)
 
     def gradient(params, waveform, lengths):
         def loss(params):
             rngs = {"dropout": jax.random.key(0)}
-            output = ours.module.apply({"params": params}, waveform, lengths, train=True, rngs=rngs)
+            output = module.apply({"params": params}, waveform, lengths, train=True, rngs=rngs)
             return jnp.square(output.last_hidden_state).mean()
 
         return jax.grad(loss)(params)
 
-    text = jax.jit(gradient, out_shardings=whole).lower(ours.params, waveform, lengths).compile().as_text()
+    text = jax.jit(gradient, out_shardings=whole).lower(params, waveform, lengths).compile().as_text()
     assert "all-reduce(" in text
     assert not re.search(r"(all-gather|all-to-all|collective-permute)(-start)?\(", text)

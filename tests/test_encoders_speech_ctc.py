@@ -42,7 +42,7 @@ def pair(request, tmp_path_factory):
 
 def test_transcript_equals_that_of_transformers(pair):
     model, tokenizer, recognizer = pair
-    clips = speech_checkpoints.waveforms((16_000, 5000, 400))
+    clips = speech_checkpoints.waveforms((4000, 1000, 40))
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     expected = []
     for clip, ours in zip(clips, recognizer.logits(clips), strict=True):
@@ -57,7 +57,7 @@ def test_transcript_equals_that_of_transformers(pair):
 
 def test_too_short_audio_is_refused(pair):
     with pytest.raises(AudioError, match="too short for one frame"):
-        pair[2].transcribe(np.zeros(399, np.float32))
+        pair[2].transcribe(np.zeros(39, np.float32))
 
 
 @pytest.mark.parametrize(

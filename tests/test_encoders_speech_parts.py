@@ -87,6 +87,20 @@ def test_attention_head_by_head_equals_all_heads_at_once():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_attention_dropout_keeps_the_expectation():
+    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 1, 5, 4))
+    mask = jnp.ones((1, 5), bool)
+
+    def draw(dropout_key):
+        return attend(query, key, value, mask, None, None, 0.3, jax.random.split(dropout_key, 2))
+
+    draws = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 4000))
+    standard_error = draws.std(axis=0) / 4000**0.5
+    assert float(standard_error.min()) > 0
+    deviation = jnp.abs(draws.mean(axis=0) - attend(query, key, value, mask))
+    assert float((deviation / standard_error).max()) < 5
+
+
 def test_attention_keeps_no_weights_for_the_backward_pass():
     def temporary_bytes(frames):
         operand = jax.ShapeDtypeStruct((8, 1, frames, 16), jnp.float32)

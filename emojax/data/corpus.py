@@ -16,7 +16,7 @@ class Corpus:
 
     Attributes:
       info: what numbers made from it must say.
-      directory: folder of the built version, e.g. `DATA_DIR/emodb/default/1.0.0`.
+      directory: folder of the built version, e.g. `DATA_DIR/emodb/1.0.0`.
       split_sizes: number of utterances per split, in the corpus's own order.
     """
 

@@ -1,9 +1,8 @@
 """A split's table without its audio: what batching, evaluation and baselines must know of every utterance."""
 
+import contextlib
 import dataclasses
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.data.corpus import Corpus, open_split, read_examples
+from emojax.errors import EmojaxError
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
+from emojax.whole_file import whole_file
 
 _CHUNK = 512
 
@@ -95,10 +96,5 @@ def _load(path: Path) -> dict[str, np.ndarray] | None:
 
 def _store(path: Path, columns: dict[str, np.ndarray]) -> None:
     """A table that cannot be kept (read-only corpus, full disk) is only read again next time."""
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            np.savez(file, allow_pickle=False, **columns)
-        os.replace(file.name, path)
-    except OSError:
-        return
+    with contextlib.suppress(EmojaxError), whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **columns)

@@ -141,7 +141,7 @@ def _draw_panel(axes: Axes, members: dict[str, Curve], best_step: int | None) ->
 
 
 def _merge_equal(members: dict[str, Curve]) -> dict[str, Curve]:
-    """Gives equal curves one label, e.g. a score that is the UAR; leaves out terms that have no labels (0 throughout)."""
+    """Gives equal curves one label, e.g. a score that is the UAR; leaves out terms without labels (0 throughout)."""
     names: dict[tuple[tuple[float, ...], ...], list[str]] = {}
     for name, (steps, values) in members.items():
         if any(values) or len(members) == 1:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emojax.evaluation.predictions import Predictions
-from emojax.evaluation.whole_file import whole_file
 from emojax.types import ATTRIBUTES
+from emojax.whole_file import whole_file
 
 # Figures are made without pyplot, which would keep every one of them alive in global state.
 

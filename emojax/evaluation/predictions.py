@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError, reason
-from emojax.evaluation.whole_file import whole_file
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
+from emojax.whole_file import whole_file
 
 _LINE_BREAKS = frozenset("\n\r\0")
 """Not allowed in names: a row of the CSV file is one line, for grep and wc too."""

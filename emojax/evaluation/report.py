@@ -9,7 +9,7 @@ from emojax.evaluation.report_page import render_page
 from emojax.evaluation.report_table import print_tables, write_csv_rows, write_json_rows
 from emojax.evaluation.results import Run, printable, read_run
 from emojax.evaluation.seeds import group_seeds
-from emojax.evaluation.whole_file import whole_file
+from emojax.whole_file import whole_file
 
 REPORT = "report.html"
 

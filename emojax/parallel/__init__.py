@@ -1,5 +1,6 @@
 """Device mesh, shardings, and the way between host rows and global arrays."""
 
+from emojax.parallel.compilation import use_compilation_cache as use_compilation_cache
 from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import batch_sharding as batch_sharding
 from emojax.parallel.mesh import make_mesh as make_mesh

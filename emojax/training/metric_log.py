@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from emojax.errors import TrainingError
+from emojax.whole_file import whole_file
 from emojax.workdir import METRICS
 
 
@@ -62,6 +63,5 @@ def _drop_after(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # the last line of a killed run may be cut short
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

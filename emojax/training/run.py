@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from emojax.config import ExperimentConfig, difference, to_tree
 from emojax.data import BatchStream, Corpus, SplitIndex, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.evaluation import PredictStep, make_predict_step, predict_split, validation_metrics
+from emojax.evaluation import PredictStep, make_predict_step, predict_split, validation_metrics, write_learning_curves
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, multitask_loss
 from emojax.parallel import make_mesh, state_sharding
@@ -89,6 +89,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
     _write_summary(workdir, outcome, parameters)
+    write_learning_curves(workdir)
     return outcome
 
 

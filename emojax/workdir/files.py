@@ -1,12 +1,11 @@
 """The small files of a workdir: its config, the corpus it was trained on, the summary of its training."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from emojax.errors import CheckpointError, TrainingError
+from emojax.errors import CheckpointError
+from emojax.whole_file import whole_file
 
 CONFIG = "config.json"
 """The whole config, every field."""
@@ -28,16 +27,11 @@ def write_json(path: Path, tree: Any) -> None:
     """Writes strict JSON so that the file is always whole: the old one or the new one.
 
     Raises:
-      TrainingError: it cannot be written (full disk, no permission); what was there is intact.
+      EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            json.dump(tree, file, indent=2, allow_nan=False)
-            file.write("\n")
-        os.replace(file.name, path)
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(tree, file, indent=2, allow_nan=False)
+        file.write("\n")
 
 
 def read_json(path: Path) -> Any:

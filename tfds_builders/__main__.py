@@ -1,0 +1,108 @@
+"""Builds corpora: `python -m tfds_builders NAME [NAME ...] [--config=C] [--data_dir=D] [--manual_dir=M]`."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emojax.errors import CorpusError, EmojaxError
+from tfds_builders.registry import ENTRIES, builder_class, check_names
+
+if TYPE_CHECKING:
+    from tfds_builders.build import Built
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.list:
+            print(_listing())
+        elif not options.names:
+            raise CorpusError(f"name what to build; there are {', '.join(sorted(ENTRIES))}")
+        else:
+            _build_all(options)
+    except EmojaxError as error:
+        print(f"tfds_builders: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"tfds_builders: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tfds_builders: interrupted; nothing was left behind", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tfds_builders", description="Builds corpora for emojax.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="corpora to build")
+    parser.add_argument("--list", action="store_true", help="show which corpora and configs there are")
+    parser.add_argument("--config", default="", help="builder config; the default one if not given")
+    parser.add_argument(
+        "--data_dir",
+        default=os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
+        help="where corpora lie (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+    )
+    parser.add_argument("--manual_dir", default="", help="your copy of a corpus that cannot be distributed")
+    parser.add_argument("--overwrite", action="store_true", help="build again what is there")
+    parser.add_argument("--processes", type=int, default=_available_cores(), help="worker processes")
+    return parser
+
+
+def _build_all(options: argparse.Namespace) -> None:
+    if options.processes < 1:
+        raise CorpusError(f"--processes={options.processes} is not allowed; allowed: an integer >= 1")
+    for name in options.names:
+        check_names(name, options.config)
+    manual_dir = Path(options.manual_dir).expanduser() if options.manual_dir else None
+    if manual_dir and not manual_dir.is_dir():
+        raise CorpusError(f"--manual_dir={options.manual_dir}: no such folder")
+    data_dir = Path(options.data_dir).expanduser().absolute()
+    if data_dir.exists() and not data_dir.is_dir():
+        raise CorpusError(f"--data_dir={options.data_dir}: is a file, not a folder")
+
+    from tfds_builders.build import build
+
+    for name in options.names:
+        start = time.monotonic()
+        built = build(
+            builder_class(name), data_dir, options.config, manual_dir, options.overwrite, processes=options.processes
+        )
+        print(_summary(built, time.monotonic() - start), flush=True)
+
+
+def _listing() -> str:
+    lines = []
+    for name, entry in sorted(ENTRIES.items()):
+        lines.append(f"{name}: {entry.summary}")
+        if entry.configs:
+            default, *others = entry.configs
+            lines.append(f"    --config: {', '.join([f'{default} (default)', *others])}")
+        if entry.needs_manual_dir:
+            lines.append("    --manual_dir: needed, the folder with your copy")
+    return "\n".join(lines)
+
+
+def _summary(built: "Built", seconds: float) -> str:
+    if not built.hours:
+        splits = ", ".join(f"{split} {count}" for split, count in built.num_examples.items())
+        return f"{built.full_name}: already built ({splits}) in {built.directory}"
+    lines = [f"{built.full_name}: built in {seconds:.0f} s"]
+    for split, count in built.num_examples.items():
+        lines.append(f"    {split:<8}{count:>8} utterances{built.hours[split]:>9.2f} h")
+    total, hours = sum(built.num_examples.values()), sum(built.hours.values())
+    lines.append(f"    {'all':<8}{total:>8} utterances{hours:>9.2f} h{built.num_bytes / 1e6:>10.0f} MB")
+    lines += [f"    {what.replace('_', ' ')}: {count}" for what, count in built.counts.items()]
+    lines.append(f"    {built.directory}")
+    return "\n".join(lines)
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

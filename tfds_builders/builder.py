@@ -1,0 +1,102 @@
+"""What all builders share: a corpus says what its items are and how one becomes an utterance; the rest is here."""
+
+import abc
+import collections
+import functools
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from emojax.errors import CorpusError
+from emojax.progress import Progress
+from tfds_builders.schema import CorpusFacts, dataset_info
+from tfds_builders.utterance import Made
+from tfds_builders.workers import ordered_map
+
+_ITEMS_PER_SHARD = 512
+"""About 60 MB of speech; a shard is held in memory while it is written."""
+
+
+# Not a `GeneratorBasedBuilder`: that one keeps a split in memory up to 1 GB and needs TensorFlow beyond.
+class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Base of all builders.
+
+    A builder defines `VERSION`, `facts`, `items` and `make_utterance`; `MANUAL_DOWNLOAD_INSTRUCTIONS` too where the
+    user brings the corpus, which then lies in `manual_dir`. Utterances are stored in a random order that is always the
+    same, so that a part of a split is a fair sample of it.
+
+    Attributes:
+      pool: worker processes; None makes every utterance in this process.
+      processes: how many `pool` has.
+      seconds: duration of what was generated, per split.
+    """
+
+    pool: ProcessPoolExecutor | None = None
+    processes: int = 1
+    seconds: dict[str, float]
+
+    @property
+    @abc.abstractmethod
+    def make_utterance(self) -> Callable[[Any], Made]:
+        """A module-level function (it travels to worker processes) from an item to what became of it."""
+
+    @abc.abstractmethod
+    def facts(self) -> CorpusFacts:
+        """What is true of the whole corpus."""
+
+    @abc.abstractmethod
+    def items(self, manual_dir: Path | None) -> dict[str, Sequence[Any]]:
+        """What utterances are made from, per split, small and picklable; splits have the corpus's own names.
+
+        Raises:
+          CorpusError: a file the corpus needs is missing or damaged; the message names it.
+        """
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return dataset_info(self, self.facts())
+
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Callable]]:
+        manual_dir = Path(dl_manager.manual_dir) if self.MANUAL_DOWNLOAD_INSTRUCTIONS else None
+        self.seconds = collections.defaultdict(float)
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._ids: set[str] = set()
+        return {split: self._shards(split, items) for split, items in self.items(manual_dir).items()}
+
+    def _shards(self, split: str, items: Sequence[Any]) -> list[Callable[[], Iterator]]:
+        """One generator per shard, to be run in this order: they share one stream, so that workers never wait."""
+        stream = self._stream(split, random.Random(0).sample(items, len(items)))
+        num_shards = max(1, math.ceil(len(items) / _ITEMS_PER_SHARD))
+        bounds = [round(len(items) * shard / num_shards) for shard in range(num_shards + 1)]
+        sizes: list[int | None] = [high - low for low, high in itertools.pairwise(bounds)]
+        sizes[-1] = None  # The last one runs the stream to its end.
+        return [functools.partial(self._shard, stream, size) for size in sizes]
+
+    def _shard(self, stream: Iterator[Made], size: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        for made in itertools.islice(stream, size):
+            if made.example is not None:
+                yield made.example["id"], made.example
+
+    def _stream(self, split: str, items: Sequence[Any]) -> Iterator[Made]:
+        with Progress(f"{self.info.full_name} {split}", len(items), "utterances") as progress:
+            for made in ordered_map(self.make_utterance, items, self.pool, self.processes):
+                self._count(split, made)
+                progress.advance()
+                yield made
+        if split not in self.seconds:
+            raise CorpusError(f"{self.info.full_name}: split {split!r} has no utterance ({dict(self._counts)})")
+        self.info.metadata["counts"] = dict(sorted(self._counts.items()))
+
+    def _count(self, split: str, made: Made) -> None:
+        self._counts.update(made.counted)
+        if made.example is None:
+            return
+        if made.example["id"] in self._ids:
+            raise CorpusError(f"{self.info.full_name}: id {made.example['id']!r} occurs twice")
+        self._ids.add(made.example["id"])
+        self.seconds[split] += float(made.example["duration"])

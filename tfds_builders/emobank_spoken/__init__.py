@@ -1,0 +1,1 @@
+"""EmoBank's sentences and ratings, spoken by espeak-ng."""

@@ -1,0 +1,94 @@
+"""TFDS builder of EmoBank's sentences and human ratings, spoken by espeak-ng."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from emojax.errors import CorpusError
+from tfds_builders.builder import CorpusBuilder
+from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
+from tfds_builders.emobank_spoken.speech import Item, make_utterance
+from tfds_builders.schema import CorpusFacts
+from tfds_builders.utterance import Made
+
+_CITATION = (
+    'Sven Buechel and Udo Hahn. "EmoBank: Studying the Impact of Annotation Perspective and Representation Format on '
+    'Dimensional Emotion Analysis." EACL 2017, pp. 578-585. And: "Readers vs. Writers vs. Texts: Coping with Different '
+    'Perspectives of Text Understanding in Emotion Annotation." LAW 2017, pp. 1-12.'
+)
+
+
+@dataclasses.dataclass(eq=False)
+class EmoBankConfig(tfds.core.BuilderConfig):
+    """Which sentences, and which draw of voices and prosody.
+
+    Attributes:
+      train: number of training sentences; None for all.
+      dev: number of development sentences; None for all.
+      test: number of test sentences; None for all.
+      seed: of the voice and the prosody of every sentence.
+    """
+
+    train: int | None = None
+    dev: int | None = None
+    test: int | None = None
+    seed: int = 0
+
+
+class Builder(CorpusBuilder):
+    """EmoBank, spoken."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        EmoBankConfig(name="full", description="All sentences."),
+        EmoBankConfig(
+            name="quick", description="About 3,000 train, 500 dev and all 1,000 test sentences.", train=3000, dev=500
+        ),
+    ]
+    DEFAULT_BUILDER_CONFIG_NAME = "full"
+
+    @property
+    def make_utterance(self) -> Callable[[Item], Made]:
+        """From an item to what became of it."""
+        return make_utterance
+
+    def facts(self) -> CorpusFacts:
+        """What is true of the whole corpus."""
+        return CorpusFacts(
+            description=(
+                "10,062 English sentences with human ratings of activation, valence and dominance (EmoBank), spoken "
+                "by the synthesiser espeak-ng in 32 voices. Activation and dominance move rate, pitch, pitch range and "
+                "level, with noise; valence is in the words alone."
+            ),
+            scale=(1.0, 5.0),
+            categories=(),
+            speech="synthesised",
+            attribute_source="rated",
+            licence="CC BY-SA 4.0",
+            citation=_CITATION,
+            notes=(
+                "The ratings are human ratings of the written text, not of the speech. The speech is synthetic "
+                "(espeak-ng), its prosody made from the ratings of activation and dominance plus noise: no number from "
+                "it says anything about human speech. attributes_std is the spread over the readers only. "
+                f"Seed {self.builder_config.seed}."
+            ),
+        )
+
+    def items(self, manual_dir: Path | None) -> dict[str, Sequence[Item]]:
+        """Sentences in EmoBank's own splits."""
+        if importlib.util.find_spec("espeakng_loader") is None:
+            raise CorpusError(f"{self.name} needs espeakng-loader: pip install -r requirements-corpora.txt")
+        config = self.builder_config
+        sentences = read_sentences()
+        sizes = {"train": config.train, "dev": config.dev, "test": config.test}
+        return {
+            split: [
+                Item(sentence, config.seed)
+                for sentence in subsample([s for s in sentences if s.split == split], sizes[split])
+            ]
+            for split in SPLITS
+        }

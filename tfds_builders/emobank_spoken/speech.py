@@ -1,0 +1,69 @@
+"""From a sentence to the utterance: drawn delivery, espeak-ng, 16 kHz, level."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from emojax.audio import to_mono_16khz
+from emojax.types import SAMPLE_RATE
+from tfds_builders.emobank_spoken.espeak import ESPEAK_RATE, Delivery, speak
+from tfds_builders.emobank_spoken.prosody import draw_prosody, draw_speaker
+from tfds_builders.emobank_spoken.sentences import Sentence
+from tfds_builders.utterance import Made, to_pcm, utterance
+
+LONG_SECONDS = 30.0
+"""Utterances above this are kept and counted."""
+
+_FRAME = SAMPLE_RATE // 50
+_ACTIVE_RANGE_DB = 35.0
+_HIGHEST_PEAK = 0.98
+
+
+class Item(NamedTuple):
+    """A sentence to speak and the seed of its delivery."""
+
+    sentence: Sentence
+    seed: int
+
+
+def make_utterance(item: Item) -> Made:
+    """Speaks a sentence; one without words is left out and counted."""
+    sentence, seed = item
+    if not sentence.has_words:
+        return Made(None, ("left_out_no_words",))
+    speaker = draw_speaker(sentence, seed)
+    prosody = draw_prosody(sentence, speaker, seed)
+    delivery = Delivery(speaker.voice, prosody.rate, prosody.pitch, prosody.pitch_range)
+    waveform = to_mono_16khz(speak(sentence.text, delivery), ESPEAK_RATE, sentence.id)
+    if not waveform.any():
+        return Made(None, ("left_out_silent",))
+    gain = 10 ** ((prosody.level_db - active_level_db(waveform)) / 20)
+    highest_gain = _HIGHEST_PEAK / float(np.abs(waveform).max())
+    counted = []
+    if gain > highest_gain:
+        counted.append("level_lowered_to_avoid_clipping")
+    if len(waveform) > LONG_SECONDS * SAMPLE_RATE:
+        counted.append(f"longer_than_{LONG_SECONDS:.0f}_s")
+    example = utterance(
+        id=sentence.id,
+        audio=to_pcm(np.float32(min(gain, highest_gain)) * waveform),
+        num_categories=0,
+        transcript=sentence.text,
+        attributes=sentence.attributes,
+        attributes_std=sentence.attributes_std,
+        speaker=speaker.variant,
+        gender=speaker.gender,
+    )
+    return Made(example, tuple(counted))
+
+
+def active_level_db(waveform: Float32[np.ndarray, "S"]) -> float:
+    """Level of the speech without its pauses, in dB relative to full scale.
+
+    That is the mean power of the 20 ms frames at most 35 dB below the loudest one.
+    """
+    padded = np.pad(waveform, (0, -len(waveform) % _FRAME)).astype(np.float64)
+    power = (padded.reshape(-1, _FRAME) ** 2).mean(axis=1)
+    active = power[power >= power.max() * 10 ** (-_ACTIVE_RANGE_DB / 10)]
+    return 10 * float(np.log10(active.mean()))

@@ -1,0 +1,1 @@
+"""The Berlin Database of Emotional Speech."""

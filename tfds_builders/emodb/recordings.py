@@ -1,0 +1,97 @@
+"""EmoDB's recordings as they lie in this folder: the table, and one recording made into an utterance."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+from emojax.errors import CorpusError
+from tfds_builders.utterance import Made, read_pcm, utterance
+
+CATEGORIES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
+"""The intended emotions."""
+
+SPLITS = ("train", "val", "test")
+"""By speaker."""
+
+FOLDER = Path(__file__).parent
+AUDIO, METADATA = "audio", "metadata.csv"
+
+_GENDERS = {"F": "female", "M": "male"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A row of the table.
+
+    Attributes:
+      path: the Opus file.
+      num_samples: length of what was encoded, at 16 kHz.
+      speaker: two digits.
+      gender: `female` or `male`.
+      emotion: index into `CATEGORIES`.
+      text: the German sentence, complete even where the recording stops before its end.
+      split: one of `SPLITS`.
+    """
+
+    path: Path
+    num_samples: int
+    speaker: str
+    gender: str
+    emotion: int
+    text: str
+    split: str
+
+
+def read_recordings(folder: Path = FOLDER) -> list[Recording]:
+    """Reads the table and checks that every file it names is there.
+
+    Raises:
+      CorpusError: the table or a recording is missing or damaged.
+    """
+    path = folder / METADATA
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            recordings = [_recording(folder, row) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+        raise CorpusError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
+    if not recordings:
+        raise CorpusError(f"{path}: has no rows")
+    for recording in recordings:
+        if not recording.path.is_file():
+            raise CorpusError(f"{recording.path}: no such file, but {path} names it")
+    return recordings
+
+
+def make_utterance(recording: Recording) -> Made:
+    """Decodes a recording.
+
+    Raises:
+      CorpusError: the file cannot be decoded, or not to the length that was encoded.
+    """
+    audio = read_pcm(recording.path)
+    if len(audio) != recording.num_samples:
+        raise CorpusError(f"{recording.path}: {len(audio)} samples; expected {recording.num_samples}")
+    example = utterance(
+        id=recording.path.stem,
+        audio=audio,
+        num_categories=len(CATEGORIES),
+        transcript=recording.text,
+        emotion=recording.emotion,
+        speaker=recording.speaker,
+        gender=recording.gender,
+    )
+    return Made(example)
+
+
+def _recording(folder: Path, row: dict[str, str]) -> Recording:
+    if row["split"] not in SPLITS:
+        raise ValueError(f"{row['file']}: split {row['split']!r}; allowed: {', '.join(SPLITS)}")
+    return Recording(
+        path=folder / row["file"],
+        num_samples=int(row["num_samples"]),
+        speaker=row["speaker"],
+        gender=_GENDERS[row["gender"]],
+        emotion=CATEGORIES.index(row["emotion"]),
+        text=row["text"],
+        split=row["split"],
+    )

@@ -1,0 +1,58 @@
+"""Which builders there are: the one table the build command reads, so that it starts without importing any of them."""
+
+import dataclasses
+import importlib
+from typing import TYPE_CHECKING
+
+from emojax.errors import CorpusError
+
+if TYPE_CHECKING:
+    from tfds_builders.builder import CorpusBuilder
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What `--list` says of a builder.
+
+    Attributes:
+      summary: one line.
+      configs: names of its builder configs, the default first; empty where it has none.
+      needs_manual_dir: whether the user brings the corpus (`--manual_dir`).
+    """
+
+    summary: str
+    configs: tuple[str, ...] = ()
+    needs_manual_dir: bool = False
+
+
+ENTRIES = {
+    "emobank_spoken": Entry(
+        "10,062 English sentences with human ratings of the text, spoken by espeak-ng (synthetic speech)",
+        configs=("full", "quick"),
+    ),
+    "emodb": Entry("535 German recordings of 10 actors, 7 categories, no attributes"),
+}
+"""Builders by name. `NAME` lives in `tfds_builders/NAME/NAME_dataset_builder.py` as class `Builder`."""
+
+
+def check_names(name: str, config: str = "") -> None:
+    """Refuses a builder or config that does not exist.
+
+    Raises:
+      CorpusError: no such builder or config; the message lists those there are.
+    """
+    if name not in ENTRIES:
+        raise CorpusError(f"no builder {name!r}; there are {', '.join(sorted(ENTRIES))}")
+    configs = ENTRIES[name].configs
+    if config and config not in configs:
+        raise CorpusError(f"{name}: no config {config!r}; it has {', '.join(configs) or 'no configs'}")
+
+
+def builder_class(name: str) -> "type[CorpusBuilder]":
+    """Imports a builder.
+
+    Raises:
+      CorpusError: no such builder.
+    """
+    check_names(name)
+    return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder").Builder

@@ -1,0 +1,80 @@
+"""The one schema of every corpus: features of an utterance, facts about the corpus, and what missing looks like."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from emojax.types import NUM_ATTRIBUTES
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusFacts:
+    """What is true of a whole corpus; travels as TFDS metadata beside the data.
+
+    Attributes:
+      description: a paragraph on what it is.
+      scale: lowest and highest value of `attributes`.
+      categories: names of `emotion`, in order; may be empty.
+      speech: whether people or a synthesiser spoke.
+      attribute_source: whether people rated the attributes, they are derived from something else, or there are none.
+      licence: licence of what is stored.
+      citation: how to cite it.
+      notes: what a reader of numbers made from it must know.
+    """
+
+    description: str
+    scale: tuple[float, float]
+    categories: tuple[str, ...]
+    speech: Literal["recorded", "synthesised"]
+    attribute_source: Literal["rated", "derived", "none"]
+    licence: str
+    citation: str
+    notes: str
+
+
+def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
+    """The features of an utterance; none of them needs TensorFlow to be written or read."""
+    # ClassLabel refuses an empty list of names, and takes -1 (no consensus) with any number of classes.
+    label = tfds.features.ClassLabel(names=list(categories)) if categories else tfds.features.ClassLabel(num_classes=0)
+    return tfds.features.FeaturesDict(
+        {
+            "id": tfds.features.Text(),
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES),
+            "transcript": tfds.features.Text(),
+            "attributes": tfds.features.Tensor(shape=(NUM_ATTRIBUTES,), dtype=np.float32),
+            "attributes_std": tfds.features.Tensor(shape=(NUM_ATTRIBUTES,), dtype=np.float32),
+            "emotion": label,
+            "emotion_votes": tfds.features.Tensor(shape=(len(categories),), dtype=np.float32),
+            "speaker": tfds.features.Text(),
+            "gender": tfds.features.Text(),
+            "duration": tfds.features.Scalar(dtype=np.float32),
+        }
+    )
+
+
+def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.core.DatasetInfo:
+    """What a builder's `_info` returns; `metadata["counts"]` is empty until the corpus is generated.
+
+    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `counts`.
+    """
+    metadata = tfds.core.MetadataDict(
+        scale=list(facts.scale),
+        categories=list(facts.categories),
+        speech=facts.speech,
+        attribute_source=facts.attribute_source,
+        licence=facts.licence,
+        citation=facts.citation,
+        notes=facts.notes,
+        counts={},
+    )
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=facts.description,
+        features=features(facts.categories),
+        license=facts.licence,
+        citation=facts.citation,
+        metadata=metadata,
+    )

@@ -1,0 +1,59 @@
+"""A corpus appears on disk whole or not at all: it is built beside its place and renamed into it."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from emojax.errors import CorpusError
+
+
+@contextlib.contextmanager
+def staging_directory(data_dir: Path, name: str) -> Iterator[Path]:
+    """An empty folder in `data_dir` for one build of `name` at a time; gone afterwards, whatever happens.
+
+    A killed process leaves `.NAME.building` behind: no reader looks there, and the next build of `name` clears it.
+
+    Raises:
+      CorpusError: another process is building `name`, or `data_dir` cannot be written.
+    """
+    directory = data_dir / f".{name}.building"
+    try:
+        lock = _lock(directory)
+    except BlockingIOError as error:
+        raise CorpusError(f"{name} is being built in {data_dir} by another process") from error
+    except OSError as error:
+        raise CorpusError(f"{data_dir}: cannot be written ({error.strerror})") from error
+    try:
+        for leftover in directory.iterdir():
+            shutil.rmtree(leftover)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def move_into_place(built: Path, target: Path, retired: Path) -> None:
+    """Renames a finished folder to `target`; what was there before goes to `retired`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(retired)
+    built.rename(target)
+
+
+def _lock(directory: Path) -> int:
+    """Locks the folder itself; the system drops the lock when the process ends, however it ends."""
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us removes its folder at the end; a lock on a removed folder protects nothing.
+            if directory.exists() and os.path.samestat(os.fstat(descriptor), directory.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
