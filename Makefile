@@ -9,9 +9,9 @@ DEMO := runs/demo
 demo: $(VENV)/.installed
 	$(RUN) -m tfds_builders emobank_spoken --config=quick
 	$(RUN) -m tfds_builders emodb
-	$(RUN) launch.py --config=configs/mfb.py --workdir=$(DEMO)/mfb_emobank_spoken --config.corpus.name=emobank_spoken/quick
+	$(RUN) launch.py --config=configs/mfb_emobank.py --workdir=$(DEMO)/mfb_emobank --config.corpus.name=emobank_spoken/quick
 	$(RUN) launch.py --config=configs/mfb_emodb.py --workdir=$(DEMO)/mfb_emodb
-	$(RUN) -m emojax.report $(DEMO)/mfb_emobank_spoken $(DEMO)/mfb_emodb --output=$(DEMO)/report.html
+	$(RUN) -m emojax.report $(DEMO)/mfb_emobank $(DEMO)/mfb_emodb --output=$(DEMO)/report.html
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 tests

@@ -1,6 +1,6 @@
 """Does the input pipeline keep up? Examples per second it delivers over examples per second the step consumes.
 
-  python -m benchmarks.pipeline --config=configs/mfb.py --config.corpus.name=emobank_spoken/quick [--workers=0,1,2]
+  python -m benchmarks.pipeline --config.corpus.name=emobank_spoken/quick [--workers=0,1,2]
 
 Both sides run in this process, one after the other, on the same planned batches: first every batch of the epoch is
 delivered onto the devices without a step, then the step runs on one resident batch per bucket in the epoch's
@@ -16,7 +16,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb.py", "Experiment file.")
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb_emobank.py", "Experiment file.")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
 _BATCHES = flags.DEFINE_integer("batches", 200, "Batches to deliver per measurement.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps per bucket, after two to warm up.")

@@ -186,7 +186,7 @@ def test_both_namings_of_the_weight_norm_give_the_same_kernel(checkpoint, tmp_pa
     assert all(np.array_equal(loaded[path], expected[path]) for path in expected)
 
 
-@pytest.mark.parametrize("name", ["hubert-batch-norm", "wav2vec2-base", "wavlm-base"])
+@pytest.mark.parametrize("name", ["hubert-batch-norm", "wavlm-base"])
 def test_saved_encoder_is_read_by_transformers(checkpoint, name, tmp_path):
     model, folder = checkpoint(name)
     save_encoder(load_encoder(folder, ComputeOptions(scan_layers=True)), tmp_path)
@@ -195,7 +195,7 @@ def test_saved_encoder_is_read_by_transformers(checkpoint, name, tmp_path):
     np.testing.assert_allclose(speech_checkpoints.torch_states(reread, CLIPS[0])[1], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", speech_checkpoints.VARIANTS)
+@pytest.mark.parametrize("name", ["hubert-large", "hubert-batch-norm", "wavlm-base"])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_every_parameter_has_logical_axes(checkpoint, name, scan_layers):
     loaded = load_encoder(checkpoint(name)[1], ComputeOptions(scan_layers=scan_layers))

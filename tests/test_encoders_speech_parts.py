@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from emojax.encoders.activations import ACTIVATIONS, gelu
+from emojax.encoders.masked_statistics import masked_statistics
 from emojax.encoders.positional_convolution import grouped_convolution
 from emojax.encoders.speech_attention import attend
 from emojax.encoders.speech_features import MaskedChannelNorm
@@ -62,6 +63,29 @@ def test_masked_norm_equals_group_norm_of_the_valid_part(lengths, seed):
     for row, length in enumerate(lengths):
         expected = norm(torch.tensor(states[row : row + 1, :length].transpose(0, 2, 1)))[0].detach().numpy().T
         np.testing.assert_allclose(ours[row, :length], expected, atol=2e-5)
+
+
+def test_masked_statistics_over_many_blocks_and_their_gradients():
+    states = jax.random.normal(jax.random.key(0), (3, 600, 2)) + 5.0
+    mask = jnp.arange(600) < jnp.array([[600], [300], [0]])
+
+    def reference(states):
+        count = jnp.maximum(mask.sum(axis=1), 1)[:, None, None]
+        mean = jnp.where(mask[..., None], states, 0.0).sum(axis=1, keepdims=True) / count
+        squares = jnp.where(mask[..., None], jnp.square(states - mean), 0.0)
+        return mean, squares.sum(axis=1, keepdims=True) / count
+
+    def ours(states):
+        return masked_statistics(states, mask)
+
+    for one, other in zip(ours(states), reference(states), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    gradients = [
+        jax.jit(jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x)[0]) + jnp.cos(f(x)[1]))))(states)
+        for f in (ours, reference)
+    ]
+    np.testing.assert_allclose(*gradients, atol=1e-6)
+    assert not gradients[0][2].any()
 
 
 def test_attention_head_by_head_equals_all_heads_at_once():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.activations import ACTIVATIONS
+from emojax.encoders.masked_statistics import masked_statistics
 from emojax.encoders.mixed_precision import layer_norm
 from emojax.encoders.speech_config import ConvolutionConfig
 from emojax.errors import AudioError
@@ -109,10 +110,7 @@ class MaskedChannelNorm(nn.Module):
         channels = states.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        valid = mask[..., None]
-        count = jnp.maximum(mask.sum(axis=1), 1).astype(states.dtype)[:, None, None]
-        mean = jnp.where(valid, states, 0.0).sum(axis=1, keepdims=True) / count
-        variance = jnp.square(jnp.where(valid, states - mean, 0.0)).sum(axis=1, keepdims=True) / count
+        mean, variance = masked_statistics(states, mask)
         gain = scale * (variance + _EPSILON) ** -0.5
         return (states - mean) * gain + bias
 

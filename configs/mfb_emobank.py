@@ -1,0 +1,25 @@
+"""Log-mel filterbank energies -> TC-GRU on EmoBank spoken: what can be heard is learned, valence is not there to hear.
+
+The network of configs/mfb.py, with mean and standard deviation of the GRU's states in place of its last state: rate,
+level and range are properties of the whole utterance, and five epochs are enough. Features keep their level
+(normalisation by the corpus), which carries dominance.
+
+python launch.py --config=configs/mfb_emobank.py --workdir=runs/mfb_emobank
+"""
+
+from configs import default
+
+
+def get_config():
+    """Returns the config."""
+    config = default.get_config()
+    config.corpus.name = "emobank_spoken/full"
+    config.corpus.validation_split = "dev"
+    config.corpus.test_splits = ("test",)
+    config.model.temporal.pooling = "statistics"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.ema_decay = 0.98
+    config.training.epochs = 5
+    config.training.patience = 0
+    return config
