@@ -59,7 +59,19 @@ TEXT_CASES = (
     Case("bert_large_8x64", "Bert", _LARGE, (8, 64), _VOCABULARY),
 )
 
-CASES = (*TEXT_CASES,)
+_WAVEFORM = {"preprocessor_config.json": '{"do_normalize": false, "feature_size": 1, "sampling_rate": 16000}'}
+_LARGE_SPEECH = {**_LARGE, "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+
+SPEECH_CASES = (
+    Case("hubert_base_1x10s", "Hubert", {}, (1, 160_000), _WAVEFORM),
+    Case("hubert_base_4x10s", "Hubert", {}, (4, 160_000), _WAVEFORM),
+    Case("hubert_base_8x5s", "Hubert", {}, (8, 80_000), _WAVEFORM),
+    Case("hubert_base_1x30s", "Hubert", {}, (1, 480_000), _WAVEFORM),
+    Case("wavlm_base_4x10s", "WavLM", {}, (4, 160_000), _WAVEFORM),
+    Case("wav2vec2_large_1x10s", "Wav2Vec2", _LARGE_SPEECH, (1, 160_000), _WAVEFORM),
+)
+
+CASES = (*TEXT_CASES, *SPEECH_CASES)
 
 
 def main() -> None:

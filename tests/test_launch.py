@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -204,11 +205,22 @@ def test_a_workdir_of_another_config_is_refused(finished, mini_data_dir):
     assert "was made with another config: optimizer.learning_rate was" in line
 
 
-def test_a_full_disk_stops_with_the_file_named_and_nothing_lost(mini_data_dir, tmp_path):
-    workdir = tmp_path / "full"
-    workdir.mkdir()
-    (workdir / "config.json").symlink_to("/dev/full")
-    assert "config.json" in error_line(train(mini_data_dir, workdir))
+@pytest.mark.parametrize(("largest_file", "named"), [(100, "config.json"), (20_000, "checkpoint could not be saved")])
+def test_a_full_disk_stops_with_the_file_named(mini_data_dir, tmp_path, largest_file, named):
+    """No file may grow beyond a size: writes fail then as they do on a full disk."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))  # noqa: E731
+    arguments = ("--config=configs/default.py", f"--workdir={tmp_path / 'full'}", *SMALL)
+    result = subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(mini_data_dir),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=limit,
+    )
+    assert named in error_line(result)
 
 
 def test_diverging_training_stops_and_keeps_the_last_good_checkpoint(mini_data_dir, tmp_path):

@@ -69,25 +69,19 @@ def attend(
     """
 
     def head(operands: tuple[Any, ...]) -> Float[Array, "B T F"]:
-        return _one_head(*operands, mask, dropout_rate)
+        return _one_head(operands, mask, dropout_rate)
+
+    def one_by_one(operands: tuple[Any, ...]) -> Float[Array, "H B T F"]:
+        # A loop already keeps XLA from merging the second computation of the weights with the first.
+        return jax.lax.map(jax.checkpoint(head, prevent_cse=False), operands)
 
     operands = (query, key, value, position_bias, gate, dropout_keys)
-    recomputed = jax.checkpoint(head, prevent_cse=False)
-    return jax.lax.platform_dependent(
-        operands, cpu=lambda each: jax.lax.map(recomputed, each), default=jax.vmap(recomputed)
-    )
+    return jax.lax.platform_dependent(operands, cpu=one_by_one, default=jax.vmap(jax.checkpoint(head)))
 
 
-def _one_head(
-    query: Float[Array, "B T F"],
-    key: Float[Array, "B T F"],
-    value: Float[Array, "B T F"],
-    position_bias: Float[Array, "T T"] | None,
-    gate: Float[Array, "B T"] | None,
-    dropout_key: jax.Array | None,
-    mask: Bool[Array, "B T"],
-    dropout_rate: float,
-) -> Float[Array, "B T F"]:
+def _one_head(operands: tuple[Any, ...], mask: Bool[Array, "B T"], dropout_rate: float) -> Float[Array, "B T F"]:
+    """`attend` for one head, whose operands are those of `attend` without the axis H."""
+    query, key, value, position_bias, gate, dropout_key = operands
     dtype = wide(query.dtype)
     logits = jnp.einsum("btf,bsf->bts", query, key, preferred_element_type=dtype) * query.shape[-1] ** -0.5
     if position_bias is not None and gate is not None:

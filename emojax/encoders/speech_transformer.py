@@ -72,7 +72,7 @@ class SpeechTransformer(nn.Module):
             )
             run = stack(config, self.dtype, train, hidden_states, name="layers")
             last, outputs = run(states, jnp.asarray(drop_rates), mask, bias)
-            return last, (states, *outputs) if hidden_states else None
+            return last, None if outputs is None else (states, *outputs)
         kept = [states]
         for index in range(config.num_layers):
             run = layer(config, self.dtype, train, name=f"layer_{index}")

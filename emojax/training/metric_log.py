@@ -1,5 +1,6 @@
 """Writes numbers of a run where people and programs look: metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Self
@@ -34,9 +35,10 @@ class MetricLog:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the files."""
-        self._file.close()
-        self._events.close()
+        """Closes the files; what a full disk refuses now has been told by `write`."""
+        for file in (self._file, self._events):
+            with contextlib.suppress(OSError):
+                file.close()
 
     def write(self, step: int, epoch: int, scalars: dict[str, float]) -> None:
         """Logs scalars of a step, e.g. `{"train/loss": 0.6}`.

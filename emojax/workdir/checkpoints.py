@@ -5,6 +5,7 @@ it is all that evaluation, prediction and teaching need. `training` is the rest 
 are no arrays (position in the data, selection) ride along as JSON.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ class Checkpoints:
           writing: this run saves there: what an interrupted save left half-written is removed. Without it, a save
             that another process has under way is left alone.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax narrates every file at INFO and WARNING
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs what it also raises, with tracebacks
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[SCORE], reverse=False, n=1, keep_checkpoints_without_metrics=False
@@ -51,12 +52,16 @@ class Checkpoints:
         """Returns itself."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Finishes pending saves."""
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Finishes pending saves; an error that is already under way is not replaced by a failing save."""
         try:
             self.wait()
-        finally:
             self._checkpointer.close()
+        except Exception as failure:
+            with contextlib.suppress(Exception):
+                self._checkpointer.close()  # after a failed save it raises once more, and then is closed
+            if error is None:
+                raise failure if isinstance(failure, TrainingError) else self._failed(failure) from failure
 
     @property
     def latest_step(self) -> int | None:

@@ -1,0 +1,141 @@
+"""The TC-GRU in the paper's sizes; what lies on padded frames never changes an embedding; pooling sees valid frames."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from emojax.errors import ConfigError
+from emojax.models import TCGRU, EmotionHeads, TCGRUConfig, count_parameters, parameter_table, pool
+from emojax.models.tcgru import TimeConvolution
+
+PAPER = TCGRUConfig(
+    gru_layers=2,
+    gru_size=128,
+    embedding_size=128,
+    conv_channels=0,
+    conv_kernel=3,
+    causal=False,
+    pooling="last",
+    dropout=0.0,
+)
+SMALL = dataclasses.replace(PAPER, gru_size=8, embedding_size=6, conv_channels=7)
+CAUSAL = {"causal": True, "conv_kernel": 4, "pooling": "statistics"}
+FRAMES, FEATURES = 20, 5
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def mask_of(lengths, frames=FRAMES):
+    return jnp.arange(frames) < jnp.asarray(lengths)[:, None]
+
+
+@functools.cache
+def small_network(**changes):
+    network = TCGRU(dataclasses.replace(SMALL, **changes))
+    variables = jax.jit(network.init)(jax.random.key(0), draw(1, FRAMES, FEATURES), mask_of([FRAMES]))
+    return variables, jax.jit(network.apply)
+
+
+@pytest.mark.parametrize(
+    ("conv_channels", "features", "expected"),
+    [(0, 40, 181_251), (0, 1024, 559_107), (128, 40, 245_891), (128, 1024, 1_001_603)],
+)
+def test_parameter_counts_are_the_papers(conv_channels, features, expected):
+    network = TCGRU(dataclasses.replace(PAPER, conv_channels=conv_channels))
+    shapes = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), jnp.zeros((1, 5, features)), jnp.ones((1, 5), bool))
+    )
+    heads = jax.eval_shape(lambda: EmotionHeads(0).init(jax.random.key(0), jnp.zeros((1, 128))))
+    assert count_parameters(shapes) + count_parameters(heads) == expected
+
+
+@settings(deadline=None, max_examples=15)
+@given(lengths=st.lists(st.integers(1, FRAMES), min_size=3, max_size=3), padding=st.floats(-1e4, 1e4, width=32))
+@example(lengths=[1, FRAMES, 9], padding=float("nan"))
+@pytest.mark.parametrize("changes", [{}, CAUSAL])
+def test_padding_and_neighbours_never_change_an_embedding(changes, lengths, padding):
+    variables, apply = small_network(**changes)
+    mask, features = mask_of(lengths), draw(3, FRAMES, FEATURES)
+    together = apply(variables, np.where(mask[..., None], features, 0), mask)
+    padded = apply(variables, np.where(mask[..., None], features, np.float32(padding)), mask)
+    np.testing.assert_array_equal(padded, together)
+    others = apply(variables, np.roll(features, 1, axis=0) * 3, jnp.roll(mask, 1, axis=0))
+    exchanged = np.concatenate([features[:1], 3 * features[:2]])
+    alone = apply(variables, exchanged, jnp.concatenate([mask[:1], mask[:2]]))
+    np.testing.assert_allclose(alone[0], together[0], atol=1e-6)
+    np.testing.assert_allclose(alone[1:], others[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"conv_channels": 0, "gru_layers": 1, "pooling": "mean"}, CAUSAL])
+def test_a_padded_utterance_has_the_embedding_of_the_unpadded_one(changes):
+    variables, apply = small_network(**changes)
+    features, length = draw(1, FRAMES, FEATURES), 13
+    padded = apply(variables, features, mask_of([length]))
+    unpadded = apply(variables, features[:, :length], mask_of([length], length))
+    np.testing.assert_allclose(padded, unpadded, atol=1e-6)
+
+
+@pytest.mark.parametrize(("causal", "first_changed"), [(False, 8), (True, 9)])
+def test_only_the_causal_convolution_sees_no_later_frame(causal, first_changed):
+    convolution = TimeConvolution(7, 3, causal)
+    features = draw(1, FRAMES, FEATURES)
+    changed = features.copy()
+    changed[:, 9] += 1.0
+    variables = convolution.init(jax.random.key(0), jnp.asarray(features))
+    outputs = [convolution.apply(variables, jnp.asarray(x)) for x in (features, changed)]
+    difference = np.abs(outputs[1] - outputs[0])
+    assert np.flatnonzero(difference.max(axis=(0, 2)))[0] == first_changed
+
+
+def test_dropout_changes_training_only():
+    network = TCGRU(dataclasses.replace(SMALL, dropout=0.5))
+    features, mask = jnp.asarray(draw(2, FRAMES, FEATURES)), mask_of([FRAMES, 7])
+    variables, apply = small_network()
+    train = jax.jit(lambda key: network.apply(variables, features, mask, True, rngs={"dropout": key}))
+    assert np.abs(train(jax.random.key(0)) - train(jax.random.key(1))).max() > 1e-3
+    np.testing.assert_array_equal(jax.jit(network.apply)(variables, features, mask), apply(variables, features, mask))
+
+
+@pytest.mark.parametrize("name", ["last", "mean", "statistics"])
+def test_pooling_sees_valid_frames_only(name):
+    frames, lengths = draw(3, 7, 4), [7, 3, 0]
+    expected = {
+        "last": lambda rows: rows[-1],
+        "mean": lambda rows: rows.mean(axis=0),
+        "statistics": lambda rows: np.concatenate([rows.mean(axis=0), rows.std(axis=0)]),
+    }[name]
+    pooled = pool(name, jnp.asarray(frames), mask_of(lengths, 7))
+    for row, length in enumerate(lengths[:2]):
+        np.testing.assert_allclose(pooled[row], expected(frames[row, :length]), atol=2e-5)
+    assert np.isfinite(pooled[2]).all()
+    gradient = jax.grad(lambda frames: pool(name, frames, mask_of(lengths, 7)).sum())(jnp.ones_like(frames))
+    assert np.isfinite(gradient).all()
+    assert not np.asarray(gradient)[1:, 3:].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gru_layers": 0}, "temporal.gru_layers: 0 is not allowed; allowed: an integer >= 1"),
+        ({"conv_channels": -1}, "temporal.conv_channels: -1 is not allowed"),
+        ({"conv_kernel": 4}, "temporal.conv_kernel: 4 is not allowed; allowed: odd unless causal"),
+        ({"dropout": 1.0}, "temporal.dropout: 1.0 is not allowed"),
+    ],
+)
+def test_impossible_sizes_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(PAPER, **changes)
+
+
+def test_parameter_table_names_every_array_and_the_total():
+    table = parameter_table({"layer": {"kernel": np.zeros((3, 4)), "bias": np.zeros(1200)}})
+    assert "layer/kernel" in table
+    assert table.splitlines()[-1].split() == ["total", "1,212"]
