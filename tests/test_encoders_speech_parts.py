@@ -139,10 +139,14 @@ def test_attention_keeps_no_weights_for_the_backward_pass():
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "silu"])
-def test_activations_equal_transformers(name):
+def test_activations_and_their_slopes_equal_transformers(name):
     x = np.linspace(-8, 8, 1001, dtype=np.float32)
-    expected = transformers.activations.ACT2FN[name](torch.tensor(x)).numpy()
-    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected, atol=2e-6)
+    operand = torch.tensor(x, requires_grad=True)
+    expected = transformers.activations.ACT2FN[name](operand)
+    expected.sum().backward()
+    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected.detach().numpy(), atol=2e-6)
+    slope = jax.grad(lambda x: ACTIVATIONS[name](x).sum())(jnp.asarray(x))
+    np.testing.assert_allclose(slope, operand.grad.numpy(), atol=2e-6)
 
 
 def test_gelu_keeps_the_narrow_type_but_not_its_rounding():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from emojax.errors import ConfigError
 from emojax.models import TCGRU, EmotionHeads, TCGRUConfig, count_parameters, parameter_table, pool
 from emojax.models.tcgru import TimeConvolution
+from emojax.parallel import MeshConfig, batch_sharding, make_mesh, num_batch_shards, replicated
 
 PAPER = TCGRUConfig(
     gru_layers=2,
@@ -67,11 +68,9 @@ def test_padding_and_neighbours_never_change_an_embedding(changes, lengths, padd
     together = apply(variables, np.where(mask[..., None], features, 0), mask)
     padded = apply(variables, np.where(mask[..., None], features, np.float32(padding)), mask)
     np.testing.assert_array_equal(padded, together)
-    others = apply(variables, np.roll(features, 1, axis=0) * 3, jnp.roll(mask, 1, axis=0))
-    exchanged = np.concatenate([features[:1], 3 * features[:2]])
-    alone = apply(variables, exchanged, jnp.concatenate([mask[:1], mask[:2]]))
-    np.testing.assert_allclose(alone[0], together[0], atol=1e-6)
-    np.testing.assert_allclose(alone[1:], others[1:], atol=1e-6)
+    neighbours = np.concatenate([features[:1], draw(2, FRAMES, FEATURES, seed=1)])
+    beside_others = apply(variables, neighbours, mask_of([lengths[0], 3, FRAMES]))
+    np.testing.assert_allclose(beside_others[0], together[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"conv_channels": 0, "gru_layers": 1, "pooling": "mean"}, CAUSAL])
@@ -102,6 +101,19 @@ def test_dropout_changes_training_only():
     train = jax.jit(lambda key: network.apply(variables, features, mask, True, rngs={"dropout": key}))
     assert np.abs(train(jax.random.key(0)) - train(jax.random.key(1))).max() > 1e-3
     np.testing.assert_array_equal(jax.jit(network.apply)(variables, features, mask), apply(variables, features, mask))
+
+
+def test_the_gradient_of_a_sharded_batch_moves_no_activations_between_devices():
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=1))
+    rows = num_batch_shards(mesh)
+    variables, apply = small_network()
+    inputs = (jnp.zeros((rows, FRAMES, FEATURES)), jnp.ones((rows, FRAMES), bool))
+    arguments = jax.device_put(variables, replicated(mesh)), *jax.device_put(inputs, batch_sharding(mesh))
+    gradient = jax.jit(jax.grad(lambda *arguments: apply(*arguments).sum()))
+    program = gradient.lower(*arguments).compile().as_text()
+    assert rows > 1
+    assert "all-reduce" in program
+    assert not [name for name in ("all-gather", "all-to-all", "collective-permute") if name in program]
 
 
 @pytest.mark.parametrize("name", ["last", "mean", "statistics"])

@@ -1,8 +1,9 @@
 """GRU layers with PyTorch's cell, as a `lax.scan` with its own gradient: masked, streaming, fast.
 
-What makes it fast on CPU, in the order of the gain (`benchmarks/gru.py`):
+What makes it fast on CPU:
 - The projection of the inputs is a product over all frames, and the scan reads the three gates from three arrays. Of
-  one array cut in three inside the step, XLA makes code that is not vectorised: three times the time.
+  one array cut in three inside the step, XLA (jax 0.10) makes code that is not vectorised and takes three times as
+  long.
 - In the gradient, the recurrent kernel's is a product over all frames after the reverse scan, in place of a sum of
   outer products inside it.
 - The forward pass keeps the gates for the gradient, the plain prediction does not.
@@ -136,9 +137,11 @@ def _backward(dtype, saved, gradient):
     frames = (gradient, gates, before, mask[..., None])
     to_initial, gate_gradients = jax.lax.scan(step, jnp.zeros_like(initial), frames, reverse=True)
     to_reset, to_update, to_new, to_recurrent_n = gate_gradients
-    size = initial.shape[-1]
-    rows = before.reshape(-1, size).T
-    to_kernel = [_product(rows, gate.reshape(-1, size), dtype) for gate in (to_reset, to_update, to_recurrent_n)]
+    # Contracted over both axes, not reshaped to one: a batch that is sharded over devices stays so.
+    to_kernel = [
+        jnp.einsum("tbh,tbg->hg", before.astype(dtype), gate.astype(dtype), preferred_element_type=jnp.float32)
+        for gate in (to_reset, to_update, to_recurrent_n)
+    ]
     bias_r, bias_z, bias_n, bias_recurrent_n = (gate.sum(axis=(0, 1)) for gate in gate_gradients)
     return (
         (to_reset, to_update, to_new),

@@ -77,7 +77,9 @@ class TCGRU(nn.Module):
         config = self.config
         features = jnp.where(frame_mask[..., None], features, 0)  # the convolution reaches over the end
         if config.conv_channels:
-            convolved = TimeConvolution(config.conv_channels, config.conv_kernel, config.causal, self.dtype)(features)
+            convolved = TimeConvolution(
+                config.conv_channels, config.conv_kernel, config.causal, self.dtype, name="convolution"
+            )(features)
             features = jnp.concatenate([convolved, features.astype(convolved.dtype)], axis=-1)
         initial = jnp.zeros((features.shape[0], config.gru_size), jnp.float32)
         for layer in range(config.gru_layers):
