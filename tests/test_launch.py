@@ -68,7 +68,7 @@ def error_line(result):
 @pytest.fixture(scope="module")
 def finished(mini_data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    result = train(mini_data_dir, workdir)
+    result = train(mini_data_dir, os.path.relpath(workdir, ROOT))
     assert result.returncode == 0, result.stderr
     return workdir, result
 

@@ -39,7 +39,7 @@ class Checkpoints:
         self._directory = directory
         try:
             self._checkpointer = ocp.training.Checkpointer(
-                directory,
+                directory.absolute(),  # orbax refuses a relative path, and only when it saves
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
                 cleanup_tmp_directories=writing,
