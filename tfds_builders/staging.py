@@ -4,10 +4,13 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from emojax.errors import CorpusError
+
+_SECONDS_FOR_WORKERS_TO_END = 5.0
 
 
 @contextlib.contextmanager
@@ -44,7 +47,11 @@ def move_into_place(built: Path, target: Path, retired: Path) -> None:
 
 
 def _lock(directory: Path) -> int:
-    """Locks the folder itself; the system drops the lock when the process ends, however it ends."""
+    """Locks the folder itself; the system drops the lock when the process ends, however it ends.
+
+    The workers of a killed build hold its lock until they notice, a moment later: that long it is waited for.
+    """
+    deadline = time.monotonic() + _SECONDS_FOR_WORKERS_TO_END
     while True:
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY)
@@ -53,6 +60,11 @@ def _lock(directory: Path) -> int:
             # The holder before us removes its folder at the end; a lock on a removed folder protects nothing.
             if directory.exists() and os.path.samestat(os.fstat(descriptor), directory.stat()):
                 return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise
+            time.sleep(0.1)
         except BaseException:
             os.close(descriptor)
             raise

@@ -7,6 +7,7 @@ are no arrays (position in the data, selection) ride along as JSON.
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,9 @@ from emojax.errors import CheckpointError, TrainingError, reason
 
 SCORE = "score"
 """Name of the number that ranks checkpoints (larger is better)."""
+
+_UNFINISHED = "*.orbax-checkpoint-tmp*"
+"""Folders of saves that were not finished; orbax ignores them, but would leave them lying."""
 
 
 class Checkpoints:
@@ -37,12 +41,14 @@ class Checkpoints:
             get_metric_fn=lambda metrics: metrics[SCORE], reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
         self._directory = directory
+        if writing and jax.process_index() == 0:
+            for left in directory.glob(_UNFINISHED):
+                shutil.rmtree(left)
         try:
             self._checkpointer = ocp.training.Checkpointer(
                 directory.absolute(),  # orbax refuses a relative path, and only when it saves
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
-                cleanup_tmp_directories=writing,
             )
         except OSError as error:
             raise TrainingError(f"{directory}: checkpoints cannot be kept there ({error.strerror})") from error
