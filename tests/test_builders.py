@@ -1,5 +1,6 @@
 """The build command and what all builders share, on EmoDB: it is small and comes with the project."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -133,6 +134,15 @@ def test_a_killed_build_leaves_no_corpus_and_no_process_and_the_next_build_succe
     assert sum(built.num_examples.values()) == 27
     assert [path.name for path in tmp_path.iterdir()] == ["emodb"]
     _wait_until(lambda: not any(_alive(pid) for pid in children))
+
+
+def test_another_process_writes_the_same_bytes(data_dir, tmp_path):
+    built = build(builder_class("emodb"), tmp_path, processes=2)
+    files = sorted(path.name for path in built.directory.iterdir() if path.is_file())
+    assert len([name for name in files if "array_record" in name]) == 3
+    for name in files:
+        first, second = ((root / "emodb" / "1.0.0" / name).read_bytes() for root in (data_dir, tmp_path))
+        assert hashlib.md5(first).digest() == hashlib.md5(second).digest(), name
 
 
 def test_overwriting_replaces_a_corpus_and_a_failing_build_keeps_the_old_one(data_dir, monkeypatch, tmp_path):

@@ -49,7 +49,7 @@ def _examples(built):
 
 
 def _digests(built):
-    """MD5 of every decoded example, in order. (In the files, protobuf orders an example's features as it likes.)"""
+    """MD5 of every decoded example, in order."""
     return [hashlib.md5(repr(sorted(_plain(example).items())).encode()).hexdigest() for _, example in _examples(built)]
 
 

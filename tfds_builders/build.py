@@ -5,6 +5,7 @@ import dataclasses
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import tensorflow_datasets as tfds
 
@@ -70,7 +71,7 @@ def build(
         staged = builder_class(data_dir=staging, config=config or None, file_format="array_record")
         if processes > 1:
             staged.pool, staged.processes = stack.enter_context(worker_pool(processes)), processes
-        with _quiet():
+        with _quiet(), _same_bytes_every_time():
             staged.download_and_prepare(download_config=download_config)
         move_into_place(Path(staged.data_dir), target, retired=staging / "retired")
         _keep_default_config(staging / builder.name, data_dir / builder.name)
@@ -93,6 +94,20 @@ def _built(directory: Path, hours: dict[str, float]) -> Built:
         hours=hours,
         counts=dict(info.metadata["counts"]),
     )
+
+
+@contextlib.contextmanager
+def _same_bytes_every_time():
+    """Makes TFDS write an example's features in one order; protobuf's own order differs between processes.
+
+    TFDS creates its serializer where no argument reaches it, so its method is replaced while a corpus is built.
+    """
+
+    def serialize_example(self: tfds.core.ExampleSerializer, example: Any) -> bytes:
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+    with mock.patch.object(tfds.core.ExampleSerializer, "serialize_example", serialize_example):
+        yield
 
 
 @contextlib.contextmanager
