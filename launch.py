@@ -2,27 +2,34 @@
 
   python launch.py --config=configs/NAME.py --workdir=DIR [--config.a.b=value ...]
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test]
+  python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
 
 `train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
-but the workdir. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on
-SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+but the workdir. `extract` runs an encoder over a corpus and keeps its states; it continues a store that is not
+finished. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on SIGTERM),
+1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "extract"], "What to do.")
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
 
 _USAGE, _INTERRUPTED = 2, 130
+
+
+class _UsageError(Exception):
+    """A flag that is missing or wrong."""
 
 
 def main(argv: list[str]) -> int:
@@ -37,27 +44,21 @@ def main(argv: list[str]) -> int:
         return _fail("--workdir=DIR is missing", _USAGE)
     use_compilation_cache()
     try:
-        return _train(Path(_WORKDIR.value)) if _MODE.value == "train" else _evaluate(Path(_WORKDIR.value))
+        return _MODES[_MODE.value](Path(_WORKDIR.value))
     except EmojaxError as error:
         return _fail(str(error), 1)
+    except _UsageError as error:
+        return _fail(str(error), _USAGE)
 
 
 def _train(workdir: Path) -> int:
-    if _CONFIG.value is None:
-        return _fail("--config=configs/NAME.py is missing", _USAGE)
     from emojax.config import parse_experiment
     from emojax.evaluation import evaluate_workdir
     from emojax.training import train_workdir
 
-    try:
-        tree = _CONFIG.value.to_dict()
-    except OSError:  # ml_collections reports a file that is not there when the config is first read
-        return _fail(f"--config={flags.FLAGS['config'].config_filename}: no such config file", _USAGE)
-    config = parse_experiment(tree)
-    outcome = train_workdir(config, workdir)
+    outcome = train_workdir(parse_experiment(_config_tree()), workdir)
     if outcome.interrupted_by is not None:
-        print(f"stopped at step {outcome.steps}, which is saved; the same command continues", file=sys.stderr)
-        return _INTERRUPTED if outcome.interrupted_by is signal.SIGINT else 0
+        return _interrupted(outcome.interrupted_by, f"stopped at step {outcome.steps}, which is saved")
     evaluate_workdir(workdir)
     return 0
 
@@ -69,6 +70,37 @@ def _evaluate(workdir: Path) -> int:
 
     evaluate_workdir(workdir, corpus_name=_CORPUS.value, splits=tuple(_SPLITS.value), data_dir=_DATA_DIR.value)
     return 0
+
+
+def _extract(directory: Path) -> int:
+    from emojax.extraction import extract_store, parse_extraction
+
+    run = extract_store(parse_extraction(_config_tree()), directory)
+    if run.interrupted_by is not None:
+        return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
+    empty = f", {run.empty} without a transcript" if run.empty else ""
+    cut = f", {run.cut} transcripts cut" if run.cut else ""
+    speed = f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
+    print(f"{directory}: {run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{cut}; {speed}", flush=True)
+    return 0
+
+
+_MODES = {"train": _train, "evaluate": _evaluate, "extract": _extract}
+
+
+def _config_tree() -> dict[str, Any]:
+    if _CONFIG.value is None:
+        raise _UsageError("--config=configs/NAME.py is missing")
+    try:
+        return _CONFIG.value.to_dict()
+    except OSError as error:  # ml_collections reports a file that is not there when the config is first read
+        filename = flags.FLAGS["config"].config_filename  # type: ignore[attr-defined]
+        raise _UsageError(f"--config={filename}: no such config file") from error
+
+
+def _interrupted(number: signal.Signals, message: str) -> int:
+    print(f"{message}; the same command continues", file=sys.stderr)
+    return _INTERRUPTED if number is signal.SIGINT else 0
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from emojax.encoders.batching import padded_batches
 from emojax.encoders.encoder_output import EncoderOutput
 from emojax.encoders.family import Family
 from emojax.encoders.logical_axes import logical_axes
@@ -19,11 +19,11 @@ from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
 from emojax.encoders.registry import family_of
 from emojax.errors import AudioError, CorpusError
 
-_SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
+SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
+"""Samples or tokens that the shortest inputs are padded to."""
+
 _BATCH_SIZE = {"speech": 16_000 * 32, "text": 2_048}
 """Samples or tokens computed at a time, padding included, unless a single item is longer."""
-
-_MAX_ROWS = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +52,11 @@ class Encoder:
         """D, the width of the states."""
         return self.config["hidden_size"]
 
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers; there is one more hidden state than layers."""
+        return self.config["num_hidden_layers"]
+
     def logical_axes(self) -> dict[str, Any]:
         """A tree like `params` of logical axis names."""
         return logical_axes(self.params, self.family.axes)
@@ -74,7 +79,7 @@ class Encoder:
         """
         sequences = self._sequences(items)
         encoded: list[np.ndarray] = [np.empty(0)] * len(sequences)
-        for rows, inputs, lengths in _batches(sequences, *self._limits()):
+        for rows, inputs, lengths in padded_batches(sequences, *self._limits()):
             output = _apply(self.module, self.preprocess, self.params, inputs, lengths, hidden_states)
             states = jnp.stack(output.hidden_states) if hidden_states else output.last_hidden_state
             host_states, num_valid = np.asarray(states, np.float32), np.asarray(output.mask).sum(axis=1)
@@ -87,7 +92,7 @@ class Encoder:
 
     def _limits(self) -> tuple[int, int, int | None]:
         longest = self.preprocess.max_tokens if isinstance(self.preprocess, TextPreprocess) else None
-        return _SHORTEST_BUCKET[self.family.modality], _BATCH_SIZE[self.family.modality], longest
+        return SHORTEST_BUCKET[self.family.modality], _BATCH_SIZE[self.family.modality], longest
 
     def _sequences(self, items: Sequence[Any]) -> list[np.ndarray]:
         if isinstance(self.preprocess, TextPreprocess):
@@ -114,37 +119,3 @@ def _apply(
         inputs = preprocess(inputs, lengths)
     output: Any = module.apply({"params": params}, inputs, lengths, hidden_states=hidden_states)
     return output
-
-
-def _batches(
-    sequences: Sequence[np.ndarray], shortest: int, batch_size: int, longest: int | None
-) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Indices, zero-padded inputs and lengths; items of similar length go together, rows are filled to a power of 2."""
-    buckets: dict[int, list[int]] = {}
-    for index, sequence in enumerate(sequences):
-        buckets.setdefault(_bucket_length(len(sequence), shortest, longest), []).append(index)
-    for length, indices in sorted(buckets.items()):
-        max_rows = _power_of_two_below(min(max(batch_size // length, 1), _MAX_ROWS))
-        for start in range(0, len(indices), max_rows):
-            rows = indices[start : start + max_rows]
-            num_rows = 1 << (len(rows) - 1).bit_length()
-            inputs = np.zeros((num_rows, length), sequences[rows[0]].dtype)
-            lengths = np.zeros(num_rows, np.int32)
-            for row, index in enumerate(rows):
-                lengths[row] = len(sequences[index])
-                inputs[row, : lengths[row]] = sequences[index]
-            yield rows, inputs, lengths
-
-
-def _bucket_length(length: int, shortest: int, longest: int | None) -> int:
-    """The next of `shortest` x 1, 1.5, 2, 3, 4, 6, 8, ...: at most a third of a long bucket is padding."""
-    bucket = shortest
-    for numerator, denominator in itertools.cycle(((3, 2), (4, 3))):
-        if bucket >= length:
-            break
-        bucket = bucket * numerator // denominator
-    return bucket if longest is None else min(bucket, longest)
-
-
-def _power_of_two_below(number: int) -> int:
-    return 1 << (number.bit_length() - 1)

@@ -19,7 +19,7 @@ from emojax.config import TrainingConfig
 from emojax.data import BatchStream
 from emojax.errors import CheckpointError, TrainingError
 from emojax.progress import Progress
-from emojax.training.interruption import Interruption
+from emojax.interruption import Interruption
 from emojax.training.metric_log import MetricLog
 from emojax.training.selection import Selection
 from emojax.training.step import TrainState

@@ -1,0 +1,64 @@
+"""What an encoder reads of a corpus: waveforms, or the tokens of transcripts."""
+
+import collections
+from typing import Any
+
+import numpy as np
+
+from emojax.data import Corpus, open_split
+from emojax.data.corpus import read_examples
+from emojax.encoders import Encoder
+from emojax.encoders.preprocess import TextPreprocess
+from emojax.errors import CorpusError
+
+_SHORTEST_AUDIO = 400
+"""Samples that one frame of a speech encoder sees."""
+
+
+class EncoderInputs:
+    """A split's utterances as an encoder takes them.
+
+    Attributes:
+      counts: `empty` transcripts and `cut` ones, of what was read so far.
+    """
+
+    def __init__(self, corpus: Corpus, split: str, encoder: Encoder, max_tokens: int):
+        """Opens the split; nothing is read yet."""
+        self._preprocess = encoder.preprocess
+        self._place = corpus.place(split)
+        self._max_tokens = max_tokens
+        self._source = open_split(corpus, split, audio=not isinstance(encoder.preprocess, TextPreprocess))
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def read(self, first: int, end: int) -> list[np.ndarray]:
+        """Waveforms int16 (S_i,) or tokens int32 (L_i,) of the utterances first, ..., end - 1.
+
+        An empty transcript has no tokens; a longer one than allowed is cut as training cuts it.
+
+        Raises:
+          CorpusError: an utterance cannot be read, or is too short for one frame; the message names it.
+        """
+        examples = read_examples(self._source, range(first, end), self._place)
+        if isinstance(self._preprocess, TextPreprocess):
+            return self._tokens([_text(example["transcript"]) for example in examples], self._preprocess)
+        for example in examples:
+            if len(example["audio"]) < _SHORTEST_AUDIO:
+                raise CorpusError(
+                    f"{self._place}: utterance {_text(example['id'])!r} has {len(example['audio'])} samples; "
+                    f"allowed: at least {_SHORTEST_AUDIO}, which one frame sees"
+                )
+        return [np.asarray(example["audio"], np.int16) for example in examples]
+
+    def _tokens(self, texts: list[str], preprocess: TextPreprocess) -> list[np.ndarray]:
+        limit = min(self._max_tokens, preprocess.max_tokens)
+        whole = preprocess.tokenizer(texts, verbose=False)["input_ids"]
+        within = preprocess.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        self.counts["cut"] += sum(len(tokens) > limit for tokens in whole)
+        self.counts["empty"] += sum(not text.strip() for text in texts)
+        return [
+            np.asarray(tokens if text.strip() else [], np.int32) for text, tokens in zip(texts, within, strict=True)
+        ]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,220 @@
+"""Extracts a store: reads a corpus shard by shard, computes states on this host's devices, writes finished shards."""
+
+import collections
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from emojax.data import open_corpus, read_index
+from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder
+from emojax.encoders.batching import padded_batches
+from emojax.encoders.encoder import SHORTEST_BUCKET
+from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig
+from emojax.extraction.inputs import EncoderInputs
+from emojax.extraction.plan import shard_bounds
+from emojax.extraction.states import STATES, StateComputer
+from emojax.interruption import Interruption
+from emojax.progress import Progress
+from emojax.store import (
+    SplitFacts,
+    StoreFacts,
+    missing_shards,
+    remove_leftovers,
+    split_fingerprint,
+    write_facts,
+    write_shard,
+    write_split_facts,
+)
+from emojax.types import SAMPLE_RATE
+from emojax.workdir import SUMMARY, write_json
+
+_BATCHES_IN_FLIGHT = 2
+
+
+@dataclasses.dataclass
+class Extraction:
+    """What one run did on this host.
+
+    Attributes:
+      utterances: computed.
+      audio_hours: their duration.
+      seconds: that it took, without loading the encoder.
+      bytes: written.
+      empty: utterances without a transcript, stored without states.
+      cut: transcripts cut to `encoder.max_tokens`.
+      interrupted_by: the signal, where one stopped it.
+    """
+
+    utterances: int = 0
+    audio_hours: float = 0.0
+    seconds: float = 0.0
+    bytes: int = 0
+    empty: int = 0
+    cut: int = 0
+    interrupted_by: signal.Signals | None = None
+
+    @property
+    def audio_hours_per_hour(self) -> float:
+        """Speed."""
+        return self.audio_hours * 3600 / max(self.seconds, 1e-9)
+
+
+def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
+    """Computes what is missing of a store.
+
+    Every host takes shards of its own; the rows of a batch are divided over its devices.
+
+    Args:
+      config: what to compute.
+      directory: folder of the store.
+
+    Raises:
+      EmojaxError: one line saying what is wrong with config, corpus, checkpoint or store.
+    """
+    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    splits = config.corpus.splits or tuple(corpus.split_sizes)
+    indices = {split: read_index(corpus, split) for split in splits}
+    mesh = _local_mesh()
+    encoder = _load(config.encoder, mesh)
+    computer = StateComputer(encoder, config.states, mesh)
+    if jax.process_index() == 0:
+        write_facts(directory, _facts(config, corpus.info.name, encoder, computer))
+    run, start = Extraction(), time.monotonic()
+    with Interruption() as interruption:
+        for split, index in indices.items():
+            facts = _split_facts(config, encoder, computer, index.ids, index.num_samples)
+            if jax.process_index() == 0:
+                write_split_facts(directory / split, facts)
+            inputs = EncoderInputs(corpus, split, encoder, config.encoder.max_tokens)
+            job = _SplitJob(config, f"{corpus.info.name} {split}", inputs, encoder, computer, directory / split, facts)
+            for shard, size in job.run(interruption):
+                run.utterances += facts.bounds[shard + 1] - facts.bounds[shard]
+                samples = index.num_samples[facts.bounds[shard] : facts.bounds[shard + 1]].sum()
+                run.audio_hours += float(samples) / SAMPLE_RATE / 3600
+                run.bytes += size
+            run.empty, run.cut = run.empty + inputs.counts["empty"], run.cut + inputs.counts["cut"]
+            run.interrupted_by = interruption.received
+            if run.interrupted_by:
+                break
+    run.seconds = time.monotonic() - start
+    if run.utterances and jax.process_index() == 0:
+        summary = {key: value for key, value in dataclasses.asdict(run).items() if key != "interrupted_by"}
+        write_json(directory / SUMMARY, {**summary, "audio_hours_per_hour": run.audio_hours_per_hour})
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class _SplitJob:
+    """This host's part of one split."""
+
+    config: ExtractConfig
+    label: str
+    inputs: EncoderInputs
+    encoder: Encoder
+    computer: StateComputer
+    directory: Path
+    facts: SplitFacts
+
+    def run(self, interruption: Interruption) -> Iterator[tuple[int, int]]:
+        """Yields number and size in bytes of each shard that was written."""
+        mine = range(jax.process_index(), len(self.facts.bounds) - 1, jax.process_count())
+        missing = set(missing_shards(self.directory, self.facts))
+        todo = [shard for shard in mine if shard in missing]
+        sizes = np.diff(self.facts.bounds)
+        total, left = int(sizes[list(mine)].sum()), int(sizes[todo].sum())
+        with (
+            ThreadPoolExecutor(1) as reader,
+            Progress(f"extract {self.label}", total, "utterances", total - left) as progress,
+        ):
+            # The next shard is read while this one is computed.
+            reading = [reader.submit(self._read, shard) for shard in todo[:1]]
+            for place, shard in enumerate(todo):
+                remove_leftovers(self.directory, self.facts, shard)
+                sequences = reading.pop().result()
+                reading = [reader.submit(self._read, following) for following in todo[place + 1 : place + 2]]
+                states = self._compute(sequences, progress, interruption)
+                if interruption.received:
+                    return
+                arrays = ({STATES: values} for values in states)
+                yield shard, write_shard(self.directory, self.facts, shard, arrays, (self.computer.spec,))
+
+    def _read(self, shard: int) -> list[np.ndarray]:
+        return self.inputs.read(self.facts.bounds[shard], self.facts.bounds[shard + 1])
+
+    def _compute(self, sequences: list[np.ndarray], progress: Progress, interruption: Interruption) -> list[np.ndarray]:
+        """States per utterance; batches are in flight while earlier results are copied."""
+        states: list[np.ndarray] = [np.zeros((0, *self.computer.spec.shape), np.float32)] * len(sequences)
+        in_flight: collections.deque[tuple[list[int], tuple[jax.Array, jax.Array]]] = collections.deque()
+
+        def collect() -> None:
+            rows, (values, counts) = in_flight.popleft()
+            host_values, host_counts = np.asarray(values), np.asarray(counts)
+            for row, index in enumerate(rows):
+                states[index] = host_values[row, : host_counts[row]].copy()
+            progress.advance(len(rows))
+
+        for rows, padded, lengths in self._batches(sequences):
+            if interruption.received:
+                return []
+            in_flight.append((rows, self.computer(padded, lengths)))
+            if len(in_flight) > _BATCHES_IN_FLIGHT:
+                collect()
+        while in_flight:
+            collect()
+        return states
+
+    def _batches(self, sequences: list[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+        modality, options = self.encoder.family.modality, self.config.encoder
+        size = round(options.batch_seconds * SAMPLE_RATE) if modality == "speech" else options.batch_tokens
+        longest = None if modality == "speech" else options.max_tokens
+        return padded_batches(sequences, SHORTEST_BUCKET[modality], size, longest, self.computer.num_devices)
+
+
+def _local_mesh() -> Mesh:
+    """This host's devices, as many as a power of two."""
+    devices = jax.local_devices()
+    devices = devices[: 1 << (len(devices).bit_length() - 1)]
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def _load(config: ExtractEncoderConfig, mesh: Mesh) -> Encoder:
+    whole = NamedSharding(mesh, PartitionSpec())
+    return load_encoder(
+        config.checkpoint,
+        ComputeOptions(dtype=jnp.dtype(config.dtype)),
+        revision=config.revision or None,
+        place=lambda _, values: jax.device_put(values, whole),
+    )
+
+
+def _facts(config: ExtractConfig, corpus: str, encoder: Encoder, computer: StateComputer) -> StoreFacts:
+    source: dict[str, Any] = {
+        "checkpoint": checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
+        "model_type": encoder.config["model_type"],
+        "layers": list(computer.layers),
+        "combine": config.states.combine,
+        "pooling": config.states.pooling,
+        "dtype": config.encoder.dtype,
+    }
+    if encoder.family.modality == "text":
+        source["max_tokens"] = config.encoder.max_tokens
+    return StoreFacts(corpus, source, (computer.spec,))
+
+
+def _split_facts(
+    config: ExtractConfig, encoder: Encoder, computer: StateComputer, ids: np.ndarray, num_samples: np.ndarray
+) -> SplitFacts:
+    hears = encoder.family.modality == "speech"
+    rows = 1 if config.states.pooling != "none" else None if hears else config.encoder.max_tokens
+    bounds = shard_bounds(num_samples, computer.spec.bytes_per_row, rows, hears)
+    named = tuple(ids.tolist())
+    return SplitFacts(named, split_fingerprint(named, num_samples), bounds)

@@ -1,0 +1,71 @@
+"""The pure part of an extraction: padded inputs to the states that are kept, in one compiled function."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from emojax.encoders import Encoder, resolve_layers, select_layers
+from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.extraction.config import StatesConfig
+from emojax.models.pooling import pool
+from emojax.store import DTYPES, ArraySpec
+
+STATES = "states"
+"""Name of the stored array: (frames or tokens, layers, D), one row where pooled, no row for an empty transcript."""
+
+
+class StateComputer:
+    """Computes the kept states of padded batches, rows divided over this host's devices."""
+
+    def __init__(self, encoder: Encoder, config: StatesConfig, mesh: Mesh):
+        """Compiles nothing yet.
+
+        Raises:
+          ConfigError: a layer does not exist.
+        """
+        self.layers = resolve_layers(config.layers, encoder.num_layers, "config.states.layers")
+        width = encoder.num_features * (2 if config.pooling == "statistics" else 1)
+        self.spec = ArraySpec(STATES, config.dtype, (1 if config.combine == "mean" else len(self.layers), width))
+        self.num_devices = mesh.size
+        self._rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._compute = jax.jit(functools.partial(_kept_states, encoder, self.layers, config))
+        self._params = encoder.params
+
+    def __call__(self, inputs: np.ndarray, lengths: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Starts the computation of one batch.
+
+        Args:
+          inputs: waveforms int16 (B, S) or tokens int32 (B, L).
+          lengths: valid ones per row.
+
+        Returns:
+          States (B, T, L, D) in the stored type, and how many of the T are valid (B,).
+        """
+        return self._compute(self._params, *jax.device_put((inputs, lengths), self._rows))
+
+
+def _kept_states(
+    encoder: Encoder,
+    layers: tuple[int, ...],
+    config: StatesConfig,
+    params: Mapping[str, Any],
+    inputs: jax.Array,
+    lengths: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    if isinstance(encoder.preprocess, WaveformPreprocess):
+        inputs = encoder.preprocess(inputs.astype(jnp.float32) / 2**15, lengths)
+    earlier = any(layer != encoder.num_layers for layer in layers)
+    output: Any = encoder.module.apply({"params": params}, inputs, lengths, hidden_states=earlier)
+    states = select_layers(output, layers, encoder.num_layers).astype(jnp.float32)
+    if config.combine == "mean":
+        states = states.mean(axis=2, keepdims=True)
+    counts = output.mask.sum(axis=1)
+    if config.pooling != "none":
+        pooled = [pool(config.pooling, states[:, :, layer], output.mask) for layer in range(states.shape[2])]
+        states, counts = jnp.stack(pooled, axis=1)[:, None], jnp.minimum(counts, 1)
+    return states.astype(DTYPES[config.dtype]), counts

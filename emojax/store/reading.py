@@ -1,0 +1,117 @@
+"""Random access to a finished store, by position in the corpus's split or by id; a source for grain."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from absl import flags
+
+from emojax.errors import CheckpointError, reason
+from emojax.store.layout import SplitFacts, StoreFacts, read_facts, read_split_facts
+from emojax.store.records import from_record
+
+
+class Store:
+    """A store on disk."""
+
+    def __init__(self, directory: Path):
+        """Opens a store.
+
+        Raises:
+          CheckpointError: there is none, or it is damaged.
+        """
+        self.directory = directory
+        self.facts: StoreFacts = read_facts(directory)
+
+    def split(self, name: str) -> "StoredSplit":
+        """Opens a split.
+
+        Raises:
+          CheckpointError: the split is not there, or not finished.
+        """
+        folder = self.directory / name
+        if not folder.is_dir():
+            there = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
+            raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(there) or 'none'}")
+        return StoredSplit(folder, self.facts, read_split_facts(folder))
+
+
+class StoredSplit:
+    """The arrays of every utterance of a split, in the order of the corpus's data source.
+
+    A random-access source as grain takes it (`grain.MapDataset.source(split)`); picklable, so that worker processes
+    can each read from it.
+    """
+
+    def __init__(self, directory: Path, store: StoreFacts, facts: SplitFacts):
+        """Checks that all shards are there.
+
+        Raises:
+          CheckpointError: some are not.
+        """
+        self.directory, self._store, self.facts = directory, store, facts
+        self._shards = [directory / facts.shard_name(shard) for shard in range(len(facts.bounds) - 1)]
+        absent = sum(not path.is_file() for path in self._shards)
+        if absent:
+            raise CheckpointError(
+                f"{directory}: {absent} of {len(self._shards)} shards are not there yet; "
+                "the command that started it continues it"
+            )
+
+    def __len__(self) -> int:
+        return len(self.facts.ids)
+
+    def __getitem__(self, position: SupportsIndex) -> dict[str, np.ndarray]:
+        """The arrays of one utterance by name."""
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[SupportsIndex]) -> list[dict[str, np.ndarray]]:
+        """The arrays of several utterances.
+
+        Raises:
+          CheckpointError: a shard is damaged.
+        """
+        wanted = [int(position) for position in positions]
+        try:
+            records = self._source.__getitems__(wanted)
+        except IndexError:
+            raise
+        except Exception as error:  # array_record raises many kinds for damaged shards
+            raise CheckpointError(f"{self.directory}: cannot be read ({reason(error)})") from error
+        return [self._arrays(position, record) for position, record in zip(wanted, records, strict=True)]
+
+    def by_id(self, id: str) -> dict[str, np.ndarray]:
+        """The arrays of the utterance of that id.
+
+        Raises:
+          KeyError: there is none.
+        """
+        return self[self.positions[id]]
+
+    @functools.cached_property
+    def positions(self) -> dict[str, int]:
+        """Position of each id."""
+        return {id: position for position, id in enumerate(self.facts.ids)}
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource  # type: ignore[import-untyped]
+
+        if not flags.FLAGS.is_parsed():  # array_record reads flags, which only absl's own main parses
+            flags.FLAGS.mark_as_parsed()
+        sizes = np.diff(self.facts.bounds)
+        # With the range given, array_record need not open every file to learn how many records it has.
+        return ArrayRecordDataSource([f"{path}[0:{size}]" for path, size in zip(self._shards, sizes, strict=True)])
+
+    def _arrays(self, position: int, record: bytes) -> dict[str, np.ndarray]:
+        id, arrays = from_record(record, self._store.arrays, str(self.directory))
+        if id != self.facts.ids[position]:
+            raise CheckpointError(
+                f"{self.directory}: utterance {position} is {id!r}, expected {self.facts.ids[position]!r}"
+            )
+        return arrays
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_source"}

@@ -1,0 +1,224 @@
+"""Extracted states are what the encoder gives for each utterance alone, whatever was interrupted in between."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emojax.data import open_corpus, open_split
+from emojax.encoders import load_encoder
+from emojax.errors import CheckpointError, ConfigError, CorpusError
+from emojax.extraction import extract_store, parse_extraction, plan, run
+from emojax.store import Store
+from tests import mini_corpus, speech_checkpoints, text_checkpoints
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hubert")
+    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.SEVEN_CONVOLUTIONS)
+    return speech_checkpoints.write_checkpoint(folder, model, normalize=True)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return text_checkpoints.write_checkpoint(tmp_path_factory.mktemp("bert"), text_checkpoints.make_model("BertModel"))
+
+
+def config(data_dir, checkpoint, splits=("test",), **changes):
+    tree = {
+        "corpus": {"name": "mini_corpus", "data_dir": str(data_dir), "splits": splits},
+        "encoder": {
+            "checkpoint": str(checkpoint),
+            "revision": "",
+            "dtype": "float32",
+            "max_tokens": 6,
+            "batch_seconds": 8.0,
+            "batch_tokens": 64,
+        },
+        "states": {"layers": (-1,), "combine": "stack", "pooling": "none", "dtype": "float32"},
+    }
+    for key, value in changes.items():
+        group = next(group for group in ("encoder", "states") if key in tree[group])
+        tree[group][key] = value
+    return parse_extraction(tree)
+
+
+def examples(data_dir, split="test"):
+    return list(open_split(open_corpus("mini_corpus", data_dir), split))
+
+
+def test_frames_of_several_layers_are_those_of_each_utterance_alone(mini_data_dir, hubert, tmp_path):
+    outcome = extract_store(config(mini_data_dir, hubert, layers=(0, 1, -1)), tmp_path / "store")
+    split = Store(tmp_path / "store").split("test")
+    encoder = load_encoder(hubert)
+    clips = [example["audio"].astype(np.float32) / 2**15 for example in examples(mini_data_dir)]
+    expected = encoder.encode(clips, hidden_states=True)
+    last = encoder.encode(clips)
+    for number, example in enumerate(examples(mini_data_dir)):
+        found = split.by_id(str(np.char.decode(example["id"])))["states"]
+        assert found.shape == (len(last[number]), 3, 32)
+        np.testing.assert_allclose(found[:, :2].swapaxes(0, 1), expected[number][:2], atol=1e-5)
+        np.testing.assert_allclose(found[:, 2], last[number], atol=1e-5)
+    assert outcome.utterances == mini_corpus.SIZES["test"]
+    assert outcome.audio_hours == pytest.approx(sum(len(clip) for clip in clips) / 16_000 / 3600)
+    assert outcome.audio_hours_per_hour > 0
+
+
+def test_pooled_means_of_layers_take_one_row(mini_data_dir, hubert, tmp_path):
+    extract_store(config(mini_data_dir, hubert, layers=(0, 1)), tmp_path / "frames")
+    pooled = config(mini_data_dir, hubert, layers=(0, 1), combine="mean", pooling="statistics")
+    pooled = dataclasses.replace(pooled, states=dataclasses.replace(pooled.states, dtype="float16"))
+    extract_store(pooled, tmp_path / "pooled")
+    frames, rows = Store(tmp_path / "frames").split("test"), Store(tmp_path / "pooled").split("test")
+    for number in range(len(rows)):
+        states = frames[number]["states"].mean(axis=1)
+        expected = np.concatenate([states.mean(axis=0), states.std(axis=0)])
+        found = rows[number]["states"]
+        assert found.shape == (1, 1, 64)
+        assert found.dtype == np.float16
+        np.testing.assert_allclose(found[0, 0], expected, atol=2e-3)
+
+
+def test_tokens_are_cut_as_in_training_and_empty_transcripts_have_none(mini_data_dir, bert, tmp_path):
+    outcome = extract_store(config(mini_data_dir, bert, max_tokens=4), tmp_path / "store")
+    split = Store(tmp_path / "store").split("test")
+    encoder = load_encoder(bert)
+    tokenizer = encoder.preprocess.tokenizer
+    texts = [example["transcript"].decode() for example in examples(mini_data_dir)]
+    for number, text in enumerate(texts):
+        found = split[number]["states"]
+        if not text:
+            assert found.shape == (0, 1, 32)
+            continue
+        ids = np.array([tokenizer(text, truncation=True, max_length=4)["input_ids"]], np.int32)
+        output = encoder.module.apply({"params": encoder.params}, jnp.array(ids), jnp.array([ids.shape[1]]))
+        np.testing.assert_allclose(found[:, 0], output.last_hidden_state[0], atol=1e-5)
+    assert outcome.empty == sum(not text for text in texts) > 0
+    assert outcome.cut == sum(bool(text) for text in texts) > 0
+
+
+def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, hubert, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_SHARD_UTTERANCES", 5)
+    job = config(mini_data_dir, hubert, splits=())
+    extract_store(job, tmp_path / "whole")
+    write, written = run.write_shard, []
+
+    def failing(directory, facts, shard, *rest):
+        if len(written) == 4:
+            (directory / f".{facts.shard_name(shard)}.1.tmp").write_bytes(b"part")
+            raise MemoryError
+        written.append((directory.name, shard))
+        return write(directory, facts, shard, *rest)
+
+    monkeypatch.setattr(run, "write_shard", failing)
+    with pytest.raises(MemoryError):
+        extract_store(job, tmp_path / "store")
+    with pytest.raises(CheckpointError, match="shards are not there yet"):
+        Store(tmp_path / "store").split("train")
+
+    monkeypatch.setattr(
+        run,
+        "write_shard",
+        lambda directory, facts, shard, *rest: (
+            written.append((directory.name, shard)),
+            write(directory, facts, shard, *rest),
+        )[1],
+    )
+    rest = extract_store(job, tmp_path / "store")
+    assert len(written) == len(set(written)) == 8 + 3 + 2
+    assert rest.utterances == sum(mini_corpus.SIZES.values()) - 20
+    assert extract_store(job, tmp_path / "store").utterances == 0
+    one, other = ({p.relative_to(s): p.read_bytes() for p in s.rglob("*") if p.is_file() and p.name != "summary.json"}
+                  for s in (tmp_path / "whole", tmp_path / "store"))  # fmt: skip
+    assert one.keys() == other.keys()
+    assert one == other
+
+
+def test_another_checkpoint_or_setting_is_refused(mini_data_dir, hubert, tmp_path):
+    extract_store(config(mini_data_dir, hubert), tmp_path / "store")
+    with pytest.raises(CheckpointError, match=r"was made with layers \[2\], not \[1\]"):
+        extract_store(config(mini_data_dir, hubert, layers=(1,)), tmp_path / "store")
+    other = speech_checkpoints.write_checkpoint(
+        tmp_path / "other",
+        speech_checkpoints.make_model(
+            "Hubert", seed=1, **speech_checkpoints.LARGE, **speech_checkpoints.SEVEN_CONVOLUTIONS
+        ),
+        normalize=True,
+    )
+    with pytest.raises(CheckpointError, match="was made with checkpoint"):
+        extract_store(config(mini_data_dir, other), tmp_path / "store")
+
+
+def test_another_corpus_version_is_refused(hubert, tmp_path):
+    mini_corpus.build(tmp_path, sizes={"test": 3})
+    extract_store(config(tmp_path, hubert), tmp_path / "store")
+    mini_corpus.build(tmp_path / "second", sizes={"test": 4})
+    with pytest.raises(CheckpointError, match="another version of the corpus"):
+        extract_store(config(tmp_path / "second", hubert), tmp_path / "store")
+
+
+def test_wrong_settings_are_named(mini_data_dir, hubert, tmp_path):
+    with pytest.raises(ConfigError, match=r"config.states.layers: 3 is not allowed; allowed: -3 to 2"):
+        extract_store(config(mini_data_dir, hubert, layers=(3,)), tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"config.states.pooling: 'max' is not allowed"):
+        config(mini_data_dir, hubert, pooling="max")
+    with pytest.raises(ConfigError, match=r"config.encoder.checkpoint: '' is not allowed"):
+        config(mini_data_dir, "")
+    with pytest.raises(CorpusError, match="no split 'tset'"):
+        extract_store(config(mini_data_dir, hubert, splits=("tset",)), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_audio_below_one_frame_is_named(mini_data_dir, hubert, tmp_path, monkeypatch):
+    monkeypatch.setattr("emojax.extraction.inputs._SHORTEST_AUDIO", 30_000)
+    with pytest.raises(CorpusError, match=r"utterance 'test_\d+' has \d+ samples; allowed: at least"):
+        extract_store(config(mini_data_dir, hubert), tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "bytes_per_row", "rows", "audio", "expected"),
+    [
+        ([16_000] * 5000, 1, 1, False, (0, 2048, 4096, 5000)),
+        ([16_000 * 600] * 5, 1, None, True, (0, 2, 4, 5)),
+        ([16_000 * 10] * 3, 2**16, 512, False, (0, 2, 3)),
+        ([16_000 * 6000] * 2, 1, None, True, (0, 1, 2)),
+    ],
+)
+def test_shards_are_bounded_in_utterances_bytes_and_audio(lengths, bytes_per_row, rows, audio, expected):
+    assert plan.shard_bounds(np.array(lengths), bytes_per_row, rows, audio) == expected
+
+
+def test_the_command_line_extracts_and_reports_its_speed(mini_data_dir, bert, tmp_path):
+    command = [
+        sys.executable,
+        "launch.py",
+        "--mode=extract",
+        "--config=configs/extract.py",
+        f"--workdir={os.path.relpath(tmp_path / 'store', ROOT)}",
+        "--config.corpus.name=mini_corpus",
+        f"--config.encoder.checkpoint={bert}",
+        "--config.encoder.max_tokens=8",
+    ]
+    environment = os.environ | {"TFDS_DATA_DIR": str(mini_data_dir), "JAX_NUM_CPU_DEVICES": "1"}
+
+    def launch():
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    first, second = launch(), launch()
+    assert first.returncode == 0, first.stderr
+    assert "57 utterances" in first.stdout
+    assert "audio-hours per hour" in first.stdout
+    assert "nothing was left to do" in second.stdout, second.stderr
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {
+        "dev", "store.json", "summary.json", "test", "train",
+    }  # fmt: skip
