@@ -136,8 +136,8 @@ def test_bfloat16_is_near_float32_and_keeps_parameters(bert, bert_folder):
     coarse = load_encoder(bert_folder, ComputeOptions(dtype=jnp.bfloat16))
     assert {leaf.dtype.name for leaf in jax.tree.leaves(coarse.params)} == {"float32"}
     expected, states = (apply(loaded, random_tokens(), LENGTHS).last_hidden_state for loaded in (bert, coarse))
-    assert states.dtype == jnp.bfloat16
-    difference = np.abs(np.asarray(states, np.float32) - expected)
+    assert states.dtype == jnp.float32
+    difference = np.abs(states - expected)
     assert difference.mean() < 3e-2 * np.abs(expected).std()
     assert 0 < difference.max() < 3e-2
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@jax.checkpoint
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Exact Gaussian error linear unit, `x (1 + erf(x / sqrt 2)) / 2`, computed in at least float32.
 

@@ -10,7 +10,7 @@ class EncoderOutput:
     """States of one batch. The annotations stay open because JAX rebuilds this tree with leaves that are no arrays.
 
     Attributes:
-      last_hidden_state: float (B, T, D), the compute dtype of the module; T counts frames (speech) or tokens (text).
+      last_hidden_state: float32 (B, T, D), whatever the compute dtype; T counts frames (speech) or tokens (text).
       mask: bool (B, T), True on valid frames; valid frames come first. States where it is False are finite but void.
       hidden_states: tuple of layers + 1 arrays (B, T, D), or None when not asked for. The meaning is that of
         `output_hidden_states=True` in transformers: the input of the first layer, then the output of every layer. The

@@ -15,8 +15,8 @@ class ComputeOptions:
     """How a module computes, as opposed to what; results differ by rounding only.
 
     Attributes:
-      dtype: type of activations and matrix products, `float32` or `bfloat16`; statistics (norms, softmax) are float32
-        and parameters stay float32.
+      dtype: type of the operands of matrix products, `float32` or `bfloat16`; sums, statistics (norms, softmax) and
+        states are float32, and parameters stay float32.
       remat: keep only the input of each layer for the backward pass and compute the rest again.
       scan_layers: one compiled layer, run by `nn.scan` over parameters stacked on a leading axis (shorter compilation).
     """

@@ -61,9 +61,7 @@ class SpeechEncoder(nn.Module):
         states = self._mask(states, lengths, train)
         transformer = SpeechTransformer(config, self.dtype, self.remat, self.scan_layers, name="transformer")
         last, kept = transformer(states, mask, train=train, hidden_states=hidden_states)
-        if kept is not None:
-            kept = tuple(states.astype(self.dtype) for states in kept)
-        return EncoderOutput(last.astype(self.dtype), mask, kept)
+        return EncoderOutput(last, mask, kept)
 
     def _mask(self, states: Float[Array, "B T D"], lengths: Int[Array, "B"], train: bool) -> Float[Array, "B T D"]:
         config = self.config

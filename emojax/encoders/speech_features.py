@@ -112,7 +112,12 @@ class MaskedChannelNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         mean, variance = masked_statistics(states, mask)
         gain = scale * (variance + _EPSILON) ** -0.5
-        return (states - mean) * gain + bias
+        return _centred_and_scaled(states, mean, gain, bias)
+
+
+@jax.checkpoint
+def _centred_and_scaled(states: Array, mean: Array, gain: Array, bias: Array) -> Array:
+    return (states - mean) * gain + bias
 
 
 def _conv_length(length: Any, config: ConvolutionConfig, num_layers: int) -> Any:

@@ -95,10 +95,7 @@ class TextTransformer(nn.Module):
         pooled = None
         if self.config.pooler:
             pooled = jnp.tanh(Linear(self.config.hidden_size, self.dtype, name="pooler")(last[:, 0]))
-            pooled = pooled.astype(self.dtype)
-        if kept is not None:
-            kept = tuple(states.astype(self.dtype) for states in kept)
-        return EncoderOutput(last.astype(self.dtype), mask, kept, pooled)
+        return EncoderOutput(last, mask, kept, pooled)
 
     def _run_layers(
         self, states: Float[Array, "B L D"], mask: Bool[Array, "B L"], train: bool, hidden_states: bool
