@@ -4,8 +4,10 @@
 
 Both compute the same randomly initialised weights, read from the same folder, on the same inputs; the largest
 difference of their outputs is printed too. PyTorch runs in inference mode with its fused attention, eagerly and, where
-a C++ compiler is there, through `torch.compile`; the ratio is its faster time over ours: above 1 ours is faster. Times
-are the best of several rounds in which the contestants take turns, so that load on the machine hits all of them.
+a C++ compiler is there, through `torch.compile`; ONNX Runtime runs an export of the PyTorch model. A ratio is the
+other's time over ours, PyTorch's being the faster of its two: above 1 ours is faster. Times are medians of several
+rounds in which the contestants take turns, so that load on the machine hits all of them. Needs
+`pip install -r requirements-benchmarks.txt`.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import torch
 import transformers
 
@@ -79,13 +83,14 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=[""], help="parts of case names; default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    parser.add_argument("--no-onnx", action="store_true", help="leave out ONNX Runtime")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     results = []
     for case in CASES:
         if any(part in case.name for part in arguments.cases):
-            results.append(compare(case, arguments.rounds, not arguments.no_compile))
+            results.append(compare(case, arguments.rounds, not arguments.no_compile, not arguments.no_onnx))
             print("  ".join(f"{key}={value}" for key, value in results[-1].items()), flush=True)
     if arguments.json:
         versions = {"jax": jax.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
@@ -93,8 +98,8 @@ def main() -> None:
         arguments.json.write_text(json.dumps({"machine": machine, "versions": versions, "cases": results}, indent=2))
 
 
-def compare(case: Case, rounds: int, with_compile: bool) -> dict[str, Any]:
-    """Times in seconds, ratio, and the largest difference of the outputs."""
+def compare(case: Case, rounds: int, with_compile: bool, with_onnx: bool) -> dict[str, Any]:
+    """Times in seconds, ratios, and the largest difference of the outputs."""
     with tempfile.TemporaryDirectory() as folder:
         model = _make_checkpoint(case, pathlib.Path(folder))
         start = time.perf_counter()
@@ -111,12 +116,16 @@ def compare(case: Case, rounds: int, with_compile: bool) -> dict[str, Any]:
             contestants["compiled"] = compiled
         except Exception as error:
             print(f"{case.name}: torch.compile does not work here ({type(error).__name__})")
-    times = _take_turns(contestants, rounds)
-    best = min(seconds for name, seconds in times.items() if name != "ours")
+    with tempfile.TemporaryDirectory() as folder:
+        if with_onnx:
+            contestants["onnx"] = _onnx(model, inputs, pathlib.Path(folder))
+        times = _take_turns(contestants, rounds)
+    torch_seconds = min(times[name] for name in ("eager", "compiled") if name in times)
     return {
         "case": case.name,
         **{f"{name}_s": round(seconds, 4) for name, seconds in times.items()},
-        "ratio": round(best / times["ours"], 2),
+        "torch_ratio": round(torch_seconds / times["ours"], 2),
+        **({"onnx_ratio": round(times["onnx"] / times["ours"], 2)} if with_onnx else {}),
         "difference": float(f"{difference:.2g}"),
         "load_s": round(load_seconds, 2),
     }
@@ -147,11 +156,24 @@ def _ours(encoder: Encoder, inputs: np.ndarray) -> Callable[[], np.ndarray]:
     return lambda: np.asarray(apply({"params": encoder.params}, array, lengths))
 
 
+def _arguments(inputs: np.ndarray) -> dict[str, torch.Tensor]:
+    if inputs.dtype.kind == "f":
+        return {"input_values": torch.tensor(inputs)}
+    return {"input_ids": torch.tensor(inputs), "attention_mask": torch.ones(inputs.shape, dtype=torch.int64)}
+
+
+def _onnx(model: Any, inputs: np.ndarray, folder: pathlib.Path) -> Callable[[], np.ndarray]:
+    file = folder / "model.onnx"
+    program = torch.onnx.export(model, (), kwargs=_arguments(inputs), dynamo=True, verbose=False)
+    program.save(file, external_data=True)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    tensors = {name: tensor.numpy() for name, tensor in _arguments(inputs).items()}
+    feed = {node.name: tensors[node.name] for node in session.get_inputs()}
+    return lambda: session.run(None, feed)[0]
+
+
 def _theirs(model: Any, inputs: np.ndarray) -> Callable[[], np.ndarray]:
-    name = "input_ids" if inputs.dtype.kind == "i" else "input_values"
-    arguments = {name: torch.tensor(inputs)}
-    if name == "input_ids":
-        arguments["attention_mask"] = torch.ones_like(arguments[name])
+    arguments = _arguments(inputs)
 
     def run() -> np.ndarray:
         with torch.inference_mode():
@@ -161,15 +183,15 @@ def _theirs(model: Any, inputs: np.ndarray) -> Callable[[], np.ndarray]:
 
 
 def _take_turns(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    best = dict.fromkeys(contestants, float("inf"))
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds + _WARM_UP_TURNS):
         for name, run in contestants.items():
             for _ in range(_CALLS_PER_TURN):
                 start = time.perf_counter()
                 run()
                 if turn >= _WARM_UP_TURNS:
-                    best[name] = min(best[name], time.perf_counter() - start)
-    return best
+                    times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def jax_side(case: Case, threads: int) -> Callable[[], object]:
     from emojax.encoders.speech_encoder import SPEECH_FAMILIES
 
     config = {"model_type": case.model_type}
-    module = SPEECH_FAMILIES[case.model_type].build_module(config, frozenset({"masked_spec_embed"}), ComputeOptions())
+    options = ComputeOptions(scan_layers=case.train)  # one layer's temporaries at a time, as fine-tuning wants
+    module = SPEECH_FAMILIES[case.model_type].build_module(config, frozenset({"masked_spec_embed"}), options)
     waveform, lengths = jnp.asarray(audio(case)), jnp.full(case.rows, case.seconds * 16_000)
     shapes = jax.eval_shape(module.init, jax.random.key(0), waveform, lengths)["params"]
     # Made on the host one by one: initialising on the device would be the peak of a short case.

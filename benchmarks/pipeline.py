@@ -30,6 +30,7 @@ def main(argv):
 
     config = parse_experiment(_CONFIG.value.to_dict())
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles))
     index = read_index(corpus, config.corpus.train_split)
     mesh = make_mesh(config.mesh)
 
@@ -65,12 +66,13 @@ def measure_step(config, corpus, index, stream):
     """Examples per second of the training step over an epoch's mix of buckets."""
     from emojax.models import EmotionModel
     from emojax.training.optimizer import make_optimizer
-    from emojax.training.run import fresh_state, jitted_step
-    from emojax.workdir import corpus_facts
+    from emojax.training.run import jitted_step
+    from emojax.training.state import fresh_state
+    from emojax.workdir import corpus_facts, example_batch
 
     model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
-    optimizer = make_optimizer(config.optimizer, 1000)
-    state = fresh_state(config, model, optimizer, stream.mesh)
+    optimizer = make_optimizer(config.optimizer, 1000, config.model.encoder_views)
+    state = fresh_state(model, optimizer, example_batch(config, model, ()), stream.mesh, config.seed)
     step = jitted_step(config, corpus_facts(corpus.info, index), model, optimizer, state)
     shares = Counter(stream.plan.batch(number).num_samples for number in range(stream.plan.batches_per_epoch))
     batches = {}

@@ -18,11 +18,12 @@ def get_config() -> ConfigDict:
     config.corpus.name = "msp_podcast"
     # Folder that holds NAME/. Empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     config.corpus.data_dir = ""
-    # Splits keep the corpus's own names. The training split must not be validated or tested on.
-    config.corpus.train_split = "train"
-    config.corpus.validation_split = "development"
+    # Splits have the corpus's own names; empty: those the corpus itself names for the purpose. What is trained on must
+    # not be validated or tested on.
+    config.corpus.train_split = ""
+    config.corpus.validation_split = ""
     # Evaluated at the end, each on its own; never averaged.
-    config.corpus.test_splits = ("test1", "test2")
+    config.corpus.test_splits = ()
 
     config.data = ConfigDict()
     # Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over it.
@@ -32,72 +33,73 @@ def get_config() -> ConfigDict:
     config.data.bucket_seconds = (3.0, 5.0, 8.0, 12.0)
     # Processes that load batches beside the training process; 0: two threads inside it.
     config.data.workers = 1
-    # Tokenizer for transcripts: a local folder or hub name. Empty: transcripts are not read.
-    config.data.tokenizer = ""
     # Tokens a transcript is padded or cut to, special tokens included (>= 1).
     config.data.max_tokens = 64
 
     config.model = ConfigDict()
+    # What the model perceives: "log_mel" (its own filterbank), "acoustic" (states of a speech encoder), "lexical"
+    # (states of a text encoder on the transcript). Several are fused.
+    config.model.views = ("log_mel",)
     # Of matrix products: "float32" or "bfloat16". Parameters, statistics, losses and outputs are always float32.
     config.model.dtype = "float32"
 
-    config.model.view = ConfigDict()
+    view = config.model.log_mel = ConfigDict()
     # "none"; "utterance": each utterance to mean 0 and variance 1 per band, which forgets its level; "corpus": by the
     # training corpus's mean and standard deviation, which keeps differences of level.
-    config.model.view.normalisation = "corpus"
-    log_mel = config.model.view.log_mel = ConfigDict()
+    view.normalisation = "corpus"
+    view.filterbank = ConfigDict()
     # Mel bands (>= 1).
-    log_mel.num_bands = 40
+    view.filterbank.num_bands = 40
     # Length of a frame and distance between two, in ms; whole numbers of samples at 16 kHz.
-    log_mel.window_ms = 25.0
-    log_mel.hop_ms = 10.0
+    view.filterbank.window_ms = 25.0
+    view.filterbank.hop_ms = 10.0
     # Samples of the Fourier transform (>= the frame); frames are zero-padded to it.
-    log_mel.fft_size = 512
+    view.filterbank.fft_size = 512
     # Lower edge of the first and upper edge of the last band, in Hz, 0 <= low < high <= 8000.
-    log_mel.low_hz = 20.0
-    log_mel.high_hz = 8000.0
+    view.filterbank.low_hz = 20.0
+    view.filterbank.high_hz = 8000.0
     # "htk" or "slaney".
-    log_mel.mel_scale = "htk"
+    view.filterbank.mel_scale = "htk"
     # "none": triangles of height 1; "slaney": of equal area.
-    log_mel.mel_norm = "none"
+    view.filterbank.mel_norm = "none"
     # Energies below it are raised to it before the logarithm (> 0); 16-bit quantisation noise lies near 1e-8.
-    log_mel.floor = 1e-8
-    deltas = config.model.view.deltas = ConfigDict()
+    view.filterbank.floor = 1e-8
+    view.deltas = ConfigDict()
     # 0: none; 1: slopes; 2: slopes and slopes of slopes.
-    deltas.order = 0
+    view.deltas.order = 0
     # Frames a slope is fitted to (odd, >= 3).
-    deltas.width = 9
+    view.deltas.width = 9
     # The rest of the view happens in training only; 0 switches each off.
     # Frequencies are scaled by up to this share, as another vocal tract would (0 <= share < 0.5).
-    config.model.view.vtlp = ConfigDict({"max_warp": 0.0})
+    view.vtlp = ConfigDict({"max_warp": 0.0})
     # Durations are scaled by up to this share (0 <= share < 0.5).
-    config.model.view.time_stretch = ConfigDict({"max_stretch": 0.0})
-    spec_augment = config.model.view.spec_augment = ConfigDict()
+    view.time_stretch = ConfigDict({"max_stretch": 0.0})
+    view.spec_augment = ConfigDict()
     # Stretches of time replaced by the utterance's mean, their greatest width in frames, and the same as a share of
     # the utterance (0 to 1); the smaller holds.
-    spec_augment.num_time_masks = 0
-    spec_augment.max_time_width = 40
-    spec_augment.max_time_fraction = 0.2
+    view.spec_augment.num_time_masks = 0
+    view.spec_augment.max_time_width = 40
+    view.spec_augment.max_time_fraction = 0.2
     # Groups of neighbouring bands replaced likewise, and their greatest width in bands.
-    spec_augment.num_frequency_masks = 0
-    spec_augment.max_frequency_width = 8
+    view.spec_augment.num_frequency_masks = 0
+    view.spec_augment.max_frequency_width = 8
+    view.network = _network()
 
-    temporal = config.model.temporal = ConfigDict()
-    # GRU layers (>= 1), and the units of each (>= 1).
-    temporal.gru_layers = 2
-    temporal.gru_size = 128
-    # Units of the embedding layer (>= 1), which both heads read.
-    temporal.embedding_size = 128
-    # Channels of the time convolution beside the direct path (Network B); 0 leaves it out (Network A).
-    temporal.conv_channels = 128
-    # Frames it sees; odd unless causal.
-    temporal.conv_kernel = 3
-    # True: it sees no later frame, for streaming.
-    temporal.causal = False
-    # "last" valid frame (the paper's), "mean", or "statistics" (mean and standard deviation).
-    temporal.pooling = "last"
-    # Share of units dropped before the second and later GRU layers and before the embedding layer, [0, 1).
-    temporal.dropout = 0.0
+    config.model.acoustic = _encoder_view()
+    config.model.lexical = _encoder_view()
+
+    fusion = config.model.fusion = ConfigDict()
+    # Of several views: "early" (their embeddings side by side, then a dense layer), "late" (each predicts, the
+    # predictions are combined linearly), "gated" (a weighted sum, weights per utterance) or "cross_attention" (frames
+    # of each look at the frames of the others, then as "early").
+    fusion.kind = "early"
+    # Units of the joint embedding and of the attention (>= 1).
+    fusion.size = 128
+    # Attention heads of "cross_attention" (>= 1, divides size).
+    fusion.attention_heads = 4
+    # Probability that training leaves out a view of an utterance, never all of them, [0, 1): so that the model can do
+    # without a transcript or without sound.
+    fusion.view_dropout = 0.1
 
     config.objective = ConfigDict()
     # Weights of 1 - CCC of activation, valence, dominance; they sum to 1, or are all 0 to train on categories alone.
@@ -111,10 +113,16 @@ def get_config() -> ConfigDict:
     config.objective.label_smoothing = 0.0
     # "consensus" category, or the distribution of raters' "votes".
     config.objective.emotion_target = "consensus"
+    # "fixed": the weights above; "learned": each task's is also divided by an uncertainty that is learned with it.
+    config.objective.weighting = "fixed"
 
     config.optimizer = ConfigDict()
     # AdamW's peak learning rate (> 0).
     config.optimizer.learning_rate = 1e-3
+    # The same of encoders that are trained (>= 0), and the factor from each of their layers to the one below,
+    # 0 < factor <= 1; 1: all layers alike.
+    config.optimizer.encoder_learning_rate = 2e-5
+    config.optimizer.layer_decay = 1.0
     # "constant", or "cosine" down to 0 at the last step, after the warm-up.
     config.optimizer.schedule = "constant"
     # Steps of linear warm-up (>= 0).
@@ -137,6 +145,9 @@ def get_config() -> ConfigDict:
     config.training.log_every_steps = 10
     # Validations without a better score after which training stops (>= 0); 0: never.
     config.training.patience = 10
+    # Parts each batch is computed in, one after the other, to save memory (>= 1, divides the batch size). Losses and
+    # gradients stay those of the whole batch; it costs one more forward pass.
+    config.training.micro_batches = 1
 
     config.evaluation = ConfigDict()
     # What ranks checkpoints: "ccc", the mean CCC of the rated attributes; "uar"; "auto": CCC where there are ratings.
@@ -150,3 +161,55 @@ def get_config() -> ConfigDict:
     config.mesh.data = -1
     config.mesh.fsdp = 1
     return config
+
+
+def _network() -> ConfigDict:
+    """From frames of a view to its embedding: a TC-GRU, or, with 0 layers and channels, pooling alone."""
+    network = ConfigDict()
+    # GRU layers (>= 0), and the units of each (>= 1).
+    network.gru_layers = 2
+    network.gru_size = 128
+    # Channels of the time convolution beside the direct path (Network B); 0 leaves it out (Network A).
+    network.conv_channels = 128
+    # Frames it sees; odd unless causal.
+    network.conv_kernel = 3
+    # True: it sees no later frame, for streaming.
+    network.causal = False
+    # "last" valid frame (the paper's), "mean", "statistics" (mean and standard deviation), "attentive" (a mean with
+    # learned weights) or "attentive_statistics".
+    network.pooling = "last"
+    # Units of the embedding layer (>= 1), which the heads read; its layer norm and activation ("none", "relu", "tanh").
+    network.embedding_size = 128
+    network.embedding_norm = False
+    network.embedding_activation = "none"
+    # Share of units dropped before the second and later GRU layers and before the embedding layer, [0, 1).
+    network.dropout = 0.0
+    return network
+
+
+def _encoder_view() -> ConfigDict:
+    """A view through a pre-trained encoder."""
+    view = ConfigDict()
+    # Folder or Hugging Face name of the checkpoint: HuBERT, wav2vec 2.0 or WavLM ("acoustic"), BERT or RoBERTa
+    # ("lexical"). A copy of it is kept in the workdir.
+    view.checkpoint = ""
+    # Branch, tag or commit on the hub; empty: the main branch.
+    view.revision = ""
+    # Folder of states written by `--mode=extract` with the same checkpoint and layers; empty: computed in every step.
+    view.store = ""
+    # Layers by number: 0 is what enters the first layer, -1 the encoder's last states.
+    view.layers = (-1,)
+    # Several layers: "concatenate" them, their "mean", or a "weighted" mean with learned weights.
+    view.combine = "weighted"
+    # Of the encoder: "nothing" is trained, its "top" layers, or "all".
+    view.train = "nothing"
+    # Layers trained with "top" (>= 1).
+    view.top_layers = 4
+    # Whether "all" includes the convolutions before the transformer of a speech encoder.
+    view.train_convolutions = False
+    # Compute layers again in the backward pass instead of keeping their activations: less memory, more time.
+    view.remat = False
+    # One compiled layer run over stacked parameters: shorter compilation, less memory; not with "top".
+    view.scan_layers = False
+    view.network = _network()
+    return view

@@ -3,8 +3,7 @@
 The defaults of configs/default.py under the name of the system: MSP-Podcast, three attributes by CCC, Adam at 1e-3,
 early stopping on the mean validation CCC. On a bundled corpus:
 
-python launch.py --config=configs/mfb.py --workdir=runs/mfb --config.corpus.name=emobank_spoken/full \
-  --config.corpus.validation_split=dev --config.corpus.test_splits="('test',)"
+python launch.py --config=configs/mfb.py --workdir=runs/mfb --config.corpus.name=emobank_spoken/full
 """
 
 from configs import default

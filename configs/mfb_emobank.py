@@ -14,9 +14,7 @@ def get_config():
     """Returns the config."""
     config = default.get_config()
     config.corpus.name = "emobank_spoken/full"
-    config.corpus.validation_split = "dev"
-    config.corpus.test_splits = ("test",)
-    config.model.temporal.pooling = "statistics"
+    config.model.log_mel.network.pooling = "statistics"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.ema_decay = 0.98

@@ -23,6 +23,24 @@ MISSING_EMOTION = -1
 
 
 @flax.struct.dataclass
+class StoredRows:
+    """Arrays that were computed before and are read beside the batch, e.g. states of an encoder.
+
+    Attributes:
+      values: rows of each utterance, padded to one length T; one row where a whole utterance has one.
+      num_rows: valid ones; 0 where the utterance has none (no transcript).
+    """
+
+    values: Float[AnyArray, "B T ..."]
+    num_rows: Int[AnyArray, "B"]
+
+    @property
+    def mask(self) -> Bool[Array, "B T"]:
+        """True on valid rows."""
+        return jnp.arange(self.values.shape[1]) < self.num_rows[:, None]
+
+
+@flax.struct.dataclass
 class Batch:
     """Utterances padded to one static shape, with what is needed to ignore the padding.
 
@@ -38,6 +56,7 @@ class Batch:
       emotion_votes: share of raters' votes per category; NaN where unknown.
       weight: 1 for an utterance, 0 for a filler row.
       index: position of the example in its split; -1 for a filler row.
+      stored: arrays from stores by name, e.g. of the view that reads them.
     """
 
     waveform: Int[AnyArray, "B S"] | Float[AnyArray, "B S"]
@@ -49,6 +68,7 @@ class Batch:
     emotion_votes: Float[AnyArray, "B C"]
     weight: Float[AnyArray, "B"]
     index: Int[AnyArray, "B"]
+    stored: dict[str, StoredRows] = flax.struct.field(default_factory=dict)
 
     @property
     def sample_mask(self) -> Bool[Array, "B S"]:
@@ -74,6 +94,21 @@ class EmotionOutput:
     attributes: Float[Array, "B 3"]
     emotion_logits: Float[Array, "B C"]
     embedding: Float[Array, "B E"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRoles:
+    """Which of its splits a corpus is trained, steered and tested on, where an experiment does not say otherwise.
+
+    Attributes:
+      train: training split.
+      validation: split that chooses checkpoints.
+      test: splits that results are told of, each on its own.
+    """
+
+    train: str
+    validation: str
+    test: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,9 @@ SEVEN_CONVOLUTIONS = {
 }
 """What published checkpoints have; the other tests use fewer layers because they compile faster."""
 
+FRAMES_OF_20_MS = {"conv_kernel": (20, 8, 8), "conv_stride": (10, 8, 4)}
+"""The frame rate of published checkpoints with fewer layers."""
+
 BASE = {"feat_extract_norm": "group"}
 LARGE = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 

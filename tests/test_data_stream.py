@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from emojax.data import BatchStream, DataConfig, open_corpus, open_split, read_index
+from emojax.data import AUDIO, BatchStream, DataConfig, open_corpus, open_split, read_index
 from emojax.data.plan import FILLER
 from emojax.errors import ConfigError, CorpusError
 from emojax.parallel import MeshConfig, make_mesh
 from tests import mini_corpus
 
-CONFIG = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), workers=0, tokenizer="", max_tokens=8)
+CONFIG = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), workers=0, max_tokens=8)
 
 
 def make_stream(data_dir, split="train", config=CONFIG, devices=1, training=True, **options):
@@ -78,7 +78,7 @@ def test_an_epoch_holds_every_utterance_once_with_its_own_audio_and_labels(mini_
 
 
 def test_evaluation_never_crops(mini_data_dir):
-    config = DataConfig(batch_size=8, bucket_seconds=(0.5,), workers=0, tokenizer="", max_tokens=8)
+    config = DataConfig(batch_size=8, bucket_seconds=(0.5,), workers=0, max_tokens=8)
     lengths = {}
     for batch in make_stream(mini_data_dir, config=config, training=False):
         batch = jax.device_get(batch)
@@ -104,7 +104,7 @@ def test_restored_state_continues_with_exactly_the_batches_not_yet_handed_out(mi
 
 
 def test_worker_processes_give_the_same_batches(mini_data_dir):
-    workers = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), workers=2, tokenizer="", max_tokens=8)
+    workers = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), workers=2, max_tokens=8)
     alone, together = make_stream(mini_data_dir, epochs=2), make_stream(mini_data_dir, epochs=2, config=workers)
     for left, right in zip(alone, together, strict=True):
         equal(left, right)
@@ -122,15 +122,15 @@ def test_hosts_read_disjoint_parts_whose_union_is_the_batch(mini_data_dir):
 
     stream = make_stream(mini_data_dir)
     corpus = open_corpus("mini_corpus", mini_data_dir)
-    whole = BatchLoader(corpus, "train", stream.plan, None)
-    parts = [BatchLoader(corpus, "train", stream.plan, None, host, 4) for host in range(4)]
+    whole = BatchLoader(corpus, "train", stream.plan, AUDIO, 8)
+    parts = [BatchLoader(corpus, "train", stream.plan, AUDIO, 8, host, 4) for host in range(4)]
     for number in range(stream.num_batches):
         joined = jax.tree.map(lambda *rows: np.concatenate(rows), *(part(number) for part in parts))
         equal(joined, whole(number))
 
 
 def test_batch_size_must_divide_over_devices(mini_data_dir):
-    config = DataConfig(batch_size=12, bucket_seconds=(1.0,), workers=0, tokenizer="", max_tokens=8)
+    config = DataConfig(batch_size=12, bucket_seconds=(1.0,), workers=0, max_tokens=8)
     with pytest.raises(ConfigError, match=r"data.batch_size: 12 must be a multiple of the 8 batch shards"):
         make_stream(mini_data_dir, config=config, devices=8)
 

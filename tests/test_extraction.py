@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def hubert(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hubert")
-    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.SEVEN_CONVOLUTIONS)
+    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
     return speech_checkpoints.write_checkpoint(folder, model, normalize=True)
 
 
@@ -149,7 +149,7 @@ def test_another_checkpoint_or_setting_is_refused(mini_data_dir, hubert, tmp_pat
     other = speech_checkpoints.write_checkpoint(
         tmp_path / "other",
         speech_checkpoints.make_model(
-            "Hubert", seed=1, **speech_checkpoints.LARGE, **speech_checkpoints.SEVEN_CONVOLUTIONS
+            "Hubert", seed=1, **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS
         ),
         normalize=True,
     )
@@ -184,16 +184,16 @@ def test_audio_below_one_frame_is_named(mini_data_dir, hubert, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("lengths", "bytes_per_row", "rows", "audio", "expected"),
+    ("lengths", "num_bytes", "audio", "expected"),
     [
-        ([16_000] * 5000, 1, 1, False, (0, 2048, 4096, 5000)),
-        ([16_000 * 600] * 5, 1, None, True, (0, 2, 4, 5)),
-        ([16_000 * 10] * 3, 2**16, 512, False, (0, 2, 3)),
-        ([16_000 * 6000] * 2, 1, None, True, (0, 1, 2)),
+        ([16_000] * 5000, 1, False, (0, 2048, 4096, 5000)),
+        ([16_000 * 600] * 5, 1, True, (0, 2, 4, 5)),
+        ([16_000 * 10] * 3, 2**25, False, (0, 2, 3)),
+        ([16_000 * 6000] * 2, 1, True, (0, 1, 2)),
     ],
 )
-def test_shards_are_bounded_in_utterances_bytes_and_audio(lengths, bytes_per_row, rows, audio, expected):
-    assert plan.shard_bounds(np.array(lengths), bytes_per_row, rows, audio) == expected
+def test_shards_are_bounded_in_utterances_bytes_and_audio(lengths, num_bytes, audio, expected):
+    assert plan.shard_bounds(np.array(lengths), np.full(len(lengths), num_bytes), audio) == expected
 
 
 def test_the_command_line_extracts_and_reports_its_speed(mini_data_dir, bert, tmp_path):

@@ -17,14 +17,12 @@ from emojax.types import ATTRIBUTES
 ROOT = Path(__file__).parents[1]
 SMALL = (
     "--config.corpus.name=mini_corpus",
-    "--config.corpus.validation_split=dev",
-    "--config.corpus.test_splits=('test',)",
     "--config.data.batch_size=8",
     "--config.data.bucket_seconds=(1.0,2.0)",
     "--config.data.workers=0",
-    "--config.model.temporal.gru_size=8",
-    "--config.model.temporal.conv_channels=8",
-    "--config.model.temporal.embedding_size=8",
+    "--config.model.log_mel.network.gru_size=8",
+    "--config.model.log_mel.network.conv_channels=8",
+    "--config.model.log_mel.network.embedding_size=8",
     "--config.objective.emotion_weight=0.5",
     "--config.training.epochs=4",
     "--config.training.checkpoint_every_steps=3",

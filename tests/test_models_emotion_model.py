@@ -20,8 +20,8 @@ SAMPLES = 16_000
 
 def small_config(**view):
     config = parse_experiment(default.get_config().to_dict()).model
-    temporal = dataclasses.replace(config.temporal, gru_size=8, conv_channels=6, embedding_size=5)
-    return dataclasses.replace(config, temporal=temporal, view=dataclasses.replace(config.view, **view))
+    network = dataclasses.replace(config.log_mel.network, gru_size=8, conv_channels=6, embedding_size=5)
+    return dataclasses.replace(config, log_mel=dataclasses.replace(config.log_mel, network=network, **view))
 
 
 def make_batch(lengths, samples=SAMPLES, dtype=np.int16, seed=0):
@@ -91,7 +91,7 @@ def test_filler_rows_are_finite_and_so_are_all_gradients(normalisation):
 
     value, gradients = loss(variables["params"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradients)))
-    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients["temporal"]["gru_0"]))
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients["log_mel_network"]["gru_0"]))
 
 
 def test_int16_and_float_audio_are_the_same():
@@ -103,12 +103,13 @@ def test_int16_and_float_audio_are_the_same():
 def test_training_draws_augmentation_and_dropout_from_its_keys_and_evaluation_draws_nothing():
     config = small_config()
     view = dataclasses.replace(
-        config.view,
-        vtlp=dataclasses.replace(config.view.vtlp, max_warp=0.2),
-        time_stretch=dataclasses.replace(config.view.time_stretch, max_stretch=0.2),
-        spec_augment=dataclasses.replace(config.view.spec_augment, num_time_masks=2, num_frequency_masks=2),
+        config.log_mel,
+        vtlp=dataclasses.replace(config.log_mel.vtlp, max_warp=0.2),
+        time_stretch=dataclasses.replace(config.log_mel.time_stretch, max_stretch=0.2),
+        spec_augment=dataclasses.replace(config.log_mel.spec_augment, num_time_masks=2, num_frequency_masks=2),
+        network=dataclasses.replace(config.log_mel.network, dropout=0.5),
     )
-    config = dataclasses.replace(config, view=view, temporal=dataclasses.replace(config.temporal, dropout=0.5))
+    config = dataclasses.replace(config, log_mel=view)
     model = EmotionModel(config, num_categories=4)
     _, variables, plain = small_model()
     batch = make_batch([SAMPLES, 9_000])
@@ -127,7 +128,7 @@ def test_training_draws_augmentation_and_dropout_from_its_keys_and_evaluation_dr
 
 def test_corpus_statistics_are_constants_that_normalise():
     _, variables, apply = small_model(normalisation="corpus")
-    mean, std = (variables["statistics"]["view"][name] for name in ("mean", "std"))
+    mean, std = (variables["statistics"]["log_mel"][name] for name in ("mean", "std"))
     assert not np.asarray(mean).any()
     assert (np.asarray(std) == 1).all()
     batch = make_batch([SAMPLES])

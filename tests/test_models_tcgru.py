@@ -23,6 +23,8 @@ PAPER = TCGRUConfig(
     conv_kernel=3,
     causal=False,
     pooling="last",
+    embedding_norm=False,
+    embedding_activation="none",
     dropout=0.0,
 )
 SMALL = dataclasses.replace(PAPER, gru_size=8, embedding_size=6, conv_channels=7)
@@ -136,10 +138,10 @@ def test_pooling_sees_valid_frames_only(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gru_layers": 0}, "temporal.gru_layers: 0 is not allowed; allowed: an integer >= 1"),
-        ({"conv_channels": -1}, "temporal.conv_channels: -1 is not allowed"),
-        ({"conv_kernel": 4}, "temporal.conv_kernel: 4 is not allowed; allowed: odd unless causal"),
-        ({"dropout": 1.0}, "temporal.dropout: 1.0 is not allowed"),
+        ({"gru_layers": -1}, "network.gru_layers: -1 is not allowed; allowed: an integer >= 0"),
+        ({"conv_channels": -1}, "network.conv_channels: -1 is not allowed"),
+        ({"conv_kernel": 4}, "network.conv_kernel: 4 is not allowed; allowed: odd unless causal"),
+        ({"dropout": 1.0}, "network.dropout: 1.0 is not allowed"),
     ],
 )
 def test_impossible_sizes_are_refused(changes, message):

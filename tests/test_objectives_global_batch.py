@@ -19,6 +19,7 @@ CONFIG = ObjectiveConfig(
     class_balance="none",
     label_smoothing=0.0,
     emotion_target="consensus",
+    weighting="fixed",
 )
 
 
@@ -56,7 +57,7 @@ def over_eight_devices() -> NamedSharding:
 def value_and_gradients(output: EmotionOutput, batch: Batch):
     def of_predictions(attributes, logits):
         predicted = dataclasses.replace(output, attributes=attributes, emotion_logits=logits)
-        return multitask_loss(predicted, batch, CONFIG, jnp.ones(4))
+        return multitask_loss(predicted, batch, {}, CONFIG, jnp.ones(4))
 
     return jax.value_and_grad(of_predictions, argnums=(0, 1), has_aux=True)(output.attributes, output.emotion_logits)
 

@@ -24,6 +24,7 @@ CONFIG = ObjectiveConfig(
     class_balance="none",
     label_smoothing=0.0,
     emotion_target="consensus",
+    weighting="fixed",
 )
 C = 4
 
@@ -59,7 +60,7 @@ def draw(num_items: int = 16, num_categories: int = C, seed: int = 0) -> tuple[E
 @functools.partial(jax.jit, static_argnames="config")
 def differentiate(output, batch, config, weights):
     def of_predictions(attributes, logits):
-        return multitask_loss(output.replace(attributes=attributes, emotion_logits=logits), batch, config, weights)
+        return multitask_loss(output.replace(attributes=attributes, emotion_logits=logits), batch, {}, config, weights)
 
     return jax.value_and_grad(of_predictions, argnums=(0, 1), has_aux=True)(output.attributes, output.emotion_logits)
 
@@ -275,7 +276,7 @@ def test_bfloat16_outputs_are_reduced_in_float32():
     output, batch = draw(500)
     narrow = jax.tree.map(lambda values: values.astype(jnp.bfloat16), output)
     wide = jax.tree.map(lambda values: values.astype(jnp.float32), narrow)
-    loss, metrics = jax.jit(multitask_loss, static_argnames="config")(narrow, batch, CONFIG, jnp.ones(C))
+    loss, metrics = jax.jit(multitask_loss, static_argnames="config")(narrow, batch, {}, CONFIG, jnp.ones(C))
     assert {value.dtype for value in (loss, *metrics.values())} == {jnp.dtype(jnp.float32)}
     assert float(loss) == pytest.approx(loss_and_gradient(wide, batch)[0], abs=1e-6)
 

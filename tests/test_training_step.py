@@ -10,12 +10,14 @@ from configs import default
 from emojax.config import OptimizerConfig, difference, parse_experiment, to_tree
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.models import EmotionModel
+from emojax.objectives import objective_parameters
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training.optimizer import make_optimizer, make_schedule
-from emojax.training.run import fresh_state, jitted_step
+from emojax.training.run import jitted_step
 from emojax.training.selection import Selection
+from emojax.training.state import fresh_state
 from emojax.training.statistics import fill_statistics
-from emojax.workdir import corpus_facts
+from emojax.workdir import corpus_facts, example_batch
 
 
 def small_experiment(data_dir, **optimizer):
@@ -25,8 +27,8 @@ def small_experiment(data_dir, **optimizer):
     config.data.batch_size = 16
     config.data.bucket_seconds = (1.0, 2.5)
     config.data.workers = 0
-    config.model.temporal.update({"gru_size": 16, "conv_channels": 8, "embedding_size": 8, "dropout": 0.2})
-    config.model.view.vtlp.max_warp = 0.1
+    config.model.log_mel.network.update({"gru_size": 16, "conv_channels": 8, "embedding_size": 8, "dropout": 0.2})
+    config.model.log_mel.vtlp.max_warp = 0.1
     config.objective.emotion_weight = 0.5
     config.optimizer.warmup_steps = 1
     config.optimizer.update(optimizer)
@@ -41,7 +43,15 @@ def run(config, devices=1, fsdp=1, steps=6):
     stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, seed=0, epochs=9)
     model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, stream.num_batches)
-    state = fresh_state(config, model, optimizer, mesh)
+    state = fresh_state(
+        model,
+        optimizer,
+        example_batch(config, model, ()),
+        mesh,
+        config.seed,
+        averaging=config.optimizer.ema_decay > 0,
+        objective=objective_parameters(config.objective),
+    )
     state = state.replace(statistics=fill_statistics(model, state.statistics, stream))
     step = jitted_step(config, corpus_facts(corpus.info, index), model, optimizer, state)
     history = []
@@ -62,7 +72,7 @@ def test_every_layout_gives_the_losses_of_one_device(mini_data_dir, single, devi
     for ours, expected in zip(history, single[0], strict=True):
         for name, value in expected.items():
             np.testing.assert_allclose(ours[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
-    kernel = state.params["temporal"]["gru_0"]["kernel_hh"]
+    kernel = state.params["log_mel_network"]["gru_0"]["kernel_hh"]
     assert len(kernel.sharding.device_set) == devices
     assert kernel.addressable_shards[0].data.size == kernel.size // fsdp
 
@@ -78,7 +88,7 @@ def test_statistics_are_those_of_the_training_features(mini_data_dir, single):
     from emojax.audio import frame_mask, log_mel
 
     corpus = open_corpus("mini_corpus", mini_data_dir)
-    config = small_experiment(mini_data_dir).model.view.log_mel
+    config = small_experiment(mini_data_dir).model.log_mel.filterbank
     from emojax.data import open_split
 
     frames = []
@@ -88,7 +98,7 @@ def test_statistics_are_those_of_the_training_features(mini_data_dir, single):
         mask = frame_mask(jax.numpy.asarray([waveform.shape[1]]), features.shape[1], config)
         frames.append(np.asarray(features[mask], np.float64))
     frames = np.concatenate(frames)
-    found = single[1].statistics["view"]
+    found = single[1].statistics["log_mel"]
     np.testing.assert_allclose(found["mean"], frames.mean(axis=0), atol=1e-3)
     np.testing.assert_allclose(found["std"], frames.std(axis=0), rtol=1e-3)
 
@@ -102,7 +112,15 @@ def test_averaging_follows_the_parameters_and_predicts(mini_data_dir):
 
 
 def make_optimizer_config(**changes):
-    base = {"learning_rate": 1.0, "schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "clip_norm": 0.0}
+    base = {
+        "learning_rate": 1.0,
+        "encoder_learning_rate": 0.1,
+        "layer_decay": 1.0,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "clip_norm": 0.0,
+    }
     return OptimizerConfig(**(base | {"ema_decay": 0.0} | changes))
 
 

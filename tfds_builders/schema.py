@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import tensorflow_datasets as tfds
 
-from emojax.types import NUM_ATTRIBUTES
+from emojax.types import NUM_ATTRIBUTES, SplitRoles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class CorpusFacts:
       licence: licence of what is stored.
       citation: how to cite it.
       notes: what a reader of numbers made from it must know.
+      roles: which splits training, validation and tests use; None where none is meant for them.
     """
 
     description: str
@@ -33,6 +34,7 @@ class CorpusFacts:
     licence: str
     citation: str
     notes: str
+    roles: SplitRoles | None = None
 
 
 def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
@@ -58,7 +60,8 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
 def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.core.DatasetInfo:
     """What a builder's `_info` returns; `metadata["counts"]` is empty until the corpus is generated.
 
-    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `counts`.
+    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
+    `counts`.
     """
     metadata = tfds.core.MetadataDict(
         scale=list(facts.scale),
@@ -68,6 +71,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.
         licence=facts.licence,
         citation=facts.citation,
         notes=facts.notes,
+        roles=dataclasses.asdict(facts.roles) if facts.roles else {},
         counts={},
     )
     return tfds.core.DatasetInfo(

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from emojax.errors import ConfigError
+from emojax.types import SplitRoles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +23,32 @@ class CorpusConfig:
         Raises:
           ConfigError: naming the field and what is allowed.
         """
-        for field in ("name", "train_split", "validation_split"):
-            if not getattr(self, field):
-                raise ConfigError(f"corpus.{field}: '' is not allowed; allowed: a name")
-        if self.train_split in (self.validation_split, *self.test_splits):
+        if not self.name:
+            raise ConfigError("corpus.name: '' is not allowed; allowed: a name")
+        if self.train_split and self.train_split in (self.validation_split, *self.test_splits):
             raise ConfigError(
                 f"corpus.train_split: {self.train_split!r} is also validated or tested on; allowed: a split of its own"
             )
+
+    def with_roles(self, roles: SplitRoles | None) -> "CorpusConfig":
+        """Fills in the splits that are left open with those the corpus names.
+
+        Raises:
+          ConfigError: one is left open and the corpus names none, or the split trained on is also tested on.
+        """
+        if self.train_split and self.validation_split and self.test_splits:
+            return self
+        if roles is None:
+            raise ConfigError(
+                f"corpus.train_split: {self.name} does not say what its splits are for; "
+                "set train_split, validation_split and test_splits"
+            )
+        return dataclasses.replace(
+            self,
+            train_split=self.train_split or roles.train,
+            validation_split=self.validation_split or roles.validation,
+            test_splits=self.test_splits or roles.test,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +56,8 @@ class OptimizerConfig:
     """Every field is documented in configs/default.py."""
 
     learning_rate: float
+    encoder_learning_rate: float
+    layer_decay: float
     schedule: Literal["constant", "cosine"]
     warmup_steps: int
     weight_decay: float
@@ -50,7 +72,9 @@ class OptimizerConfig:
         """
         if self.learning_rate <= 0:
             raise ConfigError(f"optimizer.learning_rate: {self.learning_rate} is not allowed; allowed: a number > 0")
-        for name in ("warmup_steps", "weight_decay", "clip_norm"):
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"optimizer.layer_decay: {self.layer_decay} is not allowed; allowed: 0 < number <= 1")
+        for name in ("encoder_learning_rate", "warmup_steps", "weight_decay", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"optimizer.{name}: {getattr(self, name)} is not allowed; allowed: a number >= 0")
         if not 0 <= self.ema_decay < 1:
@@ -66,6 +90,7 @@ class TrainingConfig:
     checkpoint_every_steps: int
     log_every_steps: int
     patience: int
+    micro_batches: int
 
     def __post_init__(self):
         """Checks the values.
@@ -73,7 +98,7 @@ class TrainingConfig:
         Raises:
           ConfigError: naming the field and what is allowed.
         """
-        for name in ("epochs", "evaluate_every_epochs", "log_every_steps"):
+        for name in ("epochs", "evaluate_every_epochs", "log_every_steps", "micro_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
         for name in ("checkpoint_every_steps", "patience"):

@@ -6,5 +6,8 @@ from emojax.data.corpus import open_corpus as open_corpus
 from emojax.data.corpus import open_split as open_split
 from emojax.data.index import SplitIndex as SplitIndex
 from emojax.data.index import read_index as read_index
+from emojax.data.inputs import AUDIO as AUDIO
+from emojax.data.inputs import BatchInputs as BatchInputs
+from emojax.data.inputs import StoredInput as StoredInput
 from emojax.data.stream import BatchStream as BatchStream
 from emojax.data.stream import DataConfig as DataConfig

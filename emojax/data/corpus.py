@@ -2,12 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emojax.errors import CorpusError, reason
-from emojax.types import CorpusInfo
+from emojax.types import CorpusInfo, SplitRoles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Corpus:
       info: what numbers made from it must say.
       directory: folder of the built version, e.g. `DATA_DIR/emodb/1.0.0`.
       split_sizes: number of utterances per split, in the corpus's own order.
+      roles: what its splits are for; None if it does not say.
     """
 
     info: CorpusInfo
     directory: Path
     split_sizes: dict[str, int]
+    roles: SplitRoles | None
 
     def place(self, split: str) -> str:
         """How messages call a split."""
@@ -67,7 +69,11 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
         citation=metadata.get("citation", ""),
     )
     sizes = {split: int(facts.num_examples) for split, facts in builder.info.splits.items()}
-    return Corpus(info=info, directory=directory, split_sizes=sizes)
+    return Corpus(info=info, directory=directory, split_sizes=sizes, roles=_roles(metadata.get("roles")))
+
+
+def _roles(stored: Mapping[str, Any] | None) -> SplitRoles | None:
+    return SplitRoles(stored["train"], stored["validation"], tuple(stored["test"])) if stored else None
 
 
 def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:

@@ -6,17 +6,26 @@ import numpy as np
 from jaxtyping import Float, Int, Int16
 
 from emojax.data.corpus import Corpus, open_split, read_examples
+from emojax.data.inputs import BatchInputs, StoredInput
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
 from emojax.errors import CorpusError
+from emojax.store import DTYPES
 from emojax.text import Tokenizer
-from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch
+from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 
 
 class BatchLoader:
     """Loads this host's rows of a batch; picklable, so that worker processes can each hold one."""
 
     def __init__(
-        self, corpus: Corpus, split: str, plan: BatchPlan, tokenizer: Tokenizer | None, host: int = 0, hosts: int = 1
+        self,
+        corpus: Corpus,
+        split: str,
+        plan: BatchPlan,
+        inputs: BatchInputs,
+        max_tokens: int,
+        host: int = 0,
+        hosts: int = 1,
     ):
         """Prepares loading.
 
@@ -24,11 +33,14 @@ class BatchLoader:
           corpus: corpus the plan was made for.
           split: split the plan was made for.
           plan: which utterances form which batch.
-          tokenizer: for the transcripts; without one, `Batch.tokens` has length 0.
+          inputs: what to read; without a tokenizer, `Batch.tokens` has length 0.
+          max_tokens: tokens a transcript is padded or cut to.
           host: this process's number of `hosts`; it loads that contiguous part of the rows.
           hosts: number of processes; must divide the batch size.
         """
-        self._corpus, self._split, self._plan, self._tokenizer = corpus, split, plan, tokenizer
+        self._corpus, self._split, self._plan, self._inputs = corpus, split, plan, inputs
+        self._max_tokens = max_tokens
+        self._tokenizer = Tokenizer(inputs.tokenizer, max_tokens) if inputs.tokenizer else None
         rows = plan.batch_size // hosts
         self._rows = slice(host * rows, (host + 1) * rows)
         self._source: Any = None
@@ -43,7 +55,7 @@ class BatchLoader:
         indices = planned.indices[self._rows]
         present = np.flatnonzero(indices != FILLER)
         examples = self._read(indices[present])
-        waveform, num_samples = self._waveforms(examples, present, indices, planned)
+        starts, num_samples = self._crops(examples, present, indices, planned)
         low, high = self._corpus.info.scale
         attributes = _column(examples, "attributes", present, (len(indices), NUM_ATTRIBUTES), np.float32, np.nan)
         categories = len(self._corpus.info.categories)
@@ -52,7 +64,7 @@ class BatchLoader:
             votes[row] = np.asarray(example["emotion_votes"], np.float32)[:categories]
         tokens, num_tokens = self._tokens(examples, present, len(indices))
         return Batch(
-            waveform=waveform,
+            waveform=self._waveforms(examples, present, starts, num_samples, planned.num_samples),
             num_samples=num_samples,
             tokens=tokens,
             num_tokens=num_tokens,
@@ -61,26 +73,66 @@ class BatchLoader:
             emotion_votes=votes,
             weight=(indices != FILLER).astype(np.float32),
             index=indices.astype(np.int32),
+            stored={
+                name: self._stored(stored, indices[present], present, starts, num_samples, planned.num_samples)
+                for name, stored in self._inputs.stored.items()
+            },
         )
 
     def _read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         if self._source is None:  # opened here, so that a loader sent to a worker process carries no open files
-            self._source = open_split(self._corpus, self._split)
+            self._source = open_split(self._corpus, self._split, audio=self._inputs.audio)
         return read_examples(self._source, indices.tolist(), self._corpus.place(self._split))
 
-    def _waveforms(
+    def _crops(
         self, examples: list[dict[str, Any]], present: np.ndarray, indices: np.ndarray, planned: PlannedBatch
-    ) -> tuple[Int16[np.ndarray, "B S"], Int[np.ndarray, "B"]]:
-        waveform = np.zeros((len(indices), planned.num_samples), np.int16)
-        num_samples = np.zeros(len(indices), np.int32)
+    ) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+        """First sample and number of samples taken of each utterance; a crop's place is drawn anew every epoch."""
+        starts, num_samples = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int32)
         for row, example in zip(present, examples, strict=True):
-            audio = example["audio"]
-            if len(audio) == 0:
+            samples = len(example["audio"]) if self._inputs.audio else round(float(example["duration"]) * SAMPLE_RATE)
+            if samples == 0:
                 raise CorpusError(f"{self._corpus.info.name}: utterance {example['id']!r} has no audio")
-            audio = _crop(audio, planned.num_samples, (self._plan.seed, planned.epoch, int(indices[row])))
-            waveform[row, : len(audio)] = audio
-            num_samples[row] = len(audio)
-        return waveform, num_samples
+            num_samples[row] = min(samples, planned.num_samples)
+            if samples > planned.num_samples:
+                seed = (self._plan.seed, planned.epoch, int(indices[row]))
+                starts[row] = np.random.default_rng(seed).integers(0, samples - planned.num_samples + 1)
+        return starts, num_samples
+
+    def _waveforms(
+        self,
+        examples: list[dict[str, Any]],
+        present: np.ndarray,
+        starts: np.ndarray,
+        num_samples: np.ndarray,
+        padded: int,
+    ) -> Int16[np.ndarray, "B S"]:
+        waveform = np.zeros((len(starts), padded if self._inputs.audio else 0), np.int16)
+        if self._inputs.audio:
+            for row, example in zip(present, examples, strict=True):
+                end = starts[row] + num_samples[row]
+                waveform[row, : num_samples[row]] = example["audio"][starts[row] : end]
+        return waveform
+
+    def _stored(
+        self,
+        stored: StoredInput,
+        positions: np.ndarray,
+        present: np.ndarray,
+        starts: np.ndarray,
+        num_samples: np.ndarray,
+        padded: int,
+    ) -> StoredRows:
+        """The stored rows of the same utterances, cropped where the audio is."""
+        (spec,) = [spec for spec in stored.split.specs if spec.name == stored.array]
+        rows = stored.num_rows(padded, self._max_tokens)
+        values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
+        counts = np.zeros(len(starts), np.int32)
+        for row, arrays in zip(present, stored.split.__getitems__(positions.tolist()), strict=True):
+            first = stored.first_row(int(starts[row]))
+            found = arrays[stored.array][first : first + rows]
+            values[row, : len(found)], counts[row] = found, len(found)
+        return StoredRows(values, counts)
 
     def _tokens(self, examples, present, rows: int) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
         if self._tokenizer is None:
@@ -90,14 +142,6 @@ class BatchLoader:
             text = example["transcript"]
             texts[row] = text.decode() if isinstance(text, bytes) else str(text)
         return self._tokenizer(texts)
-
-
-def _crop(audio: Int16[np.ndarray, "S"], num_samples: int, seed: tuple[int, int, int]) -> Int16[np.ndarray, "s"]:
-    """A clip that does not fit is cut at a place drawn anew every epoch."""
-    if len(audio) <= num_samples:
-        return audio
-    start = int(np.random.default_rng(seed).integers(0, len(audio) - num_samples + 1))
-    return audio[start : start + num_samples]
 
 
 def _column(examples, name: str, present, shape, dtype, missing) -> Float[np.ndarray, "B ..."]:

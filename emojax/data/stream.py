@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 
 from emojax.data.corpus import Corpus
 from emojax.data.index import SplitIndex
+from emojax.data.inputs import AUDIO, BatchInputs
 from emojax.data.loading import BatchLoader
 from emojax.data.plan import BatchPlan, extended_buckets
 from emojax.errors import ConfigError
 from emojax.parallel import num_batch_shards, to_global_arrays
-from emojax.text import Tokenizer
 from emojax.types import SAMPLE_RATE, Batch
 
 _BATCHES_AHEAD_ON_DEVICE = 2
@@ -28,7 +28,6 @@ class DataConfig:
     batch_size: int
     bucket_seconds: tuple[float, ...]
     workers: int
-    tokenizer: str
     max_tokens: int
 
     def __post_init__(self):
@@ -71,6 +70,7 @@ class BatchStream:
         training: bool,
         seed: int = 0,
         epochs: int = 1,
+        inputs: BatchInputs = AUDIO,
     ):
         """Plans the stream; nothing is read yet.
 
@@ -78,15 +78,17 @@ class BatchStream:
           corpus: from `open_corpus`.
           split: split to read.
           index: its table, from `read_index`.
-          config: batch size, buckets, workers, tokenizer.
+          config: batch size, buckets, workers, tokens.
           mesh: device mesh the batches are laid onto.
           training: shuffle, and crop what is longer than the longest bucket; otherwise the order is fixed and longer
             buckets are added instead of cropping.
           seed: of shuffling and cropping.
           epochs: number of passes.
+          inputs: what to read of every utterance.
 
         Raises:
           ConfigError: the batch size does not divide over devices and hosts.
+          CheckpointError: a store was made from another version of the corpus.
         """
         shards = num_batch_shards(mesh)
         if config.batch_size % shards:
@@ -96,8 +98,11 @@ class BatchStream:
         self.plan = BatchPlan(index.num_samples, buckets, config.batch_size, seed, shuffle=training)
         self.num_batches = self.plan.batches_per_epoch * epochs
         self.position = 0
-        tokenizer = Tokenizer(config.tokenizer, config.max_tokens) if config.tokenizer else None
-        self._loader = BatchLoader(corpus, split, self.plan, tokenizer, jax.process_index(), jax.process_count())
+        for stored in inputs.stored.values():
+            stored.check(index)
+        self._loader = BatchLoader(
+            corpus, split, self.plan, inputs, config.max_tokens, jax.process_index(), jax.process_count()
+        )
         self.mesh, self._workers = mesh, config.workers if training else 0
 
     def __iter__(self) -> Iterator[Batch]:

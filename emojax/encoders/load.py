@@ -32,6 +32,7 @@ def load_encoder(
     *,
     revision: str | None = None,
     place: Callable[[str, np.ndarray], jax.Array] | None = None,
+    params: bool = True,
 ) -> Encoder:
     """Loads HuBERT, wav2vec 2.0, WavLM, BERT or RoBERTa, as published or as a task checkpoint whose head is left out.
 
@@ -44,6 +45,7 @@ def load_encoder(
       revision: branch, tag or commit on the hub; the main branch if not given.
       place: puts the values of a parameter, given its path, on its device(s), e.g. with a sharding; default: the
         default device.
+      params: False leaves the parameters out (`{}`), for those who need only the module and its pre-processing.
 
     Raises:
       CheckpointError: the checkpoint is absent, damaged, of another kind, or does not fit its own `config.json`.
@@ -54,8 +56,9 @@ def load_encoder(
     file, stored = read_tensors(folder)
     table = family.tensor_table(config, options.scan_layers)
     module = family.build_module(config, renamed_names(stored, table), options)
-    params = convert(stored, table, parameter_shapes(module, family), place, origin=str(file))
-    return Encoder(module, params, config, _read_preprocess(folder, config, family, module))
+    shapes = parameter_shapes(module, family)
+    values = convert(stored, table, shapes, place, origin=str(file)) if params else {}
+    return Encoder(module, values, config, _read_preprocess(folder, config, family, module))
 
 
 def parameter_shapes(module: nn.Module, family: Family) -> Mapping[str, Any]:

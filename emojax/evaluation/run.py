@@ -15,7 +15,7 @@ from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.parallel import make_mesh
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, CorpusInfo
-from emojax.workdir import CONFIG, CorpusFacts, read_json, restore_model
+from emojax.workdir import CONFIG, CorpusFacts, batch_inputs, read_corpus_facts, read_json, restore_model
 
 
 def evaluate_workdir(
@@ -39,9 +39,9 @@ def evaluate_workdir(
         raise CheckpointError(f"{workdir}: no such workdir")
     config = parse_experiment(read_json(workdir / CONFIG))
     mesh = make_mesh(config.mesh)
-    trained = restore_model(workdir, mesh)
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
-    own = corpus.info.name == trained.facts.info.name
+    own = corpus.info.name == read_corpus_facts(workdir).info.name
+    trained = restore_model(workdir, mesh, stored=own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
     predict = make_predict_step(trained.model)
@@ -49,7 +49,8 @@ def evaluate_workdir(
     summaries = {}
     for split in splits:
         index = read_index(corpus, split)
-        stream = BatchStream(corpus, split, index, config.data, mesh, training=False)
+        inputs = batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, trained.online)
+        stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
         predictions = predict_split(
             predict,
             trained.variables,

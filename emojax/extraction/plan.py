@@ -13,24 +13,18 @@ _SHARD_SAMPLES = 20 * 60 * SAMPLE_RATE
 
 _SHARD_UTTERANCES = 2048
 
-_SAMPLES_PER_FRAME = 320
 
-
-def shard_bounds(
-    num_samples: Int[np.ndarray, "N"], bytes_per_row: int, rows: int | None, audio: bool
-) -> tuple[int, ...]:
+def shard_bounds(num_samples: Int[np.ndarray, "N"], num_bytes: Int[np.ndarray, "N"], audio: bool) -> tuple[int, ...]:
     """First utterance of each shard, and N.
 
     Args:
       num_samples: length of each utterance.
-      bytes_per_row: of what is stored per frame, token or utterance.
-      rows: most rows an utterance can have; None: one per 20 ms.
+      num_bytes: most that is stored of each.
       audio: whether the encoder hears the audio, which bounds a shard's duration too.
     """
-    stored = bytes_per_row * (num_samples // _SAMPLES_PER_FRAME if rows is None else np.full(len(num_samples), rows))
     heard = num_samples if audio else np.zeros_like(num_samples)
     bounds, size, samples = [0], 0, 0
-    for position, (more_size, more_samples) in enumerate(zip(stored.tolist(), heard.tolist(), strict=True)):
+    for position, (more_size, more_samples) in enumerate(zip(num_bytes.tolist(), heard.tolist(), strict=True)):
         full = position - bounds[-1] == _SHARD_UTTERANCES
         if position > bounds[-1] and (
             full or size + more_size > _SHARD_BYTES or samples + more_samples > _SHARD_SAMPLES

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -207,14 +208,22 @@ def _facts(config: ExtractConfig, corpus: str, encoder: Encoder, computer: State
     }
     if encoder.family.modality == "text":
         source["max_tokens"] = config.encoder.max_tokens
+    else:
+        source["samples_per_frame"] = _samples_per_frame(encoder)
     return StoreFacts(corpus, source, (computer.spec,))
+
+
+def _samples_per_frame(encoder: Encoder) -> int:
+    return math.prod(encoder.module.config.convolution.strides)
 
 
 def _split_facts(
     config: ExtractConfig, encoder: Encoder, computer: StateComputer, ids: np.ndarray, num_samples: np.ndarray
 ) -> SplitFacts:
     hears = encoder.family.modality == "speech"
-    rows = 1 if config.states.pooling != "none" else None if hears else config.encoder.max_tokens
-    bounds = shard_bounds(num_samples, computer.spec.bytes_per_row, rows, hears)
+    rows = np.ones_like(num_samples)
+    if config.states.pooling == "none":
+        rows = num_samples // _samples_per_frame(encoder) if hears else rows * config.encoder.max_tokens
+    bounds = shard_bounds(num_samples, rows * computer.spec.bytes_per_row, hears)
     named = tuple(ids.tolist())
     return SplitFacts(named, split_fingerprint(named, num_samples), bounds)

@@ -1,15 +1,25 @@
-"""The emotion model: a view, a temporal network, heads, composed from a config."""
+"""The emotion model: one view or several, their networks, fusion and heads, composed from a config."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
-from emojax.models.heads import EmotionHeads
+from emojax.errors import ConfigError
+from emojax.models.encoder_view import EncoderPart, EncoderView, EncoderViewConfig
+from emojax.models.fusion import Concatenation, CrossAttention, FusionConfig, GatedSum, Presence, dropped_views
+from emojax.models.heads import EmotionHeads, LateHeads
+from emojax.models.log_mel_view import LogMelView, LogMelViewConfig
 from emojax.models.tcgru import TCGRU, TCGRUConfig
-from emojax.models.views import LogMelView, LogMelViewConfig
 from emojax.types import Batch, EmotionOutput
+
+ViewName = Literal["log_mel", "acoustic", "lexical"]
+
+ENCODER_VIEWS: tuple[str, ...] = ("acoustic", "lexical")
+"""Views that look through a pre-trained encoder: of the waveform, of the transcript."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,38 +27,105 @@ class EmotionModelConfig:
     """What the model is made of.
 
     Attributes:
-      view: what it sees.
-      temporal: the network over frames.
+      views: what it sees; several are fused.
+      log_mel: its own filterbank.
+      acoustic: a speech encoder.
+      lexical: a text encoder.
+      fusion: how several views are joined.
       dtype: of matrix products; parameters, statistics and outputs are float32.
     """
 
-    view: LogMelViewConfig
-    temporal: TCGRUConfig
+    views: tuple[ViewName, ...]
+    log_mel: LogMelViewConfig
+    acoustic: EncoderViewConfig
+    lexical: EncoderViewConfig
+    fusion: FusionConfig
     dtype: Literal["float32", "bfloat16"]
+
+    def __post_init__(self):
+        if not self.views or len(set(self.views)) != len(self.views):
+            raise ConfigError(f"model.views: {self.views} is not allowed; allowed: one or several views, each once")
+        for view in self.encoder_views:
+            if not getattr(self, view).checkpoint:
+                raise ConfigError(f"model.{view}.checkpoint: '' is not allowed with that view; allowed: folder or name")
+
+    @property
+    def encoder_views(self) -> tuple[str, ...]:
+        """Those of `views` that need an encoder."""
+        return tuple(view for view in self.views if view in ENCODER_VIEWS)
+
+    def network(self, view: str) -> TCGRUConfig:
+        """Network of a view."""
+        return getattr(self, view).network
 
 
 class EmotionModel(nn.Module):
     """From a batch to attributes and categories.
 
-    `apply({"params": …, "statistics": …}, batch, train=…, rngs={"dropout": …, "augment": …})`.
+    `apply({"params": …, "statistics": …}, batch, train=…, rngs={"dropout": …, "augment": …})`. Parameters of view V
+    are under `V`: those of its encoder under `V/encoder`, those of its network under `V_network`.
 
     Attributes:
       config: see `EmotionModelConfig`.
       num_categories: C; 0 for attributes alone.
+      encoders: for each of `config.encoder_views`.
     """
 
     config: EmotionModelConfig
     num_categories: int
+    encoders: Mapping[str, EncoderPart] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> EmotionOutput:
         """Predicts every row of a batch; padding and filler rows have no influence on others.
 
         Args:
-          batch: see `Batch`; only the audio is read.
+          batch: see `Batch`; a view whose input a row lacks (no audio, no transcript) is replaced by what was learned
+            for that case.
           train: whether to augment and apply dropout.
         """
-        dtype = jnp.dtype(self.config.dtype)
-        features, mask = LogMelView(self.config.view, name="view")(batch, train)
-        embedding = TCGRU(self.config.temporal, dtype, name="temporal")(features, mask, train)
-        return EmotionHeads(self.num_categories, dtype, name="heads")(embedding)
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        networks: dict[str, TCGRU] = {}
+        frames: dict[str, Array] = {}
+        masks: dict[str, Array] = {}
+        for name in config.views:
+            features, masks[name] = self._view(name)(batch, train)
+            networks[name] = TCGRU(config.network(name), dtype, name=f"{name}_network")
+            frames[name] = networks[name].frames(features, masks[name], train)
+        present = {name: mask.any(axis=1) for name, mask in masks.items()}
+        if len(networks) == 1:
+            (name,) = config.views
+            embedding = networks[name].embed(frames[name], masks[name], train)
+            return EmotionHeads(self.num_categories, dtype, name="heads")(embedding)
+        return self._fused(networks, frames, masks, present, train)
+
+    def _view(self, name: str) -> Any:
+        if name == "log_mel":
+            return LogMelView(self.config.log_mel, name=name)
+        return EncoderView(getattr(self.config, name), self.encoders[name], name, name=name)
+
+    def _fused(
+        self,
+        networks: Mapping[str, TCGRU],
+        frames: Mapping[str, Float[Array, "B _ _"]],
+        masks: Mapping[str, Bool[Array, "B _"]],
+        present: Mapping[str, Bool[Array, "B"]],
+        train: bool,
+    ) -> EmotionOutput:
+        fusion, dtype = self.config.fusion, jnp.dtype(self.config.dtype)
+        if fusion.kind == "cross_attention":
+            if train:
+                present = dropped_views(self.make_rng("dropout"), present, fusion.view_dropout)
+            masks = {name: masks[name] & present[name][:, None] for name in masks}
+            attention = CrossAttention(fusion.size, fusion.attention_heads, dtype, name="cross_attention")
+            frames = attention(frames, masks)
+        embeddings = {name: networks[name].embed(frames[name], masks[name], train) for name in frames}
+        rate = 0.0 if fusion.kind == "cross_attention" else fusion.view_dropout
+        embeddings, present = Presence(rate, name="missing")(embeddings, present, train)
+        if fusion.kind == "late":
+            return LateHeads(self.num_categories, dtype, name="heads")(embeddings)
+        if fusion.kind == "gated":
+            joint = GatedSum(fusion.size, dtype, name="fusion")(embeddings, present)
+        else:
+            joint = Concatenation(fusion.size, dtype, name="fusion")(embeddings)
+        return EmotionHeads(self.num_categories, dtype, name="heads")(joint)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Num
 
 from emojax.errors import ConfigError
 from emojax.objectives.ccc import ccc_loss, has_ccc
-from emojax.types import ATTRIBUTES, Batch, EmotionOutput
+from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ObjectiveConfig:
       class_balance: whether the cross-entropy weights each category by the inverse of its training frequency.
       label_smoothing: share of the target distribution that is spread evenly over all categories, in [0, 1).
       emotion_target: what the logits are trained towards: the consensus category or the distribution of raters' votes.
+      weighting: `fixed`, as given; `learned`: each task's weight is also divided by its learned uncertainty.
     """
 
     attribute_weights: tuple[float, float, float]
@@ -32,6 +34,7 @@ class ObjectiveConfig:
     class_balance: Literal["none", "inverse_frequency"]
     label_smoothing: float
     emotion_target: Literal["consensus", "votes"]
+    weighting: Literal["fixed", "learned"]
 
     def __post_init__(self):
         _check_attribute_weights(self.attribute_weights)
@@ -41,8 +44,17 @@ class ObjectiveConfig:
             raise ConfigError(f"objective.label_smoothing: {self.label_smoothing} is not allowed; allowed: [0, 1)")
 
 
+def objective_parameters(config: ObjectiveConfig) -> dict[str, Float[Array, "4"]]:
+    """Initial values of what the objective itself learns: `log_variance` of three attributes and the category."""
+    return {"log_variance": jnp.zeros(NUM_ATTRIBUTES + 1, jnp.float32)} if config.weighting == "learned" else {}
+
+
 def multitask_loss(
-    output: EmotionOutput, batch: Batch, config: ObjectiveConfig, class_weights: Float[Array, "C"]
+    output: EmotionOutput,
+    batch: Batch,
+    parameters: Mapping[str, Array],
+    config: ObjectiveConfig,
+    class_weights: Float[Array, "C"],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Σ_d w_d (1 − CCC_d) + emotion_weight · cross-entropy, over the global batch, in float32.
 
@@ -50,15 +62,20 @@ def multitask_loss(
     scaled up to the same sum: so the loss has one scale for a corpus with one, two or three rated attributes. A
     corpus without ratings trains on its categories alone, one without categories (C = 0) on its attributes alone.
 
+    With learned weighting every task's loss L becomes exp(−s) L + s, s its learned log-variance (Kendall, Gal and
+    Cipolla 2018, equation 7, up to the factor 1/2): tasks that cannot be done well count less.
+
     Args:
       output: predictions of a model.
       batch: labels; rows of weight 0, NaN ratings, -1 categories and NaN votes take no part.
+      parameters: from `objective_parameters`.
       config: weights and targets.
       class_weights: see `class_weights`; (0,) without categories.
 
     Returns:
       The loss, and scalars by name: `loss`, `loss/ccc_<attribute>` and `loss/emotion` (unweighted; 0 where there are
-      too few labels), `labels/<attribute>` and `labels/emotion` (how many labels the batch has).
+      too few labels), `labels/<attribute>` and `labels/emotion` (how many labels the batch has), with learned weighting
+      `weight/...` = exp(−s).
     """
     attribute_losses = ccc_loss(output.attributes, batch.attributes, batch.weight)
     weights = jnp.where(
@@ -66,9 +83,13 @@ def multitask_loss(
     )
     # Configured weights sum to 1 or 0; weights that are left and sum to 0 stay 0.
     scale = jnp.where(weights.sum() > 0, weights.sum(), 1.0)
-    attribute_loss = (weights * attribute_losses).sum() / scale
     emotion_loss, num_emotion_labels = _cross_entropy(output, batch, config, class_weights)
-    loss = attribute_loss + config.emotion_weight * emotion_loss
+    attribute_terms, emotion_term = attribute_losses, emotion_loss
+    if config.weighting == "learned":
+        variances = parameters["log_variance"]
+        attribute_terms = jnp.exp(-variances[:NUM_ATTRIBUTES]) * attribute_losses + variances[:NUM_ATTRIBUTES]
+        emotion_term = jnp.exp(-variances[-1]) * emotion_loss + variances[-1] * (num_emotion_labels > 0)
+    loss = (weights * attribute_terms).sum() / scale + config.emotion_weight * emotion_term
 
     labelled = (batch.weight != 0)[:, None] & ~jnp.isnan(batch.attributes)
     num_labels = labelled.sum(axis=0).astype(jnp.float32)
@@ -76,6 +97,10 @@ def multitask_loss(
     for column, attribute in enumerate(ATTRIBUTES):
         metrics[f"loss/ccc_{attribute}"] = attribute_losses[column]
         metrics[f"labels/{attribute}"] = num_labels[column]
+        if config.weighting == "learned":
+            metrics[f"weight/{attribute}"] = jnp.exp(-parameters["log_variance"][column])
+    if config.weighting == "learned":
+        metrics["weight/emotion"] = jnp.exp(-parameters["log_variance"][-1])
     return loss, metrics
 
 

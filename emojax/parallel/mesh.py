@@ -76,15 +76,17 @@ def state_sharding(abstract_state: Any, mesh: Mesh) -> Any:
       The same tree with a `NamedSharding` per leaf; with `fsdp` 1, everything is replicated.
     """
 
-    def of_leaf(leaf: Any) -> NamedSharding:
-        size = mesh.shape["fsdp"]
-        divisible = [axis for axis, length in enumerate(leaf.shape) if length % size == 0 and length >= size]
-        if size == 1 or not divisible:
-            return replicated(mesh)
-        largest = max(divisible, key=lambda axis: leaf.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*("fsdp" if axis == largest else None for axis in range(leaf.ndim))))
+    return jax.tree.map(lambda leaf: leaf_sharding(leaf, mesh), abstract_state)
 
-    return jax.tree.map(of_leaf, abstract_state)
+
+def leaf_sharding(leaf: Any, mesh: Mesh) -> NamedSharding:
+    """Sharding of one array: over `fsdp` along its largest axis that divides evenly, else replicated."""
+    size = mesh.shape["fsdp"]
+    divisible = [axis for axis, length in enumerate(leaf.shape) if length % size == 0 and length >= size]
+    if size == 1 or not divisible:
+        return replicated(mesh)
+    largest = max(divisible, key=lambda axis: leaf.shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*("fsdp" if axis == largest else None for axis in range(len(leaf.shape)))))
 
 
 def to_global_arrays(tree: Any, mesh: Mesh) -> Any:

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from emojax.audio import read_audio, to_mono_16khz
-from emojax.errors import AudioError, CheckpointError
+from emojax.errors import AudioError, CorpusError
 from emojax.evaluation import make_predict_step, softmax
 from emojax.parallel import MeshConfig, make_mesh
+from emojax.text import Tokenizer
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
-from emojax.workdir import TrainedModel, restore_model
+from emojax.workdir import ENCODERS, TrainedModel, restore_model
 
 _SHORTEST = SAMPLE_RATE
 _LARGEST_BATCH = 32
@@ -49,9 +50,10 @@ class Predictor:
 
     def __init__(self, trained: TrainedModel):
         """Wraps a restored model; see `load`."""
-        if trained.config.data.tokenizer:
-            raise CheckpointError("this model reads transcripts; prediction from audio alone is not possible")
         self._trained = trained
+        self._tokenizer = None
+        if "lexical" in trained.online:
+            self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
         self._predict = make_predict_step(trained.model)
 
     @property
@@ -59,28 +61,41 @@ class Predictor:
         """The corpus it was trained on: the scale of its numbers, its categories, its licence."""
         return self._trained.facts.info
 
-    def predict(self, items: Item | Sequence[Item], rate: int | None = None) -> Any:
+    def predict(
+        self,
+        items: Item | Sequence[Item],
+        rate: int | None = None,
+        transcripts: str | Sequence[str] | None = None,
+    ) -> Any:
         """Predicts one utterance or several; any sample rate and channel count.
 
         Args:
           items: a path; an array with `rate`; an (array, rate) pair; or a list of paths and pairs.
           rate: sample rate of `items` where it is a bare array (Hz).
+          transcripts: the words of each item, for models that read them; such a model hears alone where there are none.
 
         Returns:
           A `Prediction`, or a list of them for a list.
 
         Raises:
           AudioError: an item cannot be used; the message names it.
+          CorpusError: another number of transcripts than of items, or transcripts for a model that reads none.
         """
         if isinstance(items, np.ndarray):
             if rate is None:
                 raise AudioError("an array needs its sample rate: predict(array, rate)")
-            return self._predict_waveforms([to_mono_16khz(items, rate)])[0]
-        if isinstance(items, (str, os.PathLike)) or _is_pair(items):
-            return self._predict_waveforms([_waveform(items, 0)])[0]  # type: ignore[arg-type]
-        return self._predict_waveforms([_waveform(item, i) for i, item in enumerate(items)])  # type: ignore[arg-type]
+            items = (items, rate)
+        single = isinstance(items, (str, os.PathLike)) or _is_pair(items)
+        listed: list[Any] = [items] if single else list(items)  # type: ignore[arg-type]
+        texts = [transcripts] if isinstance(transcripts, str) else list(transcripts or [""] * len(listed))
+        if len(texts) != len(listed):
+            raise CorpusError(f"{len(texts)} transcripts for {len(listed)} items; allowed: one each")
+        if transcripts is not None and self._tokenizer is None:
+            raise CorpusError("this model reads no transcripts; leave them out")
+        predictions = self._predict_waveforms([_waveform(item, i) for i, item in enumerate(listed)], texts)
+        return predictions[0] if single else predictions
 
-    def _predict_waveforms(self, waveforms: list[np.ndarray]) -> list[Prediction]:
+    def _predict_waveforms(self, waveforms: list[np.ndarray], texts: list[str]) -> list[Prediction]:
         """Groups waveforms of like padded length, so that few shapes are compiled and little is padded."""
         predictions: list[Prediction | None] = [None] * len(waveforms)
         lengths = np.array([_padded_length(len(waveform)) for waveform in waveforms], np.int64)
@@ -88,24 +103,27 @@ class Predictor:
             members = np.flatnonzero(lengths == length)
             for start in range(0, len(members), _LARGEST_BATCH):
                 group = members[start : start + _LARGEST_BATCH]
-                batch = self._batch([waveforms[i] for i in group], int(length))
+                batch = self._batch([waveforms[i] for i in group], [texts[i] for i in group], int(length))
                 output = jax.device_get(self._predict(self._trained.variables, batch))
                 for row, i in enumerate(group):
                     predictions[i] = self._named(output, row)
         return [prediction for prediction in predictions if prediction is not None]
 
-    def _batch(self, waveforms: list[np.ndarray], length: int) -> Batch:
+    def _batch(self, waveforms: list[np.ndarray], texts: list[str], length: int) -> Batch:
         rows = 1 if len(waveforms) == 1 else _LARGEST_BATCH
         waveform = np.zeros((rows, length), np.float32)
         num_samples = np.zeros(rows, np.int32)
         for row, samples in enumerate(waveforms):
             waveform[row, : len(samples)] = samples
             num_samples[row] = len(samples)
+        tokens, num_tokens = np.zeros((rows, 0), np.int32), np.zeros(rows, np.int32)
+        if self._tokenizer is not None:
+            tokens, num_tokens = self._tokenizer(texts + [""] * (rows - len(texts)))
         return Batch(
             waveform=waveform,
             num_samples=num_samples,
-            tokens=np.zeros((rows, 0), np.int32),
-            num_tokens=np.zeros(rows, np.int32),
+            tokens=tokens,
+            num_tokens=num_tokens,
             attributes=np.full((rows, NUM_ATTRIBUTES), np.nan, np.float32),
             emotion=np.full(rows, MISSING_EMOTION, np.int32),
             emotion_votes=np.full((rows, len(self.corpus.categories)), np.nan, np.float32),

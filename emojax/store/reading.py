@@ -10,7 +10,7 @@ from absl import flags
 
 from emojax.errors import CheckpointError, reason
 from emojax.store.layout import SplitFacts, StoreFacts, read_facts, read_split_facts
-from emojax.store.records import from_record
+from emojax.store.records import ArraySpec, from_record
 
 
 class Store:
@@ -59,6 +59,11 @@ class StoredSplit:
                 f"{directory}: {absent} of {len(self._shards)} shards are not there yet; "
                 "the command that started it continues it"
             )
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """What is stored of every utterance."""
+        return self._store.arrays
 
     def __len__(self) -> int:
         return len(self.facts.ids)

@@ -26,7 +26,7 @@ class Tokenizer:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"data.tokenizer: {name_or_path!r} cannot be loaded ({reason(error)})") from error
+            raise ConfigError(f"tokenizer {name_or_path!r} cannot be loaded ({reason(error)})") from error
         self.max_tokens = max_tokens
 
     def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:

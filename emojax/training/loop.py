@@ -18,11 +18,11 @@ import jax
 from emojax.config import TrainingConfig
 from emojax.data import BatchStream
 from emojax.errors import CheckpointError, TrainingError
-from emojax.progress import Progress
 from emojax.interruption import Interruption
+from emojax.progress import Progress
 from emojax.training.metric_log import MetricLog
 from emojax.training.selection import Selection
-from emojax.training.step import TrainState
+from emojax.training.state import TrainState
 from emojax.types import Batch
 from emojax.workdir import Checkpoints, abstract_like
 
@@ -179,7 +179,7 @@ class _Run:
             self._evaluated, self._seconds_before = facts["evaluated"], facts["seconds"]
         except KeyError as error:
             raise CheckpointError(f"{self._workdir}: checkpoint {step} lacks {error}") from error
-        self._state = _joined(parts["model"], parts["training"], averaging=self._state.averaged is not None)
+        self._state = _joined(parts["model"], parts["training"], self._state)
 
     def _read(self, log: MetricLog) -> None:
         """Reads and logs the metrics of the last dispatched step; stops if they are not finite."""
@@ -207,16 +207,19 @@ class _Run:
 
 def _parts(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits a state into what predicts and what only training needs (see `emojax.workdir.checkpoints`)."""
-    training = {"step": state.step, "opt_state": state.opt_state}
+    training = {"step": state.step, "opt_state": state.opt_state, "objective": state.objective}
     if state.averaged is not None:
         training["params"] = state.params
-    return state.predicting, training
+    return state.saved, training
 
 
-def _joined(model: dict[str, Any], training: dict[str, Any], averaging: bool) -> TrainState:
+def _joined(model: dict[str, Any], training: dict[str, Any], state: TrainState) -> TrainState:
+    averaging = state.averaged is not None
     return TrainState(
         step=training["step"],
         params=training["params"] if averaging else model["params"],
+        frozen=state.frozen,
+        objective=training["objective"],
         statistics=model["statistics"],
         opt_state=training["opt_state"],
         averaged=model["params"] if averaging else None,

@@ -1,9 +1,13 @@
 """The optimizer as one optax transformation: clipping, AdamW, learning-rate schedule."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
 
 from emojax.config import OptimizerConfig
+from emojax.models import distances_from_top
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -21,11 +25,50 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, main], [config.warmup_steps])
 
 
-def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    """Clips the global norm (0: not), then AdamW; weight decay spares biases and other vectors."""
-    adamw = optax.adamw(
-        make_schedule(config, num_steps),
-        weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+def make_optimizer(
+    config: OptimizerConfig, num_steps: int, views: tuple[str, ...] = ()
+) -> optax.GradientTransformation:
+    """Clips the global norm (0: not), then AdamW; weight decay spares biases and other vectors.
+
+    Args:
+      config: rates, schedule, decay.
+      num_steps: of the whole training.
+      views: whose encoders, if they are trained, move at `encoder_learning_rate`, layer by layer slower towards their
+        input.
+    """
+    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    parts.append(
+        optax.adamw(
+            make_schedule(config, num_steps),
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        )
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw
+    if views:
+        parts.append(optax.stateless(lambda updates, _: _slow_down_encoders(updates, config, views)))
+    return optax.chain(*parts)
+
+
+def _slow_down_encoders(updates: Any, config: OptimizerConfig, views: tuple[str, ...]) -> Any:
+    """Scales the updates of encoders: by the ratio of the rates, and by `layer_decay` per layer from the top."""
+    base = config.encoder_learning_rate / config.learning_rate
+    model = dict(updates["model"])
+    for view in views:
+        encoder = model.get(view, {}).get("encoder")
+        if not encoder:
+            continue
+        # Distances count from 1, the last layer, which moves at the encoder's full rate.
+        slowed = jax.tree.map(
+            lambda distance, leaf: leaf * _factor(base, config.layer_decay, distance, leaf.ndim),
+            distances_from_top(encoder),
+            encoder,
+            is_leaf=lambda node: isinstance(node, (int, tuple)),
+        )
+        model[view] = {**model[view], "encoder": slowed}
+    return {**updates, "model": model}
+
+
+def _factor(base: float, decay: float, distance: int | tuple[int, ...], ndim: int) -> Any:
+    if isinstance(distance, int):
+        return base * decay ** (distance - 1)
+    return jnp.asarray([base * decay ** (each - 1) for each in distance]).reshape(-1, *[1] * (ndim - 1))

@@ -1,5 +1,6 @@
 """Trains a workdir from a config: the one place where config becomes objects."""
 
+import dataclasses
 import functools
 import time
 from pathlib import Path
@@ -11,16 +12,17 @@ import optax
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig, difference, to_tree
-from emojax.data import BatchStream, Corpus, SplitIndex, open_corpus, read_index
+from emojax.data import BatchInputs, BatchStream, Corpus, SplitIndex, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import PredictStep, make_predict_step, predict_split, validation_metrics, write_learning_curves
 from emojax.models import EmotionModel, count_parameters, parameter_table
-from emojax.objectives import class_weights, multitask_loss
-from emojax.parallel import make_mesh, state_sharding
+from emojax.objectives import class_weights, multitask_loss, objective_parameters
+from emojax.parallel import make_mesh, num_batch_shards
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
+from emojax.training.state import TrainState, fresh_state
 from emojax.training.statistics import fill_statistics
-from emojax.training.step import TrainState, initial_state, make_train_step
+from emojax.training.step import make_train_step
 from emojax.types import MISSING_EMOTION
 from emojax.workdir import (
     CHECKPOINTS,
@@ -29,9 +31,14 @@ from emojax.workdir import (
     Checkpoints,
     CorpusFacts,
     TrainedOutputs,
+    batch_inputs,
+    build_model,
     corpus_facts,
     example_batch,
+    keep_encoders,
+    load_encoders,
     read_json,
+    stored_views,
     trained_outputs,
     write_corpus_facts,
     write_json,
@@ -48,14 +55,23 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     Raises:
       EmojaxError: one line saying what is wrong with config, corpus, workdir or training.
     """
-    _refuse_other_config(config, workdir)
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    config = _with_splits(config, corpus)
+    _refuse_other_config(config, workdir)
     splits = {name: read_index(corpus, name) for name in (config.corpus.train_split, config.corpus.validation_split)}
     training, validation = (splits[name] for name in (config.corpus.train_split, config.corpus.validation_split))
     _refuse_useless_labels(config, corpus, training, validation)
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
     mesh = make_mesh(config.mesh)
+    _refuse_uneven_parts(config, num_batch_shards(mesh))
+    write_json(workdir / CONFIG, to_tree(config))
+    keep_encoders(workdir, config.model)
+    online = tuple(view for view in config.model.encoder_views if view not in stored_views(config.model))
+    inputs = {
+        split: batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, online)
+        for split in (*splits, *config.corpus.test_splits)
+    }
     stream = BatchStream(
         corpus,
         config.corpus.train_split,
@@ -65,18 +81,28 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         training=True,
         seed=config.seed,
         epochs=config.training.epochs,
+        inputs=inputs[config.corpus.train_split],
     )
-    model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
     facts = corpus_facts(corpus.info, training)
-    write_json(workdir / CONFIG, to_tree(config))
+    encoders = load_encoders(workdir, config.model, mesh, online)
+    model = build_model(config, facts, encoders)
     write_corpus_facts(workdir, facts)
     with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
-        optimizer = make_optimizer(config.optimizer, stream.num_batches)
-        state = fresh_state(config, model, optimizer, mesh)
+        optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
+        state = fresh_state(
+            model,
+            optimizer,
+            example_batch(config, model, online),
+            mesh,
+            config.seed,
+            averaging=config.optimizer.ema_decay > 0,
+            encoders={view: encoders[view].params for view in online},
+            objective=objective_parameters(config.objective),
+        )
         if checkpoints.latest_step is None:
             state = state.replace(statistics=fill_statistics(model, state.statistics, stream))  # type: ignore[attr-defined]
-        parameters = count_parameters(state.params)
-        print(parameter_table(state.params), flush=True)
+        parameters = count_parameters((state.params, state.frozen))
+        print(parameter_table(state.params, state.frozen), flush=True)
         step = jitted_step(config, facts, model, optimizer, state)
         validate = functools.partial(
             _validate,
@@ -84,6 +110,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             corpus,
             validation,
             mesh,
+            inputs[config.corpus.validation_split],
             make_predict_step(model),
             trained_outputs(config.objective, facts),
         )
@@ -91,6 +118,13 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     _write_summary(workdir, outcome, parameters)
     write_learning_curves(workdir)
     return outcome
+
+
+def _with_splits(config: ExperimentConfig, corpus: Corpus) -> ExperimentConfig:
+    try:
+        return dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles))
+    except ConfigError as error:
+        raise ConfigError(f"config.{error}") from error
 
 
 def _refuse_other_config(config: ExperimentConfig, workdir: Path) -> None:
@@ -126,13 +160,13 @@ def _refuse_useless_labels(
             )
 
 
-def fresh_state(config: ExperimentConfig, model: EmotionModel, optimizer: Any, mesh: Mesh) -> TrainState:
-    """Parameters and optimizer state, made where they will live: no device ever holds more than its part."""
-    batch = example_batch(config, model)
-    averaging = config.optimizer.ema_decay > 0
-    make = functools.partial(initial_state, model, optimizer, batch, config.seed, averaging)
-    shardings = state_sharding(jax.eval_shape(make), mesh)
-    return jax.jit(make, out_shardings=shardings)()
+def _refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
+    parts, rows = config.training.micro_batches, config.data.batch_size
+    if rows % (parts * shards):
+        raise ConfigError(
+            f"config.training.micro_batches: {parts} is not allowed; data.batch_size {rows} must be a multiple of it "
+            f"times the {shards} batch shards"
+        )
 
 
 def jitted_step(
@@ -146,7 +180,9 @@ def jitted_step(
     counts = np.bincount(facts.emotion, minlength=len(facts.info.categories))
     weights = class_weights(counts, config.objective.class_balance)
     loss = functools.partial(multitask_loss, config=config.objective, class_weights=weights)
-    step = make_train_step(model, optimizer, loss, config.seed, config.optimizer.ema_decay)
+    step = make_train_step(
+        model, optimizer, loss, config.seed, config.optimizer.ema_decay, config.training.micro_batches
+    )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
@@ -156,12 +192,13 @@ def _validate(
     corpus: Corpus,
     index: SplitIndex,
     mesh: Mesh,
+    inputs: BatchInputs,
     predict: PredictStep,
     outputs: TrainedOutputs,
     variables: dict[str, Any],
 ) -> dict[str, float]:
     split = config.corpus.validation_split
-    stream = BatchStream(corpus, split, index, config.data, mesh, training=False)
+    stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
     categories = corpus.info.categories
     predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, categories)
     return validation_metrics(predictions, config.evaluation.score)

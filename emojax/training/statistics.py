@@ -26,11 +26,12 @@ def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -
     Returns:
       The same tree, with values from up to `MAX_BATCHES` batches, laid out as before.
     """
-    view = model.config.view
-    if view.normalisation != "corpus":
+    view = model.config.log_mel
+    if not statistics:
         return statistics
-    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, view.log_mel)))
-    total = FeatureStatistics(np.float64(0), np.zeros(view.log_mel.num_bands), np.zeros(view.log_mel.num_bands))
+    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, view.filterbank)))
+    bands = view.filterbank.num_bands
+    total = FeatureStatistics(np.float64(0), np.zeros(bands), np.zeros(bands))
     count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
     with Progress("measure features", count, "batches") as progress:
         for number in range(count):

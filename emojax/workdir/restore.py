@@ -1,6 +1,7 @@
 """Brings a trained model back from its workdir alone."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig, parse_experiment
+from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
-from emojax.models import EmotionModel
+from emojax.models import EmotionModel, EncoderPart, merge_params, split_params, trainable_mask
 from emojax.parallel import replicated
-from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch
+from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
+from emojax.workdir.encoders import load_encoders, stored_views
 from emojax.workdir.files import CHECKPOINTS, CONFIG, read_json
 
 
@@ -23,18 +26,22 @@ class TrainedModel:
     """A model and what is needed to use it.
 
     Attributes:
+      workdir: where it lies.
       config: the run's whole config.
       facts: the training corpus.
       model: Linen module.
       variables: for `model.apply`, on the mesh's devices.
       step: of the checkpoint it comes from.
+      online: encoder views that compute; the others must be given their states (`Batch.stored`).
     """
 
+    workdir: Path
     config: ExperimentConfig
     facts: CorpusFacts
     model: EmotionModel
     variables: dict[str, Any]
     step: int
+    online: tuple[str, ...]
 
     @property
     def outputs(self) -> TrainedOutputs:
@@ -42,8 +49,13 @@ class TrainedModel:
         return trained_outputs(self.config.objective, self.facts)
 
 
-def restore_model(workdir: Path, mesh: Mesh) -> TrainedModel:
-    """Restores the best checkpoint of a workdir (the latest if none was evaluated), whole on every device.
+def restore_model(workdir: Path, mesh: Mesh, stored: bool = False) -> TrainedModel:
+    """Restores the best checkpoint of a workdir (the latest if none was evaluated).
+
+    Args:
+      workdir: a run.
+      mesh: where its arrays go; those of encoders are divided over `fsdp`, the rest is whole on every device.
+      stored: leave out the parameters of encoders whose states training read from a store.
 
     Raises:
       CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
@@ -54,22 +66,41 @@ def restore_model(workdir: Path, mesh: Mesh) -> TrainedModel:
     except ConfigError as error:
         raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
     facts = read_corpus_facts(workdir)
-    model = EmotionModel(config.model, num_categories=len(facts.info.categories))
     if not (workdir / CHECKPOINTS).is_dir():
         raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
+    online = tuple(view for view in config.model.encoder_views if not (stored and view in stored_views(config.model)))
+    encoders = load_encoders(workdir, config.model, mesh, online)
+    model = build_model(config, facts, encoders)
     with Checkpoints(workdir / CHECKPOINTS, writing=False) as checkpoints:
         step = checkpoints.best_step if checkpoints.best_step is not None else checkpoints.latest_step
         if step is None:
             raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
-        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example_batch(config, model), train=False))
-        abstract = {"params": shapes["params"], "statistics": shapes.get("statistics", {})}
+        batch = example_batch(config, model, online)
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+        trained, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
+        abstract = {"params": trained, "statistics": shapes.get("statistics", {})}
         variables = checkpoints.restore(step, {"model": abstract_like(abstract, replicated(mesh))})["model"]
-    return TrainedModel(config, facts, model, variables, step)
+    loaded = {view: {"encoder": encoders[view].params} for view in online}
+    params = merge_params(variables["params"], loaded)
+    return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, step, online)
 
 
-def example_batch(config: ExperimentConfig, model: EmotionModel) -> Batch:
+def build_model(config: ExperimentConfig, facts: CorpusFacts, encoders: Mapping[str, Encoder]) -> EmotionModel:
+    """The model of a config for a corpus."""
+    parts = {view: EncoderPart.of(encoder) for view, encoder in encoders.items()}
+    return EmotionModel(config.model, len(facts.info.categories), parts)
+
+
+def example_batch(config: ExperimentConfig, model: EmotionModel, online: tuple[str, ...]) -> Batch:
     """A batch of one silent second, to initialise a model with."""
-    tokens = config.data.max_tokens if config.data.tokenizer else 0
+    tokens = config.data.max_tokens if "lexical" in online else 0
+    stored = {}
+    for view in config.model.encoder_views:
+        if view not in online:
+            settings, encoder = getattr(config.model, view), model.encoders[view]
+            layers = 1 if settings.combine == "mean" else len(settings.layers)
+            states = jnp.zeros((1, 2, layers, encoder.num_features), jnp.float32)
+            stored[view] = StoredRows(states, jnp.full(1, 2, jnp.int32))
     return Batch(
         waveform=jnp.zeros((1, SAMPLE_RATE), jnp.int16),
         num_samples=jnp.full(1, SAMPLE_RATE, jnp.int32),
@@ -80,4 +111,5 @@ def example_batch(config: ExperimentConfig, model: EmotionModel) -> Batch:
         emotion_votes=jnp.zeros((1, model.num_categories), jnp.float32),
         weight=jnp.ones(1, jnp.float32),
         index=jnp.zeros(1, jnp.int32),
+        stored=stored,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from emojax.errors import CorpusError
+from emojax.types import SplitRoles
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, make_utterance
@@ -76,6 +77,7 @@ class Builder(CorpusBuilder):
                 "it says anything about human speech. attributes_std is the spread over the readers only. "
                 f"Seed {self.builder_config.seed}."
             ),
+            roles=SplitRoles("train", "dev", ("test",)),
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Item]]:

@@ -1,4 +1,4 @@
-"""What a model looks at: each view turns a batch into feature frames and a mask of the valid ones."""
+"""The log-mel view: what a model computes from the waveform by itself, without any pre-trained encoder."""
 
 import dataclasses
 from typing import Literal
@@ -23,6 +23,7 @@ from emojax.audio import (
     stretch_time,
 )
 from emojax.errors import ConfigError
+from emojax.models.tcgru import TCGRUConfig
 from emojax.types import Batch
 
 
@@ -48,21 +49,23 @@ class LogMelViewConfig:
     """Log-mel filterbank energies as a model sees them.
 
     Attributes:
-      log_mel: the filterbank.
+      filterbank: bands, frames.
       normalisation: `none`; `utterance`: each utterance to mean 0, variance 1 per band, which forgets its level;
         `corpus`: by the training corpus's mean and standard deviation, which keeps level differences.
       deltas: slopes.
       vtlp: vocal tract length perturbation in training.
       time_stretch: change of rate in training.
       spec_augment: masks in training.
+      network: from frames to the view's embedding.
     """
 
-    log_mel: LogMelConfig
+    filterbank: LogMelConfig
     normalisation: Literal["none", "utterance", "corpus"]
     deltas: DeltasConfig
     vtlp: VTLPConfig
     time_stretch: TimeStretchConfig
     spec_augment: SpecAugmentConfig
+    network: TCGRUConfig
 
 
 class LogMelView(nn.Module):
@@ -81,13 +84,13 @@ class LogMelView(nn.Module):
     def __call__(self, batch: Batch, train: bool = False) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
         """Computes the view; in training with the rng `augment`."""
         config = self.config
-        features, mask = raw_log_mel(batch, config.log_mel)
+        features, mask = raw_log_mel(batch, config.filterbank)
         if train:
             features, mask = self._vary_voice(features, mask)
         if config.normalisation == "utterance":
             features = normalise_utterance(features, mask)
         elif config.normalisation == "corpus":
-            shape = (config.log_mel.num_bands,)
+            shape = (config.filterbank.num_bands,)
             mean = self.variable("statistics", "mean", jnp.zeros, shape, jnp.float32)
             std = self.variable("statistics", "std", jnp.ones, shape, jnp.float32)
             features = normalise_with(features, mask, mean.value, std.value)
@@ -99,7 +102,7 @@ class LogMelView(nn.Module):
     def _vary_voice(self, features: Array, mask: Array) -> tuple[Array, Array]:
         config = self.config
         if config.vtlp.max_warp:
-            features = perturb_vocal_tract(self.make_rng("augment"), features, config.log_mel, config.vtlp)
+            features = perturb_vocal_tract(self.make_rng("augment"), features, config.filterbank, config.vtlp)
         if config.time_stretch.max_stretch:
             features, mask = stretch_time(self.make_rng("augment"), features, mask, config.time_stretch)
         return features, mask

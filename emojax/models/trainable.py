@@ -1,0 +1,94 @@
+"""Which parameters of a model are trained, how deep each lies, and trees cut in two by that."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+
+from emojax.encoders import freeze_mask
+from emojax.errors import ConfigError
+from emojax.models.emotion_model import EmotionModelConfig
+from emojax.models.encoder_view import EncoderViewConfig
+
+_LAYER = re.compile(r"(?:^|/)layer_(\d+)(?:/|$)")
+_STACKED = re.compile(r"(?:^|/)layers/")
+
+
+def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dict[str, Any]:
+    """A tree like `params`, True where a parameter is trained.
+
+    Everything is, but what `train`, `top_layers` and `train_convolutions` of an encoder's view leave frozen.
+
+    Args:
+      params: of the model, or their shapes.
+      config: of the model.
+
+    Raises:
+      ConfigError: more top layers than the encoder has.
+    """
+    flat = flax.traverse_util.flatten_dict(dict(params), sep="/")
+    frozen: set[str] = set()
+    for view in config.encoder_views:
+        encoder = params.get(view, {}).get("encoder")
+        if encoder is not None:
+            frozen |= {f"{view}/encoder/{path}" for path in _frozen(encoder, getattr(config, view), view)}
+    return flax.traverse_util.unflatten_dict({path: path not in frozen for path in flat}, sep="/")
+
+
+def split_params(params: Mapping[str, Any], mask: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The trained and the frozen part of a tree; parts that have nothing are left out."""
+    flat, flags = (flax.traverse_util.flatten_dict(dict(tree), sep="/") for tree in (params, mask))
+    parts = ({path: leaf for path, leaf in flat.items() if flags[path] is wanted} for wanted in (True, False))
+    trained, frozen = (flax.traverse_util.unflatten_dict(part, sep="/") for part in parts)
+    return trained, frozen
+
+
+def merge_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Joins two trees; where both have a leaf, the first one's counts."""
+    merged = dict(second)
+    for key, value in first.items():
+        other = merged.get(key)
+        merged[key] = merge_params(value, other) if isinstance(value, Mapping) and isinstance(other, Mapping) else value
+    return merged
+
+
+def distances_from_top(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree like an encoder's parameters: how many layers lie between each and the encoder's output.
+
+    The last transformer layer has 1, a pooler too; what is in no layer counts as before the first. A stack of layers
+    (`scan_layers`) has a tuple, one entry per layer.
+    """
+    flat = flax.traverse_util.flatten_dict(dict(encoder), sep="/")
+    stacked = [leaf.shape[0] for path, leaf in flat.items() if _STACKED.search(path)]
+    numbers = [int(found.group(1)) for found in map(_LAYER.search, flat) if found]
+    num_layers = stacked[0] if stacked else max(numbers) + 1
+
+    def distance(path: str) -> int | tuple[int, ...]:
+        if _STACKED.search(path):
+            return tuple(range(num_layers, 0, -1))
+        found = _LAYER.search(path)
+        if found:
+            return num_layers - int(found.group(1))
+        return 1 if path.startswith("pooler/") else num_layers + 1
+
+    return flax.traverse_util.unflatten_dict({path: distance(path) for path in flat}, sep="/")
+
+
+def _frozen(encoder: Mapping[str, Any], config: EncoderViewConfig, view: str) -> set[str]:
+    paths = set(flax.traverse_util.flatten_dict(dict(encoder), sep="/"))
+    if config.train == "nothing":
+        return paths
+    frozen: set[str] = set()
+    if not config.train_convolutions and "feature_encoder" in encoder:
+        mask = freeze_mask(encoder, ["feature_encoder"])
+        frozen |= {path for path, flag in flax.traverse_util.flatten_dict(mask, sep="/").items() if flag}
+    if config.train == "top":
+        distances = flax.traverse_util.flatten_dict(distances_from_top(encoder), sep="/")
+        deepest = max(distances.values()) - 1
+        if config.top_layers > deepest:
+            raise ConfigError(
+                f"config.model.{view}.top_layers: {config.top_layers} is not allowed; allowed: 1 to {deepest}"
+            )
+        frozen |= {path for path, distance in distances.items() if distance > config.top_layers}
+    return frozen

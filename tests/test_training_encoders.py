@@ -1,0 +1,203 @@
+"""Whole runs with encoders: from a store and online they train alike; a workdir alone is the whole model."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import emojax
+import emojax.encoders
+from configs import default
+from emojax.config import parse_experiment
+from emojax.data import open_corpus, open_split
+from emojax.errors import CheckpointError, ConfigError, CorpusError
+from emojax.evaluation import evaluate_workdir
+from emojax.extraction import extract_store, parse_extraction
+from emojax.parallel import MeshConfig, make_mesh
+from emojax.training import train_workdir
+from emojax.workdir import restore_model
+from tests import speech_checkpoints, text_checkpoints
+
+MAX_TOKENS = 6
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")
+    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
+    speech_checkpoints.write_checkpoint(hubert, model, normalize=True)
+    text_checkpoints.write_checkpoint(bert, text_checkpoints.make_model("BertModel"))
+    return {"acoustic": hubert, "lexical": bert}
+
+
+@pytest.fixture(scope="module")
+def stores(checkpoints, mini_data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stores")
+    for view, checkpoint in checkpoints.items():
+        tree = {
+            "corpus": {"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ()},
+            "encoder": {
+                "checkpoint": str(checkpoint),
+                "revision": "",
+                "dtype": "float32",
+                "max_tokens": MAX_TOKENS,
+                "batch_seconds": 16.0,
+                "batch_tokens": 256,
+            },
+            "states": {"layers": (1, -1), "combine": "stack", "pooling": "none", "dtype": "float32"},
+        }
+        extract_store(parse_extraction(tree), folder / view)
+    return folder
+
+
+def experiment(data_dir, checkpoints, stores=None, views=("acoustic", "lexical"), **changes):
+    tree = default.get_config()
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
+    tree.corpus.test_splits = ("test",)
+    tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": MAX_TOKENS})
+    tree.model.views = views
+    for view in ("acoustic", "lexical"):
+        tree.model[view].checkpoint = str(checkpoints[view])
+        tree.model[view].store = str(stores / view) if stores else ""
+        tree.model[view].layers = (1, -1)
+        tree.model[view].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
+    tree.model.fusion.size = 8
+    tree.objective.emotion_weight = 0.2
+    tree.training.update({"epochs": 2, "log_every_steps": 1, "patience": 0})
+    tree.evaluation.bootstrap_resamples = 20
+    for name, value in changes.items():
+        tree.update_from_flattened_dict({name.replace("__", "."): value})
+    return parse_experiment(tree.to_dict())
+
+
+def losses(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+@pytest.fixture(scope="module")
+def online(mini_data_dir, checkpoints, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "online"
+    train_workdir(experiment(mini_data_dir, checkpoints), workdir)
+    return workdir
+
+
+def test_a_store_and_the_encoder_itself_give_the_same_losses(mini_data_dir, checkpoints, stores, online, tmp_path):
+    train_workdir(experiment(mini_data_dir, checkpoints, stores), tmp_path / "stored")
+    np.testing.assert_allclose(losses(tmp_path / "stored"), losses(online), rtol=2e-4)
+
+
+def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, checkpoints, stores, tmp_path):
+    moved = {view: shutil.copytree(folder, tmp_path / view) for view, folder in checkpoints.items()}
+    config = experiment(mini_data_dir, moved, stores)
+    train_workdir(config, tmp_path / "run")
+    for folder in moved.values():
+        shutil.rmtree(folder)
+    summary = evaluate_workdir(tmp_path / "run")
+    assert np.isfinite(summary["test"]["ccc"]["activation"]["value"])
+    model = emojax.load(tmp_path / "run")
+    clip = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    alone = model.predict(clip, rate=16_000)
+    worded = model.predict(clip, rate=16_000, transcripts="a b c")
+    pair = model.predict([(clip, 16_000), (clip, 16_000)], transcripts=["", "a b c"])
+    assert alone.attributes["valence"] != pytest.approx(worded.attributes["valence"], abs=1e-7)
+    for one, other in zip((alone, worded), pair, strict=True):
+        assert one.attributes == pytest.approx(other.attributes, abs=1e-4)
+    with pytest.raises(CorpusError, match="1 transcripts for 2 items"):
+        model.predict([(clip, 16_000)] * 2, transcripts=["a"])
+
+
+def test_evaluation_of_stored_and_computed_states_agrees(mini_data_dir, checkpoints, stores, tmp_path):
+    train_workdir(experiment(mini_data_dir, checkpoints, stores), tmp_path / "run")
+    mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])
+    stored, online = (restore_model(tmp_path / "run", mesh, stored=flag) for flag in (True, False))
+    assert "encoder" not in stored.variables["params"].get("acoustic", {})
+    assert "encoder" in online.variables["params"]["acoustic"]
+    evaluate_workdir(tmp_path / "run", splits=("test",))
+    table = (tmp_path / "run" / "evaluation" / "test.csv").read_text().splitlines()
+    model = emojax.load(tmp_path / "run")
+    examples = list(open_split(open_corpus("mini_corpus", mini_data_dir), "test"))[:3]
+    header = table[0].split(",")
+    column = next(i for i, name in enumerate(header) if "valence" in name and "pred" in name)
+    rows = {line.split(",")[0]: line.split(",") for line in table[1:]}
+    for example in examples:
+        clip = example["audio"].astype(np.float32) / 2**15
+        found = model.predict(clip, rate=16_000, transcripts=example["transcript"].decode())
+        assert found.attributes["valence"] == pytest.approx(float(rows[example["id"].decode()][column]), abs=2e-3)
+
+
+def trained_and_kept_encoder(workdir, scan_layers):
+    """The fine-tuned parameters of a run's acoustic encoder, and those it began with."""
+    mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])
+    tuned = restore_model(workdir, mesh).variables["params"]["acoustic"]["encoder"]
+    options = emojax.encoders.ComputeOptions(scan_layers=scan_layers)
+    return tuned, emojax.encoders.load_encoder(workdir / "encoders" / "acoustic", options).params
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": "all"},
+        {"train": "all", "scan_layers": True, "remat": True},
+        {"train": "top", "top_layers": 1},
+    ],
+)
+def test_fine_tuning_moves_what_it_should(mini_data_dir, checkpoints, tmp_path, changes):
+    named = {f"model__acoustic__{name}": value for name, value in changes.items()}
+    more = {"optimizer__layer_decay": 0.9, "training__epochs": 1, "model__dtype": "bfloat16"}
+    train_workdir(experiment(mini_data_dir, checkpoints, views=("acoustic",), **named, **more), tmp_path / "run")
+    same = jax.tree.map(np.array_equal, *trained_and_kept_encoder(tmp_path / "run", changes.get("scan_layers", False)))
+    assert all(jax.tree.leaves(same["feature_encoder"]))
+    layers = same["transformer"].get("layers") or same["transformer"]["layer_1"]
+    assert not layers["mlp_in"]["kernel"]
+    if changes["train"] == "top":
+        assert all(jax.tree.leaves(same["transformer"]["layer_0"]))
+
+
+def test_fine_tuning_in_parts_resumes_bit_for_bit(mini_data_dir, checkpoints, tmp_path):
+    changes = {
+        "model__acoustic__train": "top",
+        "model__acoustic__top_layers": 1,
+        "data__batch_size": 16,
+        "training__micro_batches": 2,
+        "optimizer__ema_decay": 0.9,
+        "objective__weighting": "learned",
+    }
+    config = experiment(mini_data_dir, checkpoints, views=("acoustic",), **changes)
+    half = experiment(mini_data_dir, checkpoints, views=("acoustic",), **changes | {"training__epochs": 1})
+    train_workdir(config, tmp_path / "whole")
+    train_workdir(half, tmp_path / "half")
+    # The schedule is constant, so that a run of one epoch is the first half of a run of two.
+    settings = tmp_path / "half" / "config.json"
+    settings.write_text(settings.read_text().replace('"epochs": 1', '"epochs": 2'))
+    train_workdir(config, tmp_path / "half")
+    assert losses(tmp_path / "half") == losses(tmp_path / "whole")
+    one, other = (trained_and_kept_encoder(tmp_path / name, False)[0] for name in ("half", "whole"))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_store_of_another_kind_is_refused_before_training(mini_data_dir, checkpoints, stores, tmp_path):
+    for changes, message in (
+        ({"model__acoustic__layers": (1,)}, r"was made with layers \[1, 2\], not \[1\]"),
+        ({"data__max_tokens": 7}, "was made with max_tokens 6, not 7"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            train_workdir(experiment(mini_data_dir, checkpoints, stores, **changes), tmp_path / "run")
+        shutil.rmtree(tmp_path / "run")
+    other = {**checkpoints, "acoustic": tmp_path / "other"}
+    model = speech_checkpoints.make_model(
+        "Hubert", seed=3, **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS
+    )
+    speech_checkpoints.write_checkpoint(tmp_path / "other", model, normalize=True)
+    with pytest.raises(CheckpointError, match="was made with checkpoint"):
+        train_workdir(experiment(mini_data_dir, other, stores), tmp_path / "run")
+
+
+def test_an_encoder_of_the_wrong_kind_and_uneven_parts_are_refused(mini_data_dir, checkpoints, tmp_path):
+    swapped = {"acoustic": checkpoints["lexical"], "lexical": checkpoints["lexical"]}
+    with pytest.raises(CheckpointError, match="is a text encoder; allowed: a speech encoder"):
+        train_workdir(experiment(mini_data_dir, swapped, views=("acoustic",)), tmp_path / "swapped")
+    with pytest.raises(ConfigError, match=r"training.micro_batches: 3 is not allowed"):
+        train_workdir(experiment(mini_data_dir, checkpoints, training__micro_batches=3), tmp_path / "uneven")
