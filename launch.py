@@ -3,11 +3,12 @@
   python launch.py --config=configs/NAME.py --workdir=DIR [--config.a.b=value ...]
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
+  python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
 
 `train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
 but the workdir. `extract` runs an encoder over a corpus and keeps its states; it continues a store that is not
-finished. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on SIGTERM),
-1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+finished. `import` makes a workdir of a published emotion model. Ctrl-C and SIGTERM save first; the same command then
+continues. Exit status: 0 done (or saved on SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 import signal
@@ -20,7 +21,7 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "extract"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "extract", "import"], "What to do.")
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
@@ -85,7 +86,16 @@ def _extract(directory: Path) -> int:
     return 0
 
 
-_MODES = {"train": _train, "evaluate": _evaluate, "extract": _extract}
+def _import(workdir: Path) -> int:
+    from emojax.config import parse_experiment
+    from emojax.published import import_published
+
+    import_published(parse_experiment(_config_tree()), workdir)
+    print(f"{workdir}: imported", flush=True)
+    return 0
+
+
+_MODES = {"train": _train, "evaluate": _evaluate, "extract": _extract, "import": _import}
 
 
 def _config_tree() -> dict[str, Any]:

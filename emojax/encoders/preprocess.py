@@ -16,6 +16,9 @@ from emojax.types import SAMPLE_RATE
 
 _VARIANCE_FLOOR = 1e-7
 
+_STD_FLOOR = 1e-6
+"""What the Odyssey 2024 models add to the standard deviation of their training data."""
+
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
@@ -25,7 +28,8 @@ class WaveformPreprocess:
 
     Attributes:
       normalize: whether every waveform is brought to zero mean and unit variance (`do_normalize`).
-      settings: content of `preprocessor_config.json`, kept for export.
+      settings: content of `preprocessor_config.json`, kept for export. `waveform_mean` and `waveform_std` in it are
+        those of the training data of models that normalise by them.
     """
 
     normalize: bool
@@ -41,7 +45,10 @@ class WaveformPreprocess:
         mask = jnp.arange(waveform.shape[1]) < num_samples[:, None]
         waveform = jnp.where(mask, waveform.astype(jnp.float32), 0.0)
         if not self.normalize:
-            return waveform
+            if "waveform_std" not in self.settings:
+                return waveform
+            mean, std = self.settings["waveform_mean"], self.settings["waveform_std"] + _STD_FLOOR
+            return jnp.where(mask, (waveform - mean) / std, 0.0)
         count = jnp.maximum(num_samples, 1)[:, None].astype(jnp.float32)
         centred = jnp.where(mask, waveform - waveform.sum(axis=1, keepdims=True) / count, 0.0)
         variance = jnp.square(centred).sum(axis=1, keepdims=True) / count
@@ -95,10 +102,18 @@ def read_waveform_preprocess(folder: Path) -> WaveformPreprocess:
     if not file.is_file() and joint.is_file():
         file = joint
     settings = read_json(file)
-    settings = settings.get("feature_extractor", settings)
+    return waveform_preprocess(settings.get("feature_extractor", settings), str(file))
+
+
+def waveform_preprocess(settings: Mapping[str, Any], place: str) -> WaveformPreprocess:
+    """Pre-processing as `settings`, the content of a `preprocessor_config.json`, ask for.
+
+    Raises:
+      CheckpointError: they ask for another sample rate or other features than the waveform; it names the place.
+    """
     for key, allowed in (("sampling_rate", SAMPLE_RATE), ("feature_size", 1)):
         if settings.get(key, allowed) != allowed:
-            raise CheckpointError(f"{file}: {key}: {settings[key]!r} is not supported; allowed: {allowed}")
+            raise CheckpointError(f"{place}: {key}: {settings[key]!r} is not supported; allowed: {allowed}")
     return WaveformPreprocess(bool(settings.get("do_normalize", True)), settings)
 
 

@@ -27,11 +27,13 @@ class CorpusFacts:
       info: name, scale, categories, licence.
       attributes: 200 quantiles of each attribute's training labels, corpus scale; NaN without labels.
       emotion: one entry per training item, grouped by category.
+      labels_known: False where a model was trained elsewhere, on labels that were not published with it.
     """
 
     info: CorpusInfo
     attributes: Float[np.ndarray, "Q 3"]
     emotion: Int[np.ndarray, "M"]
+    labels_known: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +51,16 @@ class TrainedOutputs:
 
 def trained_outputs(objective: ObjectiveConfig, facts: CorpusFacts) -> TrainedOutputs:
     """An output is trained where the objective weighs it and training labels for it exist."""
-    rated = ~np.isnan(facts.attributes).all(axis=0) & (np.array(objective.attribute_weights) > 0)
-    activation, valence, dominance = rated.tolist()
-    return TrainedOutputs((activation, valence, dominance), bool(objective.emotion_weight > 0 and facts.emotion.size))
+    rated = ~np.isnan(facts.attributes).all(axis=0) | (not facts.labels_known)
+    activation, valence, dominance = (rated & (np.array(objective.attribute_weights) > 0)).tolist()
+    categorised = facts.emotion.size > 0 or not facts.labels_known
+    return TrainedOutputs((activation, valence, dominance), objective.emotion_weight > 0 and categorised)
+
+
+def unknown_labels(info: CorpusInfo) -> CorpusFacts:
+    """Facts of a corpus whose labels are not known; the mean and random predictors are then left out."""
+    nothing = np.full((len(_QUANTILES), len(ATTRIBUTES)), np.nan)
+    return CorpusFacts(info=info, attributes=nothing, emotion=np.zeros(0, np.int64), labels_known=False)
 
 
 def corpus_facts(info: CorpusInfo, training: SplitIndex) -> CorpusFacts:
@@ -71,7 +80,7 @@ def write_corpus_facts(workdir: Path, facts: CorpusFacts) -> None:
         for attribute, column in zip(ATTRIBUTES, facts.attributes.T, strict=True)
     }
     counts = np.bincount(facts.emotion, minlength=len(facts.info.categories)).tolist()
-    labels = {"attribute_quantiles": quantiles, "emotion_counts": counts}
+    labels = {"known": facts.labels_known, "attribute_quantiles": quantiles, "emotion_counts": counts}
     write_json(workdir / CORPUS, {"info": dataclasses.asdict(facts.info), "training_labels": labels})
 
 
@@ -93,6 +102,7 @@ def read_corpus_facts(workdir: Path) -> CorpusFacts:
             info=CorpusInfo(**info),
             attributes=np.array(columns, np.float64).T,
             emotion=np.repeat(np.arange(len(counts)), counts),
+            labels_known=labels.get("known", True),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{workdir / CORPUS}: is incomplete ({error})") from error

@@ -44,7 +44,12 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
         if jax.process_index() == 0:
             save_encoder(encoder, folder)
             fingerprint = checkpoint_fingerprint(settings.checkpoint, revision)
-            write_json(folder / _SOURCE, {"checkpoint": settings.checkpoint, "fingerprint": fingerprint})
+            write_encoder_source(workdir, view, settings.checkpoint, fingerprint)
+
+
+def write_encoder_source(workdir: Path, view: str, checkpoint: str, fingerprint: str) -> None:
+    """Notes where a kept encoder comes from; that it is there says that the copy is complete."""
+    write_json(workdir / ENCODERS / view / _SOURCE, {"checkpoint": checkpoint, "fingerprint": fingerprint})
 
 
 def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online: tuple[str, ...]) -> dict[str, Encoder]:

@@ -1,0 +1,16 @@
+"""Frozen BERT-base states of the transcript -> TC-GRU: the lexical representation of Mitra et al. 2022 and 2023.
+
+Without a checkpoint from the hub, any BERT folder does: `--config.model.lexical.checkpoint=FOLDER`.
+
+python launch.py --config=configs/bert.py --workdir=runs/bert
+"""
+
+from configs import default
+
+
+def get_config():
+    """Returns the config."""
+    config = default.get_config()
+    config.model.views = ("lexical",)
+    config.model.lexical.checkpoint = "google-bert/bert-base-uncased"
+    return config

@@ -1,0 +1,17 @@
+"""Frozen HuBERT + frozen BERT, embeddings side by side: the fusion of Mitra et al. 2022/2023 (row "HuBERT + BERT").
+
+The paper's headline: valence CCC up by 79 % relative over filterbank energies. Other fusions:
+`--config.model.fusion.kind=late`, `gated` or `cross_attention`.
+
+python launch.py --config=configs/fusion_hubert_bert.py --workdir=runs/fusion_hubert_bert
+"""
+
+from configs import hubert
+
+
+def get_config():
+    """Returns the config."""
+    config = hubert.get_config()
+    config.model.views = ("acoustic", "lexical")
+    config.model.lexical.checkpoint = "google-bert/bert-base-uncased"
+    return config

@@ -1,0 +1,76 @@
+"""Every config file starts: the system it names trains and evaluates on a miniature with miniature encoders."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emojax.config import parse_experiment
+from emojax.evaluation import evaluate_workdir
+from emojax.extraction import parse_extraction
+from emojax.training import train_workdir
+from tests import speech_checkpoints, text_checkpoints
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in ("default", "extract", "published"))
+SPEECH = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}
+TEXT = {"roberta": "RobertaModel", "bert": "BertModel", "minilm": "BertModel"}
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory):
+    """Gives a folder with a miniature of the checkpoint a config names."""
+    made = {}
+
+    def folder(published):
+        name = published.split("/")[-1].lower()
+        kind = next(kind for kind in (*SPEECH, *TEXT) if kind in name)
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            if kind in SPEECH:
+                settings = speech_checkpoints.LARGE | speech_checkpoints.FRAMES_OF_20_MS
+                model = speech_checkpoints.make_model(SPEECH[kind], **settings)
+                speech_checkpoints.write_checkpoint(made[kind], model, normalize=True)
+            else:
+                text_checkpoints.write_checkpoint(made[kind], text_checkpoints.make_model(TEXT[kind]))
+        return str(made[kind])
+
+    return folder
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path):
+    config = importlib.import_module(f"configs.{system}").get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 8})
+    for view in config.model.views:
+        settings = config.model[view]
+        settings.network.update({"gru_size": 4, "embedding_size": 4})
+        settings.network.conv_channels = min(settings.network.conv_channels, 4)
+        if view != "log_mel":
+            settings.checkpoint = miniature(settings.checkpoint)
+            settings.layers = settings.layers[:2]
+            settings.store = ""
+    config.model.fusion.update({"size": 4, "attention_heads": 2})
+    config.training.update({"epochs": 1, "evaluate_every_epochs": 1})
+    config.evaluation.bootstrap_resamples = 10
+    train_workdir(parse_experiment(config.to_dict()), tmp_path / "run")
+    summary = evaluate_workdir(tmp_path / "run")["test"]
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite([value for line in logged for name, value in line.items() if name.endswith("loss")]).all()
+    wanted = {"ccc": sum(config.objective.attribute_weights) > 0, "uar": config.objective.emotion_weight > 0}
+    assert {name for name, flag in wanted.items() if flag} <= set(summary)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_docstring_gives_a_command_that_names_the_file(system):
+    module = importlib.import_module(f"configs.{system}")
+    assert f"--config=configs/{system}.py" in module.__doc__
+
+
+def test_the_extraction_config_only_lacks_its_checkpoint():
+    config = importlib.import_module("configs.extract").get_config()
+    config.encoder.checkpoint = "somewhere"
+    parse_extraction(config.to_dict())
