@@ -30,7 +30,7 @@ def main(argv):
 
     config = parse_experiment(_CONFIG.value.to_dict())
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles))
+    config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
     index = read_index(corpus, config.corpus.train_split)
     mesh = make_mesh(config.mesh)
 

@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
     config.corpus.validation_split = ""
     # Evaluated at the end, each on its own; never averaged.
     config.corpus.test_splits = ()
+    # Of a corpus with folds (IEMOCAP: five), which one names the empty splits above; 0: its usual splits.
+    config.corpus.fold = 0
 
     config.data = ConfigDict()
     # Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over it.

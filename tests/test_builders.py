@@ -67,7 +67,18 @@ def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_ten
     facts = json.loads(done.stdout)
     assert facts["imported"] == []
     assert set(facts["metadata"]) == {
-        *("scale", "categories", "speech", "attribute_source", "licence", "citation", "notes", "roles", "counts")
+        *(
+            "scale",
+            "categories",
+            "speech",
+            "attribute_source",
+            "licence",
+            "citation",
+            "notes",
+            "roles",
+            "folds",
+            "counts",
+        )
     }
     assert facts["metadata"]["attribute_source"] == "none"
     assert facts["metadata"]["speech"] == "recorded"

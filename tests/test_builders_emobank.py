@@ -21,6 +21,7 @@ from tfds_builders.emobank_spoken.prosody import draw_prosody, draw_speaker
 from tfds_builders.emobank_spoken.sentences import SPLITS, Sentence, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, active_level_db, make_utterance
 from tfds_builders.emobank_spoken.voices import SPEAKERS
+from tfds_builders.utterance import Made
 
 _TINY = EmoBankConfig(name="tiny", train=20, dev=6, test=6)
 _VOICE = Delivery("gmw/en-US+f1", 170, 50, 50)
@@ -145,7 +146,7 @@ def test_subsample_is_nested_and_independent_of_order(sentences):
 def test_sentences_without_words_are_counted_and_long_ones_kept(sentences):
     assert sum(not sentence.has_words for sentence in sentences.values()) == 7
     nothing = next(s for s in sentences.values() if not s.has_words)
-    assert make_utterance(Item(nothing, 0)) == (None, ("left_out_no_words",))
+    assert make_utterance(Item(nothing, 0)) == Made(None, ("left_out_no_words",))
     longest = max(sentences.values(), key=lambda sentence: len(sentence.text))
     made = make_utterance(Item(longest, 0))
     assert made.counted == ("longer_than_30_s",)

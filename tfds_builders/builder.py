@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -22,6 +23,11 @@ from tfds_builders.workers import ordered_map
 _ITEMS_PER_SHARD = 512
 """About 60 MB of speech; a shard is held in memory while it is written."""
 
+_PROBLEMS_SHOWN = 5
+
+_MOST_DAMAGED = 0.05
+"""Share of a split that may be damaged and left out; more, and something is wrong with the copy."""
+
 
 # Not a `GeneratorBasedBuilder`: that one keeps a split in memory up to 1 GB and needs TensorFlow beyond.
 class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -35,11 +41,14 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
       pool: worker processes; None makes every utterance in this process.
       processes: how many `pool` has.
       seconds: duration of what was generated, per split.
+      counts: what is special, by name; `items` may add to them.
     """
 
     pool: ProcessPoolExecutor | None = None
     processes: int = 1
     seconds: dict[str, float]
+    counts: collections.Counter[str]
+    _problems: list[str]
 
     @property
     @abc.abstractmethod
@@ -64,7 +73,8 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Callable]]:
         manual_dir = Path(dl_manager.manual_dir) if self.MANUAL_DOWNLOAD_INSTRUCTIONS else None
         self.seconds = collections.defaultdict(float)
-        self._counts: collections.Counter[str] = collections.Counter()
+        self.counts = collections.Counter()
+        self._problems = []
         self._ids: set[str] = set()
         return {split: self._shards(split, items) for split, items in self.items(manual_dir).items()}
 
@@ -83,17 +93,28 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
                 yield made.example["id"], made.example
 
     def _stream(self, split: str, items: Sequence[Any]) -> Iterator[Made]:
+        before = len(self._problems)
         with Progress(f"{self.info.full_name} {split}", len(items), "utterances") as progress:
             for made in ordered_map(self.make_utterance, items, self.pool, self.processes):
                 self._count(split, made)
                 progress.advance()
                 yield made
+        damaged = len(self._problems) - before
+        if damaged > max(1, _MOST_DAMAGED * len(items)):
+            raise CorpusError(
+                f"{self.info.full_name}: {damaged} of {len(items)} items of split {split!r} are damaged, the first: "
+                f"{self._problems[before]}"
+            )
         if split not in self.seconds:
-            raise CorpusError(f"{self.info.full_name}: split {split!r} has no utterance ({dict(self._counts)})")
-        self.info.metadata["counts"] = dict(sorted(self._counts.items()))
+            raise CorpusError(f"{self.info.full_name}: split {split!r} has no utterance ({dict(self.counts)})")
+        self.info.metadata["counts"] = dict(sorted(self.counts.items()))
 
     def _count(self, split: str, made: Made) -> None:
-        self._counts.update(made.counted)
+        self.counts.update(made.counted)
+        if made.problem:
+            self._problems.append(made.problem)
+            if len(self._problems) <= _PROBLEMS_SHOWN:
+                print(f"left out: {made.problem}", file=sys.stderr, flush=True)
         if made.example is None:
             return
         if made.example["id"] in self._ids:

@@ -31,6 +31,16 @@ ENTRIES = {
         configs=("full", "quick"),
     ),
     "emodb": Entry("535 German recordings of 10 actors, 7 categories, no attributes"),
+    "iemocap": Entry(
+        "IEMOCAP: 5 sessions, attributes 1 to 5, 10 categories or the usual 4",
+        configs=("all", "four", "improvised", "four_improvised"),
+        needs_manual_dir=True,
+    ),
+    "msp_podcast": Entry(
+        "MSP-Podcast, any release: podcast segments, attributes 1 to 7 and 9 categories",
+        configs=("v1_11", "v1_3", "v1_6", "v1_7", "v1_8", "v1_9", "v1_10", "v1_12", "challenge", "v2_0"),
+        needs_manual_dir=True,
+    ),
 }
 """Builders by name. `NAME` lives in `tfds_builders/NAME/NAME_dataset_builder.py` as class `Builder`."""
 

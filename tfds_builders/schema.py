@@ -24,6 +24,7 @@ class CorpusFacts:
       citation: how to cite it.
       notes: what a reader of numbers made from it must know.
       roles: which splits training, validation and tests use; None where none is meant for them.
+      folds: the same for each fold of a cross-validation; a split may be a sum, `a+b`.
     """
 
     description: str
@@ -35,6 +36,7 @@ class CorpusFacts:
     citation: str
     notes: str
     roles: SplitRoles | None = None
+    folds: tuple[SplitRoles, ...] = ()
 
 
 def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
@@ -61,7 +63,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.
     """What a builder's `_info` returns; `metadata["counts"]` is empty until the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
-    `counts`.
+    `folds`, `counts`.
     """
     metadata = tfds.core.MetadataDict(
         scale=list(facts.scale),
@@ -72,6 +74,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.
         citation=facts.citation,
         notes=facts.notes,
         roles=dataclasses.asdict(facts.roles) if facts.roles else {},
+        folds=[dataclasses.asdict(fold) for fold in facts.folds],
         counts={},
     )
     return tfds.core.DatasetInfo(

@@ -21,10 +21,12 @@ class Made(NamedTuple):
     Attributes:
       example: from `utterance`; None where the item is left out.
       counted: names under which the corpus's `counts` tally this item, e.g. why it was left out.
+      problem: of a damaged item that is left out, one line that names it.
     """
 
     example: dict[str, Any] | None
     counted: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def utterance(

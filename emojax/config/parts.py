@@ -16,6 +16,7 @@ class CorpusConfig:
     train_split: str
     validation_split: str
     test_splits: tuple[str, ...]
+    fold: int
 
     def __post_init__(self):
         """Checks the values.
@@ -23,21 +24,29 @@ class CorpusConfig:
         Raises:
           ConfigError: naming the field and what is allowed.
         """
+        if self.fold < 0:
+            raise ConfigError(f"corpus.fold: {self.fold} is not allowed; allowed: an integer >= 0")
         if not self.name:
             raise ConfigError("corpus.name: '' is not allowed; allowed: a name")
-        if self.train_split and self.train_split in (self.validation_split, *self.test_splits):
-            raise ConfigError(
-                f"corpus.train_split: {self.train_split!r} is also validated or tested on; allowed: a split of its own"
-            )
+        held_out = {part for split in (self.validation_split, *self.test_splits) for part in split.split("+")}
+        for part in self.train_split.split("+"):
+            if part and part in held_out:
+                raise ConfigError(
+                    f"corpus.train_split: {part!r} is also validated or tested on; allowed: a split of its own"
+                )
 
-    def with_roles(self, roles: SplitRoles | None) -> "CorpusConfig":
-        """Fills in the splits that are left open with those the corpus names.
+    def with_roles(self, roles: SplitRoles | None, folds: tuple[SplitRoles, ...]) -> "CorpusConfig":
+        """Fills in the splits that are left open with those the corpus names, of the fold chosen.
 
         Raises:
-          ConfigError: one is left open and the corpus names none, or the split trained on is also tested on.
+          ConfigError: one is left open and the corpus names none, it has no such fold, or the split trained on is also
+            tested on.
         """
+        if self.fold > len(folds):
+            raise ConfigError(f"corpus.fold: {self.fold} is not allowed; {self.name} has {len(folds)} folds")
         if self.train_split and self.validation_split and self.test_splits:
             return self
+        roles = folds[self.fold - 1] if self.fold else roles
         if roles is None:
             raise ConfigError(
                 f"corpus.train_split: {self.name} does not say what its splits are for; "

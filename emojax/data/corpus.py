@@ -19,12 +19,14 @@ class Corpus:
       directory: folder of the built version, e.g. `DATA_DIR/emodb/1.0.0`.
       split_sizes: number of utterances per split, in the corpus's own order.
       roles: what its splits are for; None if it does not say.
+      folds: the same for every fold of its cross-validation.
     """
 
     info: CorpusInfo
     directory: Path
     split_sizes: dict[str, int]
     roles: SplitRoles | None
+    folds: tuple[SplitRoles, ...]
 
     def place(self, split: str) -> str:
         """How messages call a split."""
@@ -69,11 +71,13 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
         citation=metadata.get("citation", ""),
     )
     sizes = {split: int(facts.num_examples) for split, facts in builder.info.splits.items()}
-    return Corpus(info=info, directory=directory, split_sizes=sizes, roles=_roles(metadata.get("roles")))
+    roles = _roles(metadata["roles"]) if metadata.get("roles") else None
+    folds = tuple(_roles(fold) for fold in metadata.get("folds", ()))
+    return Corpus(info=info, directory=directory, split_sizes=sizes, roles=roles, folds=folds)
 
 
-def _roles(stored: Mapping[str, Any] | None) -> SplitRoles | None:
-    return SplitRoles(stored["train"], stored["validation"], tuple(stored["test"])) if stored else None
+def _roles(stored: Mapping[str, Any]) -> SplitRoles:
+    return SplitRoles(stored["train"], stored["validation"], tuple(stored["test"]))
 
 
 def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:
@@ -81,7 +85,7 @@ def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:
 
     Args:
       corpus: from `open_corpus`.
-      split: one of `corpus.split_sizes`.
+      split: one of `corpus.split_sizes`, or a sum of several, `a+b`.
       audio: whether to decode the audio; without it, scanning the rest is faster.
 
     Raises:
@@ -89,11 +93,13 @@ def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:
     """
     import tensorflow_datasets as tfds
 
-    if split not in corpus.split_sizes:
-        raise CorpusError(
-            f"{corpus.info.name}: no split {split!r}; it has {', '.join(corpus.split_sizes) or 'no splits'}"
-        )
-    if corpus.split_sizes[split] == 0:
+    parts = split.split("+")
+    for part in parts:
+        if part not in corpus.split_sizes:
+            raise CorpusError(
+                f"{corpus.info.name}: no split {part!r}; it has {', '.join(corpus.split_sizes) or 'no splits'}"
+            )
+    if sum(corpus.split_sizes[part] for part in parts) == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
     decoders = None if audio else {"audio": tfds.decode.SkipDecoding()}
     return tfds.builder_from_directory(corpus.directory).as_data_source(split=split, decoders=decoders)

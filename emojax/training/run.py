@@ -122,7 +122,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
 
 def _with_splits(config: ExperimentConfig, corpus: Corpus) -> ExperimentConfig:
     try:
-        return dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles))
+        return dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
 

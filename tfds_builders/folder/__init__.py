@@ -1,0 +1,1 @@
+"""Anyone's own corpus: a folder of audio files and a table."""

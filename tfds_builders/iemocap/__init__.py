@@ -1,0 +1,1 @@
+"""IEMOCAP, from a licence holder's copy."""

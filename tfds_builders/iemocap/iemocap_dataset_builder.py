@@ -1,0 +1,83 @@
+"""TFDS builder of IEMOCAP, from a licence holder's copy."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from tfds_builders.builder import CorpusBuilder
+from tfds_builders.iemocap.labels import CATEGORIES
+from tfds_builders.iemocap.turns import FOLDS, FOUR, Utterance, make_utterance, read_sessions
+from tfds_builders.schema import CorpusFacts
+from tfds_builders.utterance import Made
+
+
+@dataclasses.dataclass(eq=False)
+class IemocapConfig(tfds.core.BuilderConfig):
+    """What is taken.
+
+    Attributes:
+      four: only the usual four classes.
+      improvised: only improvised conversations.
+    """
+
+    four: bool = False
+    improvised: bool = False
+
+
+class Builder(CorpusBuilder):
+    """IEMOCAP."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        IemocapConfig(name="all", description="Every labelled utterance, ten categories."),
+        IemocapConfig(name="four", description="Anger, happiness (with excitement), sadness, neutral.", four=True),
+        IemocapConfig(name="improvised", description="Improvised conversations, ten categories.", improvised=True),
+        IemocapConfig(
+            name="four_improvised",
+            description="Improvised conversations, the four classes.",
+            four=True,
+            improvised=True,
+        ),
+    ]
+    DEFAULT_BUILDER_CONFIG_NAME = "all"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "IEMOCAP is licensed: get it from its makers (USC SAIL), unpack it, and pass the folder that holds Session1 to "
+        "Session5 as --manual_dir."
+    )
+
+    @property
+    def make_utterance(self) -> Callable[[Utterance], Made]:
+        """From an item to what became of it."""
+        return make_utterance
+
+    def facts(self) -> CorpusFacts:
+        """What is true of the whole corpus."""
+        return CorpusFacts(
+            description="IEMOCAP: five sessions of two actors each, scripted and improvised conversations.",
+            scale=(1.0, 5.0),
+            categories=FOUR if self.builder_config.four else CATEGORIES,
+            speech="recorded",
+            attribute_source="rated",
+            licence="IEMOCAP licence; the corpus must not be passed on",
+            citation=(
+                "C. Busso, M. Bulut, C.-C. Lee, A. Kazemzadeh, E. Mower, S. Kim, J. Chang, S. Lee, S. Narayanan. "
+                "IEMOCAP: Interactive emotional dyadic motion capture database. "
+                "Language Resources and Evaluation 42, 2008."
+            ),
+            notes=(
+                "Acted speech. Scripted conversations repeat their words in every session, so a model that reads has "
+                "seen the sentences it is tested on: report improvised conversations too. emotion is -1 where "
+                "evaluators did not agree. emotion_votes and attributes_std leave out what speakers said of themselves."
+            ),
+            roles=FOLDS[-1],
+            folds=FOLDS,
+        )
+
+    def items(self, manual_dir: Path | None) -> dict[str, Sequence[Utterance]]:
+        """Utterances by session."""
+        assert manual_dir is not None  # the build command insists on it
+        config = self.builder_config
+        return dict(read_sessions(manual_dir, config.four, config.improvised, self.counts))

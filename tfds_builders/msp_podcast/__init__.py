@@ -1,0 +1,1 @@
+"""The MSP-Podcast corpus, from a licence holder's copy."""

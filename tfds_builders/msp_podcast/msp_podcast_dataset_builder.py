@@ -1,0 +1,64 @@
+"""TFDS builder of MSP-Podcast, one builder config per release."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from tfds_builders.builder import CorpusBuilder
+from tfds_builders.msp_podcast.labels import CATEGORIES
+from tfds_builders.msp_podcast.releases import BY_NAME, RELEASES
+from tfds_builders.msp_podcast.segments import Segment, make_utterance, read_release
+from tfds_builders.schema import CorpusFacts
+from tfds_builders.utterance import Made
+
+
+class Builder(CorpusBuilder):
+    """MSP-Podcast."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        tfds.core.BuilderConfig(name=release.name, description=f"Release {release.title}.") for release in RELEASES
+    ]
+    DEFAULT_BUILDER_CONFIG_NAME = RELEASES[0].name
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "MSP-Podcast is licensed: get it from its makers (UT Dallas), unpack it, and pass the folder that holds "
+        "Audios/ and Labels/ as --manual_dir."
+    )
+
+    @property
+    def make_utterance(self) -> Callable[[Segment], Made]:
+        """From an item to what became of it."""
+        return make_utterance
+
+    def facts(self) -> CorpusFacts:
+        """What is true of the whole corpus."""
+        release = BY_NAME[self.builder_config.name]
+        return CorpusFacts(
+            description=(
+                f"MSP-Podcast, release {release.title}: speech segments of podcasts, rated by at least five people "
+                "each for activation, valence, dominance and emotion."
+            ),
+            scale=(1.0, 7.0),
+            categories=CATEGORIES,
+            speech="recorded",
+            attribute_source="rated",
+            licence="MSP-Podcast licence; the corpus must not be passed on",
+            citation=(
+                "R. Lotfian, C. Busso. Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving "
+                "Emotional Speech From Existing Podcast Recordings. IEEE Transactions on Affective Computing, 2019."
+            ),
+            notes=(
+                "emotion is -1 where raters did not agree; emotion_votes are shares of primary emotions, and "
+                "attributes_std is the sample standard deviation over raters. test1 and test2 share speakers; speakers "
+                "that are not known may occur in several splits; test lists differ between releases. test3 has no "
+                "public labels."
+            ),
+            roles=release.roles,
+        )
+
+    def items(self, manual_dir: Path | None) -> dict[str, Sequence[Segment]]:
+        """Segments by split."""
+        assert manual_dir is not None  # the build command insists on it
+        return dict(read_release(manual_dir, BY_NAME[self.builder_config.name], self.counts))

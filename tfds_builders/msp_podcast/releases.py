@@ -1,0 +1,74 @@
+"""The releases: their splits, and the sizes that were published of them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from emojax.types import SplitRoles
+
+SPLITS = ("train", "development", "test1", "test2", "test3")
+"""In our spelling. They are never merged: Test1 and Test2 share speakers."""
+
+_SPELLINGS = {
+    "train": "train",
+    "validation": "development",
+    "development": "development",
+    "dev": "development",
+    "test1": "test1",
+    "test2": "test2",
+    "test3": "test3",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """One release.
+
+    Attributes:
+      name: builder config.
+      title: as its makers call it.
+      sizes: published number of segments per split, where known; a copy that differs is reported.
+      splits: those it has.
+      single_test: whether its only test split is called "Test", which later releases continue as "Test1".
+    """
+
+    name: str
+    title: str
+    sizes: Mapping[str, int]
+    splits: tuple[str, ...]
+    single_test: bool = False
+
+    def split_of(self, written: str) -> str | None:
+        """Our name of a split; None where this release has none of that name."""
+        key = written.strip().lower().replace(" ", "").replace("_", "")
+        split = "test1" if self.single_test and key == "test" else _SPELLINGS.get(key)
+        return split if split in self.splits else None
+
+    @property
+    def roles(self) -> SplitRoles:
+        """What its splits are for; a challenge release has no labelled test split."""
+        tests = tuple(split for split in self.splits if split in ("test1", "test2"))
+        return SplitRoles("train", "development", tests or ("development",))
+
+
+def _release(version: str, sizes: tuple[int, ...] = (), splits: int = 5, single_test: bool = False) -> Release:
+    names = SPLITS[:splits]
+    known = dict(zip(names, sizes, strict=True)) if sizes else {}
+    return Release(f"v{version.replace('.', '_')}", version, known, names, single_test)
+
+
+RELEASES = (
+    _release("1.11", (84_030, 19_815, 30_647, 14_815, 2_347)),
+    _release("1.3", splits=3, single_test=True),
+    _release("1.6", (34_280, 5_958, 10_124), splits=3, single_test=True),
+    _release("1.7", (38_179, 7_538, 12_902, 3_521), splits=4),
+    _release("1.8", (44_879, 7_800, 15_326, 5_037), splits=4),
+    _release("1.9", splits=4),
+    _release("1.10", splits=4),
+    _release("1.12"),
+    Release("challenge", "challenge", {}, ("train", "development", "test3")),
+    _release("2.0", (169_190, 34_399, 46_294, 14_822, 3_200)),
+)
+"""The default first. 1.9, 1.10 and 1.12 have no published sizes per split, the challenge was given out more than once.
+The layout of 1.3 is not publicly documented: it is read where it matches one of the others."""
+
+BY_NAME = {release.name: release for release in RELEASES}

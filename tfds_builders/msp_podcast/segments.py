@@ -1,0 +1,195 @@
+"""From a release's folder to its segments, and from a segment to an utterance."""
+
+import collections
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+from emojax.errors import CorpusError
+from emojax.types import MISSING_EMOTION
+from tfds_builders.msp_podcast.labels import (
+    CATEGORIES,
+    Consensus,
+    Raters,
+    label_files,
+    read_consensus,
+    read_detailed,
+    read_label_blocks,
+    read_partitions,
+    read_speakers,
+)
+from tfds_builders.msp_podcast.releases import Release
+from tfds_builders.text_files import find_folder, listing, read_text
+from tfds_builders.utterance import Made, read_pcm, utterance
+
+_UNRATED = Consensus(MISSING_EMOTION, (math.nan, math.nan, math.nan))
+
+_CONSENSUS = re.compile(r"labels_con[cs]ensus\.csv")
+_DETAILED = re.compile(r"labels_detailed\.csv")
+_BLOCKS = re.compile(r"labels\.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One segment of a podcast.
+
+    Attributes:
+      audio: its file.
+      consensus: its labels.
+      raters: single raters' labels; None where the release does not give them.
+      transcript: file with the words; None where there is none.
+      automatic: whether the words come from a speech recogniser.
+    """
+
+    audio: Path
+    consensus: Consensus
+    raters: Raters | None
+    transcript: Path | None
+    automatic: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    consensus: dict[str, Consensus]
+    raters: dict[str, Raters]
+
+
+def read_release(manual_dir: Path, release: Release, counts: collections.Counter[str]) -> dict[str, list[Segment]]:
+    """Segments by split; what does not fit together is counted, not fatal.
+
+    Args:
+      manual_dir: the release's folder, or the folder it lies in.
+      release: which one it is.
+      counts: what was found missing or twice is added there.
+
+    Raises:
+      CorpusError: the folder is no release, or a label file is of no known form.
+    """
+    root, audio_folder = _root(manual_dir)
+    audio = {
+        path.name: path
+        for path in sorted(audio_folder.rglob("*"))
+        if path.suffix.lower() == ".wav" and not path.name.startswith("._")
+    }
+    labels = _labels(root, counts)
+    partitions = _optional(root, re.compile(r"partitions?\.txt"))
+    written = read_partitions(partitions) if partitions else {}
+    speaker_file = _optional(root, re.compile(r"speaker_?ids\.txt"))
+    speakers, genders = read_speakers(speaker_file) if speaker_file else ({}, {})
+    human, automatic = _transcripts(root)
+    splits: dict[str, list[Segment]] = {split: [] for split in release.splits}
+    unlabelled = {name: _UNRATED for name in audio if name not in labels.consensus}
+    for name, label in {**labels.consensus, **unlabelled}.items():
+        split = _split(name, label, written, release)
+        if name not in audio:
+            counts["without_audio"] += 1
+        elif split is None or (label is _UNRATED and split != "test3"):
+            counts["audio_without_labels" if label is _UNRATED else "without_split"] += 1
+        else:
+            words = human.get(Path(name).stem) or automatic.get(Path(name).stem)
+            speaker = label.speaker or speakers.get(name, "")
+            gender = label.gender or genders.get(speaker, "")
+            label = dataclasses.replace(label, speaker=speaker, gender=gender)
+            raters = labels.raters.get(name)
+            splits[split].append(Segment(audio[name], label, raters, words, Path(name).stem not in human))
+    _compare(splits, release, counts)
+    return {split: segments for split, segments in splits.items() if segments}
+
+
+def make_utterance(segment: Segment) -> Made:
+    """Decodes a segment; one that cannot be decoded is left out and counted."""
+    try:
+        audio = read_pcm(segment.audio)
+    except CorpusError as error:
+        return Made(None, ("corrupt_audio",), str(error))
+    label, raters = segment.consensus, segment.raters
+    counted = []
+    words = ""
+    if segment.transcript is not None:
+        text, is_utf8 = read_text(segment.transcript)
+        words = " ".join(text.split())
+        counted += [] if is_utf8 else ["transcript_not_utf8"]
+    counted.append(("transcript_asr" if segment.automatic else "transcript_human") if words else "no_transcript")
+    if math.isnan(sum(label.attributes)):
+        counted.append("without_ratings")
+    elif label.emotion == MISSING_EMOTION:
+        counted.append("no_agreement")
+    elif CATEGORIES[label.emotion] == "other":
+        counted.append("other")
+    if not label.speaker:
+        counted.append("unknown_speaker")
+    example = utterance(
+        id=segment.audio.stem,
+        audio=audio,
+        num_categories=len(CATEGORIES),
+        transcript=words,
+        attributes=label.attributes,
+        attributes_std=raters.std if raters else None,
+        emotion=label.emotion,
+        emotion_votes=raters.votes if raters else None,
+        speaker=label.speaker,
+        gender=label.gender,
+    )
+    return Made(example, tuple(counted))
+
+
+def _root(manual_dir: Path) -> tuple[Path, Path]:
+    """The release's folder and its audio folder."""
+    inside = [path for path in sorted(manual_dir.iterdir()) if path.is_dir()]
+    for root in (manual_dir, *inside):
+        audio = find_folder(root, ("audios", "audio"))
+        if audio:
+            return root, audio
+    raise CorpusError(
+        f"{manual_dir}: no MSP-Podcast release; looked for a folder Audios (or Audio) there and one level below; "
+        f"found {listing(manual_dir)}"
+    )
+
+
+def _labels(root: Path, counts: collections.Counter[str]) -> _Labels:
+    folder = find_folder(root, ("labels", "label")) or root
+    consensus, detailed, blocks = (_optional(folder, name) for name in (_CONSENSUS, _DETAILED, _BLOCKS))
+    if consensus is None and blocks is None:
+        raise CorpusError(
+            f"{root}: no labels; looked for labels_consensus.csv, labels_concensus.csv or labels.txt in "
+            f"{folder.name if folder != root else 'Labels/, labels/, label/ and the folder itself'}; "
+            f"found {listing(folder)}"
+        )
+    if consensus is not None:
+        raters = read_detailed(detailed) if detailed else {}
+        if detailed is None and blocks is not None:
+            raters = read_label_blocks(blocks, collections.Counter())[1]
+        return _Labels(read_consensus(consensus, counts), raters)
+    assert blocks is not None
+    found, raters = read_label_blocks(blocks, counts)
+    return _Labels(found, read_detailed(detailed) if detailed else raters)
+
+
+def _optional(folder: Path, name: re.Pattern[str]) -> Path | None:
+    return next((path for path in label_files(folder) if name.fullmatch(path.name.lower())), None)
+
+
+def _transcripts(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Human and automatic transcripts by segment; a folder of automatic ones has "asr" in its name."""
+    human: dict[str, Path] = {}
+    automatic: dict[str, Path] = {}
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir() and "transcript" in folder.name.lower():
+            files = {path.stem: path for path in folder.rglob("*.txt") if not path.name.startswith("._")}
+            (automatic if "asr" in folder.name.lower() else human).update(files)
+    return human, automatic
+
+
+def _split(name: str, label: Consensus, written: dict[str, str], release: Release) -> str | None:
+    split = release.split_of(label.split or written.get(name, ""))
+    if split is None and label is _UNRATED and "test3" in name.lower().replace("_", ""):
+        return release.split_of("test3")
+    return split
+
+
+def _compare(splits: dict[str, list[Segment]], release: Release, counts: collections.Counter[str]) -> None:
+    for split, published in release.sizes.items():
+        difference = len(splits[split]) - published
+        if difference:
+            counts[f"{split}_{'more' if difference > 0 else 'fewer'}_than_published"] += abs(difference)
