@@ -68,9 +68,9 @@ def _build_all(options: argparse.Namespace) -> None:
 
     for name in options.names:
         start = time.monotonic()
-        built = build(
-            builder_class(name), data_dir, options.config, manual_dir, options.overwrite, processes=options.processes
-        )
+        builder = builder_class(name)
+        config = builder.config_for(options.config, manual_dir)
+        built = build(builder, data_dir, config, manual_dir, options.overwrite, processes=options.processes)
         print(_summary(built, time.monotonic() - start), flush=True)
 
 

@@ -50,6 +50,16 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
     counts: collections.Counter[str]
     _problems: list[str]
 
+    @classmethod
+    def config_for(cls, config: str, manual_dir: Path | None) -> str | tfds.core.BuilderConfig:
+        """The builder config that the build command means; builders of what a user describes make their own.
+
+        Args:
+          config: name given, "" for the default.
+          manual_dir: the user's copy, where one is given.
+        """
+        return config
+
     @property
     @abc.abstractmethod
     def make_utterance(self) -> Callable[[Any], Made]:

@@ -31,6 +31,10 @@ ENTRIES = {
         configs=("full", "quick"),
     ),
     "emodb": Entry("535 German recordings of 10 actors, 7 categories, no attributes"),
+    "folder": Entry(
+        "your own corpus: corpus.json, a CSV or JSONL table and audio files (see tfds_builders/folder/README.md)",
+        needs_manual_dir=True,
+    ),
     "iemocap": Entry(
         "IEMOCAP: 5 sessions, attributes 1 to 5, 10 categories or the usual 4",
         configs=("all", "four", "improvised", "four_improvised"),

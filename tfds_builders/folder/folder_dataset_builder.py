@@ -1,0 +1,93 @@
+"""TFDS builder of a user's own corpus: a folder with `corpus.json`, a table and audio files."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import tensorflow_datasets as tfds
+
+from emojax.errors import CorpusError
+from tfds_builders.builder import CorpusBuilder
+from tfds_builders.folder.clips import Clip, categories_of, make_utterance, read_clips, roles_of
+from tfds_builders.folder.description import DESCRIPTION, Description, read_description
+from tfds_builders.folder.table import read_rows
+from tfds_builders.schema import CorpusFacts
+from tfds_builders.utterance import Made
+
+
+@dataclasses.dataclass(eq=False)
+class FolderConfig(tfds.core.BuilderConfig):
+    """One user's corpus.
+
+    Attributes:
+      corpus: what `corpus.json` says.
+      categories: names of the emotions.
+      splits: names of the splits.
+    """
+
+    corpus: Description | None = None
+    categories: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+
+
+class Builder(CorpusBuilder):
+    """A corpus of the user's own."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"pass the folder that holds {DESCRIPTION}, the table and the audio as --manual_dir."
+
+    @classmethod
+    def config_for(cls, config: str, manual_dir: Path | None) -> tfds.core.BuilderConfig:
+        """The corpus that lies in a folder.
+
+        Raises:
+          CorpusError: no folder is given, it is not described, or a config is asked for.
+        """
+        if manual_dir is None:
+            raise CorpusError(f"folder: needs --manual_dir; {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        if config:
+            raise CorpusError(f"folder: --config={config} is not allowed; the name stands in {DESCRIPTION}")
+        corpus = read_description(manual_dir)
+        rows = read_rows(manual_dir, corpus)
+        splits = tuple(dict.fromkeys(row["split"] for _, row in rows if row.get("split")))
+        return FolderConfig(
+            name=corpus.name,
+            description=f"The user's corpus {corpus.name}.",
+            corpus=corpus,
+            categories=categories_of(corpus, rows),
+            splits=splits or ("train", "dev", "test"),
+        )
+
+    @property
+    def make_utterance(self) -> Callable[[Clip], Made]:
+        """From an item to what became of it."""
+        return make_utterance
+
+    def facts(self) -> CorpusFacts:
+        """What is true of the whole corpus."""
+        config = cast("FolderConfig", self.builder_config)
+        corpus = self._corpus
+        return CorpusFacts(
+            description=f"{corpus.name}: a user's own corpus.",
+            scale=corpus.scale,
+            categories=config.categories,
+            speech=cast("Any", corpus.speech),
+            attribute_source=cast("Any", corpus.attribute_source),
+            licence=corpus.licence,
+            citation=corpus.citation,
+            notes="",
+            roles=roles_of(config.splits),
+        )
+
+    def items(self, manual_dir: Path | None) -> dict[str, Sequence[Clip]]:
+        """Clips by split."""
+        assert manual_dir is not None  # the build command insists on it
+        return dict(read_clips(manual_dir, self._corpus, self.counts))
+
+    @property
+    def _corpus(self) -> Description:
+        config = cast("FolderConfig", self.builder_config)
+        assert config.corpus is not None
+        return config.corpus
