@@ -38,6 +38,23 @@ def get_config() -> ConfigDict:
     # Tokens a transcript is padded or cut to, special tokens included (>= 1).
     config.data.max_tokens = 64
 
+    # Changes of the waveform in training, inside the step, each with its probability per utterance; 0: off. They are
+    # drawn anew in every step. Views that read a store do not hear them.
+    augment = config.augment = ConfigDict()
+    # Played faster or slower by up to this share (0 <= share < 0.5), pitch and all.
+    augment.speed = ConfigDict({"probability": 0.0, "max_change": 0.1})
+    # A room, its response cut after so many seconds (> 0). folder: searched for responses (RIRS_NOISES or any other);
+    # "": seven bundled ones.
+    augment.reverberation = ConfigDict({"probability": 0.0, "max_seconds": 1.0, "folder": ""})
+    # Noise, speech that many dB above it, drawn evenly. folder: searched for noises (MUSAN, ESC-50, DEMAND or others;
+    # a fifth of the files is kept for evaluation); "": the bundled ones.
+    augment.noise = ConfigDict({"probability": 0.0, "low_snr_db": 0.0, "high_snr_db": 20.0, "folder": ""})
+    # Louder or quieter by up to so many dB (>= 0).
+    augment.gain = ConfigDict({"probability": 0.0, "max_db": 6.0})
+    # Files of either kind held on the device (>= 1), and seconds taken of each noise (> 0).
+    augment.bank_clips = 128
+    augment.bank_seconds = 5.0
+
     config.model = ConfigDict()
     # What the model perceives: "log_mel" (its own filterbank), "acoustic" (states of a speech encoder), "lexical"
     # (states of a text encoder on the transcript). Several are fused.

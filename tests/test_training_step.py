@@ -77,6 +77,17 @@ def test_every_layout_gives_the_losses_of_one_device(mini_data_dir, single, devi
     assert kernel.addressable_shards[0].data.size == kernel.size // fsdp
 
 
+def test_changes_of_the_waveform_are_part_of_the_step_in_every_layout(mini_data_dir, single):
+    config = small_experiment(mini_data_dir)
+    parts = ("speed", "reverberation", "noise", "gain")
+    changed = {name: dataclasses.replace(getattr(config.augment, name), probability=0.7) for name in parts}
+    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, bank_clips=3, **changed))
+    history, _ = run(config, steps=3)
+    assert history[0]["loss"] != single[0][0]["loss"]
+    for ours, expected in zip(run(config, devices=8, steps=3)[0], history, strict=True):
+        np.testing.assert_allclose(ours["loss"], expected["loss"], rtol=1e-3)
+
+
 def test_the_same_seed_repeats_bit_for_bit_and_another_does_not(mini_data_dir, single):
     again, _ = run(small_experiment(mini_data_dir))
     assert [metrics["loss"] for metrics in again] == [metrics["loss"] for metrics in single[0]]
@@ -91,13 +102,12 @@ def test_statistics_are_those_of_the_training_features(mini_data_dir, single):
     config = small_experiment(mini_data_dir).model.log_mel.filterbank
     from emojax.data import open_split
 
-    frames = []
-    for example in open_split(corpus, "train"):
-        waveform = jax.numpy.asarray(example["audio"][None].astype(np.float32) / 32768)
-        features = log_mel(waveform, config)
-        mask = frame_mask(jax.numpy.asarray([waveform.shape[1]]), features.shape[1], config)
-        frames.append(np.asarray(features[mask], np.float64))
-    frames = np.concatenate(frames)
+    clips = [example["audio"].astype(np.float32) / 32768 for example in open_split(corpus, "train")]
+    lengths = [len(clip) for clip in clips]
+    padded = np.stack([np.pad(clip, (0, max(lengths) - len(clip))) for clip in clips])
+    features = log_mel(jax.numpy.asarray(padded), config)
+    mask = frame_mask(jax.numpy.asarray(lengths), features.shape[1], config)
+    frames = np.asarray(features[mask], np.float64)
     found = single[1].statistics["log_mel"]
     np.testing.assert_allclose(found["mean"], frames.mean(axis=0), atol=1e-3)
     np.testing.assert_allclose(found["std"], frames.std(axis=0), rtol=1e-3)

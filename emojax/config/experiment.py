@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from emojax.audio import WaveformAugmentConfig
 from emojax.config.parse import parse
 from emojax.config.parts import CorpusConfig, EvaluationConfig, OptimizerConfig, TrainingConfig
 from emojax.data import DataConfig
@@ -19,6 +20,7 @@ class ExperimentConfig:
     seed: int
     corpus: CorpusConfig
     data: DataConfig
+    augment: WaveformAugmentConfig
     model: EmotionModelConfig
     objective: ObjectiveConfig
     optimizer: OptimizerConfig

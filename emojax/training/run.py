@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig, difference, to_tree
 from emojax.data import BatchInputs, BatchStream, Corpus, SplitIndex, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
@@ -72,6 +73,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         split: batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, online)
         for split in (*splits, *config.corpus.test_splits)
     }
+    if config.augment.on and not inputs[config.corpus.train_split].audio:
+        raise ConfigError("config.augment: no view hears the waveform; allowed: every probability 0")
     stream = BatchStream(
         corpus,
         config.corpus.train_split,
@@ -181,10 +184,20 @@ def jitted_step(
     weights = class_weights(counts, config.objective.class_balance)
     loss = functools.partial(multitask_loss, config=config.objective, class_weights=weights)
     step = make_train_step(
-        model, optimizer, loss, config.seed, config.optimizer.ema_decay, config.training.micro_batches
+        model,
+        optimizer,
+        loss,
+        config.seed,
+        config.optimizer.ema_decay,
+        config.training.micro_batches,
+        config.augment if config.augment.on else None,
     )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    if not config.augment.on:
+        return compiled
+    sounds = jax.device_put(load_sounds(config.augment, config.seed), state.step.sharding)
+    return lambda state, batch: compiled(state, batch, sounds)
 
 
 def _validate(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform
 from emojax.models import EmotionModel, merge_params
 from emojax.training.accumulation import OutputLoss, loss_gradients
 from emojax.training.state import TrainState
@@ -20,7 +21,8 @@ def make_train_step(
     seed: int,
     ema_decay: float,
     micro_batches: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    augment: WaveformAugmentConfig | None = None,
+) -> Callable[[TrainState, Batch, Sounds | None], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the step; the caller jits it with the shardings of its mesh.
 
     All reductions in it are over the global batch, because the arrays are global: a CCC over part of a batch would
@@ -33,14 +35,18 @@ def make_train_step(
       seed: of dropout and augmentation.
       ema_decay: weight of the past in the moving average of the parameters.
       micro_batches: parts the batch is computed in, one after the other, to save memory.
+      augment: changes of the waveform; None for none.
 
     Returns:
-      `step(state, batch) -> (state, metrics)`; metrics hold the loss's own and `gradient_norm`, float32 scalars.
+      `step(state, batch, sounds) -> (state, metrics)`; `sounds` are what `augment` needs, metrics hold the loss's own
+      and `gradient_norm`, float32 scalars.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch, sounds: Sounds | None = None) -> tuple[TrainState, dict[str, jax.Array]]:
         def forward(params: Any, rows: Batch, key: jax.Array) -> EmotionOutput:
             keys = jax.random.split(key, 2)
+            if augment is not None and sounds is not None:
+                rows = _augmented(rows, jax.random.fold_in(key, 2), sounds, augment)
             variables = {"params": merge_params(params, state.frozen), "statistics": state.statistics}
             rngs = {"dropout": keys[0], "augment": keys[1]}
             output: Any = model.apply(variables, rows, train=True, rngs=rngs)
@@ -65,3 +71,9 @@ def make_train_step(
         ), metrics
 
     return step
+
+
+def _augmented(batch: Batch, key: jax.Array, sounds: Sounds, config: WaveformAugmentConfig) -> Batch:
+    waveform = jnp.where(batch.sample_mask, batch.waveform.astype(jnp.float32) / 2**15, 0.0)
+    waveform, num_samples = augment_waveform(key, waveform, batch.num_samples, sounds, config)
+    return batch.replace(waveform=waveform, num_samples=num_samples)  # type: ignore[attr-defined]
