@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     config.corpus.test_splits = ()
     # Of a corpus with folds (IEMOCAP: five), which one names the empty splits above; 0: its usual splits.
     config.corpus.fold = 0
+    # Categories that are learned and told, in this order; utterances of others count for attributes alone. Empty: all.
+    config.corpus.categories = ()
 
     config.data = ConfigDict()
     # Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over it.
@@ -33,6 +35,10 @@ def get_config() -> ConfigDict:
     # Ascending static lengths in seconds that utterances are padded to; each is compiled once. In training what is
     # longer than the last is cropped at random; evaluation adds doubled lengths instead and crops nothing.
     config.data.bucket_seconds = (3.0, 5.0, 8.0, 12.0)
+    # Where `bucket_seconds` is empty: so many lengths (>= 1), none longer than so many seconds (> 0), chosen so that the
+    # training split needs the least padding.
+    config.data.num_buckets = 4
+    config.data.max_seconds = 12.0
     # Processes that load batches beside the training process; 0: two threads inside it.
     config.data.workers = 1
     # Tokens a transcript is padded or cut to, special tokens included (>= 1).
@@ -171,6 +177,8 @@ def get_config() -> ConfigDict:
     config.evaluation = ConfigDict()
     # What ranks checkpoints: "ccc", the mean CCC of the rated attributes; "uar"; "auto": CCC where there are ratings.
     config.evaluation.score = "auto"
+    # Utterances are predicted in windows of so many seconds (>= 0), whose predictions are averaged; 0: whole.
+    config.evaluation.window_seconds = 0.0
     # Resamples of the bootstrap intervals (>= 1).
     config.evaluation.bootstrap_resamples = 1000
 

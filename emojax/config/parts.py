@@ -17,6 +17,7 @@ class CorpusConfig:
     validation_split: str
     test_splits: tuple[str, ...]
     fold: int
+    categories: tuple[str, ...]
 
     def __post_init__(self):
         """Checks the values.
@@ -120,6 +121,7 @@ class EvaluationConfig:
     """How results are measured; every field is documented in configs/default.py."""
 
     score: Literal["auto", "ccc", "uar"]
+    window_seconds: float
     bootstrap_resamples: int
 
     def __post_init__(self):
@@ -128,6 +130,9 @@ class EvaluationConfig:
         Raises:
           ConfigError: naming the field and what is allowed.
         """
+        if self.window_seconds < 0:
+            given = self.window_seconds
+            raise ConfigError(f"evaluation.window_seconds: {given} is not allowed; allowed: a number >= 0")
         if self.bootstrap_resamples < 1:
             given = self.bootstrap_resamples
             raise ConfigError(f"evaluation.bootstrap_resamples: {given} is not allowed; allowed: an integer >= 1")

@@ -1,6 +1,7 @@
 """From corpora on disk to batches on devices."""
 
 from emojax.data.corpus import Corpus as Corpus
+from emojax.data.corpus import choose_categories as choose_categories
 from emojax.data.corpus import default_data_dir as default_data_dir
 from emojax.data.corpus import open_corpus as open_corpus
 from emojax.data.corpus import open_split as open_split

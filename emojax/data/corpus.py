@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.errors import CorpusError, reason
-from emojax.types import CorpusInfo, SplitRoles
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax.errors import ConfigError, CorpusError, reason
+from emojax.types import MISSING_EMOTION, CorpusInfo, SplitRoles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Corpus:
       split_sizes: number of utterances per split, in the corpus's own order.
       roles: what its splits are for; None if it does not say.
       folds: the same for every fold of its cross-validation.
+      chosen: what number each of `info.categories` has in the files; None where they are all of them.
     """
 
     info: CorpusInfo
@@ -27,10 +31,28 @@ class Corpus:
     split_sizes: dict[str, int]
     roles: SplitRoles | None
     folds: tuple[SplitRoles, ...]
+    chosen: tuple[int, ...] | None = None
 
     def place(self, split: str) -> str:
         """How messages call a split."""
         return f"{self.directory}, split {split!r}"
+
+    def emotion(self, stored: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+        """Numbers in `info.categories` of categories as the files number them; -1 for those that were not chosen."""
+        if self.chosen is None:
+            return stored
+        numbers = np.full(stored.shape, MISSING_EMOTION, stored.dtype)
+        for number, original in enumerate(self.chosen):
+            numbers[stored == original] = number
+        return numbers
+
+    def votes(self, stored: Float[np.ndarray, "N V"]) -> Float[np.ndarray, "N C"]:
+        """Shares of `info.categories` among the votes for them; NaN where nobody voted for any."""
+        if self.chosen is None:
+            return stored
+        votes = stored[:, list(self.chosen)]
+        total = votes.sum(axis=1, keepdims=True)
+        return np.where(total > 0, votes / np.where(total > 0, total, 1), np.nan).astype(stored.dtype)
 
 
 def default_data_dir() -> Path:
@@ -78,6 +100,22 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
 
 def _roles(stored: Mapping[str, Any]) -> SplitRoles:
     return SplitRoles(stored["train"], stored["validation"], tuple(stored["test"]))
+
+
+def choose_categories(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
+    """The corpus with these categories alone, in this order; utterances of others have no category. () keeps all.
+
+    Raises:
+      ConfigError: it has no such category.
+    """
+    if not names:
+        return corpus
+    for name in names:
+        if name not in corpus.info.categories:
+            allowed = ", ".join(corpus.info.categories) or "none"
+            raise ConfigError(f"config.corpus.categories: {name!r} is not allowed; allowed: {allowed}")
+    chosen = tuple(corpus.info.categories.index(name) for name in names)
+    return dataclasses.replace(corpus, info=dataclasses.replace(corpus.info, categories=names), chosen=chosen)
 
 
 def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:

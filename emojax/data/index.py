@@ -53,7 +53,7 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
     if columns is None:
         columns = _scan(source, corpus.place(split))
         _store(cached, columns)
-    return SplitIndex(**columns)
+    return SplitIndex(**(columns | {"emotion": corpus.emotion(columns["emotion"])}))
 
 
 def _scan(source: Any, place: str) -> dict[str, np.ndarray]:

@@ -58,10 +58,9 @@ class BatchLoader:
         starts, num_samples = self._crops(examples, present, indices, planned)
         low, high = self._corpus.info.scale
         attributes = _column(examples, "attributes", present, (len(indices), NUM_ATTRIBUTES), np.float32, np.nan)
-        categories = len(self._corpus.info.categories)
-        votes = np.full((len(indices), categories), np.nan, np.float32)
-        for row, example in zip(present, examples, strict=True):
-            votes[row] = np.asarray(example["emotion_votes"], np.float32)[:categories]
+        votes = np.full((len(indices), len(self._corpus.info.categories)), np.nan, np.float32)
+        if examples:
+            votes[present] = self._corpus.votes(np.stack([row["emotion_votes"] for row in examples]).astype(np.float32))
         tokens, num_tokens = self._tokens(examples, present, len(indices))
         return Batch(
             waveform=self._waveforms(examples, present, starts, num_samples, planned.num_samples),
@@ -69,7 +68,9 @@ class BatchLoader:
             tokens=tokens,
             num_tokens=num_tokens,
             attributes=(attributes - np.float32(low)) / np.float32(high - low),
-            emotion=_column(examples, "emotion", present, (len(indices),), np.int32, MISSING_EMOTION),
+            emotion=self._corpus.emotion(
+                _column(examples, "emotion", present, (len(indices),), np.int32, MISSING_EMOTION)
+            ),
             emotion_votes=votes,
             weight=(indices != FILLER).astype(np.float32),
             index=indices.astype(np.int32),

@@ -49,9 +49,20 @@ class BatchPlan:
           shuffle: False keeps the order by bucket and index (evaluation).
         """
         self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, seed, shuffle
+        self._lengths = np.asarray(lengths)
         self._bucket_of = np.minimum(np.searchsorted(buckets, lengths), len(buckets) - 1)
         self._sizes = _rows_per_bucket(np.bincount(self._bucket_of, minlength=len(buckets)), batch_size)
         self.batches_per_epoch = int(sum(-(-size // batch_size) for size in self._sizes))
+
+    def padding(self) -> float:
+        """Share of the samples of an epoch's batches that are padding, rows that only fill a batch included."""
+        planned = [self.batch(number) for number in range(self.batches_per_epoch)]
+        samples = sum(batch.num_samples * self.batch_size for batch in planned)
+        kept = sum(
+            int(np.minimum(self._lengths[batch.indices[batch.indices != FILLER]], batch.num_samples).sum())
+            for batch in planned
+        )
+        return 1 - kept / samples
 
     def batch(self, number: int) -> PlannedBatch:
         """The batch at a position in training (0-based, counted over epochs)."""

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import grain
 import jax
+import numpy as np
 from absl import flags
 from jax.sharding import Mesh
+from jaxtyping import Int
 
+from emojax.data.buckets import choose_buckets
 from emojax.data.corpus import Corpus
 from emojax.data.index import SplitIndex
 from emojax.data.inputs import AUDIO, BatchInputs
@@ -27,6 +30,8 @@ class DataConfig:
 
     batch_size: int
     bucket_seconds: tuple[float, ...]
+    num_buckets: int
+    max_seconds: float
     workers: int
     max_tokens: int
 
@@ -39,7 +44,11 @@ class DataConfig:
         if self.batch_size < 1:
             raise ConfigError(f"data.batch_size: {self.batch_size} is not allowed; allowed: an integer >= 1")
         seconds = self.bucket_seconds
-        if not seconds or list(seconds) != sorted(set(seconds)) or seconds[0] <= 0:
+        if self.num_buckets < 1:
+            raise ConfigError(f"data.num_buckets: {self.num_buckets} is not allowed; allowed: an integer >= 1")
+        if self.max_seconds <= 0:
+            raise ConfigError(f"data.max_seconds: {self.max_seconds} is not allowed; allowed: a number > 0")
+        if seconds and (list(seconds) != sorted(set(seconds)) or seconds[0] <= 0):
             raise ConfigError(f"data.bucket_seconds: {seconds} is not allowed; allowed: ascending numbers > 0")
         if self.workers < 0:
             raise ConfigError(f"data.workers: {self.workers} is not allowed; allowed: an integer >= 0")
@@ -50,6 +59,13 @@ class DataConfig:
     def buckets(self) -> tuple[int, ...]:
         """Bucket lengths in samples."""
         return tuple(round(seconds * SAMPLE_RATE) for seconds in self.bucket_seconds)
+
+    def with_buckets(self, lengths: Int[np.ndarray, "N"]) -> "DataConfig":
+        """Fills in the lengths of batches, where they are left open, with those that suit these utterances."""
+        if self.bucket_seconds:
+            return self
+        buckets = choose_buckets(lengths, self.num_buckets, round(self.max_seconds * SAMPLE_RATE))
+        return dataclasses.replace(self, bucket_seconds=tuple(bucket / SAMPLE_RATE for bucket in buckets))
 
 
 class BatchStream:
@@ -90,6 +106,7 @@ class BatchStream:
           ConfigError: the batch size does not divide over devices and hosts.
           CheckpointError: a store was made from another version of the corpus.
         """
+        config = config.with_buckets(index.num_samples)
         shards = num_batch_shards(mesh)
         if config.batch_size % shards:
             raise ConfigError(f"data.batch_size: {config.batch_size} must be a multiple of the {shards} batch shards")

@@ -8,6 +8,7 @@ from emojax.evaluation.predict import softmax as softmax
 from emojax.evaluation.predictions import Predictions as Predictions
 from emojax.evaluation.run import evaluate_workdir as evaluate_workdir
 from emojax.evaluation.run import validation_metrics as validation_metrics
+from emojax.evaluation.run import window_samples as window_samples
 from emojax.evaluation.summary import TrainLabels as TrainLabels
 from emojax.evaluation.summary import summarise as summarise
 from emojax.evaluation.writing import evaluation_directory as evaluation_directory

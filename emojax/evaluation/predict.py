@@ -9,6 +9,7 @@ import numpy as np
 from emojax.data import BatchStream, SplitIndex
 from emojax.data.plan import FILLER
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.windows import averaged, windowed
 from emojax.models import EmotionModel
 from emojax.parallel import to_host
 from emojax.progress import Progress
@@ -18,9 +19,22 @@ from emojax.workdir import TrainedOutputs
 PredictStep = Callable[[dict[str, Any], Batch], EmotionOutput]
 
 
-def make_predict_step(model: EmotionModel) -> PredictStep:
-    """The jitted forward pass: `predict(variables, batch) -> EmotionOutput`."""
-    return jax.jit(lambda variables, batch: model.apply(variables, batch, train=False))
+def make_predict_step(model: EmotionModel, window_samples: int = 0) -> PredictStep:
+    """The jitted forward pass: `predict(variables, batch) -> EmotionOutput`.
+
+    Args:
+      model: what predicts.
+      window_samples: longer batches are predicted in windows of so many samples and averaged; 0: whole.
+    """
+
+    def predict(variables: dict[str, Any], batch: Batch) -> EmotionOutput:
+        if not window_samples or batch.waveform.shape[1] <= window_samples:
+            output: Any = model.apply(variables, batch, train=False)
+            return output
+        by_window: Any = model.apply(variables, windowed(batch, window_samples), train=False)
+        return averaged(by_window, batch, window_samples)
+
+    return jax.jit(predict)
 
 
 def predict_split(

@@ -5,16 +5,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from emojax.config import parse_experiment
-from emojax.data import BatchStream, open_corpus, read_index
-from emojax.errors import CheckpointError
+from emojax.config import ExperimentConfig, parse_experiment
+from emojax.data import BatchStream, choose_categories, open_corpus, read_index
+from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.predict import make_predict_step, predict_split
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.summary import TrainLabels
 from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.parallel import make_mesh
-from emojax.types import ATTRIBUTES, MISSING_EMOTION, CorpusInfo
+from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE, CorpusInfo
 from emojax.workdir import CONFIG, CorpusFacts, batch_inputs, read_corpus_facts, read_json, restore_model
 
 
@@ -41,10 +41,12 @@ def evaluate_workdir(
     mesh = make_mesh(config.mesh)
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_facts(workdir).info.name
+    if own:
+        corpus = choose_categories(corpus, config.corpus.categories)
     trained = restore_model(workdir, mesh, stored=own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
-    predict = make_predict_step(trained.model)
+    predict = make_predict_step(trained.model, window_samples(config, trained.online))
     labels = _training_labels(trained.facts, corpus.info)
     summaries = {}
     for split in splits:
@@ -65,6 +67,18 @@ def evaluate_workdir(
         summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
     return summaries
+
+
+def window_samples(config: ExperimentConfig, online: tuple[str, ...]) -> int:
+    """Samples of a window utterances are predicted in; 0: whole.
+
+    Raises:
+      ConfigError: a view reads a store, which has no windows.
+    """
+    stored = [view for view in config.model.encoder_views if view not in online]
+    if config.evaluation.window_seconds and stored:
+        raise ConfigError(f"config.evaluation.window_seconds: the {stored[0]} view reads a store; allowed: 0")
+    return round(config.evaluation.window_seconds * SAMPLE_RATE)
 
 
 def validation_metrics(predictions: Predictions, score: Literal["auto", "ccc", "uar"]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from emojax.evaluation.plots import draw_attributes, draw_confusion, save_figure
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.submission import wants_submission, write_submission
 from emojax.evaluation.summary import TrainLabels, summarise
 from emojax.workdir import write_json
 
@@ -31,7 +32,8 @@ def write_evaluation(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png and SPLIT_confusion.png.
+    """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png and
+    SPLIT_submission.csv.
 
     Args:
       directory: from `evaluation_directory`.
@@ -58,6 +60,11 @@ def write_evaluation(
             path.unlink(missing_ok=True)  # of an earlier evaluation
         else:
             save_figure(figure, path)
+    submission = directory / f"{split}_submission.csv"
+    if wants_submission(predictions):
+        write_submission(submission, predictions)
+    else:
+        submission.unlink(missing_ok=True)
     # Last, so that scores are never beside predictions of another run.
     write_json(directory / f"{split}.json", summary)
     return summary

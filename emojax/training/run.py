@@ -13,9 +13,16 @@ from jax.sharding import Mesh
 
 from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig, difference, to_tree
-from emojax.data import BatchInputs, BatchStream, Corpus, SplitIndex, open_corpus, read_index
+from emojax.data import BatchInputs, BatchStream, Corpus, SplitIndex, choose_categories, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.evaluation import PredictStep, make_predict_step, predict_split, validation_metrics, write_learning_curves
+from emojax.evaluation import (
+    PredictStep,
+    make_predict_step,
+    predict_split,
+    validation_metrics,
+    window_samples,
+    write_learning_curves,
+)
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, multitask_loss, objective_parameters
 from emojax.parallel import make_mesh, num_batch_shards
@@ -58,9 +65,11 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     """
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     config = _with_splits(config, corpus)
-    _refuse_other_config(config, workdir)
+    corpus = choose_categories(corpus, config.corpus.categories)
     splits = {name: read_index(corpus, name) for name in (config.corpus.train_split, config.corpus.validation_split)}
     training, validation = (splits[name] for name in (config.corpus.train_split, config.corpus.validation_split))
+    config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
+    _refuse_other_config(config, workdir)
     _refuse_useless_labels(config, corpus, training, validation)
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
@@ -86,6 +95,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         epochs=config.training.epochs,
         inputs=inputs[config.corpus.train_split],
     )
+    lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
+    print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
     facts = corpus_facts(corpus.info, training)
     encoders = load_encoders(workdir, config.model, mesh, online)
     model = build_model(config, facts, encoders)
@@ -114,7 +125,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             validation,
             mesh,
             inputs[config.corpus.validation_split],
-            make_predict_step(model),
+            make_predict_step(model, window_samples(config, online)),
             trained_outputs(config.objective, facts),
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
