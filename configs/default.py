@@ -35,8 +35,8 @@ def get_config() -> ConfigDict:
     # Ascending static lengths in seconds that utterances are padded to; each is compiled once. In training what is
     # longer than the last is cropped at random; evaluation adds doubled lengths instead and crops nothing.
     config.data.bucket_seconds = (3.0, 5.0, 8.0, 12.0)
-    # Where `bucket_seconds` is empty: so many lengths (>= 1), none longer than so many seconds (> 0), chosen so that the
-    # training split needs the least padding.
+    # Where `bucket_seconds` is empty: so many lengths (>= 1), none longer than so many seconds (> 0), chosen so that
+    # the training split needs the least padding.
     config.data.num_buckets = 4
     config.data.max_seconds = 12.0
     # Processes that load batches beside the training process; 0: two threads inside it.
