@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,12 @@ def choose_categories(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
     return dataclasses.replace(corpus, info=dataclasses.replace(corpus.info, categories=names), chosen=chosen)
 
 
-def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:
+def open_split(corpus: Corpus, split: str) -> Any:
     """Random access to a split's examples: a sequence of dicts of NumPy values (a TFDS data source).
 
     Args:
       corpus: from `open_corpus`.
       split: one of `corpus.split_sizes`, or a sum of several, `a+b`.
-      audio: whether to decode the audio; without it, scanning the rest is faster.
 
     Raises:
       CorpusError: no such split, or the split is empty.
@@ -139,26 +138,7 @@ def open_split(corpus: Corpus, split: str, audio: bool = True) -> Any:
             )
     if sum(corpus.split_sizes[part] for part in parts) == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
-    decoders = None if audio else {"audio": tfds.decode.SkipDecoding()}
-    return tfds.builder_from_directory(corpus.directory).as_data_source(split=split, decoders=decoders)
-
-
-def read_examples(source: Any, indices: Sequence[int], place: str) -> list[dict[str, Any]]:
-    """Reads examples of a data source from `open_split`.
-
-    Args:
-      source: the data source.
-      indices: positions in it.
-      place: what to call it in messages, e.g. `corpus.place(split)`.
-
-    Raises:
-      CorpusError: an example cannot be read; the message names the place and the positions.
-    """
-    try:
-        return list(source.__getitems__(indices))
-    except Exception as error:  # array_record and TFDS raise many kinds for damaged shards
-        first, last = min(indices), max(indices)
-        raise CorpusError(f"{place}: examples {first} to {last} cannot be read ({reason(error)})") from error
+    return tfds.builder_from_directory(corpus.directory).as_data_source(split=split)
 
 
 def _version_directory(name: str, root: Path) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.data.corpus import Corpus, open_split, read_examples
+from emojax.data.corpus import Corpus, open_split
+from emojax.data.records import read_utterances
 from emojax.errors import EmojaxError
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
 from emojax.whole_file import whole_file
@@ -47,7 +48,7 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
     Raises:
       CorpusError: no such split, or the split is empty.
     """
-    source = open_split(corpus, split, audio=False)
+    source = open_split(corpus, split)
     cached = corpus.directory / ".index" / f"{split}-{_fingerprint(corpus.directory, split)}.npz"
     columns = _load(cached)
     if columns is None:
@@ -59,20 +60,16 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
 def _scan(source: Any, place: str) -> dict[str, np.ndarray]:
     rows: list[dict] = []
     for start in range(0, len(source), _CHUNK):
-        rows.extend(read_examples(source, range(start, min(start + _CHUNK, len(source))), place))
+        rows.extend(read_utterances(source, range(start, min(start + _CHUNK, len(source))), place, audio=False))
     seconds = np.array([row["duration"] for row in rows], np.float64)
     return {
-        "ids": np.array([_text(row["id"]) for row in rows]),
-        "speakers": np.array([_text(row["speaker"]) for row in rows]),
-        "genders": np.array([_text(row["gender"]) for row in rows]),
+        "ids": np.array([row["id"] for row in rows]),
+        "speakers": np.array([row["speaker"] for row in rows]),
+        "genders": np.array([row["gender"] for row in rows]),
         "num_samples": np.round(seconds * SAMPLE_RATE).astype(np.int64),
         "attributes": np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES),
         "emotion": np.array([row["emotion"] for row in rows], np.int32),
     }
-
-
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _fingerprint(directory: Path, split: str) -> str:

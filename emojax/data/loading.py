@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Int16
 
-from emojax.data.corpus import Corpus, open_split, read_examples
+from emojax.data.corpus import Corpus, open_split
 from emojax.data.inputs import BatchInputs, StoredInput
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
+from emojax.data.records import read_utterances
 from emojax.errors import CorpusError
 from emojax.store import DTYPES
 from emojax.text import Tokenizer
@@ -60,7 +61,7 @@ class BatchLoader:
         attributes = _column(examples, "attributes", present, (len(indices), NUM_ATTRIBUTES), np.float32, np.nan)
         votes = np.full((len(indices), len(self._corpus.info.categories)), np.nan, np.float32)
         if examples:
-            votes[present] = self._corpus.votes(np.stack([row["emotion_votes"] for row in examples]).astype(np.float32))
+            votes[present] = self._corpus.votes(np.stack([row["emotion_votes"] for row in examples]))
         tokens, num_tokens = self._tokens(examples, present, len(indices))
         return Batch(
             waveform=self._waveforms(examples, present, starts, num_samples, planned.num_samples),
@@ -82,8 +83,8 @@ class BatchLoader:
 
     def _read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         if self._source is None:  # opened here, so that a loader sent to a worker process carries no open files
-            self._source = open_split(self._corpus, self._split, audio=self._inputs.audio)
-        return read_examples(self._source, indices.tolist(), self._corpus.place(self._split))
+            self._source = open_split(self._corpus, self._split)
+        return read_utterances(self._source, indices.tolist(), self._corpus.place(self._split), self._inputs.audio)
 
     def _crops(
         self, examples: list[dict[str, Any]], present: np.ndarray, indices: np.ndarray, planned: PlannedBatch
@@ -140,8 +141,7 @@ class BatchLoader:
             return np.zeros((rows, 0), np.int32), np.zeros(rows, np.int32)
         texts = [""] * rows
         for row, example in zip(present, examples, strict=True):
-            text = example["transcript"]
-            texts[row] = text.decode() if isinstance(text, bytes) else str(text)
+            texts[row] = example["transcript"]
         return self._tokenizer(texts)
 
 

@@ -1,12 +1,11 @@
 """What an encoder reads of a corpus: waveforms, or the tokens of transcripts."""
 
 import collections
-from typing import Any
 
 import numpy as np
 
 from emojax.data import Corpus, open_split
-from emojax.data.corpus import read_examples
+from emojax.data.records import read_utterances
 from emojax.encoders import Encoder
 from emojax.encoders.preprocess import TextPreprocess
 from emojax.errors import CorpusError
@@ -27,7 +26,7 @@ class EncoderInputs:
         self._preprocess = encoder.preprocess
         self._place = corpus.place(split)
         self._max_tokens = max_tokens
-        self._source = open_split(corpus, split, audio=not isinstance(encoder.preprocess, TextPreprocess))
+        self._source = open_split(corpus, split)
         self.counts: collections.Counter[str] = collections.Counter()
 
     def read(self, first: int, end: int) -> list[np.ndarray]:
@@ -38,16 +37,17 @@ class EncoderInputs:
         Raises:
           CorpusError: an utterance cannot be read, or is too short for one frame; the message names it.
         """
-        examples = read_examples(self._source, range(first, end), self._place)
+        reads = isinstance(self._preprocess, TextPreprocess)
+        examples = read_utterances(self._source, range(first, end), self._place, audio=not reads)
         if isinstance(self._preprocess, TextPreprocess):
-            return self._tokens([_text(example["transcript"]) for example in examples], self._preprocess)
+            return self._tokens([example["transcript"] for example in examples], self._preprocess)
         for example in examples:
             if len(example["audio"]) < _SHORTEST_AUDIO:
                 raise CorpusError(
-                    f"{self._place}: utterance {_text(example['id'])!r} has {len(example['audio'])} samples; "
+                    f"{self._place}: utterance {example['id']!r} has {len(example['audio'])} samples; "
                     f"allowed: at least {_SHORTEST_AUDIO}, which one frame sees"
                 )
-        return [np.asarray(example["audio"], np.int16) for example in examples]
+        return [example["audio"] for example in examples]
 
     def _tokens(self, texts: list[str], preprocess: TextPreprocess) -> list[np.ndarray]:
         limit = min(self._max_tokens, preprocess.max_tokens)
@@ -58,7 +58,3 @@ class EncoderInputs:
         return [
             np.asarray(tokens if text.strip() else [], np.int32) for text, tokens in zip(texts, within, strict=True)
         ]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -28,15 +28,24 @@ class Tokenizer:
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"tokenizer {name_or_path!r} cannot be loaded ({reason(error)})") from error
         self.max_tokens = max_tokens
+        if self._tokenizer.is_fast:
+            self._tokenizer.backend_tokenizer.no_padding()
+            self._tokenizer.backend_tokenizer.enable_truncation(max_tokens)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
         """Returns ids (int32, padded with the tokenizer's own padding id) and the number of valid ids per row.
 
         An empty text has 0 valid ids: a missing transcript is not the same as one that says nothing.
         """
-        encoded = self._tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="np"
-        )
-        given = np.array([bool(text.strip()) for text in texts])
-        counts = encoded["attention_mask"].sum(axis=1).astype(np.int32)
-        return encoded["input_ids"].astype(np.int32), np.where(given, counts, 0).astype(np.int32)
+        rows = self._ids(list(texts))
+        tokens = np.full((len(rows), self.max_tokens), self._tokenizer.pad_token_id, np.int32)
+        for row, ids in zip(tokens, rows, strict=True):
+            row[: len(ids)] = ids
+        counts = [len(ids) if text.strip() else 0 for text, ids in zip(texts, rows, strict=True)]
+        return tokens, np.array(counts, np.int32)
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not self._tokenizer.is_fast:
+            return self._tokenizer(texts, padding=False, truncation=True, max_length=self.max_tokens)["input_ids"]
+        # Without offsets and without transformers' conversions: a third of the time.
+        return [encoding.ids for encoding in self._tokenizer.backend_tokenizer.encode_batch_fast(texts)]
