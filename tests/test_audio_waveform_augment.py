@@ -1,6 +1,7 @@
 """Noise, rooms, speed and gain on waveforms, against scipy, soxr and arithmetic."""
 
 import functools
+import re
 
 import hypothesis
 import hypothesis.strategies as st
@@ -34,6 +35,7 @@ from emojax.audio.waveform_augment import (
     WaveformAugmentConfig,
 )
 from emojax.errors import AudioError, ConfigError
+from emojax.parallel import MeshConfig, batch_sharding, make_mesh, replicated
 
 SAMPLES = 16_000
 
@@ -229,6 +231,22 @@ def test_a_users_folder_is_searched_divided_and_checked(tmp_path):
 def test_a_wrong_value_names_its_field(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_rows_are_changed_on_their_own_devices():
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2))
+    everything = config(noise=1.0, room=1.0, gain=1.0, speed=1.0)
+    sounds = jax.device_put(load_sounds(everything, seed=0), replicated(mesh))
+    key = jax.random.key(0)
+    waveform, lengths = speech((16_000, 9_000, 12_345, 7_000) * 4)
+    change = jax.jit(functools.partial(augment_waveform, sounds=sounds, config=everything))
+    expected, _ = change(key, waveform, lengths)
+    rows = jax.device_put((waveform, lengths), batch_sharding(mesh))
+    changed, _ = change(key, *rows)
+    np.testing.assert_allclose(changed, expected, atol=1e-5)
+    program = change.lower(key, *rows).compile().as_text()
+    moved = re.findall(r"= (\w+\[[\d,]*\])\S* (?:all-gather|all-to-all|all-reduce|collective-permute)\(", program)
+    assert moved == []
 
 
 def _band_limited(samples, highest_hz):

@@ -1,17 +1,47 @@
 """Reverberation: convolution with a room's impulse response, by fast Fourier transform."""
 
+import functools
+from typing import Any
+
 import jax.numpy as jnp
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 _LEAST_POWER = 1e-20
 
 
 def convolve(waveform: Float[Array, "B S"], response: Float[Array, "B R"]) -> Float[Array, "B N"]:
-    """The full linear convolution of every row with its response, N = S + R - 1 (`scipy.signal.fftconvolve`)."""
+    """The full linear convolution of every row with its response, N = S + R - 1 (`scipy.signal.fftconvolve`).
+
+    Rows stay on their devices. It has no gradient: it is meant for augmentation.
+    """
     full = waveform.shape[1] + response.shape[1] - 1
-    size = fast_length(full)
-    product = jnp.fft.rfft(waveform, size) * jnp.fft.rfft(response, size)
-    return jnp.fft.irfft(product, size)[:, :full]
+    return _circular(waveform, response, fast_length(full))[:, :full]
+
+
+# XLA does not divide a Fourier transform over devices: left to itself it gathers the whole batch on each of them.
+@functools.partial(custom_partitioning, static_argnums=(2,))
+def _circular(waveform: Any, response: Any, size: int) -> Any:
+    return jnp.fft.irfft(jnp.fft.rfft(waveform, size) * jnp.fft.rfft(response, size), size)
+
+
+def _by_rows(mesh: Any, operands: Any) -> NamedSharding:
+    spec = operands[0].sharding.spec
+    return NamedSharding(mesh, PartitionSpec(spec[0] if spec else None, None))
+
+
+def _partition(size: int, mesh: Any, operands: Any, result: Any) -> Any:
+    rows = _by_rows(mesh, operands)
+    return mesh, functools.partial(_circular.fun, size=size), rows, (rows, rows)
+
+
+_circular.def_partition(
+    partition=_partition,
+    infer_sharding_from_operands=lambda size, mesh, operands, result: _by_rows(mesh, operands),
+    sharding_rule="b s, b r -> b n",
+    need_replication_factors=("s", "r", "n"),
+)
 
 
 def reverberate(
