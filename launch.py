@@ -4,11 +4,13 @@
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
+  python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.a.b=value ...]
 
 `train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
 but the workdir. `extract` runs an encoder over a corpus and keeps its states; it continues a store that is not
-finished. `import` makes a workdir of a published emotion model. Ctrl-C and SIGTERM save first; the same command then
-continues. Exit status: 0 done (or saved on SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+finished. `import` makes a workdir of a published emotion model. `pretrain` trains a speech encoder without labels; it
+then lies in DIR/encoder. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved
+on SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 import signal
@@ -21,7 +23,7 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "extract", "import"], "What to do.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "extract", "import", "pretrain"], "What to do.")
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
@@ -95,7 +97,17 @@ def _import(workdir: Path) -> int:
     return 0
 
 
-_MODES = {"train": _train, "evaluate": _evaluate, "extract": _extract, "import": _import}
+def _pretrain(workdir: Path) -> int:
+    from emojax.pretraining import ENCODER, parse_pretraining, pretrain_workdir
+
+    outcome = pretrain_workdir(parse_pretraining(_config_tree()), workdir)
+    if outcome.interrupted_by is not None:
+        return _interrupted(outcome.interrupted_by, f"stopped at step {outcome.steps}, which is saved")
+    print(f"{workdir / ENCODER}: pre-trained, accuracy on hidden frames {outcome.best_score:.3f}", flush=True)
+    return 0
+
+
+_MODES = {"train": _train, "evaluate": _evaluate, "extract": _extract, "import": _import, "pretrain": _pretrain}
 
 
 def _config_tree() -> dict[str, Any]:

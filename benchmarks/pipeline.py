@@ -5,8 +5,8 @@
 All sides run in this process, one after the other, and do the same: read an utterance of the training split, cut what
 is longer than the longest bucket, tokenize its transcript, pad and batch. Ours reads the built corpus; PyTorch's reads
 one FLAC file an utterance with soundfile, shuffled, and pads each batch to its longest row. The step runs on one
-resident batch per bucket in the epoch's proportions. Memory is that of this process and its workers together, after the
-first epoch and after the last.
+resident batch per bucket in the epoch's proportions. Memory is what no file backs, of this process and
+its workers together, after each epoch.
 """
 
 import dataclasses
@@ -23,6 +23,8 @@ import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
+
+from benchmarks.memory import private_mb
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb_emobank.py", "Experiment file.")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
@@ -67,8 +69,7 @@ def main(argv):
                 f"| {workers} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.1f} | {ours / consumed:.1f} |", flush=True
             )
     results["memory_mb"] = watch_memory(stream(max(map(int, _WORKERS.value))))
-    first, last = results["memory_mb"]["first_epoch"], results["memory_mb"]["last_epoch"]
-    print(f"memory after epoch 1: {first:.0f} MB, after epoch {_MEMORY_EPOCHS.value}: {last:.0f} MB")
+    print("memory after each epoch:", " ".join(f"{memory:.0f}" for memory in results["memory_mb"]), "MB")
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2))
 
@@ -163,30 +164,15 @@ def write_flac(corpus, split, folder):
 
 
 def watch_memory(stream):
-    """Resident memory in MB of this process and its workers after the first and the last epoch."""
+    """Memory in MB of this process and its workers after each epoch."""
     batches = iter(stream)
     measured = []
     for _ in range(_MEMORY_EPOCHS.value):
         for _ in range(stream.plan.batches_per_epoch):
             jax.block_until_ready(next(batches).waveform)
         gc.collect()
-        measured.append(resident_mb())
-    return {"first_epoch": measured[0], "last_epoch": measured[-1]}
-
-
-def resident_mb():
-    """Of this process and its children."""
-    pids, found = [os.getpid()], 0.0
-    while pids:
-        pid = pids.pop()
-        try:
-            status = Path(f"/proc/{pid}/status").read_text()
-            found += int(status.split("VmRSS:")[1].split()[0]) / 1024
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                pids += map(int, (task / "children").read_text().split())
-        except (OSError, IndexError):
-            continue
-    return found
+        measured.append(private_mb(os.getpid()))
+    return measured
 
 
 def measure_step(config, corpus, index, stream):

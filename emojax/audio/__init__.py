@@ -4,6 +4,7 @@ from emojax.audio.deltas import add_deltas, deltas
 from emojax.audio.feature_augment import TimeStretchConfig, VTLPConfig, perturb_vocal_tract, stretch_time
 from emojax.audio.files import read_audio, to_mono_16khz
 from emojax.audio.log_mel import LogMelConfig, frame_mask, log_mel, num_frames
+from emojax.audio.mfcc import NUM_COEFFICIENTS, mfcc
 from emojax.audio.noise import add_noise
 from emojax.audio.normalise import (
     FeatureStatistics,
@@ -21,6 +22,7 @@ from emojax.audio.speed import change_speed
 from emojax.audio.waveform_augment import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
 
 __all__ = [
+    "NUM_COEFFICIENTS",
     "FeatureStatistics",
     "LogMelConfig",
     "SoundBank",
@@ -42,6 +44,7 @@ __all__ = [
     "log_mel",
     "mean_and_std",
     "merge_statistics",
+    "mfcc",
     "noise_bank",
     "normalise_utterance",
     "normalise_with",

@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.encoder_output import EncoderOutput
 from emojax.encoders.family import ComputeOptions, Family
@@ -34,6 +34,7 @@ class SpeechEncoder(nn.Module):
         waveform: Float[Array, "B S"],
         num_samples: Int[Array, "B"],
         *,
+        masked: Bool[Array, "B T"] | None = None,
         train: bool = False,
         hidden_states: bool = False,
     ) -> EncoderOutput:
@@ -43,6 +44,7 @@ class SpeechEncoder(nn.Module):
           waveform: 16 kHz mono, pre-processed as the checkpoint asks for; what stands after `num_samples` never
             matters.
           num_samples: valid samples per row; fewer than the receptive field (400) give an all-False mask row.
+          masked: frames hidden from the transformer; None leaves the choice to the checkpoint's config, in training.
           train: dropout, layer drop and masking are on; needs the rng stream `dropout`.
           hidden_states: whether to keep the states of every layer.
 
@@ -58,16 +60,20 @@ class SpeechEncoder(nn.Module):
         lengths = num_frames(num_samples, config.convolution)
         mask = jnp.arange(features.shape[1]) < lengths[:, None]
         states = FeatureProjection(config, self.dtype, train, name="feature_projection")(features)
-        states = self._mask(states, lengths, train)
+        states = self._mask(states, lengths, masked, train)
         transformer = SpeechTransformer(config, self.dtype, self.remat, self.scan_layers, name="transformer")
         last, kept = transformer(states, mask, train=train, hidden_states=hidden_states)
         return EncoderOutput(last, mask, kept)
 
-    def _mask(self, states: Float[Array, "B T D"], lengths: Int[Array, "B"], train: bool) -> Float[Array, "B T D"]:
+    def _mask(
+        self, states: Float[Array, "B T D"], lengths: Int[Array, "B"], masked: Bool[Array, "B T"] | None, train: bool
+    ) -> Float[Array, "B T D"]:
         config = self.config
         embedding = jnp.zeros(config.hidden_size)
         if config.mask_embedding:
             embedding = self.param("mask_embedding", nn.initializers.uniform(1.0), (config.hidden_size,))
+        if masked is not None:
+            return jnp.where(masked[..., None], embedding.astype(states.dtype), states)
         if not train or max(config.masking.time_probability, config.masking.feature_probability) == 0:
             return states
         return mask_states(self.make_rng("dropout"), states, lengths, embedding, config.masking)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import optax
 from jax.sharding import Mesh
 
 from emojax.audio import load_sounds
-from emojax.config import ExperimentConfig, difference, to_tree
+from emojax.config import ExperimentConfig, to_tree
 from emojax.data import BatchInputs, BatchStream, Corpus, SplitIndex, choose_categories, open_corpus, read_index
-from emojax.errors import CheckpointError, ConfigError, CorpusError
+from emojax.errors import ConfigError, CorpusError
 from emojax.evaluation import (
     PredictStep,
     make_predict_step,
@@ -31,11 +30,11 @@ from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state
 from emojax.training.statistics import fill_statistics
 from emojax.training.step import make_train_step
+from emojax.training.summary import write_summary
 from emojax.types import MISSING_EMOTION
 from emojax.workdir import (
     CHECKPOINTS,
     CONFIG,
-    SUMMARY,
     Checkpoints,
     CorpusFacts,
     TrainedOutputs,
@@ -45,7 +44,7 @@ from emojax.workdir import (
     example_batch,
     keep_encoders,
     load_encoders,
-    read_json,
+    refuse_other_config,
     stored_views,
     trained_outputs,
     write_corpus_facts,
@@ -69,7 +68,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     splits = {name: read_index(corpus, name) for name in (config.corpus.train_split, config.corpus.validation_split)}
     training, validation = (splits[name] for name in (config.corpus.train_split, config.corpus.validation_split))
     config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
-    _refuse_other_config(config, workdir)
+    refuse_other_config(to_tree(config), workdir)
     _refuse_useless_labels(config, corpus, training, validation)
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
@@ -129,7 +128,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             trained_outputs(config.objective, facts),
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
-    _write_summary(workdir, outcome, parameters)
+    write_summary(workdir, outcome, parameters)
     write_learning_curves(workdir)
     return outcome
 
@@ -139,18 +138,6 @@ def _with_splits(config: ExperimentConfig, corpus: Corpus) -> ExperimentConfig:
         return dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
-
-
-def _refuse_other_config(config: ExperimentConfig, workdir: Path) -> None:
-    if workdir.exists() and not workdir.is_dir():
-        raise CheckpointError(f"{workdir}: is a file; allowed: a folder of this run")
-    if not (workdir / CONFIG).exists():
-        if workdir.is_dir() and any(workdir.iterdir()):
-            raise CheckpointError(f"{workdir}: holds other files and no {CONFIG}; allowed: a new or empty folder")
-        return
-    found = difference(read_json(workdir / CONFIG), to_tree(config))
-    if found:
-        raise CheckpointError(f"{workdir}: was made with another config: {found}; use another --workdir")
 
 
 def _refuse_useless_labels(
@@ -226,21 +213,3 @@ def _validate(
     categories = corpus.info.categories
     predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, categories)
     return validation_metrics(predictions, config.evaluation.score)
-
-
-def _write_summary(workdir: Path, outcome: Outcome, parameters: int) -> None:
-    write_json(
-        workdir / SUMMARY,
-        {
-            "parameters": parameters,
-            "steps": outcome.steps,
-            "epochs": outcome.epochs,
-            "seconds": round(outcome.seconds, 3),
-            "best_step": outcome.best_step,
-            "best_score": outcome.best_score,
-            "best_of_each": outcome.best_of_each,
-            "stop_reason": outcome.stop_reason,
-            "devices": [str(device) for device in jax.devices()],
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
-    )

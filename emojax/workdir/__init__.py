@@ -26,3 +26,4 @@ from emojax.workdir.restore import TrainedModel as TrainedModel
 from emojax.workdir.restore import build_model as build_model
 from emojax.workdir.restore import example_batch as example_batch
 from emojax.workdir.restore import restore_model as restore_model
+from emojax.workdir.same_config import refuse_other_config as refuse_other_config

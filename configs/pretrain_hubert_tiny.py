@@ -1,0 +1,25 @@
+"""A HuBERT of 4 million parameters on the speech of emobank_spoken, for two CPU cores and an hour."""
+
+from ml_collections import ConfigDict
+
+from configs import pretrain_hubert
+
+
+def get_config() -> ConfigDict:
+    """Returns the config."""
+    config = pretrain_hubert.get_config()
+    config.corpus.name = "emobank_spoken"
+    config.encoder.channels = (64, 96, 128, 128, 128, 128, 256)
+    config.encoder.hidden_size = 256
+    config.encoder.num_layers = 4
+    config.encoder.num_heads = 4
+    config.encoder.intermediate_size = 1024
+    config.encoder.position_taps = 64
+    config.encoder.layer_drop = 0.0
+    config.units.layer = 3
+    config.units.fit_frames = 200_000
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 200
+    config.training.epochs = 6
+    config.training.patience = 0
+    return config

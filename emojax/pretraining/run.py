@@ -1,0 +1,119 @@
+"""Pre-trains a workdir: the one place where its config becomes objects."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from emojax.config import to_tree
+from emojax.data import BatchStream, open_corpus, read_index
+from emojax.encoders import ComputeOptions, load_encoder, resolve_layers, save_encoder
+from emojax.models import count_parameters, parameter_table
+from emojax.parallel import leaf_sharding, make_mesh, replicated, state_sharding
+from emojax.pretraining.config import PretrainConfig
+from emojax.pretraining.network import Network, make_network
+from emojax.pretraining.step import jitted_step, objective_sums, validate
+from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_frames
+from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
+from emojax.types import SAMPLE_RATE
+from emojax.workdir import CHECKPOINTS, CONFIG, Checkpoints, abstract_like, refuse_other_config, write_json
+
+ENCODER = "encoder"
+"""Folder of a workdir with the encoder that came out, as transformers reads it."""
+
+
+def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
+    """Pre-trains, or continues, a workdir; writes its encoder when training is done.
+
+    Raises:
+      EmojaxError: one line saying what is wrong with config, corpus, workdir or training.
+    """
+    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles))
+    training, validation = config.corpus.train_split, config.corpus.validation_split
+    index = read_index(corpus, training)
+    config = dataclasses.replace(config, data=config.data.with_buckets(index.num_samples))
+    refuse_other_config(to_tree(config), workdir)
+    mesh = make_mesh(config.mesh)
+    network = _network(config, mesh)
+    features, unit_params = _unit_features(config, mesh)
+    streams = functools.partial(BatchStream, corpus, config=config.data, mesh=mesh)
+    stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
+    write_json(workdir / CONFIG, to_tree(config))
+    with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
+        centroids = np.zeros((config.units.clusters, features.size), np.float32)
+        if checkpoints.latest_step is None:  # a checkpoint holds them
+            units = config.units
+            centroids = fit_centroids(features, unit_params, stream, units.clusters, units.fit_frames, config.seed)
+        optimizer = make_optimizer(config.optimizer, stream.num_batches)
+        state = _fresh_state(config, network, optimizer, centroids, unit_params, mesh)
+        print(parameter_table(state.params, state.frozen), flush=True)
+        objective = functools.partial(objective_sums, network, features, config)
+        step = jitted_step(config, objective, optimizer, state)
+        held_out = streams(validation, index=read_index(corpus, validation), training=False)
+        score = functools.partial(validate, jax.jit(functools.partial(objective, train=False)), held_out)
+        outcome = train(state, step, stream, score, checkpoints, config.training, workdir)
+        if outcome.interrupted_by is None:
+            model = abstract_like(state.saved, jax.tree.map(lambda leaf: leaf.sharding, state.saved))
+            best = checkpoints.restore(outcome.best_step, {"model": model})["model"]
+            if jax.process_index() == 0:
+                save_encoder(network.encoder(best["params"]["encoder"]), workdir / ENCODER)
+    write_summary(workdir, outcome, count_parameters(state.params))
+    return outcome
+
+
+def _network(config: PretrainConfig, mesh: Mesh) -> Network:
+    settings = config.encoder
+    options = ComputeOptions(jnp.dtype(settings.dtype), settings.remat)
+    start = load_encoder(settings.checkpoint, options, place=_placed(mesh)) if settings.checkpoint else None
+    return make_network(config, options, start)
+
+
+def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, Any]:
+    units = config.units
+    if not units.checkpoint:
+        return UnitFeatures(), {}
+    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), place=_placed(mesh))
+    (layer,) = resolve_layers((units.layer,), encoder.num_layers, "config.units.layer")
+    return UnitFeatures.of(encoder, layer), encoder.params
+
+
+def _placed(mesh: Mesh) -> Callable[[str, np.ndarray], jax.Array]:
+    return lambda _, values: jax.device_put(values, leaf_sharding(values, mesh))
+
+
+def _fresh_state(
+    config: PretrainConfig,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    centroids: np.ndarray,
+    unit_params: Any,
+    mesh: Mesh,
+) -> TrainState:
+    def initialise() -> Any:
+        key = jax.random.key(config.seed)
+        clip, length = jnp.zeros((1, SAMPLE_RATE)), jnp.full(1, SAMPLE_RATE)
+        masked = jnp.zeros((1, int(num_valid_frames(np.array(SAMPLE_RATE)))), bool)
+        return network.predictor.init(key, clip, length, masked, train=False)["params"]
+
+    params = jax.jit(initialise, out_shardings=state_sharding(jax.eval_shape(initialise), mesh))()
+    if network.start is not None:
+        params = {**params, "encoder": {**params["encoder"], **network.start}}
+    trained = {"model": params, "objective": {}}
+    shardings = state_sharding(jax.eval_shape(optimizer.init, trained), mesh)
+    return TrainState(
+        step=jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh)),
+        params=params,
+        frozen={"unit_encoder": unit_params},
+        objective={},
+        statistics={"centroids": jax.device_put(centroids, replicated(mesh))},
+        opt_state=jax.jit(optimizer.init, out_shardings=shardings)(trained),
+        averaged=None,
+    )

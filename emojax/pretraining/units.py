@@ -1,0 +1,139 @@
+"""Units: the cluster each frame of speech falls into, found inside the step from the waveform."""
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from emojax.audio import NUM_COEFFICIENTS, mfcc
+from emojax.data import BatchStream
+from emojax.encoders import Encoder, select_layers
+from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.errors import ConfigError
+from emojax.parallel import to_host
+from emojax.progress import Progress
+from emojax.types import Batch
+
+_WINDOW, _HOP = 400, 320
+"""Samples of a frame and between two: 25 ms every 20 ms."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitFeatures:
+    """What units are clusters of: MFCC, or the states of an encoder, both every 20 ms.
+
+    Attributes:
+      module: the encoder; None for MFCC.
+      preprocess: of the encoder.
+      layer: which of its states.
+      num_layers: of the encoder.
+    """
+
+    module: nn.Module | None = None
+    preprocess: WaveformPreprocess | None = None
+    layer: int = 0
+    num_layers: int = 0
+
+    @classmethod
+    def of(cls, encoder: Encoder, layer: int) -> "UnitFeatures":
+        """States of one layer (counted from 0) of a speech encoder.
+
+        Raises:
+          ConfigError: it is no speech encoder with a frame of 25 ms every 20 ms.
+        """
+        if not isinstance(encoder.preprocess, WaveformPreprocess):
+            raise ConfigError("config.units.checkpoint: is no speech encoder")
+        convolution = encoder.module.config.convolution
+        if (convolution.receptive_field, math.prod(convolution.strides)) != (_WINDOW, _HOP):
+            raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")
+        return cls(encoder.module, encoder.preprocess, layer, encoder.num_layers)
+
+    @property
+    def size(self) -> int:
+        """Features per frame."""
+        return 3 * NUM_COEFFICIENTS if self.module is None else self.module.config.hidden_size
+
+    def __call__(self, params: Any, batch: Batch) -> Float[Array, "B T D"]:
+        """Features of the frames a speech encoder has.
+
+        Args:
+          params: of the encoder; {} for MFCC.
+          batch: its waveforms are read.
+        """
+        if self.module is None:
+            # The frames of 25 ms every 10 ms include the encoder's, of 25 ms every 20 ms.
+            return mfcc(batch.waveform, batch.num_samples)[:, ::2]
+        assert self.preprocess is not None
+        waveform = self.preprocess(to_float(batch.waveform), batch.num_samples)
+        every = self.layer != self.num_layers
+        output: Any = self.module.apply({"params": params}, waveform, batch.num_samples, hidden_states=every)
+        return select_layers(output, (self.layer,), self.num_layers)[:, :, 0]
+
+
+def num_valid_frames(num_samples: Any) -> Any:
+    """Frames of so many samples, 0 below one frame: those of MFCC and of every published speech encoder."""
+    return ((num_samples - _WINDOW) // _HOP + 1).clip(0)
+
+
+def to_float(waveform: Array) -> Float[Array, "B S"]:
+    """Waveforms at full scale 1.0."""
+    if jnp.issubdtype(waveform.dtype, jnp.integer):
+        return waveform.astype(jnp.float32) / 2**15
+    return waveform
+
+
+def assign_units(features: Float[Array, "B T D"], centroids: Float[Array, "K D"]) -> Int[Array, "B T"]:
+    """The nearest centroid of every frame."""
+    # |f - c|^2 without |f|^2, which all centroids share.
+    products = jnp.einsum("btd,kd->btk", features, centroids, precision=lax.Precision.HIGHEST)
+    return jnp.argmax(products - 0.5 * jnp.square(centroids).sum(axis=1), axis=-1).astype(jnp.int32)
+
+
+def fit_centroids(
+    features: UnitFeatures, params: Any, stream: BatchStream, clusters: int, fit_frames: int, seed: int
+) -> Float[np.ndarray, "K D"]:
+    """Clusters frames of training batches by mini-batch k-means (scikit-learn).
+
+    Args:
+      features: what is clustered.
+      params: of its encoder.
+      stream: training batches, at their start; its position does not change.
+      clusters: number of units.
+      fit_frames: frames looked at; all there are, if those are fewer.
+      seed: of k-means.
+
+    Raises:
+      ConfigError: scikit-learn is not installed, or there are fewer frames than clusters.
+    """
+    try:
+        from sklearn.cluster import MiniBatchKMeans
+    except ImportError as error:
+        raise ConfigError("pre-training needs scikit-learn: pip install -r requirements-pretrain.txt") from error
+    compute = jax.jit(features)
+    gathered: list[np.ndarray] = []
+    count = 0
+    with Progress("gather frames for units", fit_frames, "frames") as progress:
+        for number in range(stream.plan.batches_per_epoch):
+            batch = stream.load(number)
+            values, lengths = to_host((compute(params, batch), batch.num_samples))
+            valid = np.arange(values.shape[1]) < num_valid_frames(lengths)[:, None]
+            gathered.append(values[valid].astype(np.float32))
+            count += len(gathered[-1])
+            progress.advance(len(gathered[-1]))
+            if count >= fit_frames:
+                break
+    frames = np.concatenate(gathered)[:fit_frames]
+    if len(frames) < clusters:
+        raise ConfigError(f"config.units.clusters: {clusters} is not allowed; there are {len(frames)} frames")
+    # As HuBERT's: k-means++, batches of 10,000 frames, no cluster reassigned; fewer restarts of the start.
+    kmeans = MiniBatchKMeans(
+        clusters, max_iter=100, batch_size=10_000, n_init=5, max_no_improvement=100, reassignment_ratio=0.0,
+        random_state=seed,
+    )  # fmt: skip
+    return np.asarray(kmeans.fit(frames).cluster_centers_, np.float32)
