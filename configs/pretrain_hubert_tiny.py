@@ -8,18 +8,20 @@ from configs import pretrain_hubert
 def get_config() -> ConfigDict:
     """Returns the config."""
     config = pretrain_hubert.get_config()
-    config.corpus.name = "emobank_spoken"
-    config.encoder.channels = (64, 96, 128, 128, 128, 128, 256)
+    config.corpus.name = "emobank_spoken/full"
+    config.data.batch_size = 16
+    config.encoder.channels = (32, 64, 128, 128, 128, 128, 256)
     config.encoder.hidden_size = 256
     config.encoder.num_layers = 4
     config.encoder.num_heads = 4
     config.encoder.intermediate_size = 1024
-    config.encoder.position_taps = 64
+    config.encoder.position_taps = 32
+    config.encoder.dropout = 0.0
     config.encoder.layer_drop = 0.0
     config.units.layer = 3
     config.units.fit_frames = 200_000
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 200
-    config.training.epochs = 6
+    config.training.epochs = 4
     config.training.patience = 0
     return config
