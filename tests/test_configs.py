@@ -10,11 +10,13 @@ import pytest
 from emojax.config import parse_experiment
 from emojax.evaluation import evaluate_workdir
 from emojax.extraction import parse_extraction
+from emojax.pretraining import parse_pretraining
 from emojax.training import train_workdir
 from tests import speech_checkpoints, text_checkpoints
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in ("default", "extract", "published"))
+NO_SYSTEMS = ("default", "extract", "published", "pretrain_hubert", "pretrain_hubert_tiny")
+SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in NO_SYSTEMS)
 SPEECH = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}
 TEXT = {"roberta": "RobertaModel", "bert": "BertModel", "minilm": "BertModel"}
 
@@ -74,3 +76,8 @@ def test_the_extraction_config_only_lacks_its_checkpoint():
     config = importlib.import_module("configs.extract").get_config()
     config.encoder.checkpoint = "somewhere"
     parse_extraction(config.to_dict())
+
+
+@pytest.mark.parametrize("name", ["pretrain_hubert", "pretrain_hubert_tiny"])
+def test_the_configs_of_pre_training_are_whole(name):
+    parse_pretraining(importlib.import_module(f"configs.{name}").get_config().to_dict())

@@ -178,7 +178,8 @@ def test_seeds_are_grouped_with_mean_and_sample_deviation(tmp_path, capsys):
     assert (grouped["system"], grouped["seeds"]) == ("student", "0 1 2")
     assert grouped["ccc_valence"] == pytest.approx(np.mean(values))
     assert grouped["ccc_valence_deviation"] == pytest.approx(statistics.stdev(values))
-    assert grouped["ccc_valence_low"] is None
+    lows = [scores_of(workdir)["ccc"]["valence"]["low"] for workdir in workdirs]
+    assert grouped["ccc_valence_low"] == pytest.approx(np.mean(lows))
     assert (alone["system"], alone["seeds"]) == ("other", "0")
     _, out, _ = report(capsys, *workdirs, "--group-seeds")
     assert "mean ± standard deviation over 3 seeds" in out

@@ -23,7 +23,7 @@ _MAX_TEXT = 200
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A score with its 95 % interval, or its mean and sample standard deviation over seeds."""
+    """A score with its 95 % interval; or, over seeds, their mean, mean interval and sample standard deviation."""
 
     value: float
     low: float | None = None

@@ -54,8 +54,17 @@ def _mean_scores(scores: list[dict[str, Score]], with_deviation: bool) -> dict[s
         if all(name in one for one in scores):
             values = [one[name].value for one in scores]
             deviation = statistics.stdev(values) if with_deviation else None
-            merged[name] = Score(statistics.fmean(values), deviation=deviation)
+            merged[name] = Score(statistics.fmean(values), *_mean_interval([one[name] for one in scores]), deviation)
     return merged
+
+
+def _mean_interval(scores: list[Score]) -> tuple[float | None, float | None]:
+    """Mean bounds: the interval of one run's score, for typical luck with the seed."""
+    lows, highs = [score.low for score in scores], [score.high for score in scores]
+    return tuple(  # type: ignore[return-value]
+        None if None in bounds else statistics.fmean(bound for bound in bounds if bound is not None)
+        for bounds in (lows, highs)
+    )
 
 
 def _family_name(names: list[str]) -> str:

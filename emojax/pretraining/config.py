@@ -57,6 +57,7 @@ class EncoderShapeConfig:
     num_heads: int
     intermediate_size: int
     position_taps: int
+    norm_first: bool
     dropout: float
     layer_drop: float
     dtype: Literal["float32", "bfloat16"]
@@ -82,6 +83,7 @@ class EncoderShapeConfig:
             "num_hidden_layers": self.num_layers,
             "num_attention_heads": self.num_heads,
             "intermediate_size": self.intermediate_size,
+            "do_stable_layer_norm": self.norm_first,
             "num_conv_pos_embeddings": self.position_taps,
             "num_conv_pos_embedding_groups": 16,
             "feat_proj_dropout": self.dropout,
@@ -118,6 +120,7 @@ class PredictionConfig:
 
     mask_probability: float
     mask_length: int
+    visible_weight: float
     projection_size: int
     temperature: float
 
@@ -125,6 +128,10 @@ class PredictionConfig:
         if not 0 < self.mask_probability <= 1:
             raise ConfigError(
                 f"prediction.mask_probability: {self.mask_probability} is not allowed; allowed: 0 < number <= 1"
+            )
+        if not 0 <= self.visible_weight < 1:
+            raise ConfigError(
+                f"prediction.visible_weight: {self.visible_weight} is not allowed; allowed: 0 <= number < 1"
             )
         for name in ("mask_length", "projection_size"):
             if getattr(self, name) < 1:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -56,21 +57,44 @@ def choose_masked(
     return span_mask(key, num_valid, frames, config.mask_probability, config.mask_length, 1)
 
 
-def masked_loss(
-    logits: Float[Array, "B T C"], units: Int[Array, "B T"], counted: Bool[Array, "B T"]
-) -> dict[str, Float[Array, ""]]:
-    """Sums over the counted frames of the whole batch: cross-entropy, hits of the most likely unit, and their number.
+@flax.struct.dataclass
+class PredictionSums:
+    """Sums over frames of a whole batch; those of several batches can be added.
 
-    Divide by `frames` for means; sums of several batches can be added first.
+    Attributes:
+      losses: cross-entropy of hidden and of visible frames.
+      hits: frames whose unit was the most likely one.
+      frames: how many there are.
     """
-    log_probabilities = jax.nn.log_softmax(logits)
-    losses = -jnp.take_along_axis(log_probabilities, units[..., None], axis=-1)[..., 0]
-    hits = jnp.argmax(logits, axis=-1) == units
-    return {
-        "loss": jnp.where(counted, losses, 0.0).sum(),
-        "hits": (hits & counted).sum().astype(jnp.float32),
-        "frames": counted.sum().astype(jnp.float32),
-    }
+
+    losses: Float[Array, "2"]
+    hits: Float[Array, "2"]
+    frames: Float[Array, "2"]
+
+    @property
+    def means(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+        """Mean loss and accuracy of hidden and of visible frames; 0 where there are none."""
+        count = jnp.maximum(self.frames, 1.0)
+        return self.losses / count, self.hits / count
+
+
+def prediction_sums(
+    logits: Float[Array, "B T C"], units: Int[Array, "B T"], masked: Bool[Array, "B T"], valid: Bool[Array, "B T"]
+) -> PredictionSums:
+    """Cross-entropy and hits of hidden and of visible frames (Hsu et al. 2021, eq. 1: L_m and L_u).
+
+    Args:
+      logits: of the units.
+      units: true ones.
+      masked: hidden frames.
+      valid: frames that count at all.
+    """
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), units[..., None], axis=-1)[..., 0]
+    hits = (jnp.argmax(logits, axis=-1) == units).astype(jnp.float32)
+    parts = jnp.stack([masked & valid, ~masked & valid]).astype(jnp.float32)
+    return PredictionSums(
+        jnp.einsum("kbt,bt->k", parts, losses), jnp.einsum("kbt,bt->k", parts, hits), parts.sum(axis=(1, 2))
+    )
 
 
 def _unit_length(vectors: Float[Array, "*B D"]) -> Float[Array, "*B D"]:

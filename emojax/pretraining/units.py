@@ -124,8 +124,8 @@ def fit_centroids(
             values, lengths = to_host((compute(params, batch), batch.num_samples))
             valid = np.arange(values.shape[1]) < num_valid_frames(lengths)[:, None]
             gathered.append(values[valid].astype(np.float32))
+            progress.advance(min(len(gathered[-1]), fit_frames - count))
             count += len(gathered[-1])
-            progress.advance(len(gathered[-1]))
             if count >= fit_frames:
                 break
     frames = np.concatenate(gathered)[:fit_frames]

@@ -1,0 +1,23 @@
+"""Frozen MiniLM states of the transcript -> mean -> embedding on EmoBank spoken: valence is in the words.
+
+The published all-MiniLM-L6-v2 (Apache-2.0) is a BERT of 6 layers. States computed once, then read:
+
+python launch.py --mode=extract --config=configs/extract.py --workdir=stores/minilm \
+  --config.corpus.name=emobank_spoken/full --config.encoder.checkpoint=sentence-transformers/all-MiniLM-L6-v2
+python launch.py --config=configs/lexical_emobank.py --workdir=runs/lexical --config.model.lexical.store=stores/minilm
+"""
+
+from configs import mfb_emobank
+
+
+def get_config():
+    """Returns the config."""
+    config = mfb_emobank.get_config()
+    config.model.views = ("lexical",)
+    config.model.lexical.checkpoint = "sentence-transformers/all-MiniLM-L6-v2"
+    config.model.lexical.network.update(POOLED)
+    return config
+
+
+POOLED = {"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_activation": "relu"}
+"""From token states to an embedding without recurrence: the order of a sentence's words is in the states already."""

@@ -1,0 +1,35 @@
+"""Fills the tables of a document with scores: `python -m emojax.reproduction docs/reproduction.md runs/*`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from emojax.errors import EmojaxError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fills the document in place and says which rows; returns the exit status (0, or 1 if nothing was filled)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m emojax.reproduction", description="Fills marked tables of a Markdown file from workdirs."
+    )
+    parser.add_argument("document", type=Path, metavar="FILE", help="Markdown file with marked tables")
+    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="folder of an evaluated run")
+    arguments = parser.parse_args(argv)
+    from emojax.evaluation.filled_tables import fill_tables
+    from emojax.evaluation.results import read_run
+    from emojax.whole_file import whole_file
+
+    try:
+        document = arguments.document.read_text(encoding="utf-8")
+        text, filled = fill_tables(document, [read_run(path) for path in arguments.workdirs])
+        with whole_file(arguments.document) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except (EmojaxError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"filled: {row}" for row in filled) or "no row of the document has one of these workdirs")
+    return 0 if filled else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Filling the tables of a document from workdirs."""
+
+import pytest
+
+from emojax.reproduction import main
+from tests.evaluation_examples import write_workdir
+
+DOCUMENT = """# Results
+
+<!-- scores: toy/default test -->
+
+| system | paper | CCC valence | UAR | seeds | command |
+|---|---|---|---|---|---|
+| `student` | .30 | | – | – | `run` |
+| `teacher` | .60 | old | | | `run` |
+
+| `student` | CCC valence |
+|---|---|
+| `student` | not marked |
+"""
+
+
+@pytest.fixture
+def document(tmp_path):
+    path = tmp_path / "results.md"
+    path.write_text(DOCUMENT)
+    return path
+
+
+def cells(document, number):
+    return [cell.strip() for cell in document.read_text().splitlines()[number].strip("|").split("|")]
+
+
+def test_seeds_become_one_row_and_the_rest_stays(document, tmp_path, capsys):
+    folders = [write_workdir(tmp_path / f"student_seed{seed}", seed=seed) for seed in (0, 1)]
+    assert main([str(document), *map(str, folders)]) == 0
+    name, paper, valence, uar, seeds, command = cells(document, 6)
+    assert (name, paper, seeds, command) == ("`student`", ".30", "2", "`run`")
+    assert all(part in valence for part in "±[]")
+    assert "±" in uar
+    assert cells(document, 7) == ["`teacher`", ".60", "old", "", "", "`run`"]
+    assert "not marked" in document.read_text()
+    assert "test student" in capsys.readouterr().out
+
+
+def test_one_seed_has_its_interval_and_filling_again_changes_nothing(document, tmp_path):
+    folder = write_workdir(tmp_path / "teacher_seed3", seed=3)
+    assert main([str(document), str(folder)]) == 0
+    assert cells(document, 7)[2].startswith("0.")
+    assert "±" not in cells(document, 7)[2]
+    before = document.read_text()
+    assert main([str(document), str(folder)]) == 0
+    assert document.read_text() == before
+
+
+def test_what_fills_nothing_or_is_ambiguous_is_an_error(document, tmp_path, capsys):
+    assert main([str(document), str(write_workdir(tmp_path / "other", seed=0))]) == 1
+    copies = [write_workdir(tmp_path / place / "student_seed0", seed=0) for place in ("a", "b")]
+    assert main([str(document), *map(str, copies)]) == 1
+    assert "claimed by several" in capsys.readouterr().err
+    assert main([str(tmp_path / "absent.md"), str(copies[0])]) == 1
+    assert document.read_text() == DOCUMENT
