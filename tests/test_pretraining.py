@@ -113,7 +113,7 @@ def test_two_iterations_give_an_encoder_that_transformers_reads(mini_data_dir, t
     second = dataclasses.replace(base, units=units, encoder=shape)
     assert pretrain_workdir(second, tmp_path / "second").best_score > 0
     assert (tmp_path / "second" / ENCODER / "model.safetensors").exists()
-    with pytest.raises(CheckpointError, match="was made with another config: encoder.checkpoint"):
+    with pytest.raises(CheckpointError, match=r"was made with another config: encoder\.checkpoint"):
         pretrain_workdir(second, first)
 
 
