@@ -141,6 +141,38 @@ def get_config() -> ConfigDict:
     # "fixed": the weights above; "learned": each task's is also divided by an uncertainty that is learned with it.
     config.objective.weighting = "fixed"
 
+    config.teacher = ConfigDict()
+    # Workdir of the teacher, or several with commas between: their mean. It runs inside the step; "": none.
+    config.teacher.workdir = ""
+    # Weight of each of several teachers in the mean (> 0); (): all alike.
+    config.teacher.weights = ()
+    # Instead: folder of a teacher's outputs, written by `--mode=extract --config=configs/extract_teacher.py`.
+    config.teacher.cache = ""
+    # Of the teacher's matrix products: "float32" or "bfloat16".
+    config.teacher.dtype = "float32"
+
+    distillation = config.distillation = ConfigDict()
+    # Weight of the labels' loss (>= 0); 0: labels are not looked at.
+    distillation.label_weight = 1.0
+    # Weight of the loss towards the teacher's attributes (>= 0), and which: "ccc" or "mse".
+    distillation.attribute_weight = 0.0
+    distillation.attribute_loss = "ccc"
+    # Weight of the divergence from the teacher's categories (>= 0), and the temperature of both (> 0).
+    distillation.emotion_weight = 0.0
+    distillation.temperature = 2.0
+    # Weight of the distance to the teacher's embedding (>= 0), and which: "mse" or "cosine" after a linear projection,
+    # "cka" or "relational" without one.
+    distillation.embedding_weight = 0.0
+    distillation.embedding_loss = "mse"
+    # When the teacher's attributes count: "none": always; "residual": where it is close to the label; "hard": there the
+    # teacher, elsewhere the label; "relative": where it is closer to the label than the student; "soft": the less, the
+    # farther it is. Formulas: emojax/objectives/distillation.py.
+    distillation.condition = "none"
+    # Share of the training labels the teacher counts as close to (0 < share < 1), and whether a linear bias of the
+    # teacher is taken out before that is measured.
+    distillation.quantile = 0.5
+    distillation.debias = True
+
     config.optimizer = ConfigDict()
     # AdamW's peak learning rate (> 0).
     config.optimizer.learning_rate = 1e-3

@@ -41,6 +41,24 @@ class StoredRows:
 
 
 @flax.struct.dataclass
+class TeacherOutput:
+    """What a teacher, or several together, say of a batch.
+
+    Attributes:
+      attributes: activation, valence, dominance on the scale of `Batch.attributes`; NaN where the teacher has none.
+      residual: how wrong the teacher is there, in units of what counts as much (see `emojax.training.teachers`); where
+        there is no label, how far several teachers are apart, in such units; 0 where nothing is known.
+      emotion_probabilities: of the student's categories; NaN where the teacher has none.
+      embedding: of the utterance; of several teachers side by side.
+    """
+
+    attributes: Float[AnyArray, "B 3"]
+    residual: Float[AnyArray, "B 3"]
+    emotion_probabilities: Float[AnyArray, "B C"]
+    embedding: Float[AnyArray, "B E"]
+
+
+@flax.struct.dataclass
 class Batch:
     """Utterances padded to one static shape, with what is needed to ignore the padding.
 
@@ -57,6 +75,7 @@ class Batch:
       weight: 1 for an utterance, 0 for a filler row.
       index: position of the example in its split; -1 for a filler row.
       stored: arrays from stores by name, e.g. of the view that reads them.
+      teacher: what a teacher says of them; None without.
     """
 
     waveform: Int[AnyArray, "B S"] | Float[AnyArray, "B S"]
@@ -69,6 +88,7 @@ class Batch:
     weight: Float[AnyArray, "B"]
     index: Int[AnyArray, "B"]
     stored: dict[str, StoredRows] = flax.struct.field(default_factory=dict)
+    teacher: TeacherOutput | None = None
 
     @property
     def sample_mask(self) -> Bool[Array, "B S"]:

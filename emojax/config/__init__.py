@@ -8,4 +8,5 @@ from emojax.config.parse import to_tree as to_tree
 from emojax.config.parts import CorpusConfig as CorpusConfig
 from emojax.config.parts import EvaluationConfig as EvaluationConfig
 from emojax.config.parts import OptimizerConfig as OptimizerConfig
+from emojax.config.parts import TeacherConfig as TeacherConfig
 from emojax.config.parts import TrainingConfig as TrainingConfig

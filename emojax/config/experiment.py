@@ -6,10 +6,11 @@ from typing import Any
 
 from emojax.audio import WaveformAugmentConfig
 from emojax.config.parse import parse
-from emojax.config.parts import CorpusConfig, EvaluationConfig, OptimizerConfig, TrainingConfig
+from emojax.config.parts import CorpusConfig, EvaluationConfig, OptimizerConfig, TeacherConfig, TrainingConfig
 from emojax.data import DataConfig
+from emojax.errors import ConfigError
 from emojax.models import EmotionModelConfig
-from emojax.objectives import ObjectiveConfig
+from emojax.objectives import DistillationConfig, ObjectiveConfig
 from emojax.parallel import MeshConfig
 
 
@@ -23,10 +24,25 @@ class ExperimentConfig:
     augment: WaveformAugmentConfig
     model: EmotionModelConfig
     objective: ObjectiveConfig
+    teacher: TeacherConfig
+    distillation: DistillationConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
     mesh: MeshConfig
+
+    def __post_init__(self):
+        """Checks what fields say of each other.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        if self.distillation.on and not self.teacher.given:
+            raise ConfigError(
+                "teacher.workdir: '' is not allowed with distillation; allowed: a folder, or teacher.cache"
+            )
+        if self.teacher.given and not self.distillation.on:
+            raise ConfigError("distillation: every weight is 0; allowed with a teacher: one above 0")
 
 
 CHANGEABLE = (

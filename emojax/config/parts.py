@@ -136,3 +136,37 @@ class EvaluationConfig:
         if self.bootstrap_resamples < 1:
             given = self.bootstrap_resamples
             raise ConfigError(f"evaluation.bootstrap_resamples: {given} is not allowed; allowed: an integer >= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """Who teaches; every field is documented in configs/default.py."""
+
+    workdir: str
+    weights: tuple[float, ...]
+    cache: str
+    dtype: Literal["float32", "bfloat16"]
+
+    def __post_init__(self):
+        """Checks the values.
+
+        Raises:
+          ConfigError: naming the field and what is allowed.
+        """
+        if self.workdir and self.cache:
+            raise ConfigError("teacher.cache: is not allowed beside teacher.workdir; allowed: one of the two")
+        if self.weights and (len(self.weights) != len(self.workdirs) or min(self.weights) <= 0):
+            raise ConfigError(
+                f"teacher.weights: {self.weights} is not allowed; allowed: a number > 0 for each of the "
+                f"{len(self.workdirs)} workdirs, or ()"
+            )
+
+    @property
+    def workdirs(self) -> tuple[str, ...]:
+        """The teachers' folders."""
+        return tuple(part.strip() for part in self.workdir.split(",") if part.strip())
+
+    @property
+    def given(self) -> bool:
+        """Whether there is a teacher."""
+        return bool(self.workdirs or self.cache)

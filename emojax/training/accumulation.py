@@ -63,6 +63,14 @@ def loss_gradients(
     return {"model": total, "objective": by_objective}, metrics
 
 
+def in_parts(function: Callable[[Any, Batch], Any], constants: Any, batch: Batch, parts: int) -> Any:
+    """`function(constants, batch)`, whose rows do not depend on each other, in so many micro-batches."""
+    if parts == 1:
+        return function(constants, batch)
+    split = jax.tree.map(lambda rows: _to_parts(rows, parts), batch)
+    return jax.tree.map(_from_parts, jax.lax.map(lambda part: function(constants, part), split))
+
+
 def _to_parts(rows: jax.Array, parts: int) -> jax.Array:
     """(B, ...) to (parts, B / parts, ...): part k has the rows k, k + parts, ..., so that no row changes its device."""
     return rows.reshape(rows.shape[0] // parts, parts, *rows.shape[1:]).swapaxes(0, 1)

@@ -168,9 +168,8 @@ class _Run:
         self._checkpoints.save(done, model, training, facts, score)
 
     def _restore(self, step: int) -> None:
-        sharding = jax.tree.map(lambda leaf: leaf.sharding, self._state)
-        abstract = abstract_like(self._state, sharding)
-        model, training = _parts(abstract)
+        saved = self._state.replace(teachers=None)
+        model, training = _parts(abstract_like(saved, jax.tree.map(lambda leaf: leaf.sharding, saved)))
         parts = self._checkpoints.restore(step, {"model": model, "training": training})
         facts = self._checkpoints.facts(step)
         try:
@@ -223,4 +222,5 @@ def _joined(model: dict[str, Any], training: dict[str, Any], state: TrainState) 
         statistics=model["statistics"],
         opt_state=training["opt_state"],
         averaged=model["params"] if averaging else None,
+        teachers=state.teachers,
     )

@@ -23,7 +23,7 @@ from emojax.evaluation import (
     write_learning_curves,
 )
 from emojax.models import EmotionModel, count_parameters, parameter_table
-from emojax.objectives import class_weights, multitask_loss, objective_parameters
+from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.parallel import make_mesh, num_batch_shards
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
@@ -31,7 +31,8 @@ from emojax.training.state import TrainState, fresh_state
 from emojax.training.statistics import fill_statistics
 from emojax.training.step import make_train_step
 from emojax.training.summary import write_summary
-from emojax.types import MISSING_EMOTION
+from emojax.training.teachers import Teacher, load_teacher, measure_teacher
+from emojax.types import MISSING_EMOTION, Batch
 from emojax.workdir import (
     CHECKPOINTS,
     CONFIG,
@@ -83,6 +84,10 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     }
     if config.augment.on and not inputs[config.corpus.train_split].audio:
         raise ConfigError("config.augment: no view hears the waveform; allowed: every probability 0")
+    teacher = None
+    if config.distillation.on:
+        teacher = load_teacher(config.teacher, config.distillation, corpus.info.categories, mesh)
+    own = inputs[config.corpus.train_split]
     stream = BatchStream(
         corpus,
         config.corpus.train_split,
@@ -92,7 +97,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         training=True,
         seed=config.seed,
         epochs=config.training.epochs,
-        inputs=inputs[config.corpus.train_split],
+        inputs=teacher.inputs(own, config.corpus.train_split) if teacher else own,
     )
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
@@ -102,21 +107,25 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     write_corpus_facts(workdir, facts)
     with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
+        example = example_batch(config, model, online)
         state = fresh_state(
             model,
             optimizer,
-            example_batch(config, model, online),
+            example,
             mesh,
             config.seed,
             averaging=config.optimizer.ema_decay > 0,
             encoders={view: encoders[view].params for view in online},
-            objective=objective_parameters(config.objective),
+            objective=_objective_parameters(config, model, example, teacher, stream),
         )
+        if teacher:
+            arrays = measure_teacher(teacher, stream, config.distillation)
+            state = state.replace(teachers=arrays)  # type: ignore[attr-defined]
         if checkpoints.latest_step is None:
             state = state.replace(statistics=fill_statistics(model, state.statistics, stream))  # type: ignore[attr-defined]
         parameters = count_parameters((state.params, state.frozen))
         print(parameter_table(state.params, state.frozen), flush=True)
-        step = jitted_step(config, facts, model, optimizer, state)
+        step = jitted_step(config, facts, model, optimizer, state, teacher)
         validate = functools.partial(
             _validate,
             config,
@@ -125,7 +134,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             mesh,
             inputs[config.corpus.validation_split],
             make_predict_step(model, window_samples(config, online)),
-            trained_outputs(config.objective, facts),
+            trained_outputs(config.objective, config.distillation, facts),
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
     write_summary(workdir, outcome, parameters)
@@ -170,17 +179,39 @@ def _refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
         )
 
 
+def _objective_parameters(
+    config: ExperimentConfig, model: EmotionModel, example: Batch, teacher: Teacher | None, stream: BatchStream
+) -> dict[str, Any]:
+    """What the objective itself learns: task weights, the way from the student's embedding to the teacher's."""
+    own: dict[str, Any] = dict(objective_parameters(config.objective))
+    if teacher is None:
+        return own
+
+    def embedding_size() -> Any:
+        variables = model.init(jax.random.key(0), example, train=False)
+        return model.apply(variables, example, train=False)
+
+    student: Any = jax.eval_shape(embedding_size)
+    taught = jax.eval_shape(teacher, teacher.arrays, stream.load(0))
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    sizes = student.embedding.shape[1], taught.embedding.shape[1]
+    return own | projection_parameters(config.distillation, key, *sizes)
+
+
 def jitted_step(
     config: ExperimentConfig,
     facts: CorpusFacts,
     model: EmotionModel,
     optimizer: optax.GradientTransformation,
     state: TrainState,
+    teacher: Teacher | None = None,
 ) -> StepFunction:
     """The training step, compiled for the state's layout; the old state's memory is reused."""
     counts = np.bincount(facts.emotion, minlength=len(facts.info.categories))
     weights = class_weights(counts, config.objective.class_balance)
-    loss = functools.partial(multitask_loss, config=config.objective, class_weights=weights)
+    loss = functools.partial(
+        distilled_loss, objective=config.objective, config=config.distillation, class_weights=weights
+    )
     step = make_train_step(
         model,
         optimizer,
@@ -189,6 +220,7 @@ def jitted_step(
         config.optimizer.ema_decay,
         config.training.micro_batches,
         config.augment if config.augment.on else None,
+        teacher,
     )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

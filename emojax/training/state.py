@@ -27,6 +27,7 @@ class TrainState:
       statistics: the model's constants, e.g. feature mean and standard deviation of the corpus.
       opt_state: optax state of `trained`.
       averaged: exponential moving average of `params`; None where averaging is off.
+      teachers: what a teacher needs on the devices (`emojax.training.teachers.TeacherArrays`); constant, not saved.
     """
 
     step: jax.Array
@@ -36,6 +37,7 @@ class TrainState:
     statistics: Any
     opt_state: Any
     averaged: Any
+    teachers: Any = None
 
     @property
     def trained(self) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import optax
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform
 from emojax.models import EmotionModel, merge_params
-from emojax.training.accumulation import OutputLoss, loss_gradients
+from emojax.training.accumulation import OutputLoss, in_parts, loss_gradients
 from emojax.training.state import TrainState
+from emojax.training.teachers import TeacherFunction
 from emojax.types import Batch, EmotionOutput
 
 
@@ -22,6 +23,7 @@ def make_train_step(
     ema_decay: float,
     micro_batches: int = 1,
     augment: WaveformAugmentConfig | None = None,
+    teach: TeacherFunction | None = None,
 ) -> Callable[[TrainState, Batch, Sounds | None], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the step; the caller jits it with the shardings of its mesh.
 
@@ -35,7 +37,8 @@ def make_train_step(
       seed: of dropout and augmentation.
       ema_decay: weight of the past in the moving average of the parameters.
       micro_batches: parts the batch is computed in, one after the other, to save memory.
-      augment: changes of the waveform; None for none.
+      augment: changes of the waveform; None for none. A teacher hears it unchanged.
+      teach: fills in `Batch.teacher` from `TrainState.teachers`; None without a teacher.
 
     Returns:
       `step(state, batch, sounds) -> (state, metrics)`; `sounds` are what `augment` needs, metrics hold the loss's own
@@ -53,6 +56,8 @@ def make_train_step(
             return output
 
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if teach is not None:
+            batch = batch.replace(teacher=in_parts(teach, state.teachers, batch, micro_batches))  # type: ignore[attr-defined]
         gradients, metrics = loss_gradients(forward, loss, state.params, state.objective, batch, key, micro_batches)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trained)
         trained: Any = optax.apply_updates(state.trained, updates)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from emojax.data import SplitIndex
 from emojax.errors import CheckpointError
-from emojax.objectives import ObjectiveConfig
+from emojax.objectives import DistillationConfig, ObjectiveConfig
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, CorpusInfo
 from emojax.workdir.files import CORPUS, read_json, write_json
 
@@ -49,12 +49,13 @@ class TrainedOutputs:
     categories: bool
 
 
-def trained_outputs(objective: ObjectiveConfig, facts: CorpusFacts) -> TrainedOutputs:
-    """An output is trained where the objective weighs it and training labels for it exist."""
-    rated = ~np.isnan(facts.attributes).all(axis=0) | (not facts.labels_known)
+def trained_outputs(objective: ObjectiveConfig, distillation: DistillationConfig, facts: CorpusFacts) -> TrainedOutputs:
+    """An output is trained where the objective weighs it and training labels for it exist, or a teacher taught it."""
+    unknown = not facts.labels_known
+    rated = ~np.isnan(facts.attributes).all(axis=0) | unknown | (distillation.attribute_weight > 0)
     activation, valence, dominance = (rated & (np.array(objective.attribute_weights) > 0)).tolist()
-    categorised = facts.emotion.size > 0 or not facts.labels_known
-    return TrainedOutputs((activation, valence, dominance), objective.emotion_weight > 0 and categorised)
+    labelled = objective.emotion_weight > 0 and (facts.emotion.size > 0 or unknown)
+    return TrainedOutputs((activation, valence, dominance), labelled or distillation.emotion_weight > 0)
 
 
 def unknown_labels(info: CorpusInfo) -> CorpusFacts:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -46,16 +46,19 @@ class TrainedModel:
     @property
     def outputs(self) -> TrainedOutputs:
         """Which outputs mean something."""
-        return trained_outputs(self.config.objective, self.facts)
+        return trained_outputs(self.config.objective, self.config.distillation, self.facts)
 
 
-def restore_model(workdir: Path, mesh: Mesh, stored: bool = False) -> TrainedModel:
+def restore_model(
+    workdir: Path, mesh: Mesh, stored: bool = False, dtype: Literal["float32", "bfloat16"] | None = None
+) -> TrainedModel:
     """Restores the best checkpoint of a workdir (the latest if none was evaluated).
 
     Args:
       workdir: a run.
       mesh: where its arrays go; those of encoders are divided over `fsdp`, the rest is whole on every device.
       stored: leave out the parameters of encoders whose states training read from a store.
+      dtype: of matrix products, in place of the config's.
 
     Raises:
       CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
@@ -63,6 +66,8 @@ def restore_model(workdir: Path, mesh: Mesh, stored: bool = False) -> TrainedMod
     tree = read_json(workdir / CONFIG)
     try:
         config = parse_experiment(tree)
+        if dtype:
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     except ConfigError as error:
         raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
     facts = read_corpus_facts(workdir)

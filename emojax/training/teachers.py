@@ -1,0 +1,273 @@
+"""Teachers: trained models whose outputs a student learns from, computed inside its step or read from a cache.
+
+How wrong a teacher is on an utterance is measured by |a + b·t − y|, its prediction t against the label y, in units of
+τ: a quantile of the same over training data. a and b are the least-squares line from predictions to labels (0 and 1
+without `debias`). They only measure; the student sees the teacher's predictions as they are.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from emojax.config import TeacherConfig
+from emojax.data import BatchInputs, BatchStream, StoredInput
+from emojax.errors import CheckpointError, ConfigError
+from emojax.objectives import DistillationConfig
+from emojax.parallel import replicated, to_host
+from emojax.progress import Progress
+from emojax.store import Store
+from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
+from emojax.workdir import ENCODERS, TrainedModel, read_json, restore_model
+
+CACHED = "teacher"
+"""Key of `Batch.stored` under which a cache's rows arrive."""
+
+_OUTPUTS = "outputs"
+_MAX_BATCHES = 200
+_LEAST_TAU = 1e-6
+
+
+@flax.struct.dataclass
+class TeacherArrays:
+    """What teaching needs on the devices; constant during training.
+
+    Attributes:
+      members: variables of each teacher.
+      line: a and b of every attribute (2, 3).
+      tau: unit of the residuals from labels (3,).
+      tau_spread: unit of the spread of several teachers (3,); infinite with one.
+    """
+
+    members: Any
+    line: Any
+    tau: Any
+    tau_spread: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Teacher:
+    """Teachers of one student.
+
+    Attributes:
+      members: the models; none where outputs come from a cache.
+      weights: of the members, sum 1.
+      categories: the student's.
+      cached: the cache.
+      cached_categories: whose probabilities the cache holds.
+      arrays: see `TeacherArrays`.
+    """
+
+    members: tuple[TrainedModel, ...]
+    weights: tuple[float, ...]
+    categories: tuple[str, ...]
+    cached: Path | None
+    cached_categories: tuple[str, ...]
+    arrays: TeacherArrays
+
+    def __call__(self, arrays: TeacherArrays, batch: Batch) -> TeacherOutput:
+        """What the teacher says of a batch, without gradient."""
+        if self.cached is not None:
+            attributes, spread, probabilities, embedding = self._read(batch)
+            known = self.cached_categories
+        else:
+            outputs = [
+                self._run(model, variables, batch)
+                for model, variables in zip(self.members, arrays.members, strict=True)
+            ]
+            attributes, spread, probabilities, embedding = combined(outputs, self.weights)
+            known = self.categories
+        predicted = arrays.line[0] + arrays.line[1] * attributes
+        from_label = jnp.abs(predicted - batch.attributes) / arrays.tau
+        residual = jnp.where(jnp.isnan(from_label), spread / arrays.tau_spread, from_label)
+        output = TeacherOutput(
+            attributes=attributes,
+            residual=jnp.where(jnp.isnan(residual), 0.0, residual),
+            emotion_probabilities=in_categories(probabilities, known, self.categories),
+            embedding=embedding,
+        )
+        return jax.lax.stop_gradient(output)
+
+    def inputs(self, own: BatchInputs, split: str) -> BatchInputs:
+        """What a batch must hold beside what the student reads.
+
+        Raises:
+          ConfigError: student and teacher need different tokens.
+          CheckpointError: the cache lacks the split.
+        """
+        if self.cached is not None:
+            stored = StoredInput(Store(self.cached).split(split), _OUTPUTS, "utterance")
+            return dataclasses.replace(own, stored={**own.stored, CACHED: stored})
+        tokenizer = own.tokenizer
+        for model in self.members:
+            if "lexical" in model.config.model.views:
+                folder = str(model.workdir / ENCODERS / "lexical")
+                if tokenizer and not _same_tokens(tokenizer, folder):
+                    raise ConfigError(
+                        f"config.teacher.workdir: {model.workdir} has another tokenizer; allowed: a teacher.cache"
+                    )
+                tokenizer = tokenizer or folder
+        heard = any(set(model.config.model.views) - {"lexical"} for model in self.members)
+        return dataclasses.replace(own, audio=own.audio or heard, tokenizer=tokenizer)
+
+    def _read(self, batch: Batch) -> tuple[Array, Array, Array, Array]:
+        rows = batch.stored[CACHED].values[:, 0].astype(jnp.float32)
+        bounds = np.cumsum([NUM_ATTRIBUTES, NUM_ATTRIBUTES, len(self.cached_categories)])
+        return tuple(jnp.split(rows, bounds, axis=1))  # type: ignore[return-value]
+
+    def _run(self, model: TrainedModel, variables: Any, batch: Batch) -> tuple[Array, Array, Array]:
+        output: Any = model.model.apply(variables, batch.replace(stored={}), train=False)  # type: ignore[attr-defined]
+        return said(output, model, self.categories)
+
+
+def said(
+    output: EmotionOutput, model: TrainedModel, categories: tuple[str, ...]
+) -> tuple[Float[Array, "B 3"], Float[Array, "B C"], Float[Array, "B E"]]:
+    """Attributes (NaN where untrained), probabilities of `categories` (NaN where there are none) and embedding."""
+    attributes = jnp.where(jnp.asarray(model.outputs.attributes), output.attributes, jnp.nan)
+    names = model.facts.info.categories if model.outputs.categories else ()
+    shared = [name for name in categories if name in names]
+    # As in evaluation: categories the student does not have are as if the teacher had never heard of them.
+    chosen = output.emotion_logits[:, [names.index(name) for name in shared]]
+    probabilities = in_categories(jax.nn.softmax(chosen.astype(jnp.float32)), tuple(shared), categories)
+    return attributes, probabilities, output.embedding.astype(jnp.float32)
+
+
+def combined(
+    outputs: list[tuple[Array, Array, Array]], weights: tuple[float, ...]
+) -> tuple[Float[Array, "B 3"], Float[Array, "B 3"], Float[Array, "B C"], Float[Array, "B E"]]:
+    """Weighted means of attributes and probabilities over those that have them, spread, and embeddings side by side."""
+    attributes, spread = _mean_and_spread(jnp.stack([output[0] for output in outputs]), weights)
+    probabilities, _ = _mean_and_spread(jnp.stack([output[1] for output in outputs]), weights)
+    return attributes, spread, probabilities, jnp.concatenate([output[2] for output in outputs], axis=1)
+
+
+def in_categories(
+    probabilities: Float[Array, "B K"], known: tuple[str, ...], wanted: tuple[str, ...]
+) -> Float[Array, "B C"]:
+    """Probabilities in another order of categories; 0 for those that are not known, NaN if none is."""
+    if not any(name in known for name in wanted):
+        return jnp.full((probabilities.shape[0], len(wanted)), jnp.nan)
+    nothing = jnp.where(jnp.isnan(probabilities[:, 0]), jnp.nan, 0.0)
+    columns = [probabilities[:, known.index(name)] if name in known else nothing for name in wanted]
+    return jnp.stack(columns, axis=1)
+
+
+def load_teacher(
+    config: TeacherConfig, distillation: DistillationConfig, categories: tuple[str, ...], mesh: Mesh
+) -> Teacher:
+    """Restores teachers, or opens their cache; how wrong they are is not known yet.
+
+    Raises:
+      CheckpointError: a workdir or cache is absent or damaged.
+      ConfigError: a teacher has nothing of what is to be learned from it.
+    """
+    whole = replicated(mesh)
+    line = jax.device_put(jnp.asarray([[0.0] * NUM_ATTRIBUTES, [1.0] * NUM_ATTRIBUTES]), whole)
+    tau = jax.device_put(jnp.ones(NUM_ATTRIBUTES), whole)
+    members: tuple[TrainedModel, ...] = ()
+    cached, cached_categories = None, ()
+    if config.cache:
+        cached = Path(config.cache).expanduser()
+        source = Store(cached).facts.source
+        if "teacher_categories" not in source:
+            raise CheckpointError(f"{cached}: holds no outputs of a teacher")
+        cached_categories = tuple(source["teacher_categories"])
+    else:
+        members = tuple(
+            restore_model(Path(folder).expanduser(), mesh, dtype=config.dtype) for folder in config.workdirs
+        )
+    weights = config.weights or (1.0,) * len(members)
+    arrays = TeacherArrays([model.variables for model in members], line, tau, jnp.full_like(tau, jnp.inf))
+    known = cached_categories if cached else tuple(
+        name for model in members if model.outputs.categories for name in model.facts.info.categories
+    )  # fmt: skip
+    if distillation.emotion_weight and not set(known) & set(categories):
+        raise ConfigError("config.distillation.emotion_weight: teacher and corpus share no category; allowed: 0")
+    total = sum(weights)
+    return Teacher(members, tuple(weight / total for weight in weights), categories, cached, cached_categories, arrays)
+
+
+def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: DistillationConfig) -> TeacherArrays:
+    """Measures how wrong a teacher is on training data, for the conditions that need it.
+
+    Args:
+      teacher: from `load_teacher`.
+      stream: training batches, at their start; its position does not change.
+      distillation: the condition, its quantile, and whether a linear bias is taken out.
+    """
+    if not distillation.measures_teacher:
+        return teacher.arrays
+    unmeasured = dataclasses.replace(teacher.arrays, tau_spread=jnp.ones_like(teacher.arrays.tau))
+
+    def answers(arrays: TeacherArrays, batch: Batch) -> tuple[Array, Array, Array]:
+        # Without labels, the residual is the spread itself.
+        unlabelled = batch.replace(attributes=jnp.full_like(batch.attributes, jnp.nan))  # type: ignore[attr-defined]
+        output = teacher(arrays, unlabelled)
+        return output.attributes, output.residual, jnp.where(batch.weight[:, None] != 0, batch.attributes, jnp.nan)
+
+    compute = jax.jit(answers)
+    count = min(_MAX_BATCHES, stream.plan.batches_per_epoch)
+    found = []
+    with Progress("measure teacher", count, "batches") as progress:
+        for number in range(count):
+            found.append(to_host(compute(unmeasured, stream.load(number))))
+            progress.advance()
+    predictions, spreads, labels = (np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True))
+    line, tau, tau_spread = residual_units(predictions, spreads, labels, distillation)
+    put = lambda values, like: jax.device_put(jnp.asarray(values, jnp.float32), like.sharding)  # noqa: E731
+    arrays = teacher.arrays
+    return dataclasses.replace(
+        arrays, line=put(line, arrays.line), tau=put(tau, arrays.tau), tau_spread=put(tau_spread, arrays.tau)
+    )
+
+
+def residual_units(
+    predictions: Float[np.ndarray, "N 3"],
+    spreads: Float[np.ndarray, "N 3"],
+    labels: Float[np.ndarray, "N 3"],
+    config: DistillationConfig,
+) -> tuple[Float[np.ndarray, "2 3"], Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """The line from predictions to labels, τ of residuals and τ of spreads, per attribute."""
+    line = np.array([np.zeros(NUM_ATTRIBUTES), np.ones(NUM_ATTRIBUTES)])
+    tau, tau_spread = np.ones(NUM_ATTRIBUTES), np.full(NUM_ATTRIBUTES, np.inf)
+    for column in range(len(ATTRIBUTES)):
+        told, spread, label = predictions[:, column], spreads[:, column], labels[:, column]
+        if (spread > 0).any():
+            tau_spread[column] = max(np.quantile(spread, config.quantile), _LEAST_TAU)
+        both = ~(np.isnan(told) | np.isnan(label))
+        if both.sum() < 2:
+            continue
+        told, label = told[both], label[both]
+        if config.debias and told.std() > 0:
+            slope = np.cov(told, label, bias=True)[0, 1] / told.var()
+            line[:, column] = label.mean() - slope * told.mean(), slope
+        residuals = np.abs(line[0, column] + line[1, column] * told - label)
+        tau[column] = max(np.quantile(residuals, config.quantile), _LEAST_TAU)
+    return line, tau, tau_spread
+
+
+def _mean_and_spread(values: Float[Array, "M B D"], weights: tuple[float, ...]) -> tuple[Array, Array]:
+    known = ~jnp.isnan(values)
+    share = jnp.asarray(weights, jnp.float32)[:, None, None] * known
+    total = share.sum(axis=0)
+    safe = jnp.where(total > 0, total, 1.0)
+    mean = (share * jnp.where(known, values, 0.0)).sum(axis=0) / safe
+    variance = (share * jnp.square(jnp.where(known, values - mean, 0.0))).sum(axis=0) / safe
+    return jnp.where(total > 0, mean, jnp.nan), jnp.where(total > 0, jnp.sqrt(variance), 0.0)
+
+
+def _same_tokens(folder: str, other: str) -> bool:
+    sources = [Path(place) / "source.json" for place in (folder, other)]
+    prints: list[Any] = [read_json(path)["fingerprint"] if path.exists() else str(path) for path in sources]
+    return prints[0] == prints[1]
+
+
+TeacherFunction = Callable[[TeacherArrays, Batch], TeacherOutput]
