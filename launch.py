@@ -7,10 +7,10 @@
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.a.b=value ...]
 
 `train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
-but the workdir. `extract` runs an encoder over a corpus and keeps its states; it continues a store that is not
-finished. `import` makes a workdir of a published emotion model. `pretrain` trains a speech encoder without labels; it
-then lies in DIR/encoder. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved
-on SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+but the workdir. `extract` runs an encoder, or a teacher, over a corpus and keeps what it says; it continues a store
+that is not finished. `import` makes a workdir of a published emotion model. `pretrain` trains a speech encoder without
+labels; it then lies in DIR/encoder. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done
+(or saved on SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 import signal
@@ -76,15 +76,28 @@ def _evaluate(workdir: Path) -> int:
 
 
 def _extract(directory: Path) -> int:
+    tree = _config_tree()
+    if "teacher" in tree:
+        return _extract_teacher(tree, directory)
     from emojax.extraction import extract_store, parse_extraction
 
-    run = extract_store(parse_extraction(_config_tree()), directory)
+    run = extract_store(parse_extraction(tree), directory)
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
     empty = f", {run.empty} without a transcript" if run.empty else ""
     cut = f", {run.cut} transcripts cut" if run.cut else ""
     speed = f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
     print(f"{directory}: {run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{cut}; {speed}", flush=True)
+    return 0
+
+
+def _extract_teacher(tree: dict[str, Any], directory: Path) -> int:
+    from emojax.training.teacher_cache import cache_teacher, parse_teacher_cache
+
+    run = cache_teacher(parse_teacher_cache(tree), directory)
+    if run.interrupted_by is not None:
+        return _interrupted(run.interrupted_by, "stopped; finished splits are kept")
+    print(f"{directory}: {run.utterances} utterances in {run.seconds:.0f} s", flush=True)
     return 0
 
 

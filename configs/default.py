@@ -28,6 +28,10 @@ def get_config() -> ConfigDict:
     config.corpus.fold = 0
     # Categories that are learned and told, in this order; utterances of others count for attributes alone. Empty: all.
     config.corpus.categories = ()
+    # Utterances whose labels are not looked at, for the teacher alone: a split, e.g. "train[50%:]" beside a train_split
+    # "train[:50%]"; "": none. It is of the same corpus, or of another one, named as above.
+    config.corpus.unlabelled_split = ""
+    config.corpus.unlabelled_name = ""
 
     config.data = ConfigDict()
     # Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over it.
@@ -43,6 +47,8 @@ def get_config() -> ConfigDict:
     config.data.workers = 1
     # Tokens a transcript is padded or cut to, special tokens included (>= 1).
     config.data.max_tokens = 64
+    # Share of every training batch that `corpus.unlabelled_split` fills, if there is one (0 < share < 1).
+    config.data.unlabelled_share = 0.5
 
     # Changes of the waveform in training, inside the step, each with its probability per utterance; 0: off. They are
     # drawn anew in every step. Views that read a store do not hear them.

@@ -15,7 +15,7 @@ from emojax.training import train_workdir
 from tests import speech_checkpoints, text_checkpoints
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-NO_SYSTEMS = ("default", "extract", "published", "pretrain_hubert", "pretrain_hubert_tiny")
+NO_SYSTEMS = ("default", "extract", "extract_teacher", "published", "pretrain_hubert", "pretrain_hubert_tiny")
 SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in NO_SYSTEMS)
 SPEECH = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}
 TEXT = {"roberta": "RobertaModel", "bert": "BertModel", "minilm": "BertModel"}

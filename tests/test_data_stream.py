@@ -13,7 +13,15 @@ from emojax.errors import ConfigError, CorpusError
 from emojax.parallel import MeshConfig, make_mesh
 from tests import mini_corpus
 
-CONFIG = DataConfig(batch_size=8, bucket_seconds=(1.0, 2.0), num_buckets=4, max_seconds=12.0, workers=0, max_tokens=8)
+CONFIG = DataConfig(
+    batch_size=8,
+    bucket_seconds=(1.0, 2.0),
+    num_buckets=4,
+    max_seconds=12.0,
+    workers=0,
+    max_tokens=8,
+    unlabelled_share=0.5,
+)
 
 
 def make_stream(data_dir, split="train", config=CONFIG, devices=1, training=True, **options):
@@ -78,7 +86,15 @@ def test_an_epoch_holds_every_utterance_once_with_its_own_audio_and_labels(mini_
 
 
 def test_evaluation_never_crops(mini_data_dir):
-    config = DataConfig(batch_size=8, bucket_seconds=(0.5,), num_buckets=4, max_seconds=12.0, workers=0, max_tokens=8)
+    config = DataConfig(
+        batch_size=8,
+        bucket_seconds=(0.5,),
+        num_buckets=4,
+        max_seconds=12.0,
+        workers=0,
+        max_tokens=8,
+        unlabelled_share=0.5,
+    )
     lengths = {}
     for batch in make_stream(mini_data_dir, config=config, training=False):
         batch = jax.device_get(batch)
@@ -105,7 +121,13 @@ def test_restored_state_continues_with_exactly_the_batches_not_yet_handed_out(mi
 
 def test_worker_processes_give_the_same_batches(mini_data_dir):
     workers = DataConfig(
-        batch_size=8, bucket_seconds=(1.0, 2.0), num_buckets=4, max_seconds=12.0, workers=2, max_tokens=8
+        batch_size=8,
+        bucket_seconds=(1.0, 2.0),
+        num_buckets=4,
+        max_seconds=12.0,
+        workers=2,
+        max_tokens=8,
+        unlabelled_share=0.5,
     )
     alone, together = make_stream(mini_data_dir, epochs=2), make_stream(mini_data_dir, epochs=2, config=workers)
     for left, right in zip(alone, together, strict=True):
@@ -132,7 +154,15 @@ def test_hosts_read_disjoint_parts_whose_union_is_the_batch(mini_data_dir):
 
 
 def test_batch_size_must_divide_over_devices(mini_data_dir):
-    config = DataConfig(batch_size=12, bucket_seconds=(1.0,), num_buckets=4, max_seconds=12.0, workers=0, max_tokens=8)
+    config = DataConfig(
+        batch_size=12,
+        bucket_seconds=(1.0,),
+        num_buckets=4,
+        max_seconds=12.0,
+        workers=0,
+        max_tokens=8,
+        unlabelled_share=0.5,
+    )
     with pytest.raises(ConfigError, match=r"data.batch_size: 12 must be a multiple of the 8 batch shards"):
         make_stream(mini_data_dir, config=config, devices=8)
 

@@ -41,6 +41,8 @@ class ExperimentConfig:
             raise ConfigError(
                 "teacher.workdir: '' is not allowed with distillation; allowed: a folder, or teacher.cache"
             )
+        if self.corpus.unlabelled_split and not self.distillation.on:
+            raise ConfigError("corpus.unlabelled_split: teaches nothing without distillation; allowed: ''")
         if self.teacher.given and not self.distillation.on:
             raise ConfigError("distillation: every weight is 0; allowed with a teacher: one above 0")
 

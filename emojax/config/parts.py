@@ -18,6 +18,8 @@ class CorpusConfig:
     test_splits: tuple[str, ...]
     fold: int
     categories: tuple[str, ...]
+    unlabelled_name: str
+    unlabelled_split: str
 
     def __post_init__(self):
         """Checks the values.
@@ -29,9 +31,13 @@ class CorpusConfig:
             raise ConfigError(f"corpus.fold: {self.fold} is not allowed; allowed: an integer >= 0")
         if not self.name:
             raise ConfigError("corpus.name: '' is not allowed; allowed: a name")
+        if self.unlabelled_name and not self.unlabelled_split:
+            raise ConfigError(
+                "corpus.unlabelled_split: '' is not allowed with corpus.unlabelled_name; allowed: a split"
+            )
         held_out = {part for split in (self.validation_split, *self.test_splits) for part in split.split("+")}
         for part in self.train_split.split("+"):
-            if part and part in held_out:
+            if part and any(_share_utterances(part, held) for held in held_out):
                 raise ConfigError(
                     f"corpus.train_split: {part!r} is also validated or tested on; allowed: a split of its own"
                 )
@@ -59,6 +65,12 @@ class CorpusConfig:
             validation_split=self.validation_split or roles.validation,
             test_splits=self.test_splits or roles.test,
         )
+
+
+def _share_utterances(part: str, other: str) -> bool:
+    """Whether two splits surely overlap; of two parts of the same one only equal ones do."""
+    whole = "[" not in part or "[" not in other
+    return part == other or (whole and part.partition("[")[0] == other.partition("[")[0])
 
 
 @dataclasses.dataclass(frozen=True)

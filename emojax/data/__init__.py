@@ -5,6 +5,7 @@ from emojax.data.corpus import choose_categories as choose_categories
 from emojax.data.corpus import default_data_dir as default_data_dir
 from emojax.data.corpus import open_corpus as open_corpus
 from emojax.data.corpus import open_split as open_split
+from emojax.data.corpus import split_names as split_names
 from emojax.data.index import SplitIndex as SplitIndex
 from emojax.data.index import read_index as read_index
 from emojax.data.inputs import AUDIO as AUDIO
@@ -12,3 +13,4 @@ from emojax.data.inputs import BatchInputs as BatchInputs
 from emojax.data.inputs import StoredInput as StoredInput
 from emojax.data.stream import BatchStream as BatchStream
 from emojax.data.stream import DataConfig as DataConfig
+from emojax.data.stream import Unlabelled as Unlabelled

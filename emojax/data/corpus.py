@@ -123,14 +123,14 @@ def open_split(corpus: Corpus, split: str) -> Any:
 
     Args:
       corpus: from `open_corpus`.
-      split: one of `corpus.split_sizes`, or a sum of several, `a+b`.
+      split: one of `corpus.split_sizes`, a part of it in whole percent, `a[:50%]`, or a sum of several, `a+b`.
 
     Raises:
       CorpusError: no such split, or the split is empty.
     """
     import tensorflow_datasets as tfds
 
-    parts = split.split("+")
+    parts = split_names(split)
     for part in parts:
         if part not in corpus.split_sizes:
             raise CorpusError(
@@ -138,7 +138,18 @@ def open_split(corpus: Corpus, split: str) -> Any:
             )
     if sum(corpus.split_sizes[part] for part in parts) == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
-    return tfds.builder_from_directory(corpus.directory).as_data_source(split=split)
+    try:
+        source: Any = tfds.builder_from_directory(corpus.directory).as_data_source(split=split)
+    except (ValueError, AssertionError) as error:
+        raise CorpusError(f"{corpus.info.name}: no split {split!r} ({reason(error)})") from error
+    if len(source) == 0:
+        raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
+    return source
+
+
+def split_names(split: str) -> list[str]:
+    """The whole splits that a split is made of: `a[:50%]+b` of a and b."""
+    return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
 def _version_directory(name: str, root: Path) -> Path:

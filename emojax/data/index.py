@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.data.corpus import Corpus, open_split
+from emojax.data.corpus import Corpus, open_split, split_names
 from emojax.data.records import read_utterances
 from emojax.errors import EmojaxError
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
@@ -75,9 +75,10 @@ def _scan(source: Any, place: str) -> dict[str, np.ndarray]:
 def _fingerprint(directory: Path, split: str) -> str:
     """Changes whenever the split's files do, so that a stale table is never used."""
     digest = hashlib.sha256()
-    for path in sorted(directory.glob(f"*-{split}.*")):
-        facts = path.stat()
-        digest.update(f"{path.name}:{facts.st_size}:{facts.st_mtime_ns};".encode())
+    for name in split_names(split):
+        for path in sorted(directory.glob(f"*-{name}.*")):
+            facts = path.stat()
+            digest.update(f"{path.name}:{facts.st_size}:{facts.st_mtime_ns};".encode())
     return digest.hexdigest()[:16]
 
 

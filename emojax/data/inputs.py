@@ -18,21 +18,29 @@ class StoredInput:
       array: name of the array.
       rows: what its rows are.
       samples_per_row: distance of two frames; 0 where rows are not frames.
+      first: position in the store of the first utterance that is read.
     """
 
     split: StoredSplit
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
+    first: int = 0
 
-    def check(self, index: SplitIndex) -> None:
-        """Compares with the corpus.
+    def fitted(self, index: SplitIndex) -> "StoredInput":
+        """The same for a split of the corpus, or for a part of the split that is stored.
 
         Raises:
           CheckpointError: it was made from other utterances.
         """
-        if self.split.facts.fingerprint != split_fingerprint(index.ids.tolist(), index.num_samples):
+        ids, facts = index.ids.tolist(), self.split.facts
+        first = self.split.positions.get(ids[0], 0)
+        same = ids == list(facts.ids[first : first + len(ids)])
+        if len(ids) == len(facts.ids):
+            same = same and facts.fingerprint == split_fingerprint(ids, index.num_samples)
+        if not same:
             raise CheckpointError(f"{self.split.directory}: was made from another version of the corpus")
+        return dataclasses.replace(self, first=first)
 
     def num_rows(self, num_samples: int, max_tokens: int) -> int:
         """Static number of rows in a batch of so many samples."""
@@ -58,6 +66,14 @@ class BatchInputs:
     audio: bool = True
     tokenizer: str = ""
     stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
+
+    def fitted(self, index: SplitIndex) -> "BatchInputs":
+        """The same with stores that have been checked against a split.
+
+        Raises:
+          CheckpointError: a store was made from other utterances.
+        """
+        return dataclasses.replace(self, stored={name: stored.fitted(index) for name, stored in self.stored.items()})
 
 
 AUDIO = BatchInputs()

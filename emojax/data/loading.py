@@ -130,7 +130,7 @@ class BatchLoader:
         rows = stored.num_rows(padded, self._max_tokens)
         values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
         counts = np.zeros(len(starts), np.int32)
-        for row, arrays in zip(present, stored.split.__getitems__(positions.tolist()), strict=True):
+        for row, arrays in zip(present, stored.split.__getitems__((positions + stored.first).tolist()), strict=True):
             first = stored.first_row(int(starts[row]))
             found = arrays[stored.array][first : first + rows]
             values[row, : len(found)], counts[row] = found, len(found)

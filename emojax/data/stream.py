@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import jax
@@ -16,6 +16,7 @@ from emojax.data.corpus import Corpus
 from emojax.data.index import SplitIndex
 from emojax.data.inputs import AUDIO, BatchInputs
 from emojax.data.loading import BatchLoader
+from emojax.data.mixing import MixedLoader
 from emojax.data.plan import BatchPlan, extended_buckets
 from emojax.errors import ConfigError
 from emojax.parallel import num_batch_shards, to_global_arrays
@@ -34,6 +35,7 @@ class DataConfig:
     max_seconds: float
     workers: int
     max_tokens: int
+    unlabelled_share: float
 
     def __post_init__(self):
         """Checks the values.
@@ -52,6 +54,9 @@ class DataConfig:
             raise ConfigError(f"data.bucket_seconds: {seconds} is not allowed; allowed: ascending numbers > 0")
         if self.workers < 0:
             raise ConfigError(f"data.workers: {self.workers} is not allowed; allowed: an integer >= 0")
+        if not 0 < self.unlabelled_share < 1:
+            share = self.unlabelled_share
+            raise ConfigError(f"data.unlabelled_share: {share} is not allowed; allowed: 0 < number < 1")
         if self.max_tokens < 1:
             raise ConfigError(f"data.max_tokens: {self.max_tokens} is not allowed; allowed: an integer >= 1")
 
@@ -66,6 +71,25 @@ class DataConfig:
             return self
         buckets = choose_buckets(lengths, self.num_buckets, round(self.max_seconds * SAMPLE_RATE))
         return dataclasses.replace(self, bucket_seconds=tuple(bucket / SAMPLE_RATE for bucket in buckets))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlabelled:
+    """Utterances without labels that fill the last rows of every training batch.
+
+    Attributes:
+      corpus: they are from.
+      split: of that corpus.
+      index: its table.
+      inputs: what is read of them.
+      rows: of a batch.
+    """
+
+    corpus: Corpus
+    split: str
+    index: SplitIndex
+    inputs: BatchInputs
+    rows: int
 
 
 class BatchStream:
@@ -87,6 +111,7 @@ class BatchStream:
         seed: int = 0,
         epochs: int = 1,
         inputs: BatchInputs = AUDIO,
+        unlabelled: Unlabelled | None = None,
     ):
         """Plans the stream; nothing is read yet.
 
@@ -101,6 +126,7 @@ class BatchStream:
           seed: of shuffling and cropping.
           epochs: number of passes.
           inputs: what to read of every utterance.
+          unlabelled: fills a part of every batch; an epoch is still one of the split.
 
         Raises:
           ConfigError: the batch size does not divide over devices and hosts.
@@ -108,18 +134,28 @@ class BatchStream:
         """
         config = config.with_buckets(index.num_samples)
         shards = num_batch_shards(mesh)
+        rows = config.batch_size - (unlabelled.rows if unlabelled else 0)
         if config.batch_size % shards:
             raise ConfigError(f"data.batch_size: {config.batch_size} must be a multiple of the {shards} batch shards")
+        if rows <= 0 or rows % shards:
+            raise ConfigError(
+                f"data.unlabelled_share: leaves {rows} of {config.batch_size} rows to labelled utterances; "
+                f"allowed: a multiple of the {shards} batch shards, at least one"
+            )
         longest = int(index.num_samples.max())
         buckets = config.buckets if training else extended_buckets(config.buckets, longest)
-        self.plan = BatchPlan(index.num_samples, buckets, config.batch_size, seed, shuffle=training)
+        self.plan = BatchPlan(index.num_samples, buckets, rows, seed, shuffle=training)
         self.num_batches = self.plan.batches_per_epoch * epochs
         self.position = 0
-        for stored in inputs.stored.values():
-            stored.check(index)
-        self._loader = BatchLoader(
-            corpus, split, self.plan, inputs, config.max_tokens, jax.process_index(), jax.process_count()
+        host = jax.process_index(), jax.process_count()
+        self._loader: Callable[[int], Batch] = BatchLoader(
+            corpus, split, self.plan, inputs.fitted(index), config.max_tokens, *host
         )
+        if unlabelled:
+            plan = BatchPlan(unlabelled.index.num_samples, buckets, unlabelled.rows, seed, shuffle=training)
+            read = unlabelled.inputs.fitted(unlabelled.index)
+            further = BatchLoader(unlabelled.corpus, unlabelled.split, plan, read, config.max_tokens, *host)
+            self._loader = MixedLoader(self._loader, further)
         self.mesh, self._workers = mesh, config.workers if training else 0
 
     def __iter__(self) -> Iterator[Batch]:

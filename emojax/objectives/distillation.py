@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def projection_parameters(
 def distilled_loss(
     output: EmotionOutput,
     batch: Batch,
-    parameters: Mapping[str, Array],
+    parameters: Mapping[str, Any],
     objective: ObjectiveConfig,
     config: DistillationConfig,
     class_weights: Float[Array, "C"],
@@ -180,7 +180,7 @@ def _embedding_loss(
     output: EmotionOutput,
     batch: Batch,
     teacher: TeacherOutput,
-    parameters: Mapping[str, Array],
+    parameters: Mapping[str, Any],
     config: DistillationConfig,
 ) -> Float[Array, ""]:
     if not config.embedding_weight:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def objective_parameters(config: ObjectiveConfig) -> dict[str, Float[Array, "4"]
 def multitask_loss(
     output: EmotionOutput,
     batch: Batch,
-    parameters: Mapping[str, Array],
+    parameters: Mapping[str, Any],
     config: ObjectiveConfig,
     class_weights: Float[Array, "C"],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:

@@ -26,12 +26,12 @@ class Store:
         self.facts: StoreFacts = read_facts(directory)
 
     def split(self, name: str) -> "StoredSplit":
-        """Opens a split.
+        """Opens a split; of a part of one (`train[:50%]`) the whole.
 
         Raises:
           CheckpointError: the split is not there, or not finished.
         """
-        folder = self.directory / name
+        folder = self.directory / name.partition("[")[0]
         if not folder.is_dir():
             there = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
             raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(there) or 'none'}")

@@ -12,7 +12,17 @@ from jax.sharding import Mesh
 
 from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig, to_tree
-from emojax.data import BatchInputs, BatchStream, Corpus, SplitIndex, choose_categories, open_corpus, read_index
+from emojax.data import (
+    BatchInputs,
+    BatchStream,
+    Corpus,
+    SplitIndex,
+    Unlabelled,
+    choose_categories,
+    open_corpus,
+    read_index,
+    split_names,
+)
 from emojax.errors import ConfigError, CorpusError
 from emojax.evaluation import (
     PredictStep,
@@ -98,6 +108,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         seed=config.seed,
         epochs=config.training.epochs,
         inputs=teacher.inputs(own, config.corpus.train_split) if teacher else own,
+        unlabelled=_unlabelled(config, corpus, own, teacher),
     )
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
@@ -147,6 +158,26 @@ def _with_splits(config: ExperimentConfig, corpus: Corpus) -> ExperimentConfig:
         return dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
+
+
+def _unlabelled(
+    config: ExperimentConfig, corpus: Corpus, own: BatchInputs, teacher: Teacher | None
+) -> Unlabelled | None:
+    """What is read without its labels."""
+    name, split = config.corpus.unlabelled_name, config.corpus.unlabelled_split
+    if not split or teacher is None:
+        return None
+    other = open_corpus(name, config.corpus.data_dir) if name else corpus
+    if other.info.name == corpus.info.name:
+        held_out = (config.corpus.validation_split, *config.corpus.test_splits)
+        for part in split_names(split):
+            if part in [name for held in held_out for name in split_names(held)]:
+                raise ConfigError(f"config.corpus.unlabelled_split: {part!r} is also validated or tested on")
+    if own.stored:
+        view = next(iter(own.stored))
+        raise ConfigError(f"config.model.{view}.store: is not allowed with corpus.unlabelled_split; allowed: ''")
+    rows = round(config.data.unlabelled_share * config.data.batch_size)
+    return Unlabelled(other, split, read_index(other, split), teacher.inputs(own, split), rows)
 
 
 def _refuse_useless_labels(

@@ -25,12 +25,14 @@ from emojax.parallel import replicated, to_host
 from emojax.progress import Progress
 from emojax.store import Store
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
-from emojax.workdir import ENCODERS, TrainedModel, read_json, restore_model
+from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_json, restore_model
 
 CACHED = "teacher"
 """Key of `Batch.stored` under which a cache's rows arrive."""
 
-_OUTPUTS = "outputs"
+OUTPUTS = "outputs"
+"""Name of a cache's one array: attributes, spread, probabilities, embedding, one behind the other."""
+
 _MAX_BATCHES = 200
 _LEAST_TAU = 1e-6
 
@@ -59,38 +61,30 @@ class Teacher:
     Attributes:
       members: the models; none where outputs come from a cache.
       weights: of the members, sum 1.
+      known: categories that the teacher has probabilities for.
       categories: the student's.
       cached: the cache.
-      cached_categories: whose probabilities the cache holds.
       arrays: see `TeacherArrays`.
     """
 
     members: tuple[TrainedModel, ...]
     weights: tuple[float, ...]
+    known: tuple[str, ...]
     categories: tuple[str, ...]
     cached: Path | None
-    cached_categories: tuple[str, ...]
     arrays: TeacherArrays
 
     def __call__(self, arrays: TeacherArrays, batch: Batch) -> TeacherOutput:
         """What the teacher says of a batch, without gradient."""
-        if self.cached is not None:
-            attributes, spread, probabilities, embedding = self._read(batch)
-            known = self.cached_categories
-        else:
-            outputs = [
-                self._run(model, variables, batch)
-                for model, variables in zip(self.members, arrays.members, strict=True)
-            ]
-            attributes, spread, probabilities, embedding = combined(outputs, self.weights)
-            known = self.categories
+        read = self.cached is not None
+        attributes, spread, probabilities, embedding = self._read(batch) if read else self.said(arrays.members, batch)
         predicted = arrays.line[0] + arrays.line[1] * attributes
         from_label = jnp.abs(predicted - batch.attributes) / arrays.tau
         residual = jnp.where(jnp.isnan(from_label), spread / arrays.tau_spread, from_label)
         output = TeacherOutput(
             attributes=attributes,
             residual=jnp.where(jnp.isnan(residual), 0.0, residual),
-            emotion_probabilities=in_categories(probabilities, known, self.categories),
+            emotion_probabilities=in_categories(probabilities, self.known, self.categories),
             embedding=embedding,
         )
         return jax.lax.stop_gradient(output)
@@ -103,7 +97,7 @@ class Teacher:
           CheckpointError: the cache lacks the split.
         """
         if self.cached is not None:
-            stored = StoredInput(Store(self.cached).split(split), _OUTPUTS, "utterance")
+            stored = StoredInput(Store(self.cached).split(split), OUTPUTS, "utterance")
             return dataclasses.replace(own, stored={**own.stored, CACHED: stored})
         tokenizer = own.tokenizer
         for model in self.members:
@@ -117,36 +111,33 @@ class Teacher:
         heard = any(set(model.config.model.views) - {"lexical"} for model in self.members)
         return dataclasses.replace(own, audio=own.audio or heard, tokenizer=tokenizer)
 
+    @property
+    def num_outputs(self) -> int:
+        """Values per utterance in a cache."""
+        sizes = [_embedding_size(model) for model in self.members]
+        return 2 * NUM_ATTRIBUTES + len(self.known) + sum(sizes)
+
     def _read(self, batch: Batch) -> tuple[Array, Array, Array, Array]:
         rows = batch.stored[CACHED].values[:, 0].astype(jnp.float32)
-        bounds = np.cumsum([NUM_ATTRIBUTES, NUM_ATTRIBUTES, len(self.cached_categories)])
+        bounds = np.cumsum([NUM_ATTRIBUTES, NUM_ATTRIBUTES, len(self.known)])
         return tuple(jnp.split(rows, bounds, axis=1))  # type: ignore[return-value]
 
-    def _run(self, model: TrainedModel, variables: Any, batch: Batch) -> tuple[Array, Array, Array]:
-        output: Any = model.model.apply(variables, batch.replace(stored={}), train=False)  # type: ignore[attr-defined]
-        return said(output, model, self.categories)
-
-
-def said(
-    output: EmotionOutput, model: TrainedModel, categories: tuple[str, ...]
-) -> tuple[Float[Array, "B 3"], Float[Array, "B C"], Float[Array, "B E"]]:
-    """Attributes (NaN where untrained), probabilities of `categories` (NaN where there are none) and embedding."""
-    attributes = jnp.where(jnp.asarray(model.outputs.attributes), output.attributes, jnp.nan)
-    names = model.facts.info.categories if model.outputs.categories else ()
-    shared = [name for name in categories if name in names]
-    # As in evaluation: categories the student does not have are as if the teacher had never heard of them.
-    chosen = output.emotion_logits[:, [names.index(name) for name in shared]]
-    probabilities = in_categories(jax.nn.softmax(chosen.astype(jnp.float32)), tuple(shared), categories)
-    return attributes, probabilities, output.embedding.astype(jnp.float32)
-
-
-def combined(
-    outputs: list[tuple[Array, Array, Array]], weights: tuple[float, ...]
-) -> tuple[Float[Array, "B 3"], Float[Array, "B 3"], Float[Array, "B C"], Float[Array, "B E"]]:
-    """Weighted means of attributes and probabilities over those that have them, spread, and embeddings side by side."""
-    attributes, spread = _mean_and_spread(jnp.stack([output[0] for output in outputs]), weights)
-    probabilities, _ = _mean_and_spread(jnp.stack([output[1] for output in outputs]), weights)
-    return attributes, spread, probabilities, jnp.concatenate([output[2] for output in outputs], axis=1)
+    def said(
+        self, variables: Any, batch: Batch
+    ) -> tuple[Float[Array, "B 3"], Float[Array, "B 3"], Float[Array, "B K"], Float[Array, "B E"]]:
+        """Weighted means of attributes and of probabilities of `known` over the members that have them, the spread of
+        the attributes, and the embeddings side by side."""
+        batch = batch.replace(stored={})  # type: ignore[attr-defined]
+        outputs: list[Any] = [
+            model.model.apply(mine, batch, train=False) for model, mine in zip(self.members, variables, strict=True)
+        ]
+        pairs = list(zip(self.members, outputs, strict=True))
+        trained = [jnp.where(jnp.asarray(m.outputs.attributes), output.attributes, jnp.nan) for m, output in pairs]
+        attributes, spread = _mean_and_spread(jnp.stack(trained), self.weights)
+        told = [_probabilities(model, output, self.known) for model, output in pairs]
+        probabilities, _ = _mean_and_spread(jnp.stack(told), self.weights)
+        embedding = jnp.concatenate([output.embedding.astype(jnp.float32) for output in outputs], axis=1)
+        return attributes, spread, probabilities, embedding
 
 
 def in_categories(
@@ -165,34 +156,55 @@ def load_teacher(
 ) -> Teacher:
     """Restores teachers, or opens their cache; how wrong they are is not known yet.
 
+    Args:
+      config: who teaches.
+      distillation: what is to be learned.
+      categories: of the student.
+      mesh: where arrays go.
+
     Raises:
       CheckpointError: a workdir or cache is absent or damaged.
-      ConfigError: a teacher has nothing of what is to be learned from it.
+      ConfigError: the teacher has nothing of what is to be learned from it.
     """
-    whole = replicated(mesh)
-    line = jax.device_put(jnp.asarray([[0.0] * NUM_ATTRIBUTES, [1.0] * NUM_ATTRIBUTES]), whole)
-    tau = jax.device_put(jnp.ones(NUM_ATTRIBUTES), whole)
-    members: tuple[TrainedModel, ...] = ()
-    cached, cached_categories = None, ()
-    if config.cache:
-        cached = Path(config.cache).expanduser()
-        source = Store(cached).facts.source
-        if "teacher_categories" not in source:
-            raise CheckpointError(f"{cached}: holds no outputs of a teacher")
-        cached_categories = tuple(source["teacher_categories"])
-    else:
-        members = tuple(
-            restore_model(Path(folder).expanduser(), mesh, dtype=config.dtype) for folder in config.workdirs
-        )
-    weights = config.weights or (1.0,) * len(members)
-    arrays = TeacherArrays([model.variables for model in members], line, tau, jnp.full_like(tau, jnp.inf))
-    known = cached_categories if cached else tuple(
-        name for model in members if model.outputs.categories for name in model.facts.info.categories
-    )  # fmt: skip
-    if distillation.emotion_weight and not set(known) & set(categories):
+    teacher = _open_cache(config, categories, mesh) if config.cache else load_members(config, categories, mesh)
+    if distillation.emotion_weight and not set(teacher.known) & set(categories):
         raise ConfigError("config.distillation.emotion_weight: teacher and corpus share no category; allowed: 0")
-    total = sum(weights)
-    return Teacher(members, tuple(weight / total for weight in weights), categories, cached, cached_categories, arrays)
+    return teacher
+
+
+def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh: Mesh) -> Teacher:
+    """Restores teachers from their workdirs.
+
+    Args:
+      config: who teaches.
+      categories: of the student; None for the teachers' own.
+      mesh: parameters of encoders are divided over it, the rest is whole on every device.
+
+    Raises:
+      CheckpointError: a workdir is absent or damaged.
+    """
+    folders = [Path(folder).expanduser() for folder in config.workdirs]
+    members = tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders)
+    weights = config.weights or (1.0,) * len(members)
+    share = tuple(weight / sum(weights) for weight in weights)
+    named = [name for model in members if model.outputs.categories for name in model.facts.info.categories]
+    known = tuple(dict.fromkeys(named))
+    arrays = _unmeasured([model.variables for model in members], mesh)
+    return Teacher(members, share, known, known if categories is None else categories, None, arrays)
+
+
+def _open_cache(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
+    cache = Path(config.cache).expanduser()
+    source = Store(cache).facts.source
+    if "teacher_categories" not in source:
+        raise CheckpointError(f"{cache}: holds no outputs of a teacher")
+    return Teacher((), (), tuple(source["teacher_categories"]), categories, cache, _unmeasured([], mesh))
+
+
+def _unmeasured(members: list[Any], mesh: Mesh) -> TeacherArrays:
+    line = jnp.stack([jnp.zeros(NUM_ATTRIBUTES), jnp.ones(NUM_ATTRIBUTES)])
+    units = jnp.ones(NUM_ATTRIBUTES), jnp.full(NUM_ATTRIBUTES, jnp.inf)
+    return TeacherArrays(members, *jax.device_put((line, *units), replicated(mesh)))
 
 
 def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: DistillationConfig) -> TeacherArrays:
@@ -262,6 +274,17 @@ def _mean_and_spread(values: Float[Array, "M B D"], weights: tuple[float, ...]) 
     mean = (share * jnp.where(known, values, 0.0)).sum(axis=0) / safe
     variance = (share * jnp.square(jnp.where(known, values - mean, 0.0))).sum(axis=0) / safe
     return jnp.where(total > 0, mean, jnp.nan), jnp.where(total > 0, jnp.sqrt(variance), 0.0)
+
+
+def _probabilities(model: TrainedModel, output: EmotionOutput, wanted: tuple[str, ...]) -> Float[Array, "B K"]:
+    names = model.facts.info.categories if model.outputs.categories else ()
+    return in_categories(jax.nn.softmax(output.emotion_logits.astype(jnp.float32)), names, wanted)
+
+
+def _embedding_size(model: TrainedModel) -> int:
+    batch = example_batch(model.config, model.model, model.online)
+    output: Any = jax.eval_shape(lambda variables: model.model.apply(variables, batch, train=False), model.variables)
+    return output.embedding.shape[1]
 
 
 def _same_tokens(folder: str, other: str) -> bool:

@@ -1,0 +1,150 @@
+"""Writes what a teacher says of every utterance of a corpus into a store, so that training need not run the teacher."""
+
+import dataclasses
+import functools
+import hashlib
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emojax.config import TeacherConfig, parse
+from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
+from emojax.errors import ConfigError
+from emojax.interruption import Interruption
+from emojax.parallel import MeshConfig, make_mesh, to_host
+from emojax.progress import Progress
+from emojax.store import (
+    ArraySpec,
+    SplitFacts,
+    StoreFacts,
+    missing_shards,
+    remove_leftovers,
+    split_fingerprint,
+    write_facts,
+    write_shard,
+    write_split_facts,
+)
+from emojax.training.teachers import OUTPUTS, Teacher, load_members
+from emojax.types import Batch
+from emojax.workdir import read_json
+from emojax.workdir.files import CONFIG
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedCorpusConfig:
+    """What to read."""
+
+    name: str
+    data_dir: str
+    splits: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedTeacherConfig:
+    """Who teaches."""
+
+    workdir: str
+    weights: tuple[float, ...]
+    dtype: Literal["float32", "bfloat16"]
+
+    def __post_init__(self):
+        if not self.workdir:
+            raise ConfigError("teacher.workdir: '' is not allowed; allowed: a workdir, or several with commas between")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherCacheConfig:
+    """Everything that determines a cache; every field is documented in configs/extract_teacher.py."""
+
+    corpus: CachedCorpusConfig
+    teacher: CachedTeacherConfig
+    data: DataConfig
+    mesh: MeshConfig
+
+
+def parse_teacher_cache(tree: Mapping[str, Any]) -> TeacherCacheConfig:
+    """Checks a config tree whole.
+
+    Raises:
+      ConfigError: one line naming the key, what is wrong with it and what is allowed.
+    """
+    return parse(TeacherCacheConfig, tree)
+
+
+@dataclasses.dataclass
+class CachedOutputs:
+    """What one run did.
+
+    Attributes:
+      utterances: computed.
+      seconds: that it took.
+      interrupted_by: the signal, where one stopped it; finished splits are kept.
+    """
+
+    utterances: int = 0
+    seconds: float = 0.0
+    interrupted_by: signal.Signals | None = None
+
+
+def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
+    """Computes what is missing of a cache, split by split.
+
+    Raises:
+      EmojaxError: one line saying what is wrong with config, corpus, workdirs or store.
+    """
+    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    mesh = make_mesh(config.mesh)
+    settings = TeacherConfig(config.teacher.workdir, config.teacher.weights, "", config.teacher.dtype)
+    teacher = load_members(settings, None, mesh)
+    spec = ArraySpec(OUTPUTS, "float32", (teacher.num_outputs,))
+    source = {"teacher": _fingerprint(teacher), "weights": list(teacher.weights), "dtype": settings.dtype}
+    source |= {"teacher_categories": list(teacher.categories)}
+    write_facts(directory, StoreFacts(corpus.info.name, source, (spec,)))
+    compute = jax.jit(functools.partial(_outputs, teacher))
+    run, start = CachedOutputs(), time.monotonic()
+    with Interruption() as interruption:
+        for split in config.corpus.splits or tuple(corpus.split_sizes):
+            index = read_index(corpus, split)
+            ids = tuple(index.ids.tolist())
+            facts = SplitFacts(ids, split_fingerprint(ids, index.num_samples), (0, len(ids)))
+            write_split_facts(directory / split, facts)
+            if not missing_shards(directory / split, facts):
+                continue
+            remove_leftovers(directory / split, facts, 0)
+            inputs = teacher.inputs(BatchInputs(audio=False), split)
+            stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
+            rows = np.zeros((len(ids), 1, teacher.num_outputs), np.float32)
+            with Progress(f"teach {corpus.info.name} {split}", stream.num_batches, "batches") as progress:
+                for batch in stream:
+                    places, values = to_host((batch.index, compute(teacher.arrays.members, batch)))
+                    rows[places[places >= 0], 0] = values[places >= 0]
+                    progress.advance()
+                    if interruption.received is not None:
+                        break
+            if interruption.received is not None:
+                break
+            if jax.process_index() == 0:
+                write_shard(directory / split, facts, 0, ({OUTPUTS: row} for row in rows), (spec,))
+            run.utterances += len(ids)
+        run.interrupted_by = interruption.received
+    run.seconds = time.monotonic() - start
+    return run
+
+
+def _outputs(teacher: Teacher, members: Any, batch: Batch) -> jax.Array:
+    return jnp.concatenate(teacher.said(members, batch), axis=1)
+
+
+def _fingerprint(teacher: Teacher) -> list[str]:
+    """Of every member: its config and which of its checkpoints speaks."""
+    prints = []
+    for member in teacher.members:
+        text = f"{read_json(member.workdir / CONFIG)} {member.step}"
+        prints.append(hashlib.sha256(text.encode()).hexdigest()[:32])
+    return prints

@@ -1,0 +1,237 @@
+"""Teachers in training: online and cached alike, ensembles, no labels, unlabelled utterances, resuming."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default, extract_teacher
+from emojax.config import TeacherConfig, parse_experiment
+from emojax.data import AUDIO, BatchStream, Unlabelled, open_corpus, read_index
+from emojax.errors import CheckpointError, ConfigError, CorpusError
+from emojax.evaluation import evaluate_workdir
+from emojax.parallel import MeshConfig, make_mesh
+from emojax.training import train_workdir
+from emojax.training.teacher_cache import cache_teacher, parse_teacher_cache
+from emojax.training.teachers import load_teacher, measure_teacher, residual_units
+
+
+def tree(data_dir, **distillation):
+    config = default.get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
+    config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
+    config.model.log_mel.network.update({"gru_size": 8, "conv_channels": 0, "embedding_size": 6})
+    config.optimizer.update({"warmup_steps": 1, "learning_rate": 3e-3})
+    config.training.update({"epochs": 2, "log_every_steps": 1})
+    config.evaluation.bootstrap_resamples = 10
+    config.distillation.update(distillation)
+    return config
+
+
+def train(config, workdir):
+    train_workdir(parse_experiment(config.to_dict()), workdir)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "train/loss" in line]
+
+
+@pytest.fixture(scope="module")
+def teachers(mini_data_dir, tmp_path_factory):
+    """Two trained models, and the cache of both together."""
+    root = tmp_path_factory.mktemp("teachers")
+    folders = []
+    for seed in (0, 1):
+        config = tree(mini_data_dir)
+        config.seed, config.objective.emotion_weight = seed, 0.5
+        folders.append(root / f"teacher{seed}")
+        train(config, folders[-1])
+    cache = extract_teacher.get_config()
+    cache.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    cache.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
+    cache.teacher.update({"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)})
+    run = cache_teacher(parse_teacher_cache(cache.to_dict()), root / "cache")
+    assert run.utterances == 37 + 11 + 9
+    assert cache_teacher(parse_teacher_cache(cache.to_dict()), root / "cache").utterances == 0
+    return folders, root / "cache"
+
+
+def taught(folders):
+    return {"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)}
+
+
+EVERYTHING = {"attribute_weight": 1.0, "emotion_weight": 1.0, "embedding_weight": 1.0, "condition": "soft"}
+
+
+def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
+    folders, cache = teachers
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    index = read_index(corpus, "train")
+    config = parse_experiment(tree(mini_data_dir).to_dict())
+    settings = dataclasses.replace(config.distillation, **EVERYTHING)
+    found = []
+    for who in (
+        TeacherConfig(**taught(folders), cache="", dtype="float32"),
+        TeacherConfig("", (), str(cache), "float32"),
+    ):
+        for devices in (1, 8):
+            mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:devices])
+            teacher = load_teacher(who, settings, corpus.info.categories, mesh)
+            inputs = teacher.inputs(AUDIO, "train")
+            stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, inputs=inputs)
+            arrays = measure_teacher(teacher, stream, settings)
+            found.append(jax.device_get(jax.jit(teacher)(arrays, stream.load(1))))
+    for other in found[1:]:
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6), other, found[0]
+        )
+    assert found[0].embedding.shape == (16, 12)
+    np.testing.assert_allclose(found[0].emotion_probabilities.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(mini_data_dir, teachers, tmp_path):
+    folders, cache = teachers
+    online, cached = tree(mini_data_dir, **EVERYTHING), tree(mini_data_dir, **EVERYTHING)
+    online.teacher.update(taught(folders))
+    cached.teacher.cache = str(cache)
+    first, second = train(online, tmp_path / "online"), train(cached, tmp_path / "cached")
+    for name in ("train/loss", "train/gradient_norm", "train/teacher/emotion", "train/trust/valence"):
+        np.testing.assert_allclose(first[0][name], second[0][name], rtol=1e-6, err_msg=name)
+    np.testing.assert_allclose(
+        [line["train/loss"] for line in first], [line["train/loss"] for line in second], rtol=1e-4
+    )
+    summary = evaluate_workdir(tmp_path / "cached")["test"]
+    assert {"ccc", "uar"} <= set(summary)  # categories were learned from the teacher alone
+
+
+def test_in_micro_batches_the_gradient_is_the_same(mini_data_dir, teachers, tmp_path):
+    whole, parts = tree(mini_data_dir, **EVERYTHING), tree(mini_data_dir, **EVERYTHING)
+    for config in (whole, parts):
+        config.teacher.workdir = str(teachers[0][0])
+        config.training.epochs = 1
+    parts.training.micro_batches = 2
+    first, second = train(whole, tmp_path / "whole"), train(parts, tmp_path / "parts")
+    np.testing.assert_allclose(first[0]["train/gradient_norm"], second[0]["train/gradient_norm"], rtol=1e-5)
+
+
+def test_a_student_learns_without_labels(mini_data_dir, teachers, tmp_path):
+    config = tree(mini_data_dir, label_weight=0.0, attribute_weight=1.0)
+    config.teacher.cache = str(teachers[1])
+    config.training.epochs = 8
+    lines = train(config, tmp_path / "student")
+    assert lines[-1]["train/teacher/activation"] < lines[0]["train/teacher/activation"]
+    assert lines[0]["train/loss"] == pytest.approx(
+        np.mean([lines[0][f"train/teacher/{name}"] for name in ("activation", "valence", "dominance")]), rel=1e-5
+    )
+
+
+def test_unlabelled_utterances_hear_the_teacher_alone(mini_data_dir, teachers, tmp_path):
+    config = tree(mini_data_dir, attribute_weight=1.0, condition="residual")
+    config.corpus.update({"train_split": "train[:40%]", "validation_split": "dev", "test_splits": ("test",)})
+    config.corpus.unlabelled_split = "train[40%:]"
+    config.teacher.cache = str(teachers[1])
+    lines = train(config, tmp_path / "student")
+    assert lines[0]["train/labels/valence"] == 8
+    config.corpus.unlabelled_split = "dev"
+    with pytest.raises(ConfigError, match="also validated or tested on"):
+        train(config, tmp_path / "cheat")
+
+
+def test_a_mixed_batch_holds_both_and_hides_labels(mini_data_dir):
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    config = parse_experiment(tree(mini_data_dir).to_dict()).data
+    part = Unlabelled(corpus, "train[40%:]", read_index(corpus, "train[40%:]"), AUDIO, 8)
+    labelled = read_index(corpus, "train[:40%]")
+    mesh = make_mesh(MeshConfig(-1, 1))
+    stream = BatchStream(corpus, "train[:40%]", labelled, config, mesh, training=True, seed=3, unlabelled=part)
+    batches = [jax.device_get(batch) for batch in stream]
+    rows = np.concatenate([batch.index for batch in batches])
+    assert sorted(rows[rows >= 0]) == list(range(len(labelled)))
+    for batch in batches:
+        assert np.isnan(batch.attributes[8:]).all()
+        assert (batch.emotion[8:] == -1).all()
+        assert (batch.num_samples[batch.weight > 0] > 0).all()
+        assert (batch.weight[8:] > 0).sum() >= 5
+    with pytest.raises(ConfigError, match="unlabelled_share"):
+        BatchStream(
+            corpus, "train", read_index(corpus, "train"), config, mesh, training=True,
+            unlabelled=dataclasses.replace(part, rows=3),
+        )  # fmt: skip
+
+
+def test_a_run_that_was_stopped_continues_bit_for_bit(mini_data_dir, teachers, tmp_path):
+    config = tree(mini_data_dir, **EVERYTHING)
+    config.teacher.workdir = str(teachers[0][0])
+    whole = train(config, tmp_path / "whole")
+    config.training.epochs = 2
+    from emojax.training import run
+
+    real = run.train
+
+    def stopped(state, step, *rest):
+        calls = iter(range(9))
+
+        def failing(state, batch):
+            if next(calls) == 4:
+                raise KeyboardInterrupt
+            return step(state, batch)
+
+        return real(state, failing, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "train", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "stopped")
+    again = train(config, tmp_path / "stopped")
+    assert [line["train/loss"] for line in again] == [line["train/loss"] for line in whole]
+
+
+def test_units_of_residuals_are_quantiles_after_the_line():
+    random = np.random.default_rng(0)
+    labels = random.uniform(size=(500, 3))
+    told = 0.5 * labels + 0.3 + random.normal(size=(500, 3)) * 0.01
+    labels[:50, 2] = np.nan
+    settings = parse_experiment(default.get_config().to_dict()).distillation
+    line, tau, spread = residual_units(told, np.zeros((500, 3)), labels, settings)
+    np.testing.assert_allclose(line[1], 2.0, rtol=0.05)
+    np.testing.assert_allclose(tau, 0.02 * 0.6745, rtol=0.15)
+    assert np.isinf(spread).all()
+    _, raw, _ = residual_units(told, np.zeros((500, 3)), labels, dataclasses.replace(settings, debias=False))
+    assert (raw > 5 * tau).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir: '' is not allowed"),
+        ({"teacher": {"workdir": "somewhere"}}, "every weight is 0"),
+        ({"teacher": {"workdir": "absent"}, "distillation": {"attribute_weight": 1.0}}, "absent"),
+        ({"teacher": {"cache": "absent"}, "distillation": {"attribute_weight": 1.0}}, "is no store"),
+        ({"teacher": {"workdir": "a,b", "weights": (1.0,)}}, r"teacher\.weights"),
+        ({"corpus": {"unlabelled_split": "train"}}, "teaches nothing without distillation"),
+    ],
+)
+def test_what_cannot_be_is_told_before_any_work(mini_data_dir, tmp_path, change, message):
+    config = tree(mini_data_dir)
+    for group, fields in change.items():
+        config[group].update(fields)
+    with pytest.raises((ConfigError, CheckpointError, CorpusError), match=message):
+        train_workdir(parse_experiment(config.to_dict()), tmp_path / "run")
+
+
+def test_the_student_is_not_told_of_by_gradient(mini_data_dir, teachers):
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
+    config = parse_experiment(tree(mini_data_dir).to_dict())
+    who = TeacherConfig(str(teachers[0][0]), (), "", "bfloat16")
+    teacher = load_teacher(who, config.distillation, corpus.info.categories, mesh)
+    index = read_index(corpus, "train")
+    batch = BatchStream(corpus, "train", index, config.data, mesh, training=True).load(0)
+
+    def total(arrays):
+        return jnp.nansum(teacher(arrays, batch).attributes)
+
+    slopes = jax.grad(total)(teacher.arrays)
+    assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(slopes.members))
+    assert teacher.members[0].config.model.dtype == "bfloat16"
