@@ -114,6 +114,8 @@ def get_config() -> ConfigDict:
     # Groups of neighbouring bands replaced likewise, and their greatest width in bands.
     view.spec_augment.num_frequency_masks = 0
     view.spec_augment.max_frequency_width = 8
+    # So many neighbouring frames are put side by side as one (>= 1): a network that runs that much less often.
+    view.stack = 1
     view.network = _network()
 
     config.model.acoustic = _encoder_view()
@@ -240,6 +242,10 @@ def _network() -> ConfigDict:
     network.conv_kernel = 3
     # True: it sees no later frame, for streaming.
     network.causal = False
+    # Residual convolutions over the past, one per number, which is the distance of the conv_kernel frames it sees
+    # (>= 1); their channels (>= 1). They come before the GRU layers, or stand in place of them.
+    network.block_dilations = ()
+    network.block_channels = 128
     # "last" valid frame (the paper's), "mean", "statistics" (mean and standard deviation), "attentive" (a mean with
     # learned weights) or "attentive_statistics".
     network.pooling = "last"

@@ -1,6 +1,6 @@
 """emojax: activation, valence, dominance and emotion categories from speech, in JAX/Flax.
 
-`emojax.load(WORKDIR).predict("clip.wav")` is all that using a trained model takes.
+`emojax.load(WORKDIR).predict("clip.wav")` is all that using a trained model takes; `emojax.Stream(model)` runs it live.
 """
 
 import importlib
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emojax.shipping import Prediction as Prediction
     from emojax.shipping import Predictor as Predictor
+    from emojax.shipping import Stream as Stream
     from emojax.shipping import load as load
 
-_PUBLIC = {"load": "emojax.shipping", "Prediction": "emojax.shipping", "Predictor": "emojax.shipping"}
+_PUBLIC = dict.fromkeys(("load", "Prediction", "Predictor", "Stream"), "emojax.shipping")
 
 
 def __getattr__(name: str) -> Any:

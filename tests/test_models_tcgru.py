@@ -21,6 +21,8 @@ PAPER = TCGRUConfig(
     embedding_size=128,
     conv_channels=0,
     conv_kernel=3,
+    block_channels=8,
+    block_dilations=(),
     causal=False,
     pooling="last",
     embedding_norm=False,
@@ -90,8 +92,9 @@ def test_only_the_causal_convolution_sees_no_later_frame(causal, first_changed):
     features = draw(1, FRAMES, FEATURES)
     changed = features.copy()
     changed[:, 9] += 1.0
-    variables = convolution.init(jax.random.key(0), jnp.asarray(features))
-    outputs = [convolution.apply(variables, jnp.asarray(x)) for x in (features, changed)]
+    context = jnp.zeros((1, 2, FEATURES))
+    variables = convolution.init(jax.random.key(0), jnp.asarray(features), context)
+    outputs = [convolution.apply(variables, jnp.asarray(x), context)[0] for x in (features, changed)]
     difference = np.abs(outputs[1] - outputs[0])
     assert np.flatnonzero(difference.max(axis=(0, 2)))[0] == first_changed
 

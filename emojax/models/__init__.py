@@ -9,6 +9,7 @@ from emojax.models.gru import GRU as GRU
 from emojax.models.heads import EmotionHeads as EmotionHeads
 from emojax.models.log_mel_view import LogMelViewConfig as LogMelViewConfig
 from emojax.models.log_mel_view import raw_log_mel as raw_log_mel
+from emojax.models.log_mel_view import stack_frames as stack_frames
 from emojax.models.parameters import count_parameters as count_parameters
 from emojax.models.parameters import parameter_table as parameter_table
 from emojax.models.pooling import pool as pool

@@ -56,6 +56,7 @@ class LogMelViewConfig:
       vtlp: vocal tract length perturbation in training.
       time_stretch: change of rate in training.
       spec_augment: masks in training.
+      stack: neighbouring frames put side by side as one; 1: none.
       network: from frames to the view's embedding.
     """
 
@@ -65,7 +66,12 @@ class LogMelViewConfig:
     vtlp: VTLPConfig
     time_stretch: TimeStretchConfig
     spec_augment: SpecAugmentConfig
+    stack: int
     network: TCGRUConfig
+
+    def __post_init__(self):
+        if self.stack < 1:
+            raise ConfigError(f"log_mel.stack: {self.stack} is not allowed; allowed: an integer >= 1")
 
 
 class LogMelView(nn.Module):
@@ -97,7 +103,7 @@ class LogMelView(nn.Module):
         features = add_deltas(features, mask, config.deltas.width, config.deltas.order)
         if train and (config.spec_augment.num_time_masks or config.spec_augment.num_frequency_masks):
             features = spec_augment(self.make_rng("augment"), features, mask, config.spec_augment)
-        return features, mask
+        return stack_frames(features, mask, config.stack)
 
     def _vary_voice(self, features: Array, mask: Array) -> tuple[Array, Array]:
         config = self.config
@@ -106,6 +112,18 @@ class LogMelView(nn.Module):
         if config.time_stretch.max_stretch:
             features, mask = stretch_time(self.make_rng("augment"), features, mask, config.time_stretch)
         return features, mask
+
+
+def stack_frames(
+    features: Float[Array, "B T D"], mask: Bool[Array, "B T"], count: int
+) -> tuple[Float[Array, "B U E"], Bool[Array, "B U"]]:
+    """Puts every `count` frames side by side as one, U = T // count; frames that fill no stack are left out."""
+    if count == 1:
+        return features, mask
+    stacks = features.shape[1] // count
+    kept = features[:, : stacks * count]
+    valid = mask.sum(axis=1) // count
+    return kept.reshape(features.shape[0], stacks, -1), jnp.arange(stacks) < valid[:, None]
 
 
 def raw_log_mel(batch: Batch, config: LogMelConfig) -> tuple[Float[Array, "B T K"], Bool[Array, "B T"]]:

@@ -66,20 +66,88 @@ class AttentivePooling(nn.Module):
     statistics: bool
     dtype: Any = jnp.float32
 
-    @nn.compact
     def __call__(self, frames: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> Float[Array, "B P"]:
         """Pools; a row without valid frames gives zeros (and the floor of the deviation)."""
-        hidden = jnp.tanh(nn.Dense(frames.shape[-1], dtype=self.dtype, name="hidden")(frames))
-        vector = self.param("vector", nn.initializers.lecun_normal(), (frames.shape[-1], 1))
-        scores = (hidden.astype(jnp.float32) @ vector)[..., 0]
-        scores = jnp.where(frame_mask, scores, jnp.finfo(jnp.float32).min)
+        scores = jnp.where(frame_mask, self.scores(frames), jnp.finfo(jnp.float32).min)
         weights = jnp.where(frame_mask, nn.softmax(scores, axis=-1), 0.0)[..., None]
         frames = frames.astype(jnp.float32)
         mean = (weights * frames).sum(axis=1)
         if not self.statistics:
             return mean
-        variance = (weights * jnp.square(frames)).sum(axis=1) - jnp.square(mean)
-        return jnp.concatenate([mean, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE))], axis=-1)
+        return _with_deviation(mean, (weights * jnp.square(frames)).sum(axis=1))
+
+    @nn.compact
+    def scores(self, frames: Float[Array, "B T D"]) -> Float[Array, "B T"]:
+        """Logarithms of the weights, up to their sum."""
+        hidden = jnp.tanh(nn.Dense(frames.shape[-1], dtype=self.dtype, name="hidden")(frames))
+        vector = self.param("vector", nn.initializers.lecun_normal(), (frames.shape[-1], 1))
+        return (hidden.astype(jnp.float32) @ vector)[..., 0]
+
+
+def _with_deviation(mean: Array, square: Array) -> Float[Array, "B P"]:
+    variance = square - jnp.square(mean)
+    return jnp.concatenate([mean, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE))], axis=-1)
+
+
+RunningPool = dict[str, Array]
+"""What pooling knows of the frames of a stream so far, by name; each (B,) or (B, D)."""
+
+
+def start_pool(name: PoolingName | AttentivePoolingName, batch: int, size: int) -> RunningPool:
+    """Before the first frame."""
+    zeros, rows = jnp.zeros((batch, size), jnp.float32), jnp.zeros(batch, jnp.float32)
+    if name == "last":
+        return {"last": zeros}
+    state = {"weight": rows, "mean": zeros}
+    if name == "statistics":
+        state["squares"] = zeros
+    if name == "attentive_statistics":
+        state["square"] = zeros
+    if name in ("attentive", "attentive_statistics"):
+        state["largest"] = jnp.full(batch, -jnp.inf, jnp.float32)
+    return state
+
+
+def update_pool(
+    name: PoolingName | AttentivePoolingName,
+    state: RunningPool,
+    frames: Float[Array, "B T D"],
+    scores: Float[Array, "B T"] | None,
+) -> RunningPool:
+    """Adds frames, all of them valid; `scores` are those of `AttentivePooling`."""
+    frames = frames.astype(jnp.float32)
+    if name == "last":
+        return {"last": frames[:, -1]}
+    if scores is None:
+        weight = state["weight"] + frames.shape[1]
+        mean = frames.mean(axis=1)
+        share = (frames.shape[1] / weight)[:, None]
+        shift = mean - state["mean"]
+        after = {"weight": weight, "mean": state["mean"] + shift * share}
+        if name == "statistics":  # merged as in Chan, Golub and LeVeque 1979
+            squares = jnp.square(frames - mean[:, None]).sum(axis=1)
+            after["squares"] = state["squares"] + squares + jnp.square(shift) * state["weight"][:, None] * share
+        return after
+    largest = jnp.maximum(state["largest"], scores.max(axis=1))
+    kept, weights = state["weight"] * jnp.exp(state["largest"] - largest), jnp.exp(scores - largest[:, None])
+    weight = kept + weights.sum(axis=1)
+    old, new = (kept / weight)[:, None], (weights / weight[:, None])[..., None]
+    after = {"largest": largest, "weight": weight, "mean": old * state["mean"] + (new * frames).sum(axis=1)}
+    if name == "attentive_statistics":
+        after["square"] = old * state["square"] + (new * jnp.square(frames)).sum(axis=1)
+    return after
+
+
+def finish_pool(name: PoolingName | AttentivePoolingName, state: RunningPool) -> Float[Array, "B P"]:
+    """What pooling gives for all frames so far, of which there is at least one."""
+    if name == "last":
+        return state["last"]
+    if name == "statistics":
+        deviation = jnp.sqrt(state["squares"] / state["weight"][:, None] + 1e-10)
+        return jnp.concatenate([state["mean"], deviation], axis=-1)
+    if name == "attentive_statistics":
+        return _with_deviation(state["mean"], state["square"])
+    return state["mean"]
 
 
 _LEAST_VARIANCE = 1e-5

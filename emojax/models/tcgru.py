@@ -1,15 +1,25 @@
-"""The TC-GRU of Mitra et al. 2022: an optional time-convolution path beside the direct one, GRU layers, embedding."""
+"""The TC-GRU of Mitra et al. 2022: a time convolution beside the direct path, GRU layers, embedding; also streaming."""
 
 import dataclasses
 from typing import Any, Literal
 
 import flax.linen as nn
+import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
+from emojax.models.causal_block import CausalBlock
 from emojax.models.gru import GRU
-from emojax.models.pooling import AttentivePooling, AttentivePoolingName, PoolingName, pool
+from emojax.models.pooling import (
+    AttentivePooling,
+    AttentivePoolingName,
+    PoolingName,
+    finish_pool,
+    pool,
+    start_pool,
+    update_pool,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +27,8 @@ class TCGRUConfig:
     """Sizes of the network; without GRU layers and convolution it pools the features as they are.
 
     Attributes:
+      block_channels: channels of the causal blocks.
+      block_dilations: distance of the frames each block sees; one block per number, () for none.
       gru_layers: number of GRU layers (paper: 2); 0: none.
       gru_size: units of each (replication: 128).
       conv_channels: channels of the time convolution, whose output is concatenated with the features (Network B);
@@ -35,6 +47,8 @@ class TCGRUConfig:
     conv_channels: int
     conv_kernel: int
     causal: bool
+    block_channels: int
+    block_dilations: tuple[int, ...]
     pooling: PoolingName | AttentivePoolingName
     embedding_size: int
     embedding_norm: bool
@@ -42,12 +56,15 @@ class TCGRUConfig:
     dropout: float
 
     def __post_init__(self):
-        for name in ("gru_size", "embedding_size", "conv_kernel"):
+        for name in ("gru_size", "embedding_size", "conv_kernel", "block_channels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"network.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
         for name in ("gru_layers", "conv_channels"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"network.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 0")
+        if any(dilation < 1 for dilation in self.block_dilations):
+            dilations = self.block_dilations
+            raise ConfigError(f"network.block_dilations: {dilations} is not allowed; allowed: integers >= 1")
         if not self.causal and self.conv_kernel % 2 == 0:
             raise ConfigError(f"network.conv_kernel: {self.conv_kernel} is not allowed; allowed: odd unless causal")
         if not 0 <= self.dropout < 1:
@@ -70,6 +87,11 @@ class TCGRU(nn.Module):
         config = self.config
         if config.conv_channels:
             self.convolution = TimeConvolution(config.conv_channels, config.conv_kernel, config.causal, self.dtype)
+        if config.block_dilations:
+            self.to_blocks = nn.Dense(config.block_channels, dtype=self.dtype)
+        self.blocks = [
+            CausalBlock(config.conv_kernel, dilation, dtype=self.dtype) for dilation in config.block_dilations
+        ]
         self.gru = [GRU(config.gru_size, self.dtype) for _ in range(config.gru_layers)]
         if config.pooling in ("attentive", "attentive_statistics"):
             self.attention = AttentivePooling(config.pooling == "attentive_statistics", self.dtype)
@@ -97,17 +119,68 @@ class TCGRU(nn.Module):
         self, features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], train: bool = False
     ) -> Float[Array, "B T H"]:
         """What is pooled: convolution and GRU layers, frame by frame."""
-        config = self.config
-        features = jnp.where(frame_mask[..., None], features, 0)  # the convolution reaches over the end
+        # What lies on padded frames must not reach the valid ones through a convolution.
+        features = jnp.where(frame_mask[..., None], features, 0)
+        frames, _ = self._layers(features, frame_mask, self._start(features), train)
+        return frames
+
+    def start(self, features: Float[Array, "B T D"]) -> "StreamState":
+        """State of a stream before its first frame; of the features only shape and dtype matter.
+
+        Raises:
+          ConfigError: the convolution looks ahead.
+        """
+        if self.config.conv_channels and not self.config.causal:
+            raise ConfigError("network.causal: False is not allowed in a stream; allowed: True")
+        size = self.config.block_channels if self.config.block_dilations else features.shape[-1]
+        size = self.config.gru_size if self.config.gru_layers else size
+        return StreamState(self._start(features), start_pool(self.config.pooling, features.shape[0], size))
+
+    def advance(
+        self, features: Float[Array, "B T D"], state: "StreamState"
+    ) -> tuple[Float[Array, "B E"], "StreamState"]:
+        """Continues a stream by some frames, all of them valid.
+
+        Returns:
+          The embedding of all frames so far, equal to `embed(frames(...))` of them, and the new state.
+        """
+        frame_mask = jnp.ones(features.shape[:2], bool)
+        frames, layers = self._layers(features, frame_mask, state.layers, False)
+        attentive = self.config.pooling in ("attentive", "attentive_statistics")
+        scores = self.attention.scores(frames) if attentive else None
+        pool_state = update_pool(self.config.pooling, state.pool, frames, scores)
+        return self._embedding(finish_pool(self.config.pooling, pool_state), False), StreamState(layers, pool_state)
+
+    def _start(self, features: Array) -> dict[str, Any]:
+        """Contexts and recurrent states before the first frame."""
+        config, batch = self.config, features.shape[0]
+        state: dict[str, Any] = {"gru": [jnp.zeros((batch, config.gru_size), jnp.float32)] * config.gru_layers}
         if config.conv_channels:
-            convolved = self.convolution(features)
+            state["convolution"] = jnp.zeros((batch, config.conv_kernel - 1, features.shape[-1]), features.dtype)
+        state["blocks"] = [
+            jnp.zeros((batch, (config.conv_kernel - 1) * dilation, config.block_channels), jnp.float32)
+            for dilation in config.block_dilations
+        ]
+        return state
+
+    def _layers(
+        self, features: Array, frame_mask: Array, state: dict[str, Any], train: bool
+    ) -> tuple[Array, dict[str, Any]]:
+        after: dict[str, Any] = {"gru": [], "blocks": []}
+        if self.config.conv_channels:
+            convolved, after["convolution"] = self.convolution(features, state["convolution"])
             features = jnp.concatenate([convolved, features.astype(convolved.dtype)], axis=-1)
-        initial = jnp.zeros((features.shape[0], config.gru_size), jnp.float32)
-        for number, layer in enumerate(self.gru):
+        if self.blocks:
+            features = self.to_blocks(features).astype(jnp.float32)
+        for block, context in zip(self.blocks, state["blocks"], strict=True):
+            features, context = block(features, context)
+            after["blocks"].append(context)
+        for number, (layer, initial) in enumerate(zip(self.gru, state["gru"], strict=True)):
             if number:
                 features = self.dropout(features, deterministic=not train)
-            features, _ = layer(features, frame_mask, initial)
-        return features
+            features, last = layer(features, frame_mask, initial)
+            after["gru"].append(last)
+        return features, after
 
     def embed(
         self, frames: Float[Array, "B T H"], frame_mask: Bool[Array, "B T"], train: bool = False
@@ -118,6 +191,10 @@ class TCGRU(nn.Module):
             pooled = self.attention(frames, frame_mask)
         else:
             pooled = pool(config.pooling, frames, frame_mask)  # type: ignore[arg-type]
+        return self._embedding(pooled, train)
+
+    def _embedding(self, pooled: Float[Array, "B P"], train: bool) -> Float[Array, "B E"]:
+        config = self.config
         embedding = self.embedding(self.dropout(pooled, deterministic=not train)).astype(jnp.float32)
         if config.embedding_norm:
             embedding = self.norm(embedding)
@@ -125,6 +202,14 @@ class TCGRU(nn.Module):
 
 
 _ACTIVATIONS: dict[str, Any] = {"none": lambda x: x, "relu": nn.relu, "tanh": jnp.tanh}
+
+
+@flax.struct.dataclass
+class StreamState:
+    """What a network remembers of a stream: contexts and states of its layers, and what pooling has summed up."""
+
+    layers: Any
+    pool: Any
 
 
 class TimeConvolution(nn.Module):
@@ -143,8 +228,21 @@ class TimeConvolution(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, features: Float[Array, "B T D"]) -> Float[Array, "B T C"]:
-        """Convolves; frames beyond either end are zero."""
-        before = self.kernel_size - 1 if self.causal else self.kernel_size // 2
-        padding = [(before, self.kernel_size - 1 - before)]
-        return nn.relu(nn.Conv(self.channels, (self.kernel_size,), padding=padding, dtype=self.dtype)(features))
+    def __call__(
+        self, features: Float[Array, "B T D"], context: Float[Array, "B P D"]
+    ) -> tuple[Float[Array, "B T C"], Float[Array, "B P D"]]:
+        """Convolves; frames beyond either end are zero.
+
+        Args:
+          features: frames.
+          context: the kernel_size - 1 frames before them, which only a causal convolution looks at.
+
+        Returns:
+          As many frames, and the context of what follows.
+        """
+        side = self.kernel_size // 2
+        seen = jnp.concatenate([context.astype(features.dtype), features], axis=1)
+        padding: Any = "VALID" if self.causal else [(side, self.kernel_size - 1 - side)]
+        convolution = nn.Conv(self.channels, (self.kernel_size,), padding=padding, dtype=self.dtype)
+        convolved = nn.relu(convolution(seen if self.causal else features))
+        return convolved, seen[:, seen.shape[1] - context.shape[1] :]

@@ -50,7 +50,7 @@ class Predictor:
 
     def __init__(self, trained: TrainedModel):
         """Wraps a restored model; see `load`."""
-        self._trained = trained
+        self.trained = trained
         self._tokenizer = None
         if "lexical" in trained.online:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
@@ -59,7 +59,7 @@ class Predictor:
     @property
     def corpus(self) -> CorpusInfo:
         """The corpus it was trained on: the scale of its numbers, its categories, its licence."""
-        return self._trained.facts.info
+        return self.trained.facts.info
 
     def predict(
         self,
@@ -104,9 +104,9 @@ class Predictor:
             for start in range(0, len(members), _LARGEST_BATCH):
                 group = members[start : start + _LARGEST_BATCH]
                 batch = self._batch([waveforms[i] for i in group], [texts[i] for i in group], int(length))
-                output = jax.device_get(self._predict(self._trained.variables, batch))
+                output = jax.device_get(self._predict(self.trained.variables, batch))
                 for row, i in enumerate(group):
-                    predictions[i] = self._named(output, row)
+                    predictions[i] = self.named(output, row)
         return [prediction for prediction in predictions if prediction is not None]
 
     def _batch(self, waveforms: list[np.ndarray], texts: list[str], length: int) -> Batch:
@@ -131,9 +131,10 @@ class Predictor:
             index=np.arange(rows, dtype=np.int32),
         )
 
-    def _named(self, output: Any, row: int) -> Prediction:
+    def named(self, output: Any, row: int) -> Prediction:
+        """One row of the model's outputs, as NumPy arrays, under the names and on the scale of the corpus."""
         low, high = self.corpus.scale
-        trained = self._trained.outputs
+        trained = self.trained.outputs
         values = low + (high - low) * output.attributes[row].astype(np.float64)
         attributes = {
             name: float(value) for name, value, flag in zip(ATTRIBUTES, values, trained.attributes, strict=True) if flag

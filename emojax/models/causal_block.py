@@ -1,0 +1,48 @@
+"""Residual convolution over the past, frame by frame: what a student has in place of recurrence."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class CausalBlock(nn.Module):
+    """Layer norm, depthwise dilated convolution over this and earlier frames, two dense layers; added to the input.
+
+    Attributes:
+      kernel_size: frames the convolution sees.
+      dilation: distance between them.
+      expansion: width of the inner dense layer over that of the frames.
+      dtype: of the products.
+    """
+
+    kernel_size: int
+    dilation: int
+    expansion: int = 2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, frames: Float[Array, "B T C"], context: Float[Array, "B P C"]
+    ) -> tuple[Float[Array, "B T C"], Float[Array, "B P C"]]:
+        """Continues a stream.
+
+        Args:
+          frames: new frames.
+          context: the P = (kernel_size - 1) * dilation normalised frames before them; zeros at the start.
+
+        Returns:
+          As many frames, and the context of what follows.
+        """
+        channels, length = frames.shape[-1], frames.shape[1]
+        normalised = nn.LayerNorm(epsilon=1e-5)(frames)
+        seen = jnp.concatenate([context.astype(normalised.dtype), normalised], axis=1)
+        kernel = self.param("depthwise", nn.initializers.lecun_normal(in_axis=0), (self.kernel_size, channels))
+        # A few shifted products: on CPU several times faster than a grouped convolution.
+        convolved = sum(
+            seen[:, tap * self.dilation : tap * self.dilation + length] * kernel[tap] for tap in range(self.kernel_size)
+        )
+        hidden = nn.gelu(nn.Dense(self.expansion * channels, dtype=self.dtype)(convolved))
+        update = nn.Dense(channels, dtype=self.dtype)(hidden)
+        return frames + update.astype(frames.dtype), seen[:, seen.shape[1] - context.shape[1] :]
