@@ -5,12 +5,14 @@
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.a.b=value ...]
+  python launch.py --mode=quantise --workdir=DIR --output=SMALLER
 
 `train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
 but the workdir. `extract` runs an encoder, or a teacher, over a corpus and keeps what it says; it continues a store
 that is not finished. `import` makes a workdir of a published emotion model. `pretrain` trains a speech encoder without
-labels; it then lies in DIR/encoder. Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done
-(or saved on SIGTERM), 1 an error told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+labels; it then lies in DIR/encoder. `quantise` makes a workdir with 8-bit weights, to evaluate and load as any other.
+Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on SIGTERM), 1 an error
+told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 import signal
@@ -23,9 +25,12 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "extract", "import", "pretrain"], "What to do.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate", "extract", "import", "pretrain", "quantise"], "What to do."
+)
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
+_OUTPUT = flags.DEFINE_string("output", "", "quantise: the small workdir that is made.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
 
 _USAGE, _INTERRUPTED = 2, 130
@@ -120,7 +125,24 @@ def _pretrain(workdir: Path) -> int:
     return 0
 
 
-_MODES = {"train": _train, "evaluate": _evaluate, "extract": _extract, "import": _import, "pretrain": _pretrain}
+def _quantise(workdir: Path) -> int:
+    if not _OUTPUT.value:
+        raise _UsageError("--output=DIR is missing")
+    from emojax.shipping.quantisation import quantise_workdir
+
+    path = quantise_workdir(workdir, Path(_OUTPUT.value))
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
+    return 0
+
+
+_MODES = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "extract": _extract,
+    "import": _import,
+    "pretrain": _pretrain,
+    "quantise": _quantise,
+}
 
 
 def _config_tree() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Frozen MiniLM states of the transcript -> mean -> embedding on EmoBank spoken: valence is in the words.
+"""Frozen MiniLM states of the transcript -> attention -> embedding on EmoBank spoken: valence is in the words.
 
 The published all-MiniLM-L6-v2 (Apache-2.0) is a BERT of 6 layers. States computed once, then read:
 
@@ -19,5 +19,5 @@ def get_config():
     return config
 
 
-POOLED = {"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_activation": "relu"}
+POOLED = {"gru_layers": 0, "conv_channels": 0, "pooling": "attentive", "embedding_activation": "relu", "dropout": 0.3}
 """From token states to an embedding without recurrence: the order of a sentence's words is in the states already."""

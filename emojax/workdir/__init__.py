@@ -22,6 +22,8 @@ from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
 from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import write_json as write_json
+from emojax.workdir.quantised import QUANTISED as QUANTISED
+from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel
 from emojax.workdir.restore import build_model as build_model
 from emojax.workdir.restore import example_batch as example_batch

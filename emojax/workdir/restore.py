@@ -19,6 +19,7 @@ from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
 from emojax.workdir.encoders import load_encoders, stored_views
 from emojax.workdir.files import CHECKPOINTS, CONFIG, read_json
+from emojax.workdir.quantised import QUANTISED, read_quantised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,23 +72,32 @@ def restore_model(
     except ConfigError as error:
         raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
     facts = read_corpus_facts(workdir)
-    if not (workdir / CHECKPOINTS).is_dir():
+    quantised = (workdir / QUANTISED).exists()
+    if not quantised and not (workdir / CHECKPOINTS).is_dir():
         raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
     online = tuple(view for view in config.model.encoder_views if not (stored and view in stored_views(config.model)))
     encoders = load_encoders(workdir, config.model, mesh, online)
     model = build_model(config, facts, encoders)
+    batch = example_batch(config, model, online)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+    params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
+    wanted = {"params": params, "statistics": shapes.get("statistics", {})}
+    if quantised:
+        step, variables = 0, jax.device_put(read_quantised(workdir, wanted), replicated(mesh))
+        variables.setdefault("statistics", {})
+    else:
+        step, variables = _best_checkpoint(workdir, abstract_like(wanted, replicated(mesh)))
+    loaded = {view: {"encoder": encoders[view].params} for view in online}
+    params = merge_params(variables["params"], loaded)
+    return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, step, online)
+
+
+def _best_checkpoint(workdir: Path, abstract: Any) -> tuple[int, dict[str, Any]]:
     with Checkpoints(workdir / CHECKPOINTS, writing=False) as checkpoints:
         step = checkpoints.best_step if checkpoints.best_step is not None else checkpoints.latest_step
         if step is None:
             raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
-        batch = example_batch(config, model, online)
-        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
-        trained, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
-        abstract = {"params": trained, "statistics": shapes.get("statistics", {})}
-        variables = checkpoints.restore(step, {"model": abstract_like(abstract, replicated(mesh))})["model"]
-    loaded = {view: {"encoder": encoders[view].params} for view in online}
-    params = merge_params(variables["params"], loaded)
-    return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, step, online)
+        return step, checkpoints.restore(step, {"model": abstract})["model"]
 
 
 def build_model(config: ExperimentConfig, facts: CorpusFacts, encoders: Mapping[str, Encoder]) -> EmotionModel:

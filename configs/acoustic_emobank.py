@@ -1,0 +1,20 @@
+"""Frozen states of a small HuBERT of our own -> TC-GRU on EmoBank spoken (see docs/encoders.md, pre-training).
+
+States computed once, then read:
+
+python launch.py --mode=extract --config=configs/extract.py --workdir=stores/hubert_tiny \
+  --config.corpus.name=emobank_spoken/full --config.encoder.checkpoint=checkpoints/hubert_tiny
+python launch.py --config=configs/acoustic_emobank.py --workdir=runs/acoustic \
+  --config.model.acoustic.store=stores/hubert_tiny
+"""
+
+from configs import mfb_emobank
+
+
+def get_config():
+    """Returns the config."""
+    config = mfb_emobank.get_config()
+    config.model.views = ("acoustic",)
+    config.model.acoustic.checkpoint = "checkpoints/hubert_tiny"
+    config.model.acoustic.network.pooling = "statistics"
+    return config

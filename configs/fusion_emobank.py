@@ -1,0 +1,16 @@
+"""Sound and words on EmoBank spoken: log-mel TC-GRU beside frozen MiniLM states, embeddings side by side.
+
+What can be heard and what can only be read, in one model: the teacher of configs/student_emobank.py.
+
+python launch.py --config=configs/fusion_emobank.py --workdir=runs/fusion --config.model.lexical.store=stores/minilm
+"""
+
+from configs import lexical_emobank
+
+
+def get_config():
+    """Returns the config."""
+    config = lexical_emobank.get_config()
+    config.model.views = ("log_mel", "lexical")
+    config.model.fusion.view_dropout = 0.2
+    return config

@@ -1,0 +1,37 @@
+"""Makes of a workdir a small one with 8-bit weights, and tells what that costs."""
+
+import shutil
+from pathlib import Path
+
+from emojax.errors import CheckpointError, ConfigError
+from emojax.parallel import MeshConfig, make_mesh
+from emojax.workdir import CONFIG, CORPUS, QUANTISED, restore_model, write_quantised
+
+
+def quantise_workdir(workdir: Path, target: Path) -> Path:
+    """Writes a workdir that has 8-bit weights in place of checkpoints; it is evaluated and loaded as any other.
+
+    Args:
+      workdir: a trained run whose model has no pre-trained encoder.
+      target: made; must be absent or empty.
+
+    Returns:
+      Path of the weights.
+
+    Raises:
+      ConfigError: the model has an encoder, or `target` holds something.
+      CheckpointError: `workdir` cannot be restored.
+    """
+    if (workdir / QUANTISED).exists():
+        raise CheckpointError(f"{workdir}: is quantised already")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"--output={target}: is not allowed; allowed: a new or empty folder")
+    import jax
+
+    trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
+    if trained.config.model.encoder_views:
+        raise ConfigError(f"{workdir}: has a pre-trained encoder; allowed: models on log-mel alone")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, CORPUS):
+        shutil.copyfile(workdir / name, target / name)
+    return write_quantised(trained.variables, target)
