@@ -15,8 +15,8 @@ from emojax.models.tcgru import StreamState
 from emojax.shipping.predictor import Prediction, Predictor
 from emojax.types import SAMPLE_RATE, EmotionOutput
 
-_MOST_STACKS = 256
-"""Stacked frames computed by one call; calls have sizes that are powers of two, so that few shapes are compiled."""
+_ANY_UP_TO, _MOST_STACKS = 8, 256
+"""Stacked frames computed by one call: up to 8, or a power of two up to 256, so that few shapes are compiled."""
 
 
 class Stream:
@@ -75,13 +75,13 @@ class Stream:
         hop, window = self._view.filterbank.hop_samples, self._view.filterbank.window_samples
         stack = hop * self._view.stack
         while True:
-            # So many stacks are complete; of each call's, a power of two.
+            # So many stacks are complete.
             complete = (len(self._waiting) - window + hop) // stack if len(self._waiting) >= window else 0
             if complete < 1:
                 break
-            stacks = min(1 << (complete.bit_length() - 1), _MOST_STACKS)
+            stacks = complete if complete <= _ANY_UP_TO else min(1 << (complete.bit_length() - 1), _MOST_STACKS)
             samples = self._waiting[: stacks * stack - hop + window]
-            self._output, self.state = self._advance(self._variables, jnp.asarray(samples)[None], self.state)
+            self._output, self.state = self._advance(self._variables, samples[None], self.state)
             self._waiting = self._waiting[stacks * stack :]
         return None if self._output is None else self._model.named(jax.device_get(self._output), 0)
 
