@@ -29,6 +29,9 @@ def get_config() -> ConfigDict:
 
     # As in configs/default.py.
     config.data = shared.data
+    # As in configs/default.py. Speed changes what is heard and its units; units of clips with room, noise and gain are
+    # those of the clip without (denoising, as in WavLM).
+    config.augment = shared.augment
 
     encoder = config.encoder = ConfigDict()
     # Folder or Hugging Face name of a HuBERT to go on from, which then gives the sizes; empty: random parameters.
@@ -57,6 +60,9 @@ def get_config() -> ConfigDict:
     units.checkpoint = ""
     # Layer the states are taken from: 0 is what enters the first, -1 the last states.
     units.layer = 6
+    # Whether each utterance's mean is taken off before: then units are sounds rather than voices, which matters where
+    # few voices are heard.
+    units.centred = False
     # Number of units (>= 2).
     units.clusters = 100
     # Frames, of 20 ms each, that k-means looks at.

@@ -19,12 +19,14 @@ def get_config() -> ConfigDict:
     config.encoder.norm_first = True
     config.encoder.dropout = 0.0
     config.encoder.layer_drop = 0.0
+    config.augment.speed.update({"probability": 0.8, "max_change": 0.15})
     config.units.layer = 3
+    config.units.centred = True
     config.units.fit_frames = 200_000
     config.prediction.mask_probability = 0.65
     config.prediction.visible_weight = 0.3
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 200
-    config.training.epochs = 4
+    config.training.epochs = 3
     config.training.patience = 0
     return config

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from emojax.audio import WaveformAugmentConfig
 from emojax.config import OptimizerConfig, TrainingConfig, parse
 from emojax.data import DataConfig
 from emojax.errors import ConfigError
@@ -104,6 +105,7 @@ class UnitsConfig:
 
     checkpoint: str
     layer: int
+    centred: bool
     clusters: int
     fit_frames: int
 
@@ -147,6 +149,7 @@ class PretrainConfig:
     seed: int
     corpus: PretrainCorpusConfig
     data: DataConfig
+    augment: WaveformAugmentConfig
     encoder: EncoderShapeConfig
     units: UnitsConfig
     prediction: PredictionConfig

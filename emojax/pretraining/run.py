@@ -79,10 +79,10 @@ def _network(config: PretrainConfig, mesh: Mesh) -> Network:
 def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, Any]:
     units = config.units
     if not units.checkpoint:
-        return UnitFeatures(), {}
+        return UnitFeatures(centred=units.centred), {}
     encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), place=_placed(mesh))
     (layer,) = resolve_layers((units.layer,), encoder.num_layers, "config.units.layer")
-    return UnitFeatures.of(encoder, layer), encoder.params
+    return UnitFeatures.of(encoder, layer, units.centred), encoder.params
 
 
 def _placed(mesh: Mesh) -> Callable[[str, np.ndarray], jax.Array]:

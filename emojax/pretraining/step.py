@@ -1,5 +1,6 @@
 """The step of a pre-training and its validation."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
 from emojax.data import BatchStream
 from emojax.parallel import to_host
 from emojax.pretraining.config import PretrainConfig
@@ -19,15 +21,15 @@ from emojax.types import Batch
 
 def objective_sums(
     network: Network, features: UnitFeatures, config: PretrainConfig, params: Any, constants: Any, batch: Batch,
-    key: jax.Array, *, train: bool,
+    heard: jax.Array, key: jax.Array, *, train: bool,
 ) -> PredictionSums:  # fmt: skip
-    """Sums over the frames of the global batch."""
+    """Sums over the frames of the global batch: units are those of the batch, predicted from what is heard."""
     found = jax.lax.stop_gradient(features(constants["unit_encoder"], batch))
     units = assign_units(found, constants["centroids"])
     mask_key, dropout_key = jax.random.split(key)
     num_valid = num_valid_frames(batch.num_samples)
     masked = choose_masked(mask_key, num_valid, units.shape[1], config.prediction)
-    waveform = network.preprocess(to_float(batch.waveform), batch.num_samples)
+    waveform = network.preprocess(to_float(heard), batch.num_samples)
     logits: Any = network.predictor.apply(
         {"params": params}, waveform, batch.num_samples, masked, train=train, rngs={"dropout": dropout_key}
     )
@@ -38,15 +40,16 @@ def jitted_step(
     config: PretrainConfig, objective: Any, optimizer: optax.GradientTransformation, state: TrainState
 ) -> Any:
     """The training step, compiled for the state's layout; the old state's memory is reused."""
-
     visible = config.prediction.visible_weight
+    sounds = jax.device_put(load_sounds(config.augment, config.seed), state.step.sharding)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch, sounds: Sounds) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        batch, heard = _changed(batch, jax.random.fold_in(key, 2), sounds, config.augment)
         constants = {**state.frozen, **state.statistics}
 
         def loss(trained: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            losses, accuracies = objective(trained["model"], constants, batch, key, train=True).means
+            losses, accuracies = objective(trained["model"], constants, batch, heard, key, train=True).means
             loss = (1 - visible) * losses[0] + visible * losses[1]
             return loss, {"loss": loss, "loss/hidden": losses[0], "accuracy/hidden": accuracies[0]}
 
@@ -57,7 +60,26 @@ def jitted_step(
         return state.replace(step=state.step + 1, params=trained["model"], opt_state=opt_state), metrics  # type: ignore[attr-defined]
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    return lambda state, batch: compiled(state, batch, sounds)
+
+
+def _changed(batch: Batch, key: jax.Array, sounds: Sounds, config: WaveformAugmentConfig) -> tuple[Batch, jax.Array]:
+    """The batch at another speed, and its waveforms with room, noise and gain."""
+    if not config.on:
+        return batch, batch.waveform
+    silent = dataclasses.replace(config.speed, probability=0.0)
+    speed_alone = dataclasses.replace(
+        config,
+        reverberation=dataclasses.replace(config.reverberation, probability=0.0),
+        noise=dataclasses.replace(config.noise, probability=0.0),
+        gain=dataclasses.replace(config.gain, probability=0.0),
+    )
+    keys = jax.random.split(key)
+    waveform, num_samples = augment_waveform(keys[0], to_float(batch.waveform), batch.num_samples, sounds, speed_alone)
+    rest = dataclasses.replace(config, speed=silent)
+    heard, _ = augment_waveform(keys[1], waveform, num_samples, sounds, rest)
+    return batch.replace(waveform=waveform, num_samples=num_samples), heard  # type: ignore[attr-defined]
 
 
 def validate(sums_of: Any, stream: BatchStream, variables: dict[str, Any]) -> dict[str, float]:
@@ -66,7 +88,8 @@ def validate(sums_of: Any, stream: BatchStream, variables: dict[str, Any]) -> di
     constants = {"unit_encoder": variables["params"]["unit_encoder"], **variables["statistics"]}
     total = jax.tree.map(np.zeros_like, PredictionSums(*np.zeros((3, 2))))
     for number in range(stream.num_batches):
-        sums = to_host(sums_of(params, constants, stream.load(number), jax.random.key(number)))
+        batch = stream.load(number)
+        sums = to_host(sums_of(params, constants, batch, batch.waveform, jax.random.key(number)))
         total = jax.tree.map(np.add, total, sums)
     losses, accuracies = total.means
     return {"score": float(accuracies[0]), "accuracy": float(accuracies[0]), "loss": float(losses[0])}

@@ -33,15 +33,17 @@ class UnitFeatures:
       preprocess: of the encoder.
       layer: which of its states.
       num_layers: of the encoder.
+      centred: whether each utterance's mean is taken off.
     """
 
     module: nn.Module | None = None
     preprocess: WaveformPreprocess | None = None
     layer: int = 0
     num_layers: int = 0
+    centred: bool = False
 
     @classmethod
-    def of(cls, encoder: Encoder, layer: int) -> "UnitFeatures":
+    def of(cls, encoder: Encoder, layer: int, centred: bool) -> "UnitFeatures":
         """States of one layer (counted from 0) of a speech encoder.
 
         Raises:
@@ -52,7 +54,7 @@ class UnitFeatures:
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, math.prod(convolution.strides)) != (_WINDOW, _HOP):
             raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")
-        return cls(encoder.module, encoder.preprocess, layer, encoder.num_layers)
+        return cls(encoder.module, encoder.preprocess, layer, encoder.num_layers, centred)
 
     @property
     def size(self) -> int:
@@ -66,9 +68,18 @@ class UnitFeatures:
           params: of the encoder; {} for MFCC.
           batch: its waveforms are read.
         """
+        features = self._features(params, batch)
+        if not self.centred:
+            return features
+        valid = jnp.arange(features.shape[1]) < num_valid_frames(batch.num_samples)[:, None]
+        count = jnp.maximum(valid.sum(axis=1), 1)[:, None]
+        return features - (jnp.where(valid[..., None], features, 0.0).sum(axis=1) / count)[:, None]
+
+    def _features(self, params: Any, batch: Batch) -> Float[Array, "B T D"]:
         if self.module is None:
             # The frames of 25 ms every 10 ms include the encoder's, of 25 ms every 20 ms.
-            return mfcc(batch.waveform, batch.num_samples)[:, ::2]
+            frames = max((batch.waveform.shape[1] - _WINDOW) // _HOP + 1, 1)
+            return mfcc(batch.waveform, batch.num_samples)[:, ::2][:, :frames]
         assert self.preprocess is not None
         waveform = self.preprocess(to_float(batch.waveform), batch.num_samples)
         every = self.layer != self.num_layers
