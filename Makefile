@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m emojax.report $(DEMO)/mfb_emobank $(DEMO)/mfb_emodb --output=$(DEMO)/report.html
 
 test: $(VENV)/.installed-dev
-	$(RUN) -m pytest -n 2 tests
+	$(RUN) -m pytest -n 2 --dist worksteal tests
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -8,12 +8,15 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Most of the time goes into compiling programs that then run for milliseconds.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 # Many tests compile the same programs: one cache for all processes of a run, gone when it ends.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="emojax-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import jax
 import pytest
 from jaxtyping import install_import_hook
 
@@ -31,3 +34,10 @@ def mini_data_dir(tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("corpora")
     mini_corpus.build(data_dir)
     return data_dir
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Training in this process uses one device: for tests of something else than sharding, which compile faster so."""
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: devices)

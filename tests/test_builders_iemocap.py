@@ -89,10 +89,10 @@ def test_improvised_conversations_can_be_taken_alone(corpus, tmp_path):
 def test_each_fold_tests_one_session_steers_on_another_and_trains_on_three(corpus, tmp_path):
     folder, _ = corpus
     opened, found = build(folder, tmp_path)
-    empty = CorpusConfig("iemocap/all", "", "", "", (), 0, ())
+    empty = CorpusConfig("iemocap/all", "", "", "", (), 0, (), "", "")
     tested = set()
     for fold in range(1, 6):
-        chosen = CorpusConfig("iemocap/all", "", "", "", (), fold, ()).with_roles(opened.roles, opened.folds)
+        chosen = CorpusConfig("iemocap/all", "", "", "", (), fold, (), "", "").with_roles(opened.roles, opened.folds)
         sessions = [*chosen.train_split.split("+"), chosen.validation_split, *chosen.test_splits]
         assert sorted(sessions) == sorted(SESSIONS)
         tested.update(chosen.test_splits)
@@ -101,9 +101,9 @@ def test_each_fold_tests_one_session_steers_on_another_and_trains_on_three(corpu
     assert tested == set(SESSIONS)
     assert empty.with_roles(opened.roles, opened.folds).test_splits == ("session5",)
     with pytest.raises(ConfigError, match="has 5 folds"):
-        CorpusConfig("iemocap/all", "", "", "", (), 6, ()).with_roles(opened.roles, opened.folds)
+        CorpusConfig("iemocap/all", "", "", "", (), 6, (), "", "").with_roles(opened.roles, opened.folds)
     with pytest.raises(ConfigError, match="'session1' is also validated or tested on"):
-        CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, ())
+        CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, (), "", "")
 
 
 def test_a_wrong_folder_and_a_damaged_line_are_named(corpus, tmp_path, capsys):

@@ -42,6 +42,7 @@ def miniature(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path):
     config = importlib.import_module(f"configs.{system}").get_config()

@@ -93,6 +93,7 @@ def test_hidden_spans_lie_within_a_clip(mini_data_dir):
     assert 0.4 < masked[1].mean() < 0.7
 
 
+@pytest.mark.usefixtures("one_device")
 def test_two_iterations_give_an_encoder_that_transformers_reads(mini_data_dir, tmp_path):
     first = tmp_path / "first"
     outcome = pretrain_workdir(config(mini_data_dir), first)
