@@ -30,9 +30,11 @@ def config(data_dir, **changes):
         {"channels": (8,) * 7, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 16}
     )
     tree.encoder.update({"position_taps": 4, "norm_first": True, "dropout": 0.1})
-    tree.units.update({"clusters": 5, "fit_frames": 500, "layer": 1})
+    tree.units.update({"clusters": 5, "fit_frames": 500, "layer": 1, "centred": True})
     tree.prediction.update({"projection_size": 8, "visible_weight": 0.3})
     tree.optimizer.update({"warmup_steps": 2, "learning_rate": 3e-3})
+    tree.augment.speed.probability = tree.augment.noise.probability = 0.5
+    tree.augment.bank_clips = 3
     tree.training.update({"epochs": 3, "patience": 0, "log_every_steps": 1})
     tree.update(changes)
     return parse_pretraining(tree.to_dict())

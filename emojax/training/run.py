@@ -127,7 +127,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             config.seed,
             averaging=config.optimizer.ema_decay > 0,
             encoders={view: encoders[view].params for view in online},
-            objective=_objective_parameters(config, model, example, teacher, stream),
+            objective=objective_parameters_of(config, model, example, teacher, stream),
         )
         if teacher:
             arrays = measure_teacher(teacher, stream, config.distillation)
@@ -210,7 +210,7 @@ def _refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
         )
 
 
-def _objective_parameters(
+def objective_parameters_of(
     config: ExperimentConfig, model: EmotionModel, example: Batch, teacher: Teacher | None, stream: BatchStream
 ) -> dict[str, Any]:
     """What the objective itself learns: task weights, the way from the student's embedding to the teacher's."""
