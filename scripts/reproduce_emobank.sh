@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains every row of docs/reproduction.md on EmoBank spoken, three seeds each, and fills its tables.
-#   scripts/reproduce_emobank.sh [RUNS]     (what is finished is not done again; about three hours on 2 CPU cores)
+#   scripts/reproduce_emobank.sh [RUNS]     (what is finished is not done again; some hours on 2 CPU cores)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -32,9 +32,12 @@ teach() { # NAME WORKDIRS: what teachers say of the whole corpus
 
 $PYTHON -m tfds_builders emobank_spoken --config=full
 extract minilm "$MINILM"
-extract hubert_tiny checkpoints/hubert_tiny
+HUBERT=$RUNS/hubert_tiny/encoder
+[ -f "$HUBERT/model.safetensors" ] || $PYTHON launch.py --mode=pretrain --config=configs/pretrain_hubert_tiny.py \
+  --workdir="$RUNS/hubert_tiny"
+extract hubert_tiny "$HUBERT"
 LEXICAL="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
-ACOUSTIC="--config.model.acoustic.store=$STORES/hubert_tiny"
+ACOUSTIC="--config.model.acoustic.checkpoint=$HUBERT --config.model.acoustic.store=$STORES/hubert_tiny"
 
 # Representations and their fusion.
 train mfb mfb_emobank

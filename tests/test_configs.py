@@ -27,7 +27,7 @@ def miniature(tmp_path_factory):
     made = {}
 
     def folder(published):
-        name = published.split("/")[-1].lower()
+        name = published.lower()
         kind = next(kind for kind in (*SPEECH, *TEXT) if kind in name)
         if kind not in made:
             made[kind] = tmp_path_factory.mktemp(kind)

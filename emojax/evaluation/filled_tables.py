@@ -57,10 +57,10 @@ def fill_tables(text: str, runs: list[Run]) -> tuple[str, list[str]]:
 
 def _by_row(results: list[Result], runs: list[Run]) -> dict[tuple[str, str, str], Result]:
     rows: dict[tuple[str, str, str], Result] = {}
-    single = {result for run in runs for result in map(id, run.results)}
+    ungrouped = {id(result) for run in runs for result in run.results}
     for result in results:
         # One seed alone keeps the folder's name, which may end in it.
-        name = re.sub(r"[-_.]seed[-_.]?\d+$", "", result.system) if id(result) in single else result.system
+        name = re.sub(r"[-_.]seed[-_.]?\d+$", "", result.system) if id(result) in ungrouped else result.system
         key = (result.corpus.rsplit("/", 1)[0], result.split, name)
         if key in rows:
             raise EmojaxError(f"{' '.join(key)}: is claimed by several configurations; allowed: one, with its seeds")

@@ -16,6 +16,7 @@ import numpy as np
 from emojax.config import TeacherConfig, parse
 from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
 from emojax.errors import ConfigError
+from emojax.extraction.config import ExtractCorpusConfig
 from emojax.interruption import Interruption
 from emojax.parallel import MeshConfig, make_mesh, to_host
 from emojax.progress import Progress
@@ -37,15 +38,6 @@ from emojax.workdir.files import CONFIG
 
 
 @dataclasses.dataclass(frozen=True)
-class CachedCorpusConfig:
-    """What to read."""
-
-    name: str
-    data_dir: str
-    splits: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class CachedTeacherConfig:
     """Who teaches."""
 
@@ -62,7 +54,7 @@ class CachedTeacherConfig:
 class TeacherCacheConfig:
     """Everything that determines a cache; every field is documented in configs/extract_teacher.py."""
 
-    corpus: CachedCorpusConfig
+    corpus: ExtractCorpusConfig
     teacher: CachedTeacherConfig
     data: DataConfig
     mesh: MeshConfig
