@@ -223,10 +223,12 @@ def get_config() -> ConfigDict:
     config.evaluation.bootstrap_resamples = 1000
 
     config.mesh = ConfigDict()
-    # Devices along each axis (>= 1); -1: the rest, for one of them. Batches are divided over both; `fsdp` also divides
-    # parameters and optimizer state.
+    # Devices along each axis (>= 1); -1: the rest, for one of them. Batches are divided over `data` and `fsdp`; `fsdp`
+    # also divides parameters and optimizer state; `tensor` divides attention heads and feed-forward units of encoders,
+    # and every device along it computes the same rows.
     config.mesh.data = -1
     config.mesh.fsdp = 1
+    config.mesh.tensor = 1
     return config
 
 

@@ -13,4 +13,5 @@ def get_config():
     config = lexical_emobank.get_config()
     config.model.views = ("log_mel", "lexical")
     config.model.fusion.view_dropout = 0.2
+    config.training.epochs = 5
     return config

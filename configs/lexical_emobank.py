@@ -16,6 +16,7 @@ def get_config():
     config.model.views = ("lexical",)
     config.model.lexical.checkpoint = "sentence-transformers/all-MiniLM-L6-v2"
     config.model.lexical.network.update(POOLED)
+    config.training.epochs = 15
     return config
 
 

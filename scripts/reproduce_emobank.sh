@@ -47,7 +47,7 @@ train fusion fusion_emobank $LEXICAL
 for number in 0 1 2; do # one attribute at a time, for what learning three together changes
   weights=(0.0 0.0 0.0)
   weights[number]=1.0
-  train "fusion_only_$number" fusion_emobank $LEXICAL \
+  train "lexical_only_$number" lexical_emobank $LEXICAL \
     "--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
 done
 

@@ -147,7 +147,7 @@ def test_hosts_read_disjoint_parts_whose_union_is_the_batch(mini_data_dir):
     stream = make_stream(mini_data_dir)
     corpus = open_corpus("mini_corpus", mini_data_dir)
     whole = BatchLoader(corpus, "train", stream.plan, AUDIO, 8)
-    parts = [BatchLoader(corpus, "train", stream.plan, AUDIO, 8, host, 4) for host in range(4)]
+    parts = [BatchLoader(corpus, "train", stream.plan, AUDIO, 8, rows) for rows in np.arange(8).reshape(4, 2)]
     for number in range(stream.num_batches):
         joined = jax.tree.map(lambda *rows: np.concatenate(rows), *(part(number) for part in parts))
         equal(joined, whole(number))

@@ -372,14 +372,14 @@ def test_one_format_is_downloaded_and_no_more(folder, model, expected, tmp_path,
 def test_parameters_are_placed_one_by_one_as_asked(published, expected):
     mesh = jax.make_mesh((4,), ("tensor",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
 
-    def place(path, array):
-        axes = ("tensor",) if path.endswith("mlp_in/bias") else ()
+    def place(array, names):
+        axes = [{"mlp": "tensor"}.get(name) for name in names]
         return jax.device_put(array, jax.NamedSharding(mesh, jax.P(*axes)))
 
     loaded = load_encoder(published, place=place)
     assert_equal(loaded.params, expected)
     assert loaded.params["layer_0"]["mlp_in"]["bias"].sharding.spec == jax.P("tensor")
-    assert loaded.params["layer_0"]["mlp_in"]["kernel"].sharding.is_fully_replicated
+    assert loaded.params["layer_0"]["attention"]["query"]["kernel"].sharding.is_fully_replicated
 
 
 # Pre-processing of waveforms.

@@ -35,11 +35,11 @@ def small_experiment(data_dir, **optimizer):
     return parse_experiment(config.to_dict())
 
 
-def run(config, devices=1, fsdp=1, steps=6):
+def run(config, devices=1, fsdp=1, tensor=1, steps=6):
     """Metrics of the first steps, and the state after them."""
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     index = read_index(corpus, "train")
-    mesh = make_mesh(MeshConfig(data=-1, fsdp=fsdp), jax.devices()[:devices])
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=fsdp, tensor=tensor), jax.devices()[:devices])
     stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, seed=0, epochs=9)
     model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, stream.num_batches)

@@ -25,8 +25,7 @@ class BatchLoader:
         plan: BatchPlan,
         inputs: BatchInputs,
         max_tokens: int,
-        host: int = 0,
-        hosts: int = 1,
+        rows: Int[np.ndarray, "R"] | None = None,
     ):
         """Prepares loading.
 
@@ -36,14 +35,12 @@ class BatchLoader:
           plan: which utterances form which batch.
           inputs: what to read; without a tokenizer, `Batch.tokens` has length 0.
           max_tokens: tokens a transcript is padded or cut to.
-          host: this process's number of `hosts`; it loads that contiguous part of the rows.
-          hosts: number of processes; must divide the batch size.
+          rows: numbers of the rows that this process loads; None: all.
         """
         self._corpus, self._split, self._plan, self._inputs = corpus, split, plan, inputs
         self._max_tokens = max_tokens
         self._tokenizer = Tokenizer(inputs.tokenizer, max_tokens) if inputs.tokenizer else None
-        rows = plan.batch_size // hosts
-        self._rows = slice(host * rows, (host + 1) * rows)
+        self._rows = np.arange(plan.batch_size) if rows is None else rows
         self._source: Any = None
 
     def __call__(self, number: int) -> Batch:

@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 import grain
-import jax
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
@@ -19,7 +18,7 @@ from emojax.data.loading import BatchLoader
 from emojax.data.mixing import MixedLoader
 from emojax.data.plan import BatchPlan, extended_buckets
 from emojax.errors import ConfigError
-from emojax.parallel import num_batch_shards, to_global_arrays
+from emojax.parallel import host_rows, num_batch_shards, to_global_arrays
 from emojax.types import SAMPLE_RATE, Batch
 
 _BATCHES_AHEAD_ON_DEVICE = 2
@@ -147,14 +146,14 @@ class BatchStream:
         self.plan = BatchPlan(index.num_samples, buckets, rows, seed, shuffle=training)
         self.num_batches = self.plan.batches_per_epoch * epochs
         self.position = 0
-        host = jax.process_index(), jax.process_count()
         self._loader: Callable[[int], Batch] = BatchLoader(
-            corpus, split, self.plan, inputs.fitted(index), config.max_tokens, *host
+            corpus, split, self.plan, inputs.fitted(index), config.max_tokens, host_rows(mesh, rows)
         )
         if unlabelled:
             plan = BatchPlan(unlabelled.index.num_samples, buckets, unlabelled.rows, seed, shuffle=training)
             read = unlabelled.inputs.fitted(unlabelled.index)
-            further = BatchLoader(unlabelled.corpus, unlabelled.split, plan, read, config.max_tokens, *host)
+            theirs = host_rows(mesh, unlabelled.rows)
+            further = BatchLoader(unlabelled.corpus, unlabelled.split, plan, read, config.max_tokens, theirs)
             self._loader = MixedLoader(self._loader, further)
         self.mesh, self._workers = mesh, config.workers if training else 0
 

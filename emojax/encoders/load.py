@@ -13,6 +13,7 @@ import numpy as np
 from emojax.encoders.checkpoint_files import find_folder, read_json, read_tensors
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.family import ComputeOptions, Family
+from emojax.encoders.logical_axes import Axes, parameter_axes
 from emojax.encoders.preprocess import (
     TextPreprocess,
     WaveformPreprocess,
@@ -31,7 +32,7 @@ def load_encoder(
     options: ComputeOptions = _DEFAULT_OPTIONS,
     *,
     revision: str | None = None,
-    place: Callable[[str, np.ndarray], jax.Array] | None = None,
+    place: Callable[[np.ndarray, Axes], jax.Array] | None = None,
     params: bool = True,
 ) -> Encoder:
     """Loads HuBERT, wav2vec 2.0, WavLM, BERT or RoBERTa, as published or as a task checkpoint whose head is left out.
@@ -43,8 +44,8 @@ def load_encoder(
       name_or_path: a folder, or a name on the Hugging Face hub, looked up in the cache when offline.
       options: how the module computes.
       revision: branch, tag or commit on the hub; the main branch if not given.
-      place: puts the values of a parameter, given its path, on its device(s), e.g. with a sharding; default: the
-        default device.
+      place: puts the values of a parameter, given the logical names of its axes, on its device(s), e.g. with a
+        sharding; default: the default device.
       params: False leaves the parameters out (`{}`), for those who need only the module and its pre-processing.
 
     Raises:
@@ -57,7 +58,10 @@ def load_encoder(
     table = family.tensor_table(config, options.scan_layers)
     module = family.build_module(config, renamed_names(stored, table), options)
     shapes = parameter_shapes(module, family)
-    values = convert(stored, table, shapes, place, origin=str(file)) if params else {}
+    put = None
+    if place is not None:
+        put = lambda path, array: place(array, parameter_axes(path, array.ndim, family.axes))  # noqa: E731
+    values = convert(stored, table, shapes, put, origin=str(file)) if params else {}
     return Encoder(module, values, config, _read_preprocess(folder, config, family, module))
 
 

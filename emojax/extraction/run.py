@@ -193,7 +193,7 @@ def _load(config: ExtractEncoderConfig, mesh: Mesh) -> Encoder:
         config.checkpoint,
         ComputeOptions(dtype=jnp.dtype(config.dtype)),
         revision=config.revision or None,
-        place=lambda _, values: jax.device_put(values, whole),
+        place=lambda values, _: jax.device_put(values, whole),
     )
 
 

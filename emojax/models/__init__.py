@@ -5,6 +5,7 @@ from emojax.models.emotion_model import EmotionModel as EmotionModel
 from emojax.models.emotion_model import EmotionModelConfig as EmotionModelConfig
 from emojax.models.encoder_view import EncoderPart as EncoderPart
 from emojax.models.encoder_view import EncoderViewConfig as EncoderViewConfig
+from emojax.models.encoder_view import parameter_axes as parameter_axes
 from emojax.models.gru import GRU as GRU
 from emojax.models.heads import EmotionHeads as EmotionHeads
 from emojax.models.log_mel_view import LogMelViewConfig as LogMelViewConfig

@@ -1,6 +1,7 @@
 """Views through a pre-trained encoder: acoustic states of the waveform, or lexical states of the transcript."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -8,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emojax.encoders import Encoder, resolve_layers, select_layers
+from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
 from emojax.encoders.preprocess import WaveformPreprocess
 from emojax.errors import ConfigError
 from emojax.models.tcgru import TCGRUConfig
+from emojax.parallel import AxesOf
 from emojax.types import Batch
 
 
@@ -101,14 +103,21 @@ class EncoderPart:
       preprocess: waveform normalisation, or the tokenizer.
       num_layers: transformer layers.
       num_features: D, width of the states.
+      axes: logical axis names of its parameters.
     """
 
     module: nn.Module
     preprocess: Any
     num_layers: int
     num_features: int
+    axes: AxesTable
 
     @classmethod
     def of(cls, encoder: Encoder) -> "EncoderPart":
         """The part of a loaded encoder that holds no parameters."""
-        return cls(encoder.module, encoder.preprocess, encoder.num_layers, encoder.num_features)
+        return cls(encoder.module, encoder.preprocess, encoder.num_layers, encoder.num_features, encoder.family.axes)
+
+
+def parameter_axes(encoders: Mapping[str, EncoderPart]) -> AxesOf:
+    """Logical names of the axes of a model's parameters, wherever a tree holds them under their paths."""
+    return axes_by_path({f"{view}/encoder": part.axes for view, part in encoders.items()})

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from jax.sharding import Mesh
 
 from emojax.config import to_tree
 from emojax.data import BatchStream, open_corpus, read_index
-from emojax.encoders import ComputeOptions, load_encoder, resolve_layers, save_encoder
+from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
+from emojax.encoders.registry import family_of
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import leaf_sharding, make_mesh, replicated, state_sharding
+from emojax.parallel import make_mesh, placed, put, replicated, state_sharding
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.network import Network, make_network
 from emojax.pretraining.step import jitted_step, objective_sums, validate
@@ -72,7 +72,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
 def _network(config: PretrainConfig, mesh: Mesh) -> Network:
     settings = config.encoder
     options = ComputeOptions(jnp.dtype(settings.dtype), settings.remat)
-    start = load_encoder(settings.checkpoint, options, place=_placed(mesh)) if settings.checkpoint else None
+    start = load_encoder(settings.checkpoint, options, place=placed(mesh)) if settings.checkpoint else None
     return make_network(config, options, start)
 
 
@@ -80,13 +80,9 @@ def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, An
     units = config.units
     if not units.checkpoint:
         return UnitFeatures(centred=units.centred), {}
-    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), place=_placed(mesh))
+    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), place=placed(mesh))
     (layer,) = resolve_layers((units.layer,), encoder.num_layers, "config.units.layer")
     return UnitFeatures.of(encoder, layer, units.centred), encoder.params
-
-
-def _placed(mesh: Mesh) -> Callable[[str, np.ndarray], jax.Array]:
-    return lambda _, values: jax.device_put(values, leaf_sharding(values, mesh))
 
 
 def _fresh_state(
@@ -103,17 +99,20 @@ def _fresh_state(
         masked = jnp.zeros((1, int(num_valid_frames(np.array(SAMPLE_RATE)))), bool)
         return network.predictor.init(key, clip, length, masked, train=False)["params"]
 
-    params = jax.jit(initialise, out_shardings=state_sharding(jax.eval_shape(initialise), mesh))()
+    layout = functools.partial(
+        state_sharding, mesh=mesh, axes=axes_by_path({"encoder": family_of(network.published).axes})
+    )
+    params = jax.jit(initialise, out_shardings=layout(jax.eval_shape(initialise)))()
     if network.start is not None:
         params = {**params, "encoder": {**params["encoder"], **network.start}}
     trained = {"model": params, "objective": {}}
-    shardings = state_sharding(jax.eval_shape(optimizer.init, trained), mesh)
+    shardings = layout(jax.eval_shape(optimizer.init, trained))
     return TrainState(
-        step=jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh)),
+        step=put(np.int32(0), replicated(mesh)),
         params=params,
         frozen={"unit_encoder": unit_params},
         objective={},
-        statistics={"centroids": jax.device_put(centroids, replicated(mesh))},
+        statistics={"centroids": put(centroids, replicated(mesh))},
         opt_state=jax.jit(optimizer.init, out_shardings=shardings)(trained),
         averaged=None,
     )

@@ -10,7 +10,7 @@ import optax
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
 from emojax.data import BatchStream
-from emojax.parallel import to_host
+from emojax.parallel import put, to_host
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.masked_prediction import PredictionSums, choose_masked, prediction_sums
 from emojax.pretraining.network import Network
@@ -41,7 +41,7 @@ def jitted_step(
 ) -> Any:
     """The training step, compiled for the state's layout; the old state's memory is reused."""
     visible = config.prediction.visible_weight
-    sounds = jax.device_put(load_sounds(config.augment, config.seed), state.step.sharding)
+    sounds = jax.tree.map(lambda values: put(values, state.step.sharding), load_sounds(config.augment, config.seed))
 
     def step(state: TrainState, batch: Batch, sounds: Sounds) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)

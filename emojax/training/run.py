@@ -34,7 +34,7 @@ from emojax.evaluation import (
 )
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
-from emojax.parallel import make_mesh, num_batch_shards
+from emojax.parallel import make_mesh, num_batch_shards, put
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state
@@ -257,7 +257,7 @@ def jitted_step(
     compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     if not config.augment.on:
         return compiled
-    sounds = jax.device_put(load_sounds(config.augment, config.seed), state.step.sharding)
+    sounds = jax.tree.map(lambda values: put(values, state.step.sharding), load_sounds(config.augment, config.seed))
     return lambda state, batch: compiled(state, batch, sounds)
 
 

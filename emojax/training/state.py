@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from emojax.models import EmotionModel, merge_params, split_params, trainable_mask
+from emojax.models import EmotionModel, merge_params, parameter_axes, split_params, trainable_mask
 from emojax.parallel import state_sharding
 from emojax.types import Batch
+from emojax.workdir import abstract_like
 
 
 @flax.struct.dataclass
@@ -80,21 +81,46 @@ def fresh_state(
       objective: initial parameters of the objective.
     """
     loaded = {view: {"encoder": params} for view, params in (encoders or {}).items()}
-
-    def initialise() -> dict[str, Any]:
-        variables = model.init(jax.random.key(seed), batch, train=False)
-        own = {
-            view: {key: value for key, value in tree.items() if not (key == "encoder" and view in loaded)}
-            for view, tree in variables["params"].items()
-        }
-        return {"params": own, "statistics": variables.get("statistics", {}), "objective": objective or {}}
-
-    made = jax.jit(initialise, out_shardings=state_sharding(jax.eval_shape(initialise), mesh))()
+    layout = functools.partial(state_sharding, mesh=mesh, axes=parameter_axes(model.encoders))
+    initialise = functools.partial(_initialise, model, batch, seed, frozenset(loaded), objective or {})
+    made = jax.jit(initialise, out_shardings=layout(jax.eval_shape(initialise)))()
     params = merge_params(loaded, made["params"])
     trained, frozen = split_params(params, trainable_mask(params, model.config))
     finish = functools.partial(_finish, optimizer, averaging)
     rest = jax.eval_shape(finish, trained, made["objective"])
-    step, opt_state, averaged = jax.jit(finish, out_shardings=state_sharding(rest, mesh))(trained, made["objective"])
+    finished = jax.jit(finish, out_shardings=layout(rest))(trained, made["objective"])
+    return _state(trained, frozen, made, finished)
+
+
+def abstract_state(
+    model: EmotionModel,
+    optimizer: optax.GradientTransformation,
+    batch: Batch,
+    mesh: Mesh,
+    *,
+    averaging: bool = False,
+    objective: Any = None,
+) -> TrainState:
+    """Shapes, dtypes and shardings of `fresh_state`, for compiling without devices; nothing is computed."""
+    made = jax.eval_shape(functools.partial(_initialise, model, batch, 0, frozenset(), objective or {}))
+    trained, frozen = split_params(made["params"], trainable_mask(made["params"], model.config))
+    finished = jax.eval_shape(functools.partial(_finish, optimizer, averaging), trained, made["objective"])
+    state = _state(trained, frozen, made, finished)
+    return abstract_like(state, state_sharding(state, mesh, parameter_axes(model.encoders)))
+
+
+def _initialise(model: EmotionModel, batch: Batch, seed: int, loaded: frozenset[str], objective: Any) -> dict[str, Any]:
+    """Every variable but the parameters of the encoders of some views."""
+    variables = model.init(jax.random.key(seed), batch, train=False)
+    own = {
+        view: {key: value for key, value in tree.items() if not (key == "encoder" and view in loaded)}
+        for view, tree in variables["params"].items()
+    }
+    return {"params": own, "statistics": variables.get("statistics", {}), "objective": objective}
+
+
+def _state(trained: Any, frozen: Any, made: dict[str, Any], finished: tuple) -> TrainState:
+    step, opt_state, averaged = finished
     return TrainState(
         step=step,
         params=trained,

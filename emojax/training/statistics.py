@@ -8,7 +8,7 @@ import numpy as np
 from emojax.audio import FeatureStatistics, feature_statistics, mean_and_std, merge_statistics
 from emojax.data import BatchStream
 from emojax.models import EmotionModel, raw_log_mel
-from emojax.parallel import to_host
+from emojax.parallel import put, to_host
 from emojax.progress import Progress
 
 MAX_BATCHES = 200
@@ -42,5 +42,5 @@ def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -
     mean, std = mean_and_std(total)
     values = {"mean": mean, "std": std}
     return jax.tree.map_with_path(
-        lambda path, old: jax.device_put(values[path[-1].key].astype(old.dtype), old.sharding), statistics
+        lambda path, old: put(values[path[-1].key].astype(old.dtype), old.sharding), statistics
     )

@@ -21,7 +21,7 @@ from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, StoredInput
 from emojax.errors import CheckpointError, ConfigError
 from emojax.objectives import DistillationConfig
-from emojax.parallel import replicated, to_host
+from emojax.parallel import put, replicated, to_host
 from emojax.progress import Progress
 from emojax.store import Store
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
@@ -202,9 +202,9 @@ def _open_cache(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) 
 
 
 def _unmeasured(members: list[Any], mesh: Mesh) -> TeacherArrays:
-    line = jnp.stack([jnp.zeros(NUM_ATTRIBUTES), jnp.ones(NUM_ATTRIBUTES)])
-    units = jnp.ones(NUM_ATTRIBUTES), jnp.full(NUM_ATTRIBUTES, jnp.inf)
-    return TeacherArrays(members, *jax.device_put((line, *units), replicated(mesh)))
+    line = np.stack([np.zeros(NUM_ATTRIBUTES, np.float32), np.ones(NUM_ATTRIBUTES, np.float32)])
+    units = np.ones(NUM_ATTRIBUTES, np.float32), np.full(NUM_ATTRIBUTES, np.inf, np.float32)
+    return TeacherArrays(members, *(put(values, replicated(mesh)) for values in (line, *units)))
 
 
 def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: DistillationConfig) -> TeacherArrays:
@@ -234,11 +234,8 @@ def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: Distill
             progress.advance()
     predictions, spreads, labels = (np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True))
     line, tau, tau_spread = residual_units(predictions, spreads, labels, distillation)
-    put = lambda values, like: jax.device_put(jnp.asarray(values, jnp.float32), like.sharding)  # noqa: E731
-    arrays = teacher.arrays
-    return dataclasses.replace(
-        arrays, line=put(line, arrays.line), tau=put(tau, arrays.tau), tau_spread=put(tau_spread, arrays.tau)
-    )
+    measured = (put(np.asarray(values, np.float32), teacher.arrays.tau.sharding) for values in (line, tau, tau_spread))
+    return TeacherArrays(teacher.arrays.members, *measured)
 
 
 def residual_units(

@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from emojax.data import BatchInputs, StoredInput
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
 from emojax.errors import CheckpointError
 from emojax.models import EmotionModelConfig, EncoderViewConfig
-from emojax.parallel import leaf_sharding
+from emojax.parallel import placed
 from emojax.store import Store
 from emojax.workdir.files import read_json, write_json
 
@@ -65,11 +64,7 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
     for view in config.encoder_views:
         settings: EncoderViewConfig = getattr(config, view)
         options = ComputeOptions(jnp.dtype(config.dtype), settings.remat, settings.scan_layers)
-
-        def place(_: str, values: np.ndarray) -> jax.Array:
-            return jax.device_put(values, leaf_sharding(values, mesh))
-
-        encoders[view] = load_encoder(workdir / ENCODERS / view, options, place=place, params=view in online)
+        encoders[view] = load_encoder(workdir / ENCODERS / view, options, place=placed(mesh), params=view in online)
     return encoders
 
 

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from emojax.config import ExperimentConfig, parse_experiment
 from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
-from emojax.models import EmotionModel, EncoderPart, merge_params, split_params, trainable_mask
-from emojax.parallel import replicated
+from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
+from emojax.parallel import put, replicated, state_sharding
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
@@ -57,7 +57,7 @@ def restore_model(
 
     Args:
       workdir: a run.
-      mesh: where its arrays go; those of encoders are divided over `fsdp`, the rest is whole on every device.
+      mesh: where its arrays go, divided over it as in training.
       stored: leave out the parameters of encoders whose states training read from a store.
       dtype: of matrix products, in place of the config's.
 
@@ -82,11 +82,13 @@ def restore_model(
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
     params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
     wanted = {"params": params, "statistics": shapes.get("statistics", {})}
+    layout = state_sharding(wanted, mesh, parameter_axes(model.encoders))
     if quantised:
-        step, variables = 0, jax.device_put(read_quantised(workdir, wanted), replicated(mesh))
+        whole = replicated(mesh)
+        step, variables = 0, jax.tree.map(lambda values: put(values, whole), read_quantised(workdir, wanted))
         variables.setdefault("statistics", {})
     else:
-        step, variables = _best_checkpoint(workdir, abstract_like(wanted, replicated(mesh)))
+        step, variables = _best_checkpoint(workdir, abstract_like(wanted, layout))
     loaded = {view: {"encoder": encoders[view].params} for view in online}
     params = merge_params(variables["params"], loaded)
     return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, step, online)

@@ -1,0 +1,164 @@
+"""Parameters are divided by the names of their axes, and whole runs are the same however they are divided."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default
+from emojax.config import parse_experiment
+from emojax.encoders import axes_by_path, load_encoder
+from emojax.errors import ConfigError
+from emojax.evaluation import evaluate_workdir
+from emojax.parallel import MeshConfig, host_rows, leaf_sharding, make_mesh, state_sharding
+from emojax.training import train_workdir
+from tests import speech_checkpoints, text_checkpoints
+
+
+def shape(*lengths):
+    return jax.ShapeDtypeStruct(lengths, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "leaf", "names", "expected"),
+    [
+        ((2, 2, 2), shape(8, 12), ("embed", "heads"), ("fsdp", "tensor")),
+        ((2, 2, 2), shape(12, 8), ("mlp", "embed"), ("tensor", "fsdp")),
+        ((2, 2, 2), shape(3, 8, 12), ("layers", "embed", "mlp"), (None, "fsdp", "tensor")),
+        ((1, 1, 8), shape(8, 12), ("embed", "heads"), ()),  # 12 heads' features do not divide by 8
+        ((1, 8, 1), shape(12, 16), ("embed", "mlp"), (None, "fsdp")),  # nor do 12 of the width; the next axis does
+        ((1, 8, 1), shape(16, 24), None, (None, "fsdp")),  # without names, the largest axis
+        (
+            (1, 4, 2),
+            shape(
+                7,
+            ),
+            ("embed",),
+            (),
+        ),
+        ((8, 1, 1), shape(8, 8), ("embed", "mlp"), ()),
+        ((1, 8, 1), shape(), None, ()),
+    ],
+)
+def test_an_axis_goes_where_its_name_says_if_it_divides(sizes, leaf, names, expected):
+    assert leaf_sharding(leaf, make_mesh(MeshConfig(*sizes)), names).spec == jax.P(*expected)
+
+
+def test_an_optimizer_state_is_divided_like_its_parameters(checkpoints):
+    import optax
+
+    encoder = load_encoder(checkpoints["acoustic"])
+    params = {"model": {"acoustic": {"encoder": encoder.params}, "other": jnp.ones((4, 6))}}
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    axes = axes_by_path({"acoustic/encoder": encoder.family.axes})
+    layout = state_sharding(params, mesh, axes)
+    adam = state_sharding(jax.eval_shape(optax.adamw(1e-3).init, params), mesh, axes)[0]
+    assert adam.mu == layout
+    assert adam.nu == layout
+    attention = layout["model"]["acoustic"]["encoder"]["transformer"]["layer_0"]["attention"]
+    assert attention["query"]["kernel"].spec == jax.P("fsdp", "tensor")
+    assert attention["output"]["kernel"].spec == jax.P("tensor", "fsdp")
+
+
+def test_all_rows_of_a_batch_are_read_by_the_one_process_there_is():
+    np.testing.assert_array_equal(host_rows(make_mesh(MeshConfig(2, 2, 2)), 8), np.arange(8))
+    with pytest.raises(ConfigError, match=r"data.batch_size: 6 must be a multiple of the 4 batch shards"):
+        host_rows(make_mesh(MeshConfig(2, 2, 2)), 6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((-1, 1, -1), "mesh.tensor: only one axis can be -1"),
+        ((3, 1, 1), "data x fsdp x tensor = 3 x 1 x 1 does not make the 8 devices"),
+        ((-1, 1, 0), "mesh.tensor: 0 is not allowed; allowed: an integer >= 1, or -1 for the rest"),
+    ],
+)
+def test_an_impossible_mesh_is_refused(sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        make_mesh(MeshConfig(*sizes))
+
+
+# Whole runs.
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")
+    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
+    speech_checkpoints.write_checkpoint(hubert, model, normalize=True)
+    text_checkpoints.write_checkpoint(bert, text_checkpoints.make_model("BertModel"))
+    return {"acoustic": hubert, "lexical": bert}
+
+
+def small(data_dir, checkpoints, layout, **changes):
+    tree = default.get_config()
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
+    tree.corpus.test_splits = ("test",)
+    tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 6})
+    for view in ("acoustic", "lexical"):
+        tree.model[view].checkpoint = str(checkpoints[view])
+        tree.model[view].network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
+    tree.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
+    tree.model.fusion.size = 8
+    tree.objective.emotion_weight = 0.2
+    tree.training.update({"epochs": 1, "log_every_steps": 1})
+    tree.evaluation.bootstrap_resamples = 10
+    tree.mesh.data, tree.mesh.fsdp, tree.mesh.tensor = layout
+    tree.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return parse_experiment(tree.to_dict())
+
+
+FINE_TUNING = {"model__views": ("acoustic",), "model__acoustic__train": "all", "optimizer__encoder_learning_rate": 1e-4}
+FUSION = {"model__views": ("log_mel", "acoustic", "lexical")}
+STUDENT = {
+    "distillation__attribute_weight": 1.0,
+    "distillation__embedding_weight": 0.5,
+    "distillation__condition": "residual",
+}
+
+
+def outcome(config, workdir):
+    """Losses of every step, and the predictions of the test split, whose last batch is not full."""
+    train_workdir(config, workdir)
+    evaluate_workdir(workdir)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    with (workdir / "evaluation" / "test.csv").open() as file:
+        rows = [[float(row[f"predicted_{name}"]) for name in ATTRIBUTES] for row in csv.DictReader(file)]
+    return np.array([line["train/loss"] for line in lines if "train/loss" in line]), np.array(rows)
+
+
+ATTRIBUTES = ("activation", "valence", "dominance")
+
+
+def assert_same(found, expected):
+    np.testing.assert_allclose(found[0], expected[0], rtol=5e-4)
+    np.testing.assert_allclose(found[1], expected[1], atol=5e-3)
+
+
+def alone(config, workdir, monkeypatch):
+    """The same run on one device."""
+    devices = jax.devices()[:1]
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: devices)
+        return outcome(config, workdir)
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_the_same_in_every_layout(mini_data_dir, checkpoints, tmp_path, monkeypatch):
+    expected = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FINE_TUNING), tmp_path / "alone", monkeypatch)
+    for layout in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
+        config = small(mini_data_dir, checkpoints, layout, **FINE_TUNING)
+        assert_same(outcome(config, tmp_path / "_".join(map(str, layout))), expected)
+
+
+@pytest.mark.slow
+def test_fusion_and_its_student_are_the_same_in_every_layout(mini_data_dir, checkpoints, tmp_path, monkeypatch):
+    fusion = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FUSION), tmp_path / "fusion", monkeypatch)
+    assert_same(outcome(small(mini_data_dir, checkpoints, (4, 1, 2), **FUSION), tmp_path / "divided"), fusion)
+    taught = {**STUDENT, "teacher__workdir": str(tmp_path / "fusion")}
+    student = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **taught), tmp_path / "student", monkeypatch)
+    assert_same(outcome(small(mini_data_dir, checkpoints, (2, 2, 2), **taught), tmp_path / "divided_student"), student)
