@@ -13,8 +13,12 @@ that is not finished. `import` makes a workdir of a published emotion model. `pr
 labels; it then lies in DIR/encoder. `quantise` makes a workdir with 8-bit weights, to evaluate and load as any other.
 Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on SIGTERM), 1 an error
 told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+
+Started by srun or mpirun, or on every host of a TPU slice, the same command runs as one program over all their
+devices; elsewhere `--coordinator=HOST:PORT --num_processes=N --process_id=K` says who belongs together.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +35,11 @@ _MODE = flags.DEFINE_enum(
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
 _OUTPUT = flags.DEFINE_string("output", "", "quantise: the small workdir that is made.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several processes: how many.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: the number of this one, from 0.")
+_JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "Several processes: how long to wait for the others.")
+_HEARTBEAT_SECONDS = flags.DEFINE_integer("heartbeat_seconds", 100, "Several processes: silence that means death.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
 
 _USAGE, _INTERRUPTED = 2, 130
@@ -52,11 +61,52 @@ def main(argv: list[str]) -> int:
         return _fail("--workdir=DIR is missing", _USAGE)
     use_compilation_cache()
     try:
+        _join_processes()
         return _MODES[_MODE.value](Path(_WORKDIR.value))
     except EmojaxError as error:
-        return _fail(str(error), 1)
+        return _alone_or_gone(_fail(str(error), 1))
     except _UsageError as error:
-        return _fail(str(error), _USAGE)
+        return _alone_or_gone(_fail(str(error), _USAGE))
+    except Exception as error:
+        if not _lost_another(error):
+            raise
+        return _alone_or_gone(_fail("another process was lost; the same command, on all of them, continues", 1))
+
+
+def _join_processes() -> None:
+    from emojax.parallel import is_first, join_processes
+    from emojax.progress import Progress
+
+    join_processes(
+        _COORDINATOR.value,
+        _NUM_PROCESSES.value,
+        _PROCESS_ID.value,
+        join_seconds=_JOIN_SECONDS.value,
+        heartbeat_seconds=_HEARTBEAT_SECONDS.value,
+    )
+    if not is_first():  # errors are told by every process, anything else by the first
+        Progress.shown = False
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _lost_another(error: Exception) -> bool:
+    """Whether an error is what a collective says whose other side is gone."""
+    import jax
+
+    from emojax.parallel import is_alone
+
+    return not is_alone() and isinstance(error, (jax.errors.JaxRuntimeError, RuntimeError))
+
+
+def _alone_or_gone(status: int) -> int:
+    """The exit status of a process that failed; with others, it leaves at once, lest it wait for them at the exit."""
+    from emojax.parallel import is_alone
+
+    if not is_alone():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _train(workdir: Path) -> int:

@@ -2,13 +2,19 @@
 
 import sys
 import time
-from typing import Self
+from typing import ClassVar, Self
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Progress of a known amount of work; a context manager."""
+    """Progress of a known amount of work; a context manager.
+
+    Attributes:
+      shown: whether any progress is shown in this process; the first of several processes shows it for all.
+    """
+
+    shown: ClassVar[bool] = True
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0):
         """Starts the clock.
@@ -32,7 +38,7 @@ class Progress:
         """Ends the line on a terminal, and shows the last state."""
         if self._done > self._first:
             self._show("")
-        if self._terminal:
+        if self._terminal and self.shown:
             print(file=sys.stderr)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -44,7 +50,8 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Prints a line of its own between the progress lines."""
-        print(("\r\x1b[K" if self._terminal else "") + message, file=sys.stderr, flush=True)
+        if self.shown:
+            print(("\r\x1b[K" if self._terminal else "") + message, file=sys.stderr, flush=True)
 
     @property
     def rate(self) -> float:
@@ -53,6 +60,8 @@ class Progress:
 
     def _show(self, note: str) -> None:
         self._last_shown = time.monotonic()
+        if not self.shown:
+            return
         left = (self._total - self._done) / self.rate if self.rate else float("inf")
         text = (
             f"{self._label}: {self._done}/{self._total} {self._unit}"

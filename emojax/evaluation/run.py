@@ -10,10 +10,10 @@ from emojax.data import BatchStream, choose_categories, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.predict import make_predict_step, predict_split
 from emojax.evaluation.predictions import Predictions
-from emojax.evaluation.summary import TrainLabels
+from emojax.evaluation.summary import TrainLabels, summarise
 from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
-from emojax.parallel import make_mesh
+from emojax.parallel import is_first, make_mesh
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE, CorpusInfo
 from emojax.workdir import CONFIG, CorpusFacts, batch_inputs, read_corpus_facts, read_json, restore_model
 
@@ -64,7 +64,10 @@ def evaluate_workdir(
             trained.facts.info.categories,
         )
         resamples = config.evaluation.bootstrap_resamples
-        summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed)
+        if is_first():
+            summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed)
+        else:
+            summaries[split] = summarise(predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
     return summaries
 

@@ -24,6 +24,7 @@ from emojax.extraction.inputs import EncoderInputs
 from emojax.extraction.plan import shard_bounds
 from emojax.extraction.states import STATES, StateComputer
 from emojax.interruption import Interruption
+from emojax.parallel import is_first
 from emojax.progress import Progress
 from emojax.store import (
     SplitFacts,
@@ -107,7 +108,7 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
             if run.interrupted_by:
                 break
     run.seconds = time.monotonic() - start
-    if run.utterances and jax.process_index() == 0:
+    if run.utterances and is_first():
         summary = {key: value for key, value in dataclasses.asdict(run).items() if key != "interrupted_by"}
         write_json(directory / SUMMARY, {**summary, "audio_hours_per_hour": run.audio_hours_per_hour})
     return run

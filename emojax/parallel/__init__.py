@@ -14,3 +14,8 @@ from emojax.parallel.layout import to_global_arrays as to_global_arrays
 from emojax.parallel.layout import to_host as to_host
 from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import make_mesh as make_mesh
+from emojax.parallel.processes import all_should_stop as all_should_stop
+from emojax.parallel.processes import is_alone as is_alone
+from emojax.parallel.processes import is_first as is_first
+from emojax.parallel.processes import join_processes as join_processes
+from emojax.parallel.processes import wait_for_all as wait_for_all

@@ -16,7 +16,7 @@ from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.registry import family_of
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import make_mesh, placed, put, replicated, state_sharding
+from emojax.parallel import is_first, make_mesh, placed, put, replicated, state_sharding, wait_for_all
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.network import Network, make_network
 from emojax.pretraining.step import jitted_step, objective_sums, validate
@@ -46,6 +46,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     features, unit_params = _unit_features(config, mesh)
     streams = functools.partial(BatchStream, corpus, config=config.data, mesh=mesh)
     stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
+    wait_for_all(f"{workdir} was looked at")
     write_json(workdir / CONFIG, to_tree(config))
     with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
         centroids = np.zeros((config.units.clusters, features.size), np.float32)
@@ -63,7 +64,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
         if outcome.interrupted_by is None:
             model = abstract_like(state.saved, jax.tree.map(lambda leaf: leaf.sharding, state.saved))
             best = checkpoints.restore(outcome.best_step, {"model": model})["model"]
-            if jax.process_index() == 0:
+            if is_first():
                 save_encoder(network.encoder(best["params"]["encoder"]), workdir / ENCODER)
     write_summary(workdir, outcome, count_parameters(state.params))
     return outcome

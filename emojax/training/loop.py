@@ -19,6 +19,7 @@ from emojax.config import TrainingConfig
 from emojax.data import BatchStream
 from emojax.errors import CheckpointError, TrainingError
 from emojax.interruption import Interruption
+from emojax.parallel import all_should_stop, is_alone, is_first
 from emojax.progress import Progress
 from emojax.training.metric_log import MetricLog
 from emojax.training.selection import Selection
@@ -103,8 +104,8 @@ class _Run:
         batches = iter(self._stream)
         reason = "finished"
         with (
-            MetricLog(self._workdir, first) as log,
-            Interruption() as interruption,
+            MetricLog(self._workdir, first, writing=is_first()) as log,
+            Interruption(together=not is_alone()) as interruption,
             Progress(f"train {self._workdir.name}", total, "steps", done=first) as progress,
         ):
             for done in range(first, total + 1):
@@ -116,6 +117,8 @@ class _Run:
                 if self._selection.exhausted:
                     reason = "patience"
                     break
+                if all_should_stop(done):
+                    interruption.received = signal.SIGTERM
                 if interruption.received is not None and done < total:
                     self._save(done, None, log)
                     reason = "interrupted"

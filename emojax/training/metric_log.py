@@ -17,11 +17,14 @@ class MetricLog:
     that of a run without interruption.
     """
 
-    def __init__(self, workdir: Path, resume_step: int):
-        """Opens the log of a workdir at a step (0 for a fresh run)."""
+    def __init__(self, workdir: Path, resume_step: int, *, writing: bool = True):
+        """Opens the log of a workdir at a step (0 for a fresh run); without `writing`, it does nothing."""
         from tensorboardX import SummaryWriter
 
         path = workdir / METRICS
+        self._writing = writing
+        if not writing:
+            return
         try:
             _drop_after(path, resume_step)
             self._file = path.open("a", encoding="utf-8")
@@ -36,7 +39,7 @@ class MetricLog:
 
     def __exit__(self, *exception: object) -> None:
         """Closes the files; what a full disk refuses now has been told by `write`."""
-        for file in (self._file, self._events):
+        for file in (self._file, self._events) if self._writing else ():
             with contextlib.suppress(OSError):
                 file.close()
 
@@ -46,6 +49,8 @@ class MetricLog:
         Raises:
           TrainingError: the file cannot be written (full disk).
         """
+        if not self._writing:
+            return
         try:
             self._file.write(json.dumps({"step": step, "epoch": epoch, **scalars}) + "\n")
             self._file.flush()

@@ -34,7 +34,7 @@ from emojax.evaluation import (
 )
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
-from emojax.parallel import make_mesh, num_batch_shards, put
+from emojax.parallel import is_first, make_mesh, num_batch_shards, put, wait_for_all
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state
@@ -85,6 +85,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         read_index(corpus, split)
     mesh = make_mesh(config.mesh)
     _refuse_uneven_parts(config, num_batch_shards(mesh))
+    wait_for_all(f"{workdir} was looked at")
     write_json(workdir / CONFIG, to_tree(config))
     keep_encoders(workdir, config.model)
     online = tuple(view for view in config.model.encoder_views if view not in stored_views(config.model))
@@ -149,7 +150,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
     write_summary(workdir, outcome, parameters)
-    write_learning_curves(workdir)
+    if is_first():
+        write_learning_curves(workdir)
     return outcome
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import signal
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_
 from emojax.errors import ConfigError
 from emojax.extraction.config import ExtractCorpusConfig
 from emojax.interruption import Interruption
-from emojax.parallel import MeshConfig, make_mesh, to_host
+from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, to_host, wait_for_all
 from emojax.progress import Progress
 from emojax.store import (
     ArraySpec,
@@ -97,18 +98,23 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
     spec = ArraySpec(OUTPUTS, "float32", (teacher.num_outputs,))
     source = {"teacher": _fingerprint(teacher), "weights": list(teacher.weights), "dtype": settings.dtype}
     source |= {"teacher_categories": list(teacher.categories)}
-    write_facts(directory, StoreFacts(corpus.info.name, source, (spec,)))
+    if is_first():
+        write_facts(directory, StoreFacts(corpus.info.name, source, (spec,)))
     compute = jax.jit(functools.partial(_outputs, teacher))
     run, start = CachedOutputs(), time.monotonic()
-    with Interruption() as interruption:
+    batches_done = itertools.count()
+    with Interruption(together=not is_alone()) as interruption:
         for split in config.corpus.splits or tuple(corpus.split_sizes):
             index = read_index(corpus, split)
             ids = tuple(index.ids.tolist())
             facts = SplitFacts(ids, split_fingerprint(ids, index.num_samples), (0, len(ids)))
-            write_split_facts(directory / split, facts)
+            if is_first():
+                write_split_facts(directory / split, facts)
+            wait_for_all(f"{directory / split} is described")
             if not missing_shards(directory / split, facts):
                 continue
-            remove_leftovers(directory / split, facts, 0)
+            if is_first():
+                remove_leftovers(directory / split, facts, 0)
             inputs = teacher.inputs(BatchInputs(audio=False), split)
             stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
             rows = np.zeros((len(ids), 1, teacher.num_outputs), np.float32)
@@ -117,11 +123,13 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
                     places, values = to_host((batch.index, compute(teacher.arrays.members, batch)))
                     rows[places[places >= 0], 0] = values[places >= 0]
                     progress.advance()
+                    if all_should_stop(next(batches_done)):
+                        interruption.received = signal.SIGTERM
                     if interruption.received is not None:
                         break
             if interruption.received is not None:
                 break
-            if jax.process_index() == 0:
+            if is_first():
                 write_shard(directory / split, facts, 0, ({OUTPUTS: row} for row in rows), (spec,))
             run.utterances += len(ids)
         run.interrupted_by = interruption.received

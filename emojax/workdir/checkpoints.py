@@ -16,6 +16,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from emojax.errors import CheckpointError, TrainingError, reason
+from emojax.parallel import is_first, wait_for_all
 
 SCORE = "score"
 """Name of the number that ranks checkpoints (larger is better)."""
@@ -41,9 +42,11 @@ class Checkpoints:
             get_metric_fn=lambda metrics: metrics[SCORE], reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
         self._directory = directory
-        if writing and jax.process_index() == 0:
+        if writing and is_first():
             for left in directory.glob(_UNFINISHED):
                 shutil.rmtree(left)
+        if writing:
+            wait_for_all(f"{directory} is tidy")
         try:
             self._checkpointer = ocp.training.Checkpointer(
                 directory.absolute(),  # orbax refuses a relative path, and only when it saves

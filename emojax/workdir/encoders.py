@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
@@ -12,7 +11,7 @@ from emojax.data import BatchInputs, StoredInput
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
 from emojax.errors import CheckpointError
 from emojax.models import EmotionModelConfig, EncoderViewConfig
-from emojax.parallel import placed
+from emojax.parallel import is_first, placed, wait_for_all
 from emojax.store import Store
 from emojax.workdir.files import read_json, write_json
 
@@ -40,10 +39,11 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
                 f"config.model.{view}.checkpoint: {settings.checkpoint!r} is a {encoder.family.modality} encoder; "
                 f"allowed: a {_MODALITY[view]} encoder"
             )
-        if jax.process_index() == 0:
+        if is_first():
             save_encoder(encoder, folder)
             fingerprint = checkpoint_fingerprint(settings.checkpoint, revision)
             write_encoder_source(workdir, view, settings.checkpoint, fingerprint)
+    wait_for_all(f"{workdir} has its encoders")
 
 
 def write_encoder_source(workdir: Path, view: str, checkpoint: str, fingerprint: str) -> None:

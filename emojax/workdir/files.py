@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emojax.errors import CheckpointError
+from emojax.parallel import is_first
 from emojax.whole_file import whole_file
 
 CONFIG = "config.json"
@@ -24,11 +25,14 @@ CHECKPOINTS = "checkpoints"
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Writes strict JSON so that the file is always whole: the old one or the new one.
+    """Writes strict JSON so that the file is always whole: the old one or the new one. Of several processes, the first
+    writes.
 
     Raises:
       EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
     """
+    if not is_first():
+        return
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(tree, file, indent=2, allow_nan=False)
         file.write("\n")

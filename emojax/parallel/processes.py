@@ -1,0 +1,113 @@
+"""Several processes as one program: they find each other, do once what needs doing once, and stop together."""
+
+import importlib.util
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from emojax.errors import ConfigError, EmojaxError
+
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+"""Where srun and Open MPI's mpirun say how many processes they started."""
+
+_TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
+"""Files of a machine with a TPU."""
+
+
+def join_processes(
+    coordinator: str = "",
+    num_processes: int = 0,
+    process_id: int = -1,
+    *,
+    join_seconds: int = 300,
+    heartbeat_seconds: int = 100,
+) -> None:
+    """Joins the other processes of this program, if it has any; must come before anything touches a device.
+
+    Without arguments, processes started by srun or mpirun and the hosts of a TPU slice find each other; anything else
+    runs alone.
+
+    Args:
+      coordinator: HOST:PORT of process 0, which the other processes can reach.
+      num_processes: how many there are.
+      process_id: number of this one, from 0.
+      join_seconds: how long to wait for the others.
+      heartbeat_seconds: a process that was not heard of for so long is lost, and the others stop.
+
+    Raises:
+      ConfigError: some, but not all three of the arguments are given.
+      EmojaxError: the others did not come.
+    """
+    given = (bool(coordinator), num_processes > 0, process_id >= 0)
+    if any(given) and not all(given):
+        raise ConfigError("--coordinator, --num_processes and --process_id belong together; allowed: all or none")
+    if not any(given) and not _started_with_others():
+        return
+    named: dict[str, Any] = {}
+    if any(given):
+        named = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+        who = f"process {process_id} of {num_processes}, coordinator {coordinator}"
+        print(f"{who}: waits up to {join_seconds} s for the others", file=sys.stderr, flush=True)
+        if process_id:
+            _wait_for_listener(coordinator, join_seconds, who)
+    try:
+        jax.distributed.initialize(
+            **named, initialization_timeout=join_seconds, heartbeat_timeout_seconds=heartbeat_seconds
+        )
+    except ValueError:
+        if named:
+            raise
+        return  # one machine with a TPU of its own: nobody else was found
+
+
+def _wait_for_listener(address: str, seconds: float, who: str) -> None:
+    """Returns when somebody listens there; JAX itself would abort without a word that can be understood."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--coordinator: {address!r} is not allowed; allowed: HOST:PORT")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise EmojaxError(f"{who}: nobody listens there after {seconds} s ({error})") from error
+            time.sleep(0.2)
+
+
+def is_first() -> bool:
+    """Whether this process writes what is written once: logs, tables, plots."""
+    return jax.process_index() == 0
+
+
+def is_alone() -> bool:
+    """Whether there are no other processes."""
+    return jax.process_count() == 1
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has come here; `name` says where, for the error of one that waits in vain."""
+    if not is_alone():
+        multihost_utils.sync_global_devices(name)
+
+
+def all_should_stop(step: int) -> bool:
+    """Whether any process was told to stop (SIGTERM), decided so that all stop after the same step.
+
+    Args:
+      step: number of steps done; every process must ask after every step.
+    """
+    return not is_alone() and multihost_utils.reached_preemption_sync_point(step)
+
+
+def _started_with_others() -> bool:
+    if any(int(os.environ.get(name) or 1) > 1 for name in _TASKS):
+        return True
+    return any(Path(path).exists() for path in _TPU_DEVICES) and importlib.util.find_spec("libtpu") is not None

@@ -1,0 +1,133 @@
+"""Two processes of two devices each are one program: same numbers, one log, killed together, resumed, moved."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.test_launch import ROOT, SMALL, logged
+
+pytestmark = pytest.mark.slow
+
+
+def start(data_dir, workdir, number=0, port=0, devices=2):
+    """One process; with a port, one of two."""
+    others = () if not port else (f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}")
+    command = [sys.executable, "launch.py", "--config=configs/default.py", f"--workdir={workdir}", *SMALL, *others]
+    settings = {"TFDS_DATA_DIR": str(data_dir), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [*command, "--heartbeat_seconds=20", "--join_seconds=60"], cwd=ROOT, env=os.environ | settings, **pipes
+    )
+
+
+def start_two(data_dir, workdir):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    return [start(data_dir, workdir, number, port) for number in range(2)]
+
+
+def finish(processes, timeout=240):
+    """Return codes and what was written to stderr; nobody is left behind."""
+    try:
+        errors = [process.communicate(timeout=timeout)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], errors
+
+
+def wait_for_lines(workdir, count, processes):
+    log = Path(workdir) / "metrics.jsonl"
+    while all(process.poll() is None for process in processes):
+        if log.exists() and len(log.read_text().splitlines()) >= count:
+            return
+        time.sleep(0.002)
+    raise AssertionError(finish(processes))
+
+
+@pytest.fixture(scope="module")
+def together(mini_data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "together"
+    codes, errors = finish(start_two(mini_data_dir, workdir))
+    assert codes == [0, 0], errors
+    return workdir, errors
+
+
+def numbers(workdir):
+    lines = logged(workdir)
+    return [[line["step"], *(value for name, value in sorted(line.items()) if "loss" in name)] for line in lines]
+
+
+def scores(workdir):
+    found = json.loads((workdir / "evaluation" / "test.json").read_text())
+    return [found["ccc"][name]["value"] for name in ("activation", "valence", "dominance")]
+
+
+def test_two_processes_are_one_program(together, mini_data_dir, tmp_path):
+    workdir, errors = together
+    codes, alone_errors = finish([start(mini_data_dir, tmp_path / "alone", devices=4)])
+    assert codes == [0], alone_errors
+    assert [line["step"] for line in logged(workdir)] == [line["step"] for line in logged(tmp_path / "alone")]
+    for ours, theirs in zip(numbers(workdir), numbers(tmp_path / "alone"), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4)
+    np.testing.assert_allclose(scores(workdir), scores(tmp_path / "alone"), atol=2e-3)
+    assert "step 20, epoch 4" in errors[0]
+    assert "step 20, epoch 4" not in errors[1]  # told once
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_dies_the_other_stops_and_both_continue_exactly(together, mini_data_dir, tmp_path, victim):
+    workdir = tmp_path / "killed"
+    processes = start_two(mini_data_dir, workdir)
+    wait_for_lines(workdir, 9, processes)
+    processes[victim].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    codes, errors = finish(processes, timeout=90)
+    assert codes[victim] == -signal.SIGKILL
+    survivor = 1 - victim
+    assert codes[survivor] not in (0, None)
+    assert time.monotonic() - killed < 60
+    messages = ("error: another process was lost", "another task died", "coordination service")
+    assert any(message in errors[survivor].lower() for message in messages), errors[survivor]
+    codes, errors = finish(start_two(mini_data_dir, workdir))
+    assert codes == [0, 0], errors
+    assert logged(workdir) == logged(together[0])
+
+
+def test_one_is_told_to_stop_all_save_and_a_single_process_goes_on(together, mini_data_dir, tmp_path):
+    workdir = tmp_path / "stopped"
+    processes = start_two(mini_data_dir, workdir)
+    wait_for_lines(workdir, 6, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, errors = finish(processes)
+    assert codes == [0, 0], errors
+    stopped = json.loads((workdir / "summary.json").read_text())
+    assert stopped["stop_reason"] == "interrupted"
+    assert (workdir / "checkpoints" / str(stopped["steps"])).is_dir()
+    codes, errors = finish([start(mini_data_dir, workdir, devices=1)])  # two hosts' checkpoint on one device
+    assert codes == [0], errors
+    for ours, theirs in zip(numbers(workdir), numbers(together[0]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=5e-4)
+
+
+def test_who_does_not_come_is_told(tmp_path):
+    command = [sys.executable, "launch.py", "--config=configs/default.py", f"--workdir={tmp_path / 'run'}"]
+    for more, message in (
+        (["--num_processes=2"], "belong together; allowed: all or none"),
+        (
+            ["--coordinator=localhost:1", "--num_processes=2", "--process_id=1", "--join_seconds=3"],
+            "process 1 of 2, coordinator localhost:1: nobody listens there after 3 s",
+        ),
+    ):
+        result = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert result.returncode != 0
+        assert message in result.stderr, result.stderr
