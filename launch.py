@@ -6,11 +6,13 @@
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.a.b=value ...]
   python launch.py --mode=quantise --workdir=DIR --output=SMALLER
+  python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.a.b=value ...]
 
 `train` continues where DIR holds a checkpoint, and ends with the evaluation of the best one. `evaluate` needs nothing
 but the workdir. `extract` runs an encoder, or a teacher, over a corpus and keeps what it says; it continues a store
 that is not finished. `import` makes a workdir of a published emotion model. `pretrain` trains a speech encoder without
 labels; it then lies in DIR/encoder. `quantise` makes a workdir with 8-bit weights, to evaluate and load as any other.
+`plan` compiles the training step for a TPU slice, without one, and tells memory, exchanges and predicted speed.
 Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on SIGTERM), 1 an error
 told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
 
@@ -30,11 +32,12 @@ from ml_collections import config_flags
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate", "extract", "import", "pretrain", "quantise"], "What to do."
+    "mode", "train", ["train", "evaluate", "extract", "import", "pretrain", "quantise", "plan"], "What to do."
 )
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
 _OUTPUT = flags.DEFINE_string("output", "", "quantise: the small workdir that is made.")
+_TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several processes: how many.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: the number of this one, from 0.")
@@ -185,6 +188,16 @@ def _quantise(workdir: Path) -> int:
     return 0
 
 
+def _plan(workdir: Path) -> int:
+    if not _TOPOLOGY.value:
+        raise _UsageError("--topology=CHIP:AxB is missing, e.g. --topology=v5e:4x4")
+    from emojax.config import parse_experiment
+    from emojax.planning import plan_workdir
+
+    plan_workdir(parse_experiment(_config_tree()), workdir, _TOPOLOGY.value)
+    return 0
+
+
 _MODES = {
     "train": _train,
     "evaluate": _evaluate,
@@ -192,6 +205,7 @@ _MODES = {
     "import": _import,
     "pretrain": _pretrain,
     "quantise": _quantise,
+    "plan": _plan,
 }
 
 

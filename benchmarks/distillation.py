@@ -74,7 +74,7 @@ def prepare(config):
     model = EmotionModel(config.model, len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, 1000)
     example = example_batch(config, model, ())
-    objective = objective_parameters_of(config, model, example, teacher, stream)
+    objective = objective_parameters_of(config, model, example, teacher, stream.load(0) if teacher else None)
     averaging = config.optimizer.ema_decay > 0
     state = fresh_state(model, optimizer, example, mesh, 0, averaging=averaging, objective=objective)
     if teacher:

@@ -84,7 +84,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
     mesh = make_mesh(config.mesh)
-    _refuse_uneven_parts(config, num_batch_shards(mesh))
+    refuse_uneven_parts(config, num_batch_shards(mesh))
     wait_for_all(f"{workdir} was looked at")
     write_json(workdir / CONFIG, to_tree(config))
     keep_encoders(workdir, config.model)
@@ -128,7 +128,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             config.seed,
             averaging=config.optimizer.ema_decay > 0,
             encoders={view: encoders[view].params for view in online},
-            objective=objective_parameters_of(config, model, example, teacher, stream),
+            objective=objective_parameters_of(config, model, example, teacher, stream.load(0) if teacher else None),
         )
         if teacher:
             arrays = measure_teacher(teacher, stream, config.distillation)
@@ -203,7 +203,8 @@ def _refuse_useless_labels(
             )
 
 
-def _refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
+def refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
+    """Stops a run whose batch does not divide over micro-batches and devices."""
     parts, rows = config.training.micro_batches, config.data.batch_size
     if rows % (parts * shards):
         raise ConfigError(
@@ -213,9 +214,17 @@ def _refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
 
 
 def objective_parameters_of(
-    config: ExperimentConfig, model: EmotionModel, example: Batch, teacher: Teacher | None, stream: BatchStream
+    config: ExperimentConfig, model: EmotionModel, example: Batch, teacher: Teacher | None, batch: Batch | None
 ) -> dict[str, Any]:
-    """What the objective itself learns: task weights, the way from the student's embedding to the teacher's."""
+    """What the objective itself learns: task weights, the way from the student's embedding to the teacher's.
+
+    Args:
+      config: of the run.
+      model: the student.
+      example: a batch as the student alone needs it.
+      teacher: its teacher.
+      batch: a batch, or its shapes, with what the teacher needs.
+    """
     own: dict[str, Any] = dict(objective_parameters(config.objective))
     if teacher is None:
         return own
@@ -225,7 +234,7 @@ def objective_parameters_of(
         return model.apply(variables, example, train=False)
 
     student: Any = jax.eval_shape(embedding_size)
-    taught = jax.eval_shape(teacher, teacher.arrays, stream.load(0))
+    taught = jax.eval_shape(teacher, teacher.arrays, batch)
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     sizes = student.embedding.shape[1], taught.embedding.shape[1]
     return own | projection_parameters(config.distillation, key, *sizes)
@@ -239,7 +248,26 @@ def jitted_step(
     state: TrainState,
     teacher: Teacher | None = None,
 ) -> StepFunction:
-    """The training step, compiled for the state's layout; the old state's memory is reused."""
+    """`abstract_step` with the sounds it needs on the devices."""
+    step = abstract_step(config, facts, model, optimizer, state, teacher)
+    if not config.augment.on:
+        return step
+    sounds = jax.tree.map(lambda values: put(values, state.step.sharding), load_sounds(config.augment, config.seed))
+    return lambda state, batch: step(state, batch, sounds)
+
+
+def abstract_step(
+    config: ExperimentConfig,
+    facts: CorpusFacts,
+    model: EmotionModel,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    teacher: Teacher | None = None,
+) -> Any:
+    """The training step under `jax.jit`, for the state's layout; the old state's memory is reused.
+
+    Only shapes and shardings of `state` are looked at. Where the waveform is changed, sounds are its third argument.
+    """
     counts = np.bincount(facts.emotion, minlength=len(facts.info.categories))
     weights = class_weights(counts, config.objective.class_balance)
     loss = functools.partial(
@@ -256,11 +284,7 @@ def jitted_step(
         teacher,
     )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-    if not config.augment.on:
-        return compiled
-    sounds = jax.tree.map(lambda values: put(values, state.step.sharding), load_sounds(config.augment, config.seed))
-    return lambda state, batch: compiled(state, batch, sounds)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
 
 def _validate(

@@ -1,0 +1,183 @@
+"""A run without devices, data or weights: shapes and shardings of everything its training step takes."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from emojax.audio import load_sounds
+from emojax.config import ExperimentConfig, TeacherConfig, parse_experiment
+from emojax.data import open_corpus, read_index
+from emojax.encoders import ComputeOptions
+from emojax.errors import CorpusError
+from emojax.models import EmotionModel, EncoderPart, parameter_axes
+from emojax.parallel import batch_sharding, num_batch_shards, replicated, state_sharding
+from emojax.planning.architectures import describe_encoder
+from emojax.training.optimizer import make_optimizer
+from emojax.training.run import abstract_step, objective_parameters_of, refuse_uneven_parts
+from emojax.training.state import TrainState, abstract_state
+from emojax.training.teachers import Teacher, TeacherArrays
+from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, StoredRows
+from emojax.workdir import (
+    CONFIG,
+    ENCODERS,
+    CorpusFacts,
+    TrainedModel,
+    abstract_like,
+    corpus_facts,
+    example_batch,
+    read_corpus_facts,
+    read_json,
+    stored_views,
+    unknown_labels,
+)
+
+_CATEGORIES = 8
+"""Of a corpus that is not on this machine and whose config names none: as many as MSP-Podcast's consensus has."""
+
+_STORED_ROWS_PER_SECOND = 50
+"""Of an encoder's states: all published speech encoders have a frame every 20 ms."""
+
+_STEPS = 100_000
+"""Length of the schedule; it changes no shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractStep:
+    """A training step that can be traced and compiled.
+
+    Attributes:
+      jitted: from state, batch and, where the waveform is changed, sounds.
+      arguments: their shapes, dtypes and shardings.
+      facts: of the corpus, as far as known.
+    """
+
+    jitted: Any
+    arguments: tuple[Any, ...]
+    facts: CorpusFacts
+
+    @property
+    def state(self) -> TrainState:
+        """The train state."""
+        state: TrainState = self.arguments[0]
+        return state
+
+
+def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> AbstractStep:
+    """The training step of a config, for utterances padded to some length.
+
+    Args:
+      config: of the run. Its corpus and the weights it names need not be on this machine; a teacher's workdir may be
+        the workdir of another plan.
+      mesh: over devices that need not exist.
+      seconds: length of every utterance.
+
+    Raises:
+      EmojaxError: the config cannot run on that mesh, or an encoder's architecture is not known.
+    """
+    refuse_uneven_parts(config, num_batch_shards(mesh))
+    facts = _facts(config)
+    online = tuple(view for view in config.model.encoder_views if view not in stored_views(config.model))
+    model = _model(config, facts, {view: getattr(config.model, view).checkpoint for view in config.model.encoder_views})
+    optimizer = make_optimizer(config.optimizer, _STEPS, config.model.encoder_views)
+    example = example_batch(config, model, online)
+    teacher = _teacher(config.teacher, facts, mesh) if config.distillation.on else None
+    batch = _batch(config, example, mesh, seconds, teacher)
+    state = abstract_state(
+        model,
+        optimizer,
+        example,
+        mesh,
+        averaging=config.optimizer.ema_decay > 0,
+        objective=objective_parameters_of(config, model, example, teacher, batch),
+    )
+    if teacher:
+        state = state.replace(teachers=teacher.arrays)  # type: ignore[attr-defined]
+    jitted = abstract_step(config, facts, model, optimizer, state, teacher)
+    arguments: tuple[Any, ...] = (state, batch)
+    if config.augment.on:
+        arguments += (_like(load_sounds(config.augment, config.seed), replicated(mesh)),)
+    return AbstractStep(jitted, arguments, facts)
+
+
+def _facts(config: ExperimentConfig) -> CorpusFacts:
+    try:
+        corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+        split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
+        return corpus_facts(corpus.info, read_index(corpus, split))
+    except CorpusError:  # it is not on this machine
+        names = config.corpus.categories or tuple(f"category {number}" for number in range(_CATEGORIES))
+        info = CorpusInfo(config.corpus.name, (1.0, 7.0), tuple(names), "recorded", "rated", "", "")
+        return dataclasses.replace(unknown_labels(info), emotion=np.arange(len(names)))
+
+
+def _model(config: ExperimentConfig, facts: CorpusFacts, checkpoints: dict[str, str]) -> EmotionModel:
+    parts: dict[str, EncoderPart] = {}
+    for view, checkpoint in checkpoints.items():
+        settings = getattr(config.model, view)
+        options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
+        parts[view], _ = describe_encoder(checkpoint, options)
+    return EmotionModel(config.model, len(facts.info.categories), parts)
+
+
+def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher:
+    """The teachers that run inside the step; one from a cache needs no more than the rows in the batch."""
+    whole = replicated(mesh)
+    shapes = ((2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,), (NUM_ATTRIBUTES,))
+    units = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=whole) for shape in shapes]
+    categories = facts.info.categories
+    if settings.cache:
+        return Teacher((), (), categories, categories, Path(settings.cache), TeacherArrays([], *units))
+    members = tuple(_member(Path(folder).expanduser(), settings, mesh) for folder in settings.workdirs)
+    weights = settings.weights or (1.0,) * len(members)
+    named = [name for member in members if member.outputs.categories for name in member.facts.info.categories]
+    known = tuple(dict.fromkeys(named))
+    share = tuple(weight / sum(weights) for weight in weights)
+    arrays = TeacherArrays([member.variables for member in members], *units)
+    return Teacher(members, share, known, categories, None, arrays)
+
+
+def _member(workdir: Path, settings: TeacherConfig, mesh: Mesh) -> TrainedModel:
+    config = parse_experiment(read_json(workdir / CONFIG))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=settings.dtype))
+    facts = read_corpus_facts(workdir)
+    views = config.model.encoder_views
+    kept = {view: workdir / ENCODERS / view for view in views}
+    named = {view: getattr(config.model, view).checkpoint for view in views}
+    model = _model(config, facts, {view: str(kept[view]) if kept[view].is_dir() else named[view] for view in views})
+    example = example_batch(config, model, views)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example, train=False))
+    variables = {"params": shapes["params"], "statistics": shapes.get("statistics", {})}
+    layout = state_sharding(variables, mesh, parameter_axes(model.encoders))
+    return TrainedModel(workdir, config, facts, model, abstract_like(variables, layout), 0, views)
+
+
+def _batch(config: ExperimentConfig, example: Batch, mesh: Mesh, seconds: float, teacher: Teacher | None) -> Batch:
+    """Shapes of a batch."""
+    rows, samples = config.data.batch_size, round(seconds * SAMPLE_RATE)
+    views = {view for member in (teacher.members if teacher else ()) for view in member.config.model.views}
+    tokens = config.data.max_tokens if example.tokens.shape[1] or "lexical" in views else 0
+    lengths = {"waveform": samples, "tokens": tokens}
+    fields = {}
+    for field in dataclasses.fields(example):
+        value = getattr(example, field.name)
+        if isinstance(value, jax.Array):
+            shape = (rows, lengths.get(field.name, 0)) if field.name in lengths else (rows, *value.shape[1:])
+            fields[field.name] = jax.ShapeDtypeStruct(shape, value.dtype)
+    frames = {"acoustic": round(seconds * _STORED_ROWS_PER_SECOND), "lexical": config.data.max_tokens}
+    stored = {
+        view: StoredRows(
+            jax.ShapeDtypeStruct((rows, frames[view], *states.values.shape[2:]), states.values.dtype),
+            jax.ShapeDtypeStruct((rows,), jnp.int32),
+        )
+        for view, states in example.stored.items()
+    }
+    return abstract_like(example.replace(**fields, stored=stored), batch_sharding(mesh))  # type: ignore[attr-defined]
+
+
+def _like(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

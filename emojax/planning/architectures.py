@@ -1,0 +1,82 @@
+"""Encoders without their weights: the architecture of a folder, of the hub's cache, or of a name known here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from emojax.encoders import ComputeOptions
+from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.encoders.registry import family_of
+from emojax.errors import CheckpointError
+from emojax.models import EncoderPart
+
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+_LARGE_SPEECH = _LARGE | {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+
+KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "facebook/hubert-base-ls960": ("hubert", {}),
+    "facebook/hubert-large-ll60k": ("hubert", _LARGE_SPEECH),
+    "facebook/hubert-xlarge-ll60k": (
+        "hubert",
+        _LARGE_SPEECH | {"hidden_size": 1280, "num_hidden_layers": 48, "intermediate_size": 5120},
+    ),
+    "facebook/wav2vec2-base": ("wav2vec2", {}),
+    "facebook/wav2vec2-large-lv60": ("wav2vec2", _LARGE_SPEECH),
+    "microsoft/wavlm-base-plus": ("wavlm", {}),
+    "microsoft/wavlm-large": ("wavlm", _LARGE_SPEECH | {"conv_bias": False}),
+    "google-bert/bert-base-uncased": ("bert", {}),
+    "google-bert/bert-large-uncased": ("bert", _LARGE),
+    "FacebookAI/roberta-base": ("roberta", {"max_position_embeddings": 514, "type_vocab_size": 1}),
+    "FacebookAI/roberta-large": ("roberta", _LARGE | {"max_position_embeddings": 514, "type_vocab_size": 1}),
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "bert",
+        {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+    ),
+}
+"""Hub name -> `model_type` and what differs from the defaults of transformers, so that a plan needs no network."""
+
+
+def describe_encoder(checkpoint: str, options: ComputeOptions) -> tuple[EncoderPart, dict[str, Any]]:
+    """Module and `config.json` of a checkpoint; its weights need not be anywhere.
+
+    Args:
+      checkpoint: folder with a `config.json`, or a name on the hub.
+      options: how the module computes.
+
+    Raises:
+      CheckpointError: the folder has no `config.json`, or the name is neither in the cache nor known here.
+    """
+    config = _config(checkpoint)
+    family = family_of(config)
+    speech = family.modality == "speech"
+    names = frozenset({"masked_spec_embed"}) if speech else frozenset[str]()
+    module: nn.Module = family.build_module(config, names, options)
+    preprocess = WaveformPreprocess(normalize=True, settings={}) if speech else None
+    layers, width = config["num_hidden_layers"], config["hidden_size"]
+    return EncoderPart(module, preprocess, layers, width, family.axes), config
+
+
+def _config(checkpoint: str) -> dict[str, Any]:
+    file = Path(checkpoint).expanduser() / "config.json"
+    if file.is_file():
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    if checkpoint in KNOWN:
+        import transformers
+
+        model_type, changes = KNOWN[checkpoint]
+        return dict(transformers.AutoConfig.for_model(model_type, **changes).to_dict())
+    try:
+        import huggingface_hub
+
+        cached = huggingface_hub.try_to_load_from_cache(checkpoint, "config.json")
+    except (ValueError, OSError):
+        cached = None
+    if isinstance(cached, str):
+        return _config(str(Path(cached).parent))
+    raise CheckpointError(
+        f"{checkpoint}: its architecture is not known; allowed: a folder with config.json, a checkpoint in the hub's "
+        f"cache, or one of {', '.join(KNOWN)}"
+    )

@@ -1,0 +1,76 @@
+"""TPU chips: what a plan must know of them, and topologies by name.
+
+Figures per chip from Google's Cloud TPU documentation (docs.cloud.google.com/tpu/docs/v4, v5e, v5p, v6e): peak bfloat16
+FLOP/s, HBM size and bandwidth, inter-chip bandwidth in one direction over all links.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import re
+from typing import Any
+
+from emojax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One kind of chip.
+
+    Attributes:
+      flops: bfloat16 FLOP/s.
+      hbm_bytes: memory.
+      hbm_bandwidth: bytes/s.
+      link_bandwidth: bytes/s that leave the chip over all its links together.
+      torus_dimensions: of the network; each has its share of the links.
+      settings: further arguments of the topology.
+    """
+
+    flops: float
+    hbm_bytes: int
+    hbm_bandwidth: float
+    link_bandwidth: float
+    torus_dimensions: int
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+CHIPS = {
+    "v4": Chip(275e12, 32 * 2**30, 1228e9, 300e9, 3, (("chip_config_name", "megacore"),)),
+    "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9, 2),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9, 3),
+    "v6e": Chip(918e12, 32 * 2**30, 1640e9, 448e9, 2),
+}
+
+
+def find_chip(topology: str) -> Chip:
+    """The chip of a topology such as `v5e:4x4`.
+
+    Raises:
+      ConfigError: it is no such name.
+    """
+    name, _, shape = topology.partition(":")
+    if name not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+        allowed = f"CHIP:AxB or CHIP:AxBxC, CHIP of {', '.join(CHIPS)}"
+        raise ConfigError(f"--topology: {topology!r} is not allowed; allowed: {allowed}")
+    return CHIPS[name]
+
+
+def topology_devices(topology: str) -> list[Any]:
+    """The devices of a topology, for compiling; none of them needs to exist.
+
+    Raises:
+      ConfigError: libtpu is not installed, or does not know the topology.
+    """
+    chip = find_chip(topology)
+    if importlib.util.find_spec("libtpu") is None:
+        raise ConfigError("--mode=plan: compiles with libtpu, which is missing; pip install -r requirements-tpu.txt")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would look for a TPU's metadata server
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is used that others could not share
+    from jax.experimental import topologies
+
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **dict(chip.settings))
+    except Exception as error:  # libtpu has many words for it
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"--topology: {topology!r} is not known to libtpu ({line[:200]})") from error
+    return list(described.devices)

@@ -1,0 +1,282 @@
+"""Reads a compiled program's text: how often each part runs, what it moves between chips and through memory."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+_BYTES = {"pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "c64": 8, "c128": 16}
+_ARRAY = re.compile(r"([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\](\{[^}]*\})?")
+_HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_LINE = re.compile(r"^\s+(ROOT )?%([\w.\-]+) = (.*)$")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|body|branch_computations|true_computation|false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)"
+)
+_COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?")
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "iota"}
+_FREE |= {"partition-id", "after-all", "opt-barrier"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line: `%name = type opcode(operands), rest`."""
+
+    name: str
+    root: bool
+    type: str
+    opcode: str
+    operands: tuple[str, ...]
+    text: str
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """Computations it runs."""
+        return tuple(re.findall(r"%([\w.\-]+)", " ".join(_CALLED.findall(self.text))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Computations by name, each a list of instructions, and the name of the first."""
+
+    computations: dict[str, list[Instruction]]
+    entry: str
+
+    def runs(self) -> dict[str, int]:
+        """How often each computation runs in one call of the program."""
+        counts: collections.Counter[str] = collections.Counter()
+
+        def visit(name: str, times: int) -> None:
+            counts[name] += times
+            for instruction in self.computations.get(name, ()):
+                factor = self._trips(instruction) if instruction.opcode == "while" else 1
+                for called in instruction.called:
+                    visit(called, times * factor)
+
+        visit(self.entry, 1)
+        return dict(counts)
+
+    def _trips(self, loop: Instruction) -> int:
+        """Trips of a loop that counts up from 0, by the bound its condition compares with; 1 if there is none."""
+        condition = re.search(r"condition=%([\w.\-]+)", loop.text)
+        lines = self.computations.get(condition[1], []) if condition else []
+        bounds = [re.search(r"^s32\[\]\S* constant\((\d+)\)", line.text) for line in lines]
+        found = [int(bound[1]) for bound in bounds if bound]
+        return max(found) if found else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Exchanges of one kind over the same mesh axes.
+
+    Attributes:
+      kind: `all-reduce`, `all-gather`, `reduce-scatter`, `all-to-all` or `collective-permute`.
+      axes: mesh axes, joined by `+`; `?` for a group of chips that is no mesh axis.
+      group_size: chips that exchange with each other.
+      count: times per step.
+      bytes: that each chip holds of the whole result or operand, whichever is larger, summed over the step.
+    """
+
+    kind: str
+    axes: str
+    group_size: int
+    count: int
+    bytes: int
+
+    @property
+    def wire_bytes(self) -> float:
+        """Bytes that leave each chip in a ring over the group."""
+        passes = 2 if self.kind == "all-reduce" else 1
+        share = 1.0 if self.kind == "collective-permute" else (self.group_size - 1) / self.group_size
+        return passes * share * self.bytes
+
+
+def parse_program(text: str) -> Program:
+    """Parses `compiled.as_text()`."""
+    computations: dict[str, list[Instruction]] = {}
+    entry = name = ""
+    for line in text.splitlines():
+        if head := _HEAD.match(line):
+            name = head[1]
+            computations[name] = []
+            entry = name if line.startswith("ENTRY") else entry
+        elif (found := _LINE.match(line)) and name:
+            computations[name].append(_instruction(bool(found[1]), found[2], found[3]))
+        elif line.startswith("}"):
+            name = ""
+    return Program(computations, entry)
+
+
+def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective]:
+    """What chips exchange in one step, by kind and mesh axes.
+
+    Args:
+      program: of all partitions.
+      mesh_shape: axis -> size, in the order the mesh's devices are numbered.
+    """
+    runs = program.runs()
+    seen: dict[str, tuple[str, str, int, int, int]] = {}
+    for name, instructions in program.computations.items():
+        scattered = "all-reduce-scatter" in name  # the form in which a reduce-scatter is compiled for TPU
+        for instruction in instructions:
+            match = _COLLECTIVE.fullmatch(instruction.opcode)
+            if not match or not runs.get(name):
+                continue
+            kind = "reduce-scatter" if scattered else match[1]
+            operands = [other.type for other in instructions if other.name in instruction.operands]
+            size = max([array_bytes(instruction.type, True), *(array_bytes(each, True) for each in operands)])
+            axes, group = _axes(instruction.text, mesh_shape)
+            channel = re.search(r"channel_id=(\d+)", instruction.text)
+            # An asynchronous exchange appears at its start, at its end and in what runs meanwhile: one channel.
+            key = channel[1] if channel else f"{name}/{instruction.name}"
+            if key not in seen or runs[name] > seen[key][3]:
+                seen[key] = (kind, axes, group, runs[name], size)
+    total: dict[tuple[str, str, int], list[int]] = {}
+    for kind, axes, group, times, size in seen.values():
+        entry = total.setdefault((kind, axes, group), [0, 0])
+        entry[0] += times
+        entry[1] += times * size
+    return [Collective(*key, count, size) for key, (count, size) in sorted(total.items()) if key[2] > 1]
+
+
+def memory_traffic(program: Program) -> int:
+    """Bytes that one step reads from and writes to a chip's main memory, as far as the text tells.
+
+    What a fusion reads of an array by a slice counts as the slice; arrays the compiler keeps on the chip count nothing.
+    """
+    runs, total = program.runs(), 0
+    fused = {
+        name
+        for lines in program.computations.values()
+        for line in lines
+        if line.opcode == "fusion"
+        for name in line.called
+    }
+    for name, instructions in program.computations.items():
+        if name in fused or not runs.get(name) or _is_reducer(instructions):
+            continue
+        types = {instruction.name: instruction.type for instruction in instructions}
+        moved = 0
+        for instruction in instructions:
+            if instruction.opcode not in _FREE:
+                moved += sum(_moved(program, instruction, types))
+        total += runs[name] * moved
+    return total
+
+
+def array_bytes(type_text: str, everywhere: bool = False) -> int:
+    """Bytes of an array or tuple type; of those in main memory alone, unless `everywhere`."""
+    total = 0
+    for dtype, shape, layout in _ARRAY.findall(type_text):
+        if re.search(r"S\([1-4]\)", layout) and not everywhere:
+            continue
+        lengths = [int(length) for length in shape.split(",") if length]
+        bits = re.search(r"\d+", dtype)
+        size = _BYTES.get(dtype) or (int(bits[0]) // 8 if bits else 0)
+        total += size * int(np.prod(lengths, dtype=np.int64)) if dtype != "token" else 0
+    return total
+
+
+def _instruction(root: bool, name: str, rest: str) -> Instruction:
+    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
+    kind, call = rest[:end], rest[end:].lstrip()
+    opcode = call[: call.index("(")]
+    operands = call[len(opcode) + 1 : _closing(call, len(opcode))]
+    return Instruction(name, root, kind, opcode, tuple(re.findall(r"%([\w.\-]+)", operands)), rest)
+
+
+def _closing(text: str, start: int) -> int:
+    depth = 0
+    for place in range(start, len(text)):
+        depth += (text[place] == "(") - (text[place] == ")")
+        if depth == 0:
+            return place
+    return len(text)
+
+
+def _moved(program: Program, instruction: Instruction, types: dict[str, str]) -> Iterator[int]:
+    """Bytes of each operand and of the result that pass through memory."""
+    operands = [array_bytes(types.get(name, "")) for name in instruction.operands]
+    result = array_bytes(instruction.type)
+    if instruction.opcode == "dynamic-slice":
+        operands = [result]
+    elif instruction.opcode == "dynamic-update-slice":
+        operands, result = operands[1:2], operands[1] if len(operands) > 1 else result
+    elif instruction.opcode == "fusion" and instruction.called:
+        lines = program.computations.get(instruction.called[0], [])
+        operands, result = _fusion(lines, operands, result)
+    yield from operands
+    yield result
+
+
+def _fusion(lines: list[Instruction], operands: list[int], result: int) -> tuple[list[int], int]:
+    numbers = {line.name: int(found[1]) for line in lines if (found := re.search(r" parameter\((\d+)\)", line.text))}
+    types = {line.name: line.type for line in lines}
+    for name, number in numbers.items():
+        users = [line for line in lines if name in line.operands]
+        if not users or number >= len(operands):
+            continue
+        if all(line.opcode == "dynamic-slice" for line in users):
+            operands[number] = min(operands[number], sum(array_bytes(line.type, True) for line in users))
+        elif all(line.opcode == "dynamic-update-slice" and line.operands[0] == name for line in users):
+            # Written in place: neither is the rest read, nor is it written.
+            update = sum(array_bytes(types.get(line.operands[1], ""), True) for line in users)
+            result = min(result, max(result - operands[number], 0) + update)
+            operands[number] = 0
+    return operands, result
+
+
+def _is_reducer(lines: list[Instruction]) -> bool:
+    return all(re.match(r"\w+\[\]", line.type) for line in lines)
+
+
+def _axes(text: str, mesh_shape: dict[str, int]) -> tuple[str, int]:
+    """Mesh axes an exchange runs over, and the number of chips in each group."""
+    sizes = list(mesh_shape.values())
+    numbers = np.arange(int(np.prod(sizes))).reshape(sizes)
+    groups = _groups(text, numbers.size)
+    if groups is None:
+        return "?", 2  # a permutation between pairs
+    wanted = {frozenset(group) for group in groups.tolist()}
+    names = list(mesh_shape)
+    for mask in range(1, 2 ** len(names)):
+        chosen = [axis for axis in range(len(names)) if mask >> axis & 1 and sizes[axis] > 1]
+        if len(chosen) != bin(mask).count("1"):
+            continue
+        last = np.moveaxis(numbers, chosen, range(-len(chosen), 0))
+        rows = last.reshape(-1, int(np.prod([sizes[axis] for axis in chosen])))
+        if {frozenset(row) for row in rows.tolist()} == wanted:
+            return "+".join(names[axis] for axis in chosen), rows.shape[1]
+    return "?", groups.shape[1]
+
+
+def _groups(text: str, devices: int) -> np.ndarray | None:
+    """`replica_groups` in its three spellings: listed, as a reshaped count, or as axes of a mesh."""
+    if found := re.search(r"replica_groups=\{(\{[\d,{} ]*\})\}", text):
+        return np.array(
+            [[int(number) for number in group.split(",")] for group in re.findall(r"\{([\d, ]+)\}", found[1])]
+        )
+    if found := re.search(r"replica_groups=\[([\d,]+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", text):
+        return _count(found[2]).reshape(_ints(found[1]))
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((\[[^)]*\)?)\))? \{([^}]*)\}", text):
+        axes = re.findall(r"'([^']+)'=(\d+)", found[1])
+        ids = _count(found[2]) if found[2] else np.arange(int(np.prod([int(size) for _, size in axes])))
+        shaped = ids.reshape([int(size) for _, size in axes])
+        chosen = [[name for name, _ in axes].index(name) for name in re.findall(r"'([^']+)'", found[3])]
+        last = np.moveaxis(shaped, chosen, range(-len(chosen), 0))
+        return last.reshape(-1, int(np.prod([shaped.shape[axis] for axis in chosen])))
+    if "replica_groups={}" in text:
+        return np.arange(devices)[None]
+    return None
+
+
+def _count(text: str) -> np.ndarray:
+    """`[4,2]T(1,0)`: the numbers from 0, reshaped and transposed."""
+    shape, _, order = text.partition("T")
+    numbers = np.arange(int(np.prod(_ints(shape)))).reshape(_ints(shape))
+    return numbers.transpose(_ints(order)) if order else numbers
+
+
+def _ints(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]

@@ -1,0 +1,176 @@
+"""Plans: operations counted like by hand, exchanges read off compiled programs, real TPU programs where libtpu is."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding
+
+from emojax.errors import ConfigError
+from emojax.parallel import MeshConfig, make_mesh
+from emojax.planning.chips import CHIPS, find_chip
+from emojax.planning.flops import count_flops
+from emojax.planning.hlo import array_bytes, collectives, memory_traffic, parse_program
+from tests.test_launch import ROOT
+
+
+def flops(function, *shapes):
+    return count_flops(jax.make_jaxpr(function)(*[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]))
+
+
+def test_products_and_convolutions_count_two_operations_per_multiplication():
+    assert flops(lambda a, b: jnp.tanh(a @ b), (3, 4), (4, 5)) == 2 * 3 * 4 * 5
+    assert flops(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), (7, 3, 4), (7, 4, 5)) == 7 * 2 * 3 * 4 * 5
+
+    def convolve(x, kernel, groups=1):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
+        )
+
+    assert flops(convolve, (2, 11, 6), (3, 6, 8)) == 2 * (2 * 5 * 8) * (3 * 6)
+    assert flops(lambda x, k: convolve(x, k, 2), (2, 11, 6), (3, 3, 8)) == 2 * (2 * 5 * 8) * (3 * 3)
+
+
+def test_loops_count_as_often_as_they_run_and_recomputation_counts():
+    def layers(x, weights):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0].sum()
+
+    forward = 6 * 2 * 8 * 4 * 4
+    assert flops(layers, (8, 4), (6, 4, 4)) == forward
+    assert flops(jax.grad(layers, argnums=(0, 1)), (8, 4), (6, 4, 4)) == 3 * forward
+    assert flops(lambda x, w: jax.lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: x @ w @ w), (4, 4), (4, 4)) == 4 * 4**3
+
+    def again(x, w):
+        return jnp.tanh(jax.checkpoint(lambda x: jnp.tanh(x @ w) @ w)(x)).sum()
+
+    assert flops(jax.grad(again), (4, 4), (4, 4)) == 2 * 4**3 * (
+        2 + 1 + 2
+    )  # forward, the first product again, backward
+
+
+def test_exchanges_of_a_compiled_program_are_told_by_kind_and_axis():
+    mesh = make_mesh(MeshConfig(2, 4, 1))
+    weights = NamedSharding(mesh, jax.P(None, "fsdp", None))
+    rows = NamedSharding(mesh, jax.P(("data", "fsdp")))
+
+    def loss(weights, x):
+        return (jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0] ** 2).sum()
+
+    arguments = (
+        jax.ShapeDtypeStruct((5, 64, 64), jnp.float32, sharding=weights),
+        jax.ShapeDtypeStruct((16, 64), jnp.float32, sharding=rows),
+    )
+    compiled = jax.jit(jax.grad(loss), out_shardings=weights).lower(*arguments).compile()
+    program = parse_program(compiled.as_text())
+    found = {(each.kind, each.axes): each for each in collectives(program, dict(mesh.shape))}
+    assert all(axes in {"data", "fsdp", "data+fsdp"} for _, axes in found)
+    reduced = [each for (kind, _), each in found.items() if kind in ("all-reduce", "reduce-scatter")]
+    assert sum(each.bytes for each in reduced) >= 5 * 64 * 64 * 4  # every weight's gradient
+    assert max(each.count for each in found.values()) >= 5  # the loop's trips
+    gathered = [each for (kind, axes), each in found.items() if (kind, axes) == ("all-gather", "fsdp")]
+    assert gathered
+    assert gathered[0].group_size == 4
+    assert memory_traffic(program) > 5 * 64 * 64 * 4
+
+
+def test_the_texts_of_groups_mean_what_they_say():
+    from emojax.planning.hlo import _axes
+
+    mesh = {"data": 2, "fsdp": 4, "tensor": 1}
+    for text, expected in (
+        ("replica_groups={{0,1,2,3},{4,5,6,7}}", ("fsdp", 4)),
+        ("replica_groups=[2,4]<=[8]", ("fsdp", 4)),
+        ("replica_groups=[4,2]<=[2,4]T(1,0)", ("data", 2)),
+        ("replica_groups=[1,8]<=[8]", ("data+fsdp", 8)),
+        ("replica_groups={}", ("data+fsdp", 8)),
+        ("replica_groups={{0,3},{1,2},{4,5},{6,7}}", ("?", 2)),
+        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", ("fsdp", 4)),
+        ("replica_groups=mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", ("data", 2)),
+    ):
+        assert _axes(text, mesh) == expected, text
+
+
+def test_bytes_of_types_on_the_chip_count_only_when_asked():
+    assert array_bytes("f32[2,3]{1,0:T(8,128)}") == 24
+    assert array_bytes("(bf16[4]{0}, s32[], pred[5]{0:S(1)})") == 8 + 4
+    assert array_bytes("(bf16[4]{0}, s32[], pred[5]{0:S(1)})", everywhere=True) == 8 + 4 + 5
+
+
+def test_other_topologies_are_refused():
+    assert find_chip("v5e:16x16") is CHIPS["v5e"]
+    for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4"):
+        with pytest.raises(ConfigError, match=r"--topology: .* is not allowed; allowed: CHIP:AxB"):
+            find_chip(wrong)
+
+
+def plan(workdir, config, *more):
+    command = [sys.executable, "launch.py", "--mode=plan", f"--config=configs/{config}.py", f"--workdir={workdir}"]
+    return subprocess.run([*command, *more], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs requirements-tpu.txt")
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_student_is_planned_beside_its_teacher(tmp_path):
+    small = ("--topology=v5e:2x2", "--config.data.bucket_seconds=(2.0,)", "--config.data.batch_size=16")
+    teacher = plan(tmp_path / "teacher", "mfb", *small)
+    assert teacher.returncode == 0, teacher.stderr
+    taught = (f"--config.teacher.workdir={tmp_path / 'teacher'}", "--config.distillation.attribute_weight=1.0")
+    result = plan(tmp_path / "student", "student_s", *small, *taught)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "student" / "plan.json").read_text())
+    assert (found["topology"], found["chips"], found["fits"]) == ("v5e:2x2", 4, True)
+    assert found["peak_bytes_per_chip"] < found["hbm_bytes_per_chip"] == 16 * 2**30
+    assert {each["axes"] for each in found["collectives"]} == {"data"}
+    assert {each["kind"] for each in found["collectives"]} == {"all-reduce"}
+    without = plan(tmp_path / "alone", "student_s", *small)
+    assert without.returncode == 0, without.stderr
+    alone, taught_by = (json.loads((tmp_path / name / "plan.json").read_text()) for name in ("alone", "teacher"))
+    # A teacher adds a forward pass, less than half of its own training step.
+    assert 0.25 < (found["flops_per_step"] - alone["flops_per_step"]) / taught_by["flops_per_step"] < 0.5
+    assert found["frozen_parameters"] > taught_by["trained_parameters"]
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_hubert_large_fits_sixteen_small_chips(tmp_path):
+    small = ("--topology=v5e:4x4", "--config.data.batch_size=16", "--config.data.bucket_seconds=(4.0,)")
+    layout = ("--config.mesh.data=4", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
+    result = plan(tmp_path / "run", "finetune_hubert", *small, *layout)
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert found["fits"]
+    parameters = 4 * found["trained_parameters"]
+    # Parameters and both moments of AdamW are divided by four, give or take what does not divide.
+    assert 3 * parameters / 4 < found["argument_bytes_per_chip"] < 3 * parameters / 3.5
+    kinds = {(each["kind"], each["axes"]) for each in found["collectives"]}
+    assert ("all-gather", "fsdp") in kinds
+    assert any(kind in ("all-reduce", "reduce-scatter") and "data" in axes for kind, axes in kinds)
+    assert any("tensor" in axes for _, axes in kinds)
+
+
+@needs_libtpu
+def test_what_cannot_be_planned_is_told_in_one_line(tmp_path):
+    for config, more, message in (
+        ("student_s", (), "--topology=CHIP:AxB is missing"),
+        ("student_s", ("--topology=v5e:3x5",), "error: "),
+        (
+            "hubert",
+            ("--topology=v5e:2x2", "--config.model.acoustic.checkpoint=someone/model"),
+            "architecture is not known",
+        ),
+        ("student_s", ("--topology=v5e:4x4", "--config.data.batch_size=8"), "data.batch_size 8 must be a multiple"),
+    ):
+        result = plan(tmp_path / "run", config, *more)
+        assert result.returncode != 0
+        lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, result.stderr
+        assert message in lines[0]
+    assert not (tmp_path / "run" / "plan.json").exists()
