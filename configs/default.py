@@ -213,6 +213,8 @@ def get_config() -> ConfigDict:
     # Parts each batch is computed in, one after the other, to save memory (>= 1, divides the batch size). Losses and
     # gradients stay those of the whole batch; it costs one more forward pass.
     config.training.micro_batches = 1
+    # Steps traced for TensorBoard or XProf into WORKDIR/profile, from the sixth of a command on (>= 0); 0: none.
+    config.training.profile_steps = 0
 
     config.evaluation = ConfigDict()
     # What ranks checkpoints: "ccc", the mean CCC of the rated attributes; "uar"; "auto": CCC where there are ratings.

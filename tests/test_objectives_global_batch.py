@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from emojax.metrics import ccc
 from emojax.objectives import ObjectiveConfig, ccc_loss, multitask_loss
+from emojax.parallel import MeshConfig, batch_sharding, make_mesh, num_batch_shards
 from emojax.types import Batch, EmotionOutput
 
 CONFIG = ObjectiveConfig(
@@ -110,3 +113,24 @@ def test_the_loss_is_one_minus_the_metric_of_evaluation():
     output, batch = draw()
     scores = ccc(*map(np.asarray, (output.attributes, batch.attributes, batch.weight)))
     np.testing.assert_allclose(1 - ccc_loss(output.attributes, batch.attributes, batch.weight), scores, atol=1e-6)
+
+
+LAYOUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 1, 8), (4, 1, 2)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layout=st.sampled_from(LAYOUTS), multiple=st.integers(1, 5), missing=st.floats(0, 0.9), seed=st.integers(0, 2**16)
+)
+def test_every_layout_batch_size_and_share_of_missing_labels_gives_the_loss_of_the_whole_batch(
+    layout, multiple, missing, seed
+):
+    mesh = make_mesh(MeshConfig(*layout))
+    rng, rows = np.random.default_rng(seed), multiple * num_batch_shards(mesh)
+    labels = rng.uniform(0, 1, (rows, 3)).astype(np.float32)
+    predictions = (0.5 * labels + 0.4 * rng.random((rows, 3))).astype(np.float32)
+    labels[rng.random((rows, 3)) < missing] = np.nan
+    weight = (rng.random(rows) > 0.2).astype(np.float32)
+    expected = ccc_loss(jnp.asarray(predictions), jnp.asarray(labels), jnp.asarray(weight))
+    divided = jax.device_put((predictions, labels, weight), batch_sharding(mesh))
+    np.testing.assert_allclose(jax.jit(ccc_loss)(*divided), expected, atol=2e-6)

@@ -54,6 +54,7 @@ CHANGEABLE = (
     "mesh",
     "training.checkpoint_every_steps",
     "training.log_every_steps",
+    "training.profile_steps",
 )
 """Fields (or groups) a run may be continued with other values of: they change no result of training."""
 

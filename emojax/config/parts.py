@@ -113,6 +113,7 @@ class TrainingConfig:
     log_every_steps: int
     patience: int
     micro_batches: int
+    profile_steps: int
 
     def __post_init__(self):
         """Checks the values.
@@ -123,7 +124,7 @@ class TrainingConfig:
         for name in ("epochs", "evaluate_every_epochs", "log_every_steps", "micro_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
-        for name in ("checkpoint_every_steps", "patience"):
+        for name in ("checkpoint_every_steps", "patience", "profile_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"training.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 0")
 

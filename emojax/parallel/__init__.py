@@ -1,5 +1,6 @@
 """Device mesh, shardings, and the way between host rows and global arrays."""
 
+from emojax.parallel.compilation import COMPILATIONS as COMPILATIONS
 from emojax.parallel.compilation import use_compilation_cache as use_compilation_cache
 from emojax.parallel.layout import AxesOf as AxesOf
 from emojax.parallel.layout import batch_sharding as batch_sharding

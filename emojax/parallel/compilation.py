@@ -1,9 +1,11 @@
-"""Keeps compiled programs on disk, so that a command compiles only what no earlier one has."""
+"""Keeps compiled programs on disk, so that a command compiles only what no earlier one has; counts what it compiles."""
 
 import os
 from pathlib import Path
 
 import jax
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def use_compilation_cache() -> None:
@@ -12,3 +14,20 @@ def use_compilation_cache() -> None:
         return
     folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "emojax" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+class _Compilations:
+    """Programs made so far in this process, and the seconds that took; reading one from the cache counts too."""
+
+    def __init__(self) -> None:
+        self.programs, self.seconds = 0, 0.0
+
+    def note(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == _COMPILED:
+            self.programs, self.seconds = self.programs + 1, self.seconds + duration_secs
+
+
+COMPILATIONS = _Compilations()
+"""Of this process, since this module was imported."""
+
+jax.monitoring.register_event_duration_secs_listener(COMPILATIONS.note)

@@ -10,6 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from emojax.progress import Progress
 from emojax.training.metric_log import MetricLog
 from emojax.training.selection import Selection
 from emojax.training.state import TrainState
+from emojax.training.timing import StepTimer, Tracer
 from emojax.types import Batch
 from emojax.workdir import Checkpoints, abstract_like
 
@@ -93,7 +95,8 @@ class _Run:
         self._seconds_before = 0.0  # spent by earlier runs of this workdir
         self._note = ""  # shown behind the progress
         self._start = time.monotonic()
-        self._unread: tuple[int, dict[str, jax.Array], float] | None = None
+        self._unread: tuple[int, dict[str, jax.Array], Future[None]] | None = None
+        self._timer: StepTimer
         if checkpoints.latest_step is not None:
             self._restore(checkpoints.latest_step)
 
@@ -107,6 +110,8 @@ class _Run:
             MetricLog(self._workdir, first, writing=is_first()) as log,
             Interruption(together=not is_alone()) as interruption,
             Progress(f"train {self._workdir.name}", total, "steps", done=first) as progress,
+            StepTimer() as self._timer,
+            Tracer(self._workdir, first, self._config.profile_steps) as tracer,
         ):
             for done in range(first, total + 1):
                 due = done == total or (done > 0 and done % evaluate_every == 0)
@@ -123,14 +128,16 @@ class _Run:
                     self._save(done, None, log)
                     reason = "interrupted"
                     break
+                tracer.at(done, self._state)
                 if done == total:
                     break
                 waiting = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - waiting
                 self._state, metrics = self._step(self._state, batch)
+                finished = self._timer.dispatched(metrics, waited)
                 self._read(log)
-                self._unread = (done + 1, metrics, waited)
+                self._unread = (done + 1, metrics, finished)
                 progress.advance(note=self._note)
             self._read(log)
             self._checkpoints.wait()
@@ -150,6 +157,7 @@ class _Run:
 
     def _evaluate(self, done: int, log: MetricLog, progress: Progress) -> None:
         self._read(log)
+        start = time.monotonic()
         metrics = self._validate(self._state.predicting)
         self._selection.update(done, metrics)
         self._evaluated = done
@@ -158,6 +166,7 @@ class _Run:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         progress.say(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
         self._save(done, metrics["score"], log)
+        self._timer.leave_out(time.monotonic() - start)
 
     def _save(self, done: int, score: float | None, log: MetricLog) -> None:
         self._read(log)  # a state whose loss has not been seen to be finite is never saved
@@ -187,7 +196,8 @@ class _Run:
         """Reads and logs the metrics of the last dispatched step; stops if they are not finite."""
         if self._unread is None:
             return
-        (done, arrays, waited), self._unread = self._unread, None
+        (done, arrays, finished), self._unread = self._unread, None
+        finished.result()
         scalars = {name: float(value) for name, value in jax.device_get(arrays).items()}
         bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(scalars[name])]
         if bad:
@@ -199,7 +209,7 @@ class _Run:
             )
         self._note = f"loss {scalars['loss']:.4f}"
         if done % self._config.log_every_steps == 0:
-            timing = {"seconds/input_wait": waited, "seconds/total": self._seconds()}
+            timing = self._timer.means() | {"seconds/total": self._seconds()}
             named = {f"train/{name}": value for name, value in scalars.items()}
             log.write(done, self._epoch(done), named | timing)
 

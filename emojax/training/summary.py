@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from emojax.parallel import COMPILATIONS
 from emojax.training.loop import Outcome
 from emojax.workdir import SUMMARY, write_json
 
@@ -22,6 +23,8 @@ def write_summary(workdir: Path, outcome: Outcome, parameters: int) -> None:
             "best_score": outcome.best_score,
             "best_of_each": outcome.best_of_each,
             "stop_reason": outcome.stop_reason,
+            "compiled_programs": COMPILATIONS.programs,
+            "compile_seconds": round(COMPILATIONS.seconds, 3),
             "devices": [str(device) for device in jax.devices()],
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         },

@@ -1,0 +1,63 @@
+"""Few programs are compiled; times of steps are told apart; steps can be traced."""
+
+import json
+import time
+
+import emojax.training.run
+from emojax.config import parse_experiment
+from emojax.training import train_workdir
+from emojax.training.timing import StepTimer
+from tests.test_training_distillation import tree
+
+
+class Slow:
+    """Something that is ready some time after it was asked for."""
+
+    def __init__(self, seconds):
+        self.until = time.monotonic() + seconds
+
+    def block_until_ready(self):
+        time.sleep(max(0.0, self.until - time.monotonic()))
+        return self
+
+
+def test_waiting_for_input_and_the_devices_work_are_told_apart():
+    with StepTimer() as timer:
+        assert timer.means() == {}
+        for _ in range(3):
+            time.sleep(0.06)
+            timer.dispatched(Slow(0.02), 0.06).result()
+        means = timer.means()
+        assert 0.015 < means["seconds/device"] < 0.05
+        assert means["seconds/input_wait"] == 0.06
+        assert means["seconds/step"] >= 0.08
+        time.sleep(0.1)
+        timer.leave_out(0.1)
+        timer.dispatched(Slow(0.0), 0.0).result()
+        assert timer.means()["seconds/step"] < 0.05
+
+
+def test_a_run_compiles_its_step_once_per_length_and_tells_its_times(mini_data_dir, tmp_path, monkeypatch, one_device):
+    steps = []
+
+    def kept(*arguments):
+        steps.append(original(*arguments))
+        return steps[-1]
+
+    original = emojax.training.run.jitted_step
+    monkeypatch.setattr(emojax.training.run, "jitted_step", kept)
+    config = tree(mini_data_dir)
+    config.data.update({"batch_size": 8, "bucket_seconds": (1.0, 1.5, 2.5)})
+    config.training.update({"epochs": 3, "profile_steps": 2})
+    train_workdir(parse_experiment(config.to_dict()), tmp_path / "run")
+    assert 1 <= steps[0]._cache_size() <= 3
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    times = [line for line in lines if "seconds/step" in line]
+    assert len(times) > 5
+    for line in times:
+        assert 0 < line["seconds/device"] <= line["seconds/step"] * 1.5 + 0.05
+        assert line["seconds/input_wait"] <= line["seconds/step"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["compiled_programs"] > 0
+    assert summary["compile_seconds"] > 0
