@@ -206,6 +206,8 @@ def get_config() -> ConfigDict:
     config.training.evaluate_every_epochs = 1
     # Steps between further checkpoints (>= 0); 0: none. Best and latest are kept.
     config.training.checkpoint_every_steps = 1000
+    # Folder of the checkpoints, on a bucket (gs://BUCKET/FOLDER) for instance; "": WORKDIR/checkpoints.
+    config.training.checkpoint_dir = ""
     # Steps between lines of metrics.jsonl (>= 1).
     config.training.log_every_steps = 10
     # Validations without a better score after which training stops (>= 0); 0: never.

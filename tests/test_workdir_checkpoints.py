@@ -9,7 +9,7 @@ import pytest
 
 from emojax.errors import CheckpointError, TrainingError
 from emojax.parallel import MeshConfig, make_mesh, replicated, state_sharding
-from emojax.workdir import Checkpoints, abstract_like, read_json, write_json
+from emojax.workdir import Checkpoints, abstract_like, checkpoint_directory, read_json, write_json
 
 MODEL = {"params": {"a": jnp.arange(16.0).reshape(8, 2)}, "statistics": {}}
 TRAINING = {"step": jnp.int32(3), "opt_state": [jnp.ones(8), jnp.zeros((), jnp.int32)]}
@@ -96,3 +96,22 @@ def test_json_files_are_strict_and_whole(tmp_path):
         read_json(tmp_path / "x.json")
     with pytest.raises(CheckpointError, match=r"is no workdir: it has no config.json"):
         read_json(tmp_path / "config.json")
+
+
+def test_checkpoints_may_lie_elsewhere_and_a_bucket_goes_to_the_library_that_knows_it(tmp_path, monkeypatch):
+    assert checkpoint_directory(tmp_path, "") == tmp_path / "checkpoints"
+    save_some(checkpoint_directory(tmp_path, str(tmp_path / "elsewhere")))
+    with Checkpoints(tmp_path / "elsewhere", writing=False) as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.best_step) == (5, 3)
+    bucket = checkpoint_directory(tmp_path, "gs://bucket/run")
+    assert str(bucket / "3") == "gs://bucket/run/3"
+    asked = []
+
+    def open_bucket(*arguments, **settings):
+        asked.append(arguments[0])
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr("emojax.workdir.checkpoints.ocp.training.Checkpointer", open_bucket)
+    with pytest.raises(TrainingError, match=r"gs://bucket/run: cannot be reached \(Please install gcsfs\)"):
+        Checkpoints(bucket, writing=False)
+    assert str(asked[0]) == "gs://bucket/run"

@@ -52,6 +52,7 @@ CHANGEABLE = (
     "data.workers",
     "evaluation",
     "mesh",
+    "training.checkpoint_dir",
     "training.checkpoint_every_steps",
     "training.log_every_steps",
     "training.profile_steps",

@@ -114,6 +114,7 @@ class TrainingConfig:
     patience: int
     micro_batches: int
     profile_steps: int
+    checkpoint_dir: str
 
     def __post_init__(self):
         """Checks the values.

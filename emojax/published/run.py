@@ -19,11 +19,11 @@ from emojax.errors import CheckpointError
 from emojax.published.layouts import PublishedModel, our_order, read_published
 from emojax.types import CorpusInfo
 from emojax.workdir import (
-    CHECKPOINTS,
     CONFIG,
     ENCODERS,
     SUMMARY,
     Checkpoints,
+    checkpoint_directory,
     unknown_labels,
     write_corpus_facts,
     write_encoder_source,
@@ -73,7 +73,8 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
         citation=published.notes["citation"],
     )
     write_corpus_facts(workdir, unknown_labels(info))
-    with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
+    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True) as checkpoints:
         model = {"params": _parameters(published), "statistics": {}}
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
     write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})

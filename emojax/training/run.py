@@ -44,13 +44,13 @@ from emojax.training.summary import write_summary
 from emojax.training.teachers import Teacher, load_teacher, measure_teacher
 from emojax.types import MISSING_EMOTION, Batch
 from emojax.workdir import (
-    CHECKPOINTS,
     CONFIG,
     Checkpoints,
     CorpusFacts,
     TrainedOutputs,
     batch_inputs,
     build_model,
+    checkpoint_directory,
     corpus_facts,
     example_batch,
     keep_encoders,
@@ -117,7 +117,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     encoders = load_encoders(workdir, config.model, mesh, online)
     model = build_model(config, facts, encoders)
     write_corpus_facts(workdir, facts)
-    with Checkpoints(workdir / CHECKPOINTS, writing=True) as checkpoints:
+    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
         example = example_batch(config, model, online)
         state = fresh_state(

@@ -2,6 +2,7 @@
 
 from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like
+from emojax.workdir.checkpoints import checkpoint_directory as checkpoint_directory
 from emojax.workdir.corpus_facts import CorpusFacts as CorpusFacts
 from emojax.workdir.corpus_facts import TrainedOutputs as TrainedOutputs
 from emojax.workdir.corpus_facts import corpus_facts as corpus_facts

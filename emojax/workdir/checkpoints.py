@@ -7,16 +7,17 @@ are no arrays (position in the data, selection) ride along as JSON.
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import jax
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from emojax.errors import CheckpointError, TrainingError, reason
 from emojax.parallel import is_first, wait_for_all
+from emojax.workdir.files import CHECKPOINTS
 
 SCORE = "score"
 """Name of the number that ranks checkpoints (larger is better)."""
@@ -25,14 +26,27 @@ _UNFINISHED = "*.orbax-checkpoint-tmp*"
 """Folders of saves that were not finished; orbax ignores them, but would leave them lying."""
 
 
+def checkpoint_directory(workdir: Path, named: str) -> epath.Path:
+    """Where the checkpoints of a workdir are.
+
+    Args:
+      workdir: of the run.
+      named: `training.checkpoint_dir`; may be on a bucket, which is read and written by the libraries that know it.
+    """
+    if "://" in named:
+        return epath.Path(named)
+    # Orbax refuses a relative path, and only when it saves.
+    return epath.Path(Path(named).expanduser().absolute() if named else (workdir / CHECKPOINTS).absolute())
+
+
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that finishes pending saves on leaving."""
 
-    def __init__(self, directory: Path, *, writing: bool):
+    def __init__(self, directory: Path | epath.Path, *, writing: bool):
         """Opens the folder.
 
         Args:
-          directory: where checkpoints are; created if need be.
+          directory: where checkpoints are, from `checkpoint_directory`; created if need be.
           writing: this run saves there: what an interrupted save left half-written is removed. Without it, a save
             that another process has under way is left alone.
         """
@@ -41,20 +55,22 @@ class Checkpoints:
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[SCORE], reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
-        self._directory = directory
-        if writing and is_first():
-            for left in directory.glob(_UNFINISHED):
-                shutil.rmtree(left)
-        if writing:
-            wait_for_all(f"{directory} is tidy")
+        self._directory = epath.Path(directory)
         try:
+            if writing and is_first():
+                for left in self._directory.glob(_UNFINISHED):
+                    left.rmtree()
+            if writing:
+                wait_for_all(f"{directory} is tidy")
             self._checkpointer = ocp.training.Checkpointer(
-                directory.absolute(),  # orbax refuses a relative path, and only when it saves
+                self._directory,
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
             )
         except OSError as error:
             raise TrainingError(f"{directory}: checkpoints cannot be kept there ({error.strerror})") from error
+        except ImportError as error:  # the library of a bucket is not installed
+            raise TrainingError(f"{directory}: cannot be reached ({error})") from error
         self._pending: Any = None
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig, parse_experiment
@@ -15,10 +16,10 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
 from emojax.parallel import put, replicated, state_sharding
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
-from emojax.workdir.checkpoints import Checkpoints, abstract_like
+from emojax.workdir.checkpoints import Checkpoints, abstract_like, checkpoint_directory
 from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
 from emojax.workdir.encoders import load_encoders, stored_views
-from emojax.workdir.files import CHECKPOINTS, CONFIG, read_json
+from emojax.workdir.files import CONFIG, read_json
 from emojax.workdir.quantised import QUANTISED, read_quantised
 
 
@@ -73,7 +74,8 @@ def restore_model(
         raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
     facts = read_corpus_facts(workdir)
     quantised = (workdir / QUANTISED).exists()
-    if not quantised and not (workdir / CHECKPOINTS).is_dir():
+    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    if not quantised and not saved.is_dir():
         raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
     online = tuple(view for view in config.model.encoder_views if not (stored and view in stored_views(config.model)))
     encoders = load_encoders(workdir, config.model, mesh, online)
@@ -88,14 +90,14 @@ def restore_model(
         step, variables = 0, jax.tree.map(lambda values: put(values, whole), read_quantised(workdir, wanted))
         variables.setdefault("statistics", {})
     else:
-        step, variables = _best_checkpoint(workdir, abstract_like(wanted, layout))
+        step, variables = _best_checkpoint(saved, workdir, abstract_like(wanted, layout))
     loaded = {view: {"encoder": encoders[view].params} for view in online}
     params = merge_params(variables["params"], loaded)
     return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, step, online)
 
 
-def _best_checkpoint(workdir: Path, abstract: Any) -> tuple[int, dict[str, Any]]:
-    with Checkpoints(workdir / CHECKPOINTS, writing=False) as checkpoints:
+def _best_checkpoint(saved: epath.Path, workdir: Path, abstract: Any) -> tuple[int, dict[str, Any]]:
+    with Checkpoints(saved, writing=False) as checkpoints:
         step = checkpoints.best_step if checkpoints.best_step is not None else checkpoints.latest_step
         if step is None:
             raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
