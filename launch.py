@@ -231,7 +231,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except FileNotFoundError as error:
         sys.exit(_fail(f"--config: {error.filename or error} does not exist", _USAGE))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        line = lines[-1] if lines[0].endswith(":") else lines[0]  # what a config file raised comes last
         sys.exit(_fail(line.strip("'\""), _USAGE))
 
 

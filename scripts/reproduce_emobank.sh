@@ -16,7 +16,7 @@ train() { # NAME CONFIG [override ...]: one run per seed
   for seed in $SEEDS; do
     local workdir=$RUNS/${name}_seed$seed
     [ -f "$workdir/evaluation/test.json" ] && continue
-    $PYTHON launch.py --config="configs/$config.py" --workdir="$workdir" --config.seed="$seed" "$@"
+    $PYTHON launch.py --config="configs/$config" --workdir="$workdir" --config.seed="$seed" "$@"
   done
 }
 
@@ -40,37 +40,24 @@ LEXICAL="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=
 ACOUSTIC="--config.model.acoustic.checkpoint=$HUBERT --config.model.acoustic.store=$STORES/hubert_tiny"
 
 # Representations and their fusion.
-train mfb mfb_emobank
-train lexical lexical_emobank $LEXICAL
-train acoustic acoustic_emobank $ACOUSTIC
-train fusion fusion_emobank $LEXICAL
+train mfb mfb_emobank.py
+train lexical lexical_emobank.py $LEXICAL
+train acoustic acoustic_emobank.py $ACOUSTIC
+train fusion fusion_emobank.py $LEXICAL
 for number in 0 1 2; do # one attribute at a time, for what learning three together changes
   weights=(0.0 0.0 0.0)
   weights[number]=1.0
-  train "lexical_only_$number" lexical_emobank $LEXICAL \
+  train "lexical_only_$number" lexical_emobank.py $LEXICAL \
     "--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
 done
 
 # Students of the fusion.
 teach fusion "$RUNS/fusion_seed0"
 TEACHER="--config.teacher.cache=$STORES/fusion"
-train student student_emobank
-train student_embedding student_emobank $TEACHER --config.distillation.embedding_weight=0.3
-train student_prediction student_emobank $TEACHER --config.distillation.attribute_weight=1.0
-train student_both student_emobank $TEACHER \
-  --config.distillation.attribute_weight=1.0 --config.distillation.embedding_weight=0.3
-for condition in residual hard relative soft; do
-  train "student_$condition" student_emobank $TEACHER \
-    --config.distillation.attribute_weight=1.0 --config.distillation.condition=$condition
+train student student_ablation.py:labels
+train student_half student_ablation.py:half
+for row in embedding prediction both no_labels residual hard relative soft half_taught half_unlabelled noisy; do
+  train "student_$row" "student_ablation.py:$row" $TEACHER
 done
-train student_no_labels student_emobank $TEACHER \
-  --config.distillation.attribute_weight=1.0 --config.distillation.label_weight=0.0
-
-# Half of the labels; the other half of the utterances unlabelled.
-HALF="--config.corpus.train_split=train[:50%]"
-train student_half student_emobank "$HALF"
-train student_half_taught student_emobank "$HALF" $TEACHER --config.distillation.attribute_weight=1.0
-train student_half_unlabelled student_emobank "$HALF" "--config.corpus.unlabelled_split=train[50%:]" $TEACHER \
-  --config.distillation.attribute_weight=1.0
 
 $PYTHON -m emojax.reproduction docs/reproduction.md "$RUNS"/*_seed*

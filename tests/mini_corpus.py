@@ -16,9 +16,9 @@ class MiniCorpus(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     name = "mini_corpus"
 
-    def __init__(self, *, sizes=None, rated=True, categorised=True, **kwargs):
+    def __init__(self, *, sizes=None, rated=True, categorised=True, hidden=(), **kwargs):
         self.sizes = SIZES if sizes is None else sizes
-        self.rated, self.categorised = rated, categorised
+        self.rated, self.categorised, self.hidden = rated, categorised, hidden
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self):
@@ -55,7 +55,9 @@ class MiniCorpus(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split):
         for number in range(self.sizes[split]):
-            yield number, make_example(split, number, self.rated, len(CATEGORIES) if self.categorised else 0)
+            example = make_example(split, number, self.rated, len(CATEGORIES) if self.categorised else 0)
+            unknown = {"attributes": np.full(3, np.nan, np.float32), "emotion": -1}
+            yield number, example | (unknown if split in self.hidden else {})
 
 
 def make_example(split: str, number: int, rated: bool, num_categories: int):

@@ -67,6 +67,22 @@ def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_p
     assert {name for name, flag in wanted.items() if flag} <= set(summary)
 
 
+def test_every_row_of_the_ablation_is_a_config_of_its_own():
+    from configs import student_ablation
+
+    taught = {"labels": False, "half": False}
+    seen = []
+    for row in student_ablation.ROWS:
+        config = student_ablation.get_config(row)
+        if taught.get(row, True):
+            config.teacher.cache = "somewhere"
+        seen.append(parse_experiment(config.to_dict()))
+        assert seen[-1].distillation.on is taught.get(row, True)
+    assert all(one != other for number, one in enumerate(seen) for other in seen[:number])
+    with pytest.raises(ValueError, match="'nothing' is no row; allowed: labels, embedding"):
+        student_ablation.get_config("nothing")
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_docstring_gives_a_command_that_names_the_file(system):
     module = importlib.import_module(f"configs.{system}")

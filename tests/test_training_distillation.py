@@ -17,6 +17,7 @@ from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
 from emojax.training.teacher_cache import cache_teacher, parse_teacher_cache
 from emojax.training.teachers import load_teacher, measure_teacher, residual_units
+from tests import mini_corpus
 
 
 def tree(data_dir, **distillation):
@@ -124,6 +125,20 @@ def test_a_student_learns_without_labels(mini_data_dir, teachers, tmp_path):
     assert lines[0]["train/loss"] == pytest.approx(
         np.mean([lines[0][f"train/teacher/{name}"] for name in ("activation", "valence", "dominance")]), rel=1e-5
     )
+
+
+def test_a_corpus_whose_training_split_has_no_label_at_all_is_learned_from_the_teacher(teachers, tmp_path):
+    mini_corpus.build(tmp_path / "data", hidden=("train",))
+    config = tree(tmp_path / "data", label_weight=0.0, attribute_weight=1.0, emotion_weight=0.5)
+    config.teacher.workdir = str(teachers[0][0])
+    lines = train(config, tmp_path / "student")
+    assert all(np.isfinite(line["train/loss"]) for line in lines)
+    summary = evaluate_workdir(tmp_path / "student")["test"]
+    assert np.isfinite(summary["ccc"]["activation"]["value"])
+    assert np.isfinite(summary["uar"]["value"])
+    config.distillation.label_weight = 1.0
+    with pytest.raises(CorpusError, match="split 'train' has no label that the objective uses"):
+        train(config, tmp_path / "labelled")
 
 
 def test_unlabelled_utterances_hear_the_teacher_alone(mini_data_dir, teachers, tmp_path):

@@ -188,7 +188,10 @@ def _refuse_useless_labels(
 ) -> None:
     """Stops a run that could train on nothing, or could not tell its best checkpoint."""
     weighted = np.array(config.objective.attribute_weights) > 0
-    for name, index in ((config.corpus.train_split, training), (config.corpus.validation_split, validation)):
+    named = [(config.corpus.validation_split, validation)]
+    if not (config.distillation.on and config.distillation.label_weight == 0):  # else the teacher alone is heard
+        named.insert(0, (config.corpus.train_split, training))
+    for name, index in named:
         rated = (~np.isnan(index.attributes)).any(axis=0) & weighted
         categorised = bool((index.emotion != MISSING_EMOTION).any()) and config.objective.emotion_weight > 0
         if not (rated.any() or categorised):

@@ -1,0 +1,50 @@
+"""What each part of distillation is worth: configs/student_emobank.py, one row of the ablation after the colon.
+
+python launch.py --config=configs/student_ablation.py:hard --workdir=runs/student_hard \
+  --config.teacher.cache=stores/fusion
+
+Rows but `labels` and `half` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import student_emobank
+
+ATTRIBUTES = {"distillation.attribute_weight": 1.0}
+EMBEDDING = {"distillation.embedding_weight": 0.3}
+HALF = {"corpus.train_split": "train[:50%]"}
+
+ROWS = {
+    "labels": {},
+    # Embedding distillation (Mitra et al. 2022); other distances between embeddings.
+    "embedding": EMBEDDING,
+    "embedding_cosine": EMBEDDING | {"distillation.embedding_loss": "cosine"},
+    "embedding_cka": EMBEDDING | {"distillation.embedding_loss": "cka"},
+    "embedding_relational": EMBEDDING | {"distillation.embedding_loss": "relational"},
+    # Prediction distillation, with labels, with the embedding too, and without labels.
+    "prediction": ATTRIBUTES,
+    "both": ATTRIBUTES | EMBEDDING,
+    "no_labels": ATTRIBUTES | {"distillation.label_weight": 0.0},
+    # Conditional teacher-student learning (Srinivasan et al. 2022; `hard`: Meng et al. 2019); formulas:
+    # emojax/objectives/distillation.py.
+    "residual": ATTRIBUTES | {"distillation.condition": "residual"},
+    "hard": ATTRIBUTES | {"distillation.condition": "hard"},
+    "relative": ATTRIBUTES | {"distillation.condition": "relative"},
+    "soft": ATTRIBUTES | {"distillation.condition": "soft"},
+    # Half of the training labels; the teacher on these, and on the other half of the utterances, too.
+    "half": HALF,
+    "half_taught": HALF | ATTRIBUTES,
+    "half_unlabelled": HALF | ATTRIBUTES | {"corpus.unlabelled_split": "train[50%:]"},
+    # The student hears noise, the teacher heard the clean clip (Mitra et al. 2023).
+    "noisy": ATTRIBUTES | {"augment.noise.probability": 0.8},
+}
+"""Row -> fields that differ from configs/student_emobank.py."""
+
+
+def get_config(row: str = "labels") -> ConfigDict:
+    """Returns the config of a row."""
+    if row not in ROWS:
+        raise ValueError(f"student_ablation: {row!r} is no row; allowed: {', '.join(ROWS)}")
+    config = student_emobank.get_config()
+    config.update_from_flattened_dict(ROWS[row])
+    return config
