@@ -23,6 +23,7 @@ devices; elsewhere `--coordinator=HOST:PORT --num_processes=N --process_id=K` sa
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class _UsageError(Exception):
 
 def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status."""
-    from emojax.errors import EmojaxError
+    from emojax.errors import EmojaxError, reason
     from emojax.parallel import use_compilation_cache
 
     logging.set_verbosity(logging.WARNING)  # TFDS and JAX tell at INFO what files and backends they looked for
@@ -71,9 +72,13 @@ def main(argv: list[str]) -> int:
     except _UsageError as error:
         return _alone_or_gone(_fail(str(error), _USAGE))
     except Exception as error:
-        if not _lost_another(error):
-            raise
-        return _alone_or_gone(_fail("another process was lost; the same command, on all of them, continues", 1))
+        from emojax.parallel import lost_process
+
+        if not lost_process(error):
+            traceback.print_exc()
+            return _alone_or_gone(1)
+        lost = "another process was lost; the same command, on all of them, continues"
+        return _alone_or_gone(_fail(f"{lost} ({reason(error)})", 1))
 
 
 def _join_processes() -> None:
@@ -90,15 +95,6 @@ def _join_processes() -> None:
     if not is_first():  # errors are told by every process, anything else by the first
         Progress.shown = False
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _lost_another(error: Exception) -> bool:
-    """Whether an error is what a collective says whose other side is gone."""
-    import jax
-
-    from emojax.parallel import is_alone
-
-    return not is_alone() and isinstance(error, (jax.errors.JaxRuntimeError, RuntimeError))
 
 
 def _alone_or_gone(status: int) -> int:

@@ -88,13 +88,13 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
     mesh = _local_mesh()
     encoder = _load(config.encoder, mesh)
     computer = StateComputer(encoder, config.states, mesh)
-    if jax.process_index() == 0:
+    if is_first():
         write_facts(directory, _facts(config, corpus.info.name, encoder, computer))
     run, start = Extraction(), time.monotonic()
     with Interruption() as interruption:
         for split, index in indices.items():
             facts = _split_facts(config, encoder, computer, index.ids, index.num_samples)
-            if jax.process_index() == 0:
+            if is_first():
                 write_split_facts(directory / split, facts)
             inputs = EncoderInputs(corpus, split, encoder, config.encoder.max_tokens)
             job = _SplitJob(config, f"{corpus.info.name} {split}", inputs, encoder, computer, directory / split, facts)

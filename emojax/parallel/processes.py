@@ -84,12 +84,19 @@ def _wait_for_listener(address: str, seconds: float, who: str) -> None:
 
 def is_first() -> bool:
     """Whether this process writes what is written once: logs, tables, plots."""
-    return jax.process_index() == 0
+    return is_alone() or jax.process_index() == 0
 
 
 def is_alone() -> bool:
     """Whether there are no other processes."""
-    return jax.process_count() == 1
+    return not jax.distributed.is_initialized() or jax.process_count() == 1  # the first part touches no device
+
+
+def lost_process(error: Exception) -> bool:
+    """Whether an error is what is raised where another process is gone, as far as its words tell."""
+    words = ("gloo", "connection", "unavailable", "deadline", "heartbeat", "coordination", "barrier", "nccl", "peer")
+    told = str(error).lower()
+    return not is_alone() and isinstance(error, RuntimeError) and any(word in told for word in words)
 
 
 def wait_for_all(name: str) -> None:
