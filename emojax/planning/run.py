@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from emojax.config import ExperimentConfig, to_tree
+from emojax.errors import EmojaxError, reason
 from emojax.models import count_parameters
 from emojax.parallel import make_mesh
 from emojax.planning.abstract import AbstractStep, abstract_run
@@ -113,7 +114,7 @@ def _compiled(run: AbstractStep) -> tuple[str | None, dict[str, int]]:
     except jax.errors.JaxRuntimeError as error:
         needed = re.search(r"Used ([\d.]+)([BKMGT]?) of ([\d.]+)([BKMGT]?) hbm", str(error))
         if needed is None:
-            raise
+            raise EmojaxError(f"the step cannot be compiled for these chips ({reason(error)})") from error
         return None, {"peak_bytes_per_chip": round(float(needed[1]) * _UNITS[needed[2] or "B"])}
     found = compiled.memory_analysis()
     arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
