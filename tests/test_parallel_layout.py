@@ -162,3 +162,20 @@ def test_fusion_and_its_student_are_the_same_in_every_layout(mini_data_dir, chec
     taught = {**STUDENT, "teacher__workdir": str(tmp_path / "fusion")}
     student = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **taught), tmp_path / "student", monkeypatch)
     assert_same(outcome(small(mini_data_dir, checkpoints, (2, 2, 2), **taught), tmp_path / "divided_student"), student)
+
+
+@pytest.mark.parametrize(("layout", "tensor"), [((1, 8, 1), False), ((2, 2, 2), True)])
+def test_parameters_are_exchanged_and_not_activations(mini_data_dir, checkpoints, layout, tensor):
+    from emojax.planning.abstract import abstract_run
+    from emojax.planning.hlo import collectives, parse_program
+
+    changes = FINE_TUNING | {"data__batch_size": 64, "corpus__test_splits": ()}
+    mesh = make_mesh(MeshConfig(*layout))
+    run = abstract_run(small(mini_data_dir, checkpoints, layout, **changes), mesh, seconds=4.0)
+    program = parse_program(run.jitted.lower(*run.arguments).compile().as_text())
+    found = collectives(program, dict(mesh.shape))
+    parameters = sum(leaf.size * 4 for leaf in jax.tree.leaves((run.state.params, run.state.frozen)))
+    moved = {axes: sum(each.bytes for each in found if axes in each.axes) for axes in ("fsdp", "tensor")}
+    # Gathered for the forward and the backward pass at most, reduced once.
+    assert moved["fsdp"] < 3 * parameters
+    assert (moved["tensor"] > 0) is tensor

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from emojax.parallel import rows_divided
+
 
 def wide(dtype: Any) -> Any:
     """The type of sums and statistics in a computation in `dtype`: float32, or `dtype` itself if that is wider."""
@@ -23,8 +25,9 @@ class Linear(nn.Module):
         """Inputs times kernel plus bias."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        operands = inputs.astype(self.dtype), kernel.astype(self.dtype)
-        return jnp.matmul(*operands, preferred_element_type=wide(self.dtype)) + bias.astype(wide(self.dtype))
+        operands = rows_divided(inputs.astype(self.dtype)), kernel.astype(self.dtype)
+        products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
+        return rows_divided(products) + bias.astype(wide(self.dtype))
 
 
 def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:

@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from emojax.data import BatchStream, SplitIndex
 from emojax.data.plan import FILLER
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.windows import averaged, windowed
 from emojax.models import EmotionModel
-from emojax.parallel import to_host
+from emojax.parallel import on_mesh, to_host
 from emojax.progress import Progress
 from emojax.types import NUM_ATTRIBUTES, Batch, CorpusInfo, EmotionOutput
 from emojax.workdir import TrainedOutputs
@@ -19,11 +20,12 @@ from emojax.workdir import TrainedOutputs
 PredictStep = Callable[[dict[str, Any], Batch], EmotionOutput]
 
 
-def make_predict_step(model: EmotionModel, window_samples: int = 0) -> PredictStep:
+def make_predict_step(model: EmotionModel, mesh: Mesh, window_samples: int = 0) -> PredictStep:
     """The jitted forward pass: `predict(variables, batch) -> EmotionOutput`.
 
     Args:
       model: what predicts.
+      mesh: that variables and batches are divided over.
       window_samples: longer batches are predicted in windows of so many samples and averaged; 0: whole.
     """
 
@@ -34,7 +36,7 @@ def make_predict_step(model: EmotionModel, window_samples: int = 0) -> PredictSt
         by_window: Any = model.apply(variables, windowed(batch, window_samples), train=False)
         return averaged(by_window, batch, window_samples)
 
-    return jax.jit(predict)
+    return jax.jit(on_mesh(predict, mesh))
 
 
 def predict_split(

@@ -46,7 +46,7 @@ def evaluate_workdir(
     trained = restore_model(workdir, mesh, stored=own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
-    predict = make_predict_step(trained.model, window_samples(config, trained.online))
+    predict = make_predict_step(trained.model, mesh, window_samples(config, trained.online))
     labels = _training_labels(trained.facts, corpus.info)
     summaries = {}
     for split in splits:

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from emojax.parallel import rows_divided, undivided
+
 Gates = tuple[Float[Array, "T B H"], Float[Array, "T B H"], Float[Array, "T B H"]]
 """One array per gate, in PyTorch's order: reset, update, new."""
 
@@ -55,8 +57,11 @@ class GRU(nn.Module):
         kernel_hh = self.param("kernel_hh", uniform, (self.size, 3 * self.size))
         bias_ih = self.param("bias_ih", uniform, (3 * self.size,))
         bias_hh = self.param("bias_hh", uniform, (3 * self.size,))
+        # Where parameters are divided over devices, they are gathered once, not in every step of the scan.
+        kernel_ih, kernel_hh, bias_ih, bias_hh = (undivided(each) for each in (kernel_ih, kernel_hh, bias_ih, bias_hh))
+        initial = rows_divided(initial)
         # Time first: each step of the scan then reads one contiguous block.
-        frames = jnp.swapaxes(features, 0, 1)
+        frames = jnp.swapaxes(rows_divided(features), 0, 1)
         inputs = tuple(_product(frames, kernel, self.dtype) for kernel in _per_gate(kernel_ih))
         mask = jnp.swapaxes(frame_mask, 0, 1)
         states = gru_states(self.dtype, inputs, kernel_hh, bias_ih, bias_hh, initial.astype(jnp.float32), mask)

@@ -7,12 +7,15 @@ from emojax.parallel.layout import batch_sharding as batch_sharding
 from emojax.parallel.layout import host_rows as host_rows
 from emojax.parallel.layout import leaf_sharding as leaf_sharding
 from emojax.parallel.layout import num_batch_shards as num_batch_shards
+from emojax.parallel.layout import on_mesh as on_mesh
 from emojax.parallel.layout import placed as placed
 from emojax.parallel.layout import put as put
 from emojax.parallel.layout import replicated as replicated
+from emojax.parallel.layout import rows_divided as rows_divided
 from emojax.parallel.layout import state_sharding as state_sharding
 from emojax.parallel.layout import to_global_arrays as to_global_arrays
 from emojax.parallel.layout import to_host as to_host
+from emojax.parallel.layout import undivided as undivided
 from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import make_mesh as make_mesh
 from emojax.parallel.processes import all_should_stop as all_should_stop

@@ -1,5 +1,6 @@
 """How arrays are divided over a mesh: rows of batches, and parameters by the names of their axes."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,40 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """The function, traced so that `rows_divided` knows the mesh."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return call
+
+
+def rows_divided(rows: jax.Array) -> jax.Array:
+    """Says that an array's first axis is divided like a batch, and its gradient's too; nothing outside of `on_mesh`.
+
+    Without it, the partitioner may divide activations like the parameters they meet, along their features, and then
+    exchanges activations, which are many, in place of parameters, which are few.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if any(axis not in mesh.shape for axis in BATCH_AXES) or mesh.shape["fsdp"] == 1:
+        return rows  # parameters are whole along their features, so there is nothing to confuse
+    if rows.shape[0] % math.prod(mesh.shape[axis] for axis in BATCH_AXES):
+        return rows
+    free = [PartitionSpec.UNCONSTRAINED] * (rows.ndim - 1)
+    return jax.lax.with_sharding_constraint(rows, PartitionSpec(BATCH_AXES, *free))
+
+
+def undivided(parameter: jax.Array) -> jax.Array:
+    """Says that a parameter is whole on every device while it is used; nothing outside of `on_mesh`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.shape.get("fsdp", 1) == 1:
+        return parameter
+    return jax.lax.with_sharding_constraint(parameter, PartitionSpec())
 
 
 def num_batch_shards(mesh: Mesh) -> int:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
 from emojax.data import BatchStream
-from emojax.parallel import put, to_host
+from emojax.parallel import on_mesh, put, to_host
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.masked_prediction import PredictionSums, choose_masked, prediction_sums
 from emojax.pretraining.network import Network
@@ -60,7 +61,8 @@ def jitted_step(
         return state.replace(step=state.step + 1, params=trained["model"], opt_state=opt_state), metrics  # type: ignore[attr-defined]
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    mesh: Mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
+    compiled = jax.jit(on_mesh(step, mesh), donate_argnums=0, out_shardings=(shardings, None))
     return lambda state, batch: compiled(state, batch, sounds)
 
 

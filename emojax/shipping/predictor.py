@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from emojax.audio import read_audio, to_mono_16khz
@@ -49,12 +50,12 @@ class Predictor:
     """A trained model that predicts files and arrays."""
 
     def __init__(self, trained: TrainedModel):
-        """Wraps a restored model; see `load`."""
+        """Wraps a restored model, on one device; see `load`."""
         self.trained = trained
         self._tokenizer = None
         if "lexical" in trained.online:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
-        self._predict = make_predict_step(trained.model)
+        self._predict = make_predict_step(trained.model, _one_device())
 
     @property
     def corpus(self) -> CorpusInfo:
@@ -152,8 +153,11 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
     Raises:
       CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
     """
-    mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1])
-    return Predictor(restore_model(Path(workdir), mesh))
+    return Predictor(restore_model(Path(workdir), _one_device()))
+
+
+def _one_device() -> Mesh:
+    return make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1])
 
 
 def _is_pair(item: Any) -> bool:

@@ -34,7 +34,7 @@ from emojax.evaluation import (
 )
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
-from emojax.parallel import is_first, make_mesh, num_batch_shards, put, wait_for_all
+from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, put, wait_for_all
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state
@@ -146,7 +146,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             validation,
             mesh,
             inputs[config.corpus.validation_split],
-            make_predict_step(model, window_samples(config, online)),
+            make_predict_step(model, mesh, window_samples(config, online)),
             trained_outputs(config.objective, config.distillation, facts),
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
@@ -288,7 +288,8 @@ def abstract_step(
         teacher,
     )
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    mesh: Mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
+    return jax.jit(on_mesh(step, mesh), donate_argnums=0, out_shardings=(shardings, None))
 
 
 def _validate(

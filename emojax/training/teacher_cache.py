@@ -19,7 +19,7 @@ from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_
 from emojax.errors import ConfigError
 from emojax.extraction.config import ExtractCorpusConfig
 from emojax.interruption import Interruption
-from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, to_host, wait_for_all
+from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
 from emojax.progress import Progress
 from emojax.store import (
     ArraySpec,
@@ -100,7 +100,7 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
     source |= {"teacher_categories": list(teacher.categories)}
     if is_first():
         write_facts(directory, StoreFacts(corpus.info.name, source, (spec,)))
-    compute = jax.jit(functools.partial(_outputs, teacher))
+    compute = jax.jit(on_mesh(functools.partial(_outputs, teacher), mesh))
     run, start = CachedOutputs(), time.monotonic()
     batches_done = itertools.count()
     with Interruption(together=not is_alone()) as interruption:
