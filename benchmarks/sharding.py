@@ -14,7 +14,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from benchmarks.distillation import prepare
+from benchmarks.steps import prepare
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/student_emobank.py", "Whose step.")
 _STEPS = flags.DEFINE_integer("steps", 30, "Timed steps of each side, after five to warm up.")

@@ -150,7 +150,7 @@ def alone(config, workdir, monkeypatch):
 @pytest.mark.slow
 def test_fine_tuning_is_the_same_in_every_layout(mini_data_dir, checkpoints, tmp_path, monkeypatch):
     expected = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FINE_TUNING), tmp_path / "alone", monkeypatch)
-    for layout in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
+    for layout in ((1, 8, 1), (2, 2, 2)):
         config = small(mini_data_dir, checkpoints, layout, **FINE_TUNING)
         assert_same(outcome(config, tmp_path / "_".join(map(str, layout))), expected)
 
@@ -158,10 +158,10 @@ def test_fine_tuning_is_the_same_in_every_layout(mini_data_dir, checkpoints, tmp
 @pytest.mark.slow
 def test_fusion_and_its_student_are_the_same_in_every_layout(mini_data_dir, checkpoints, tmp_path, monkeypatch):
     fusion = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FUSION), tmp_path / "fusion", monkeypatch)
-    assert_same(outcome(small(mini_data_dir, checkpoints, (4, 1, 2), **FUSION), tmp_path / "divided"), fusion)
+    assert_same(outcome(small(mini_data_dir, checkpoints, (8, 1, 1), **FUSION), tmp_path / "divided"), fusion)
     taught = {**STUDENT, "teacher__workdir": str(tmp_path / "fusion")}
     student = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **taught), tmp_path / "student", monkeypatch)
-    assert_same(outcome(small(mini_data_dir, checkpoints, (2, 2, 2), **taught), tmp_path / "divided_student"), student)
+    assert_same(outcome(small(mini_data_dir, checkpoints, (4, 1, 2), **taught), tmp_path / "divided_student"), student)
 
 
 @pytest.mark.parametrize(("layout", "tensor"), [((1, 8, 1), False), ((2, 2, 2), True)])
