@@ -1,10 +1,13 @@
 """A wrong key, type or value stops before any work, with one line saying what and what is allowed."""
 
+import copy
 import dataclasses
 from typing import Literal
 
 import pytest
 
+from configs import default
+from emojax.config import parse_experiment, parse_kept
 from emojax.config.parse import parse, to_tree
 from emojax.errors import ConfigError
 
@@ -74,3 +77,15 @@ def test_a_bad_tree_is_told_in_one_line(tree, message):
         parse(Outer, tree)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_a_workdir_made_before_some_fields_existed_means_what_it_did():
+    whole = default.get_config().to_dict()
+    old = copy.deepcopy(whole)
+    del old["mesh"]["tensor"], old["training"]["profile_steps"], old["training"]["checkpoint_dir"]
+    assert parse_kept(old) == parse_experiment(whole)
+    with pytest.raises(ConfigError, match=r"missing; every setting must be given"):
+        parse_experiment(old)
+    del old["training"]["epochs"]
+    with pytest.raises(ConfigError, match=r"config.training.epochs: missing"):
+        parse_kept(old)

@@ -1,5 +1,6 @@
 """The whole config of a run as one frozen dataclass, each part owned by the code that reads it."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -67,6 +68,24 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
       ConfigError: one line naming the key, what is wrong with it and what is allowed.
     """
     return parse(ExperimentConfig, tree)
+
+
+_SINCE = {"mesh.tensor": 1, "training.profile_steps": 0, "training.checkpoint_dir": ""}
+"""Fields that the first workdirs do not have, with the values that mean what was done then."""
+
+
+def parse_kept(tree: Mapping[str, Any]) -> ExperimentConfig:
+    """`parse_experiment` for the config of a workdir, which may be older than some fields.
+
+    Raises:
+      ConfigError: as `parse_experiment`.
+    """
+    whole = copy.deepcopy(dict(tree))
+    for name, value in _SINCE.items():
+        group, _, key = name.partition(".")
+        if isinstance(whole.get(group), dict):
+            whole[group].setdefault(key, value)
+    return parse_experiment(whole)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str | None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from emojax.config import ExperimentConfig, parse_experiment
+from emojax.config import ExperimentConfig, parse_kept
 from emojax.data import BatchStream, choose_categories, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.predict import make_predict_step, predict_split
@@ -37,7 +37,7 @@ def evaluate_workdir(
     """
     if not workdir.is_dir():
         raise CheckpointError(f"{workdir}: no such workdir")
-    config = parse_experiment(read_json(workdir / CONFIG))
+    config = parse_kept(read_json(workdir / CONFIG))
     mesh = make_mesh(config.mesh)
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_facts(workdir).info.name

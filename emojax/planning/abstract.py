@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from emojax.audio import load_sounds
-from emojax.config import ExperimentConfig, TeacherConfig, parse_experiment
+from emojax.config import ExperimentConfig, TeacherConfig, parse_kept
 from emojax.data import open_corpus, read_index
 from emojax.encoders import ComputeOptions
 from emojax.errors import CorpusError
@@ -142,7 +142,7 @@ def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher
 
 
 def _member(workdir: Path, settings: TeacherConfig, mesh: Mesh) -> TrainedModel:
-    config = parse_experiment(read_json(workdir / CONFIG))
+    config = parse_kept(read_json(workdir / CONFIG))
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=settings.dtype))
     facts = read_corpus_facts(workdir)
     views = config.model.encoder_views

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from etils import epath
 from jax.sharding import Mesh
 
-from emojax.config import ExperimentConfig, parse_experiment
+from emojax.config import ExperimentConfig, parse_kept
 from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
@@ -67,7 +67,7 @@ def restore_model(
     """
     tree = read_json(workdir / CONFIG)
     try:
-        config = parse_experiment(tree)
+        config = parse_kept(tree)
         if dtype:
             config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     except ConfigError as error:
