@@ -139,6 +139,25 @@ def test_a_student_is_planned_beside_its_teacher(tmp_path):
 
 
 @needs_libtpu
+def test_a_step_that_does_not_fit_is_told_with_what_to_change(tmp_path):
+    result = plan(tmp_path / "run", "mfb", "--topology=v5e:2x2", "--config.data.batch_size=16384")
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert not found["fits"]
+    assert found["peak_bytes_per_chip"] > found["hbm_bytes_per_chip"]
+    assert any("micro_batches" in line for line in found["suggestions"])
+    assert "DOES NOT FIT" in result.stdout
+    changed = plan(
+        tmp_path / "changed",
+        "mfb",
+        "--topology=v5e:2x2",
+        "--config.data.batch_size=16384",
+        "--config.training.micro_batches=8",
+    )
+    assert json.loads((tmp_path / "changed" / "plan.json").read_text())["fits"], changed.stdout
+
+
+@needs_libtpu
 @pytest.mark.slow
 def test_hubert_large_fits_sixteen_small_chips(tmp_path):
     small = ("--topology=v5e:4x4", "--config.data.batch_size=16", "--config.data.bucket_seconds=(4.0,)")

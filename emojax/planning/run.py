@@ -28,6 +28,10 @@ MSP_PODCAST = {"release": "1.11", "utterances": 84_030, "mean_seconds": 5.65}
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+_TOO_MUCH = (r"Used ([\d.]+)([BKMGT]?) of [\d.]+[BKMGT]? hbm", r"\(([\d.]+)([BKMGT]?)\) exceeds available HBM")
+"""What the compiler says of a step that needs more memory than there is: so much, at least."""
+
+
 def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict[str, Any]:
     """Compiles the training step of a config for a TPU slice and writes `plan.json`.
 
@@ -112,7 +116,7 @@ def _compiled(run: AbstractStep) -> tuple[str | None, dict[str, int]]:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        needed = re.search(r"Used ([\d.]+)([BKMGT]?) of ([\d.]+)([BKMGT]?) hbm", str(error))
+        needed = next(filter(None, (re.search(words, str(error)) for words in _TOO_MUCH)), None)
         if needed is None:
             raise EmojaxError(f"the step cannot be compiled for these chips ({reason(error)})") from error
         return None, {"peak_bytes_per_chip": round(float(needed[1]) * _UNITS[needed[2] or "B"])}
