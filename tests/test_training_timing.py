@@ -1,7 +1,8 @@
 """Few programs are compiled; times of steps are told apart; steps can be traced."""
 
 import json
-import time
+
+import pytest
 
 import emojax.training.run
 from emojax.config import parse_experiment
@@ -10,31 +11,41 @@ from emojax.training.timing import StepTimer
 from tests.test_training_distillation import tree
 
 
-class Slow:
-    """Something that is ready some time after it was asked for."""
+class Clock:
+    """A clock that only moves when told to, so that a busy machine changes nothing."""
 
-    def __init__(self, seconds):
-        self.until = time.monotonic() + seconds
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Slow:
+    """Something that takes the devices some time."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds = clock, seconds
 
     def block_until_ready(self):
-        time.sleep(max(0.0, self.until - time.monotonic()))
+        self.clock.now += self.seconds
         return self
 
 
 def test_waiting_for_input_and_the_devices_work_are_told_apart():
-    with StepTimer() as timer:
+    clock = Clock()
+    with StepTimer(clock) as timer:
         assert timer.means() == {}
         for _ in range(3):
-            time.sleep(0.06)
-            timer.dispatched(Slow(0.02), 0.06).result()
-        means = timer.means()
-        assert 0.015 < means["seconds/device"] < 0.05
-        assert means["seconds/input_wait"] == 0.06
-        assert means["seconds/step"] >= 0.08
-        time.sleep(0.1)
+            clock.now += 0.06
+            timer.dispatched(Slow(clock, 0.02), 0.06).result()
+        assert timer.means() == pytest.approx(
+            {"seconds/step": 0.08, "seconds/input_wait": 0.06, "seconds/device": 0.02}
+        )
+        clock.now += 0.1
         timer.leave_out(0.1)
-        timer.dispatched(Slow(0.0), 0.0).result()
-        assert timer.means()["seconds/step"] < 0.05
+        timer.dispatched(Slow(clock, 0.01), 0.0).result()
+        assert timer.means()["seconds/step"] == pytest.approx(0.01)
 
 
 def test_a_run_compiles_its_step_once_per_length_and_tells_its_times(mini_data_dir, tmp_path, monkeypatch, one_device):

@@ -1,6 +1,8 @@
 """Where the time of training steps goes, and traces of some of them for TensorBoard or XProf."""
 
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -20,9 +22,11 @@ class StepTimer:
     A step whose input takes longer than the devices is bound by its input: then `input_wait` makes up most of `step`.
     """
 
-    def __init__(self) -> None:
-        """Starts the clock."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Starts; `clock` gives seconds."""
+        self._clock = clock
         self._watcher = ThreadPoolExecutor(1, "emojax-step-timer")
+        self._lock = threading.Lock()  # steps end in the watcher's thread
         self._ready = 0.0  # when the devices finished the last step
         self._begin()
 
@@ -44,13 +48,16 @@ class StepTimer:
         Returns:
           Done when the step is, and counted.
         """
-        return self._watcher.submit(self._finish, result, waited, time.monotonic())
+        with self._lock:
+            self._waited += waited
+        return self._watcher.submit(self._finish, result, self._clock())
 
     def means(self) -> dict[str, float]:
         """`seconds/step`, `seconds/input_wait`, `seconds/device` since the last call; {} if no step was done."""
-        steps, elapsed = self._steps, time.monotonic() - self._start
-        found = {"step": elapsed, "input_wait": self._waited, "device": self._device}
-        self._begin()
+        with self._lock:
+            steps, elapsed = self._steps, self._clock() - self._start
+            found = {"step": elapsed, "input_wait": self._waited, "device": self._device}
+            self._begin()
         return {f"seconds/{name}": value / steps for name, value in found.items()} if steps else {}
 
     def leave_out(self, seconds: float) -> None:
@@ -58,13 +65,14 @@ class StepTimer:
         self._start += seconds
 
     def _begin(self) -> None:
-        self._start, self._steps, self._waited, self._device = time.monotonic(), 0, 0.0, 0.0
+        self._start, self._steps, self._waited, self._device = self._clock(), 0, 0.0, 0.0
 
-    def _finish(self, result: Any, waited: float, dispatched: float) -> None:
+    def _finish(self, result: Any, dispatched: float) -> None:
         jax.block_until_ready(result)
-        now = time.monotonic()
-        self._device += now - max(dispatched, self._ready)
-        self._ready, self._waited, self._steps = now, self._waited + waited, self._steps + 1
+        with self._lock:
+            now = self._clock()
+            self._device += now - max(dispatched, self._ready)
+            self._ready, self._steps = now, self._steps + 1
 
 
 class Tracer:
