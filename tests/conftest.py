@@ -41,3 +41,15 @@ def one_device(monkeypatch):
     """Training in this process uses one device: for tests of something else than sharding, which compile faster so."""
     devices = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: devices)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Folders of a miniature HuBERT and a miniature BERT, by view; tests read them and never change them."""
+    from tests import speech_checkpoints, text_checkpoints
+
+    hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")
+    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
+    speech_checkpoints.write_checkpoint(hubert, model, normalize=True)
+    text_checkpoints.write_checkpoint(bert, text_checkpoints.make_model("BertModel"))
+    return {"acoustic": hubert, "lexical": bert}

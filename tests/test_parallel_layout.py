@@ -15,7 +15,6 @@ from emojax.errors import ConfigError
 from emojax.evaluation import evaluate_workdir
 from emojax.parallel import MeshConfig, host_rows, leaf_sharding, make_mesh, state_sharding
 from emojax.training import train_workdir
-from tests import speech_checkpoints, text_checkpoints
 
 
 def shape(*lengths):
@@ -83,15 +82,6 @@ def test_an_impossible_mesh_is_refused(sizes, message):
 
 
 # Whole runs.
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")
-    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
-    speech_checkpoints.write_checkpoint(hubert, model, normalize=True)
-    text_checkpoints.write_checkpoint(bert, text_checkpoints.make_model("BertModel"))
-    return {"acoustic": hubert, "lexical": bert}
 
 
 def small(data_dir, checkpoints, layout, **changes):

@@ -18,18 +18,9 @@ from emojax.extraction import extract_store, parse_extraction
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
 from emojax.workdir import restore_model
-from tests import speech_checkpoints, text_checkpoints
+from tests import speech_checkpoints
 
 MAX_TOKENS = 6
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")
-    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
-    speech_checkpoints.write_checkpoint(hubert, model, normalize=True)
-    text_checkpoints.write_checkpoint(bert, text_checkpoints.make_model("BertModel"))
-    return {"acoustic": hubert, "lexical": bert}
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def rows_divided(rows: jax.Array) -> jax.Array:
     exchanges activations, which are many, in place of parameters, which are few.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if any(axis not in mesh.shape for axis in BATCH_AXES) or mesh.shape["fsdp"] == 1:
+    if mesh.shape.get("fsdp", 1) == 1:
         return rows  # parameters are whole along their features, so there is nothing to confuse
     if rows.shape[0] % math.prod(mesh.shape[axis] for axis in BATCH_AXES):
         return rows

@@ -1,4 +1,3 @@
 """What a run would need and cost on a TPU slice, found out without one."""
 
-from emojax.planning.run import PLAN as PLAN
 from emojax.planning.run import plan_workdir as plan_workdir
