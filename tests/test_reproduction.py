@@ -1,5 +1,7 @@
 """Filling the tables of a document from workdirs."""
 
+import json
+
 import pytest
 
 from emojax.reproduction import main
@@ -51,6 +53,23 @@ def test_one_seed_has_its_interval_and_filling_again_changes_nothing(document, t
     before = document.read_text()
     assert main([str(document), str(folder)]) == 0
     assert document.read_text() == before
+
+
+def test_seeds_whose_stores_lie_elsewhere_are_still_one_system_and_other_teachers_are_not(document, tmp_path, capsys):
+    folders = [write_workdir(tmp_path / f"student_seed{seed}", seed=seed) for seed in (0, 1)]
+    configs = [
+        {"seed": 0, "model": {"lexical": {"store": "/old/minilm"}}, "data": {"workers": 1}, "training": {}},
+        {"seed": 1, "model": {"lexical": {"store": "/new/minilm"}}, "data": {"workers": 4}, "training": {}},
+    ]
+    configs[1]["training"]["profile_steps"] = 0  # a field that the older run did not know
+    for folder, config in zip(folders, configs, strict=True):
+        (folder / "config.json").write_text(json.dumps(config))
+    assert main([str(document), *map(str, folders)]) == 0
+    assert cells(document, 6)[4] == "2"
+    configs[1]["model"]["lexical"]["store"] = "/new/other"
+    (folders[1] / "config.json").write_text(json.dumps(configs[1]))
+    assert main([str(document), *map(str, folders)]) == 1
+    assert "claimed by several" in capsys.readouterr().err
 
 
 def test_what_fills_nothing_or_is_ambiguous_is_an_error(document, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Config trees checked and typed."""
 
 from emojax.config.experiment import ExperimentConfig as ExperimentConfig
+from emojax.config.experiment import configuration as configuration
 from emojax.config.experiment import difference as difference
 from emojax.config.experiment import parse_experiment as parse_experiment
 from emojax.config.experiment import parse_kept as parse_kept

@@ -1,8 +1,9 @@
 """The whole config of a run as one frozen dataclass, each part owned by the code that reads it."""
 
-import copy
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from emojax.audio import WaveformAugmentConfig
@@ -70,6 +71,9 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
     return parse(ExperimentConfig, tree)
 
 
+LOCATIONS = ("checkpoint", "store", "workdir", "cache", "folder")
+"""Keys of fields that say where something is: moving it changes its folder, seldom its name."""
+
 _SINCE = {"mesh.tensor": 1, "training.profile_steps": 0, "training.checkpoint_dir": ""}
 """Fields that the first workdirs do not have, with the values that mean what was done then."""
 
@@ -80,12 +84,43 @@ def parse_kept(tree: Mapping[str, Any]) -> ExperimentConfig:
     Raises:
       ConfigError: as `parse_experiment`.
     """
-    whole = copy.deepcopy(dict(tree))
+    return parse_experiment(_with_later_fields(tree))
+
+
+def _with_later_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+    whole = {name: dict(group) if isinstance(group, Mapping) else group for name, group in tree.items()}
     for name, value in _SINCE.items():
         group, _, key = name.partition(".")
         if isinstance(whole.get(group), dict):
             whole[group].setdefault(key, value)
-    return parse_experiment(whole)
+    return whole
+
+
+def configuration(tree: Mapping[str, Any]) -> str:
+    """What makes runs comparable over seeds: text that is equal for configs that differ in nothing but the seed.
+
+    Where things lie does not count, nor what changes neither training nor evaluation: of `LOCATIONS`, only the last
+    part of a path is looked at (`fusion_seed0` stays another teacher than `fusion_seed1`).
+
+    Args:
+      tree: the config of a workdir, perhaps older than some fields, perhaps from a stranger.
+    """
+    ignored = {"seed", *CHANGEABLE} - {"evaluation"}
+
+    def kept(branch: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+        found = {}
+        for key, value in branch.items():
+            name = f"{path}{key}"
+            if name in ignored:
+                continue
+            if isinstance(value, Mapping):
+                value = kept(value, f"{name}.")
+            elif key in LOCATIONS and isinstance(value, str):
+                value = ",".join(PurePath(part).name for part in value.split(","))
+            found[key] = value
+        return found
+
+    return json.dumps(kept(_with_later_fields(tree)), sort_keys=True)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str | None:

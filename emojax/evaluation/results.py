@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from emojax.config import configuration
 from emojax.errors import CheckpointError
 from emojax.evaluation.writing import EVALUATION
 from emojax.types import ATTRIBUTES
@@ -76,7 +77,7 @@ class Run:
       path: its folder.
       name: how the report calls it.
       seed: of its config.
-      configuration: its config but for the seed, as text that is equal for equal configs.
+      configuration: its config but for the seed, see `emojax.config.configuration`.
       trained_on: training corpus, with its version; says so if its speech is synthetic.
       best_step: step of the best checkpoint; None if unknown.
       results: of every split evaluated.
@@ -117,7 +118,7 @@ def read_run(path: Path, name: str = "") -> Run:
         path=path,
         name=printable(name),
         seed=_seed(config.get("seed")),
-        configuration=json.dumps({key: value for key, value in config.items() if key != "seed"}, sort_keys=True),
+        configuration=configuration(config),
         trained_on=_trained_on(path),
         best_step=_count(summary.get("best_step")),
         results=(),
