@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from pathlib import Path
 
 import flax.traverse_util
 import hypothesis
@@ -64,6 +65,17 @@ def test_every_hidden_state_equals_pytorch(checkpoint, name):
         assert 0.5 < expected.std() < 2.0
         np.testing.assert_allclose(states, expected, atol=2e-5)
         np.testing.assert_allclose(output.last_hidden_state[row, : expected.shape[1]], last, atol=2e-5)
+
+
+def test_the_bundled_checkpoint_equals_pytorch():
+    folder = Path(__file__).parents[1] / "checkpoints" / "hubert_tiny"
+    ours = load_encoder(folder)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    waveform, lengths = speech_checkpoints.padded(CLIPS)
+    output = apply(ours, waveform, lengths)
+    for row, clip in enumerate(CLIPS):
+        _, last = speech_checkpoints.torch_states(model, clip)
+        np.testing.assert_allclose(output.last_hidden_state[row, : len(last)], last, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["hubert-large", "wavlm-base"])
