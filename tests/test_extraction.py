@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
+from emojax.encoders.batching import padded_batches
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction, plan, run
 from emojax.store import Store
@@ -194,6 +197,27 @@ def test_audio_below_one_frame_is_named(mini_data_dir, hubert, tmp_path, monkeyp
 )
 def test_shards_are_bounded_in_utterances_bytes_and_audio(lengths, num_bytes, audio, expected):
     assert plan.shard_bounds(np.array(lengths), np.full(len(lengths), num_bytes), audio) == expected
+
+
+@hypothesis.given(
+    lengths=st.lists(st.integers(1, 900), min_size=1, max_size=40),
+    devices=st.sampled_from([1, 2]),
+    fill=st.booleans(),
+)
+def test_batches_hold_every_sequence_once_and_filled_ones_have_one_shape_per_length(lengths, devices, fill):
+    sequences = [np.full(length, number + 1, np.int32) for number, length in enumerate(lengths)]
+    batches = list(padded_batches(sequences, 100, 800, None, devices, fill))
+    seen = []
+    for rows, inputs, sizes in batches:
+        assert len(inputs) % devices == 0
+        assert not sizes[len(rows) :].any()
+        for row, index in enumerate(rows):
+            np.testing.assert_array_equal(inputs[row, : sizes[row]], sequences[index])
+        assert inputs.sum() == sum(sequences[index].sum() for index in rows)
+        seen += rows
+    assert sorted(seen) == list(range(len(sequences)))
+    shapes = {inputs.shape for _, inputs, _ in batches}
+    assert not fill or len(shapes) == len({length for _, length in shapes})
 
 
 def test_the_command_line_extracts_and_reports_its_speed(mini_data_dir, bert, tmp_path):

@@ -9,7 +9,12 @@ _MAX_ROWS = 64
 
 
 def padded_batches(
-    sequences: Sequence[np.ndarray], shortest: int, batch_size: int, longest: int | None, devices: int = 1
+    sequences: Sequence[np.ndarray],
+    shortest: int,
+    batch_size: int,
+    longest: int | None,
+    devices: int = 1,
+    fill: bool = False,
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Groups sequences of similar length and pads them to one of few shapes.
 
@@ -19,10 +24,12 @@ def padded_batches(
       batch_size: values a batch holds on one device, padding included, unless a single sequence is longer.
       longest: no bucket is longer; None: no limit.
       devices: a power of two that divides the number of rows; each device gets as many.
+      fill: whether all batches of a bucket have the same rows, for who goes through many sequences: a shape takes
+        longer to compile than a part of one batch to compute.
 
     Yields:
       Indices of the sequences, zero-padded inputs (rows, S), lengths (rows,) int32. Rows are filled up to a power of
-      two with sequences of length 0.
+      two, or to those of the bucket's other batches, with sequences of length 0.
     """
     buckets: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
@@ -31,7 +38,7 @@ def padded_batches(
         max_rows = devices * _power_of_two_below(min(max(batch_size // length, 1), _MAX_ROWS))
         for start in range(0, len(indices), max_rows):
             rows = indices[start : start + max_rows]
-            num_rows = max(1 << (len(rows) - 1).bit_length(), devices)
+            num_rows = max_rows if fill else max(1 << (len(rows) - 1).bit_length(), devices)
             inputs = np.zeros((num_rows, length), sequences[rows[0]].dtype)
             lengths = np.zeros(num_rows, np.int32)
             for row, index in enumerate(rows):

@@ -178,7 +178,8 @@ class _SplitJob:
         modality, options = self.encoder.family.modality, self.config.encoder
         size = round(options.batch_seconds * SAMPLE_RATE) if modality == "speech" else options.batch_tokens
         longest = None if modality == "speech" else options.max_tokens
-        return padded_batches(sequences, SHORTEST_BUCKET[modality], size, longest, self.computer.num_devices)
+        shortest, devices = SHORTEST_BUCKET[modality], self.computer.num_devices
+        return padded_batches(sequences, shortest, size, longest, devices, fill=True)
 
 
 def _local_mesh() -> Mesh:
