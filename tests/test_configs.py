@@ -17,6 +17,7 @@ from tests import speech_checkpoints, text_checkpoints
 CONFIGS = Path(__file__).parents[1] / "configs"
 NO_SYSTEMS = ("default", "extract", "extract_teacher", "published", "pretrain_hubert", "pretrain_hubert_tiny")
 SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in NO_SYSTEMS)
+SYSTEMS += ["demo:lexical", "demo:acoustic", "demo:fusion"]
 SPEECH = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}
 TEXT = {"roberta": "RobertaModel", "bert": "BertModel", "minilm": "BertModel"}
 
@@ -45,7 +46,8 @@ def miniature(tmp_path_factory):
 @pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path):
-    config = importlib.import_module(f"configs.{system}").get_config()
+    module, _, row = system.partition(":")
+    config = importlib.import_module(f"configs.{module}").get_config(*filter(None, [row]))
     config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
     config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 8})
     for view in config.model.views:
@@ -83,10 +85,20 @@ def test_every_row_of_the_ablation_is_a_config_of_its_own():
         student_ablation.get_config("nothing")
 
 
+def test_the_demo_compares_a_taught_student_with_the_same_network_on_labels():
+    from configs import demo
+
+    alone, taught = demo.get_config("mfb"), demo.get_config("student")
+    assert taught.distillation.attribute_weight > alone.distillation.attribute_weight == 0
+    assert taught.model.log_mel == alone.model.log_mel
+    with pytest.raises(ValueError, match="'nothing' is no system; allowed: mfb, lexical"):
+        demo.get_config("nothing")
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_docstring_gives_a_command_that_names_the_file(system):
-    module = importlib.import_module(f"configs.{system}")
-    assert f"--config=configs/{system}.py" in module.__doc__
+    name = system.partition(":")[0]
+    assert f"--config=configs/{name}.py" in importlib.import_module(f"configs.{name}").__doc__
 
 
 def test_the_extraction_config_only_lacks_its_checkpoint():
