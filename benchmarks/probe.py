@@ -1,6 +1,6 @@
 """What an encoder's frozen states know of emotion, beside log-mel statistics and beside the same network untrained.
 
-  python -m benchmarks.probe --checkpoint=runs/hubert_tiny/encoder [--corpora=emobank_spoken/quick,emodb]
+  python -m benchmarks.probe --checkpoint=checkpoints/hubert_tiny [--corpora=emobank_spoken/quick,emodb]
 
 Mean and standard deviation over an utterance's frames, of every layer apart, go into ridge regression (attributes: CCC)
 or ridge classification (categories: UAR), both of scikit-learn, fitted on the training split; strength and layer are

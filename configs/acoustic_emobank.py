@@ -1,10 +1,9 @@
 """Frozen states of a small HuBERT of our own -> TC-GRU on EmoBank spoken (see docs/encoders.md, pre-training).
 
-The encoder is made first; its states are computed once, then read:
+The encoder is in the repository (`configs/pretrain_hubert_tiny.py` made it); its states are computed once, then read:
 
-python launch.py --mode=pretrain --config=configs/pretrain_hubert_tiny.py --workdir=runs/hubert_tiny
 python launch.py --mode=extract --config=configs/extract.py --workdir=stores/hubert_tiny \
-  --config.corpus.name=emobank_spoken/full --config.encoder.checkpoint=runs/hubert_tiny/encoder
+  --config.corpus.name=emobank_spoken/full --config.encoder.checkpoint=checkpoints/hubert_tiny
 python launch.py --config=configs/acoustic_emobank.py --workdir=runs/acoustic \
   --config.model.acoustic.store=stores/hubert_tiny
 """
@@ -16,6 +15,6 @@ def get_config():
     """Returns the config."""
     config = mfb_emobank.get_config()
     config.model.views = ("acoustic",)
-    config.model.acoustic.checkpoint = "runs/hubert_tiny/encoder"
+    config.model.acoustic.checkpoint = "checkpoints/hubert_tiny"
     config.model.acoustic.network.pooling = "statistics"
     return config

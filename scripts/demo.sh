@@ -35,7 +35,7 @@ recorded_and_encoded() {
   until [ -f "$RUNS/corpus.built" ]; do sleep 1; done
   launch --mode=extract --config=configs/extract.py --workdir="$RUNS/stores/hubert_tiny" $QUICK \
     --config.encoder.checkpoint=$HUBERT
-  train acoustic --config.model.acoustic.checkpoint=$HUBERT --config.model.acoustic.store="$RUNS/stores/hubert_tiny"
+  train acoustic --config.model.acoustic.store="$RUNS/stores/hubert_tiny"
 }
 
 # Programs that each believe they have every core get in each other's way.

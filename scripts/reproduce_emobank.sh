@@ -8,6 +8,7 @@ RUNS=${1:-runs/reproduction}
 STORES=$RUNS/stores
 CORPUS=emobank_spoken/full
 MINILM=${MINILM:-sentence-transformers/all-MiniLM-L6-v2}
+HUBERT=${HUBERT:-checkpoints/hubert_tiny} # made by configs/pretrain_hubert_tiny.py
 SEEDS=${SEEDS:-0 1 2}
 
 train() { # NAME CONFIG [override ...]: one run per seed
@@ -32,9 +33,6 @@ teach() { # NAME WORKDIRS: what teachers say of the whole corpus
 
 $PYTHON -m tfds_builders emobank_spoken --config=full
 extract minilm "$MINILM"
-HUBERT=$RUNS/hubert_tiny/encoder
-[ -f "$HUBERT/model.safetensors" ] || $PYTHON launch.py --mode=pretrain --config=configs/pretrain_hubert_tiny.py \
-  --workdir="$RUNS/hubert_tiny"
 extract hubert_tiny "$HUBERT"
 LEXICAL="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
 ACOUSTIC="--config.model.acoustic.checkpoint=$HUBERT --config.model.acoustic.store=$STORES/hubert_tiny"
