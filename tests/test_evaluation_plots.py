@@ -79,9 +79,10 @@ def test_learning_curves_read_every_number_and_skip_what_is_none(tmp_path):
 
 def test_learning_curves_have_losses_and_validation_in_panels_and_leave_out_counts(tmp_path):
     names = ("train/loss", "train/loss/ccc_valence", "train/labels/valence", "seconds/total", "validation/ccc_valence")
+    names += ("validation/loss",)  # of pre-training
     curves = {name: ([1, 2], [0.1, number]) for number, name in enumerate(names)}
     figure = draw_learning_curves(curves, "run", best_step=2)
-    assert [axes.get_title() for axes in figure.axes] == ["training loss", "validation"]
+    assert [axes.get_title() for axes in figure.axes] == ["training loss", "validation", "validation loss"]
     assert len(figure.axes[0].lines) == 3  # two losses and the best step
     assert draw_learning_curves({}, "run") is None
 

@@ -103,6 +103,7 @@ def test_two_iterations_give_an_encoder_that_transformers_reads(mini_data_dir, t
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert losses[-1] < losses[0]
     assert 0 < outcome.best_score < 1
+    assert (first / "learning_curves.png").exists()
     clip = np.random.default_rng(0).normal(size=8_000).astype(np.float32)
     model = transformers.HubertModel.from_pretrained(first / ENCODER).eval()
     extractor = transformers.AutoFeatureExtractor.from_pretrained(first / ENCODER)

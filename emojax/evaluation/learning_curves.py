@@ -110,6 +110,8 @@ def _group(curves: dict[str, Curve]) -> dict[str, dict[str, Curve]]:
             continue
         if name == "train/loss" or prefix == "train/loss" or (prefix != "validation" and short == "loss"):
             panels["training loss"]["total" if short == "loss" else short] = curve
+        elif name == "validation/loss":  # of another size than the scores
+            panels["validation loss"] = {short: curve}
         elif prefix == "train":
             panels[f"training {short.replace('_', ' ')}"] = {short: curve}
         else:

@@ -119,7 +119,7 @@ def read_run(path: Path, name: str = "") -> Run:
         name=printable(name),
         seed=_seed(config.get("seed")),
         configuration=configuration(config),
-        trained_on=_trained_on(path),
+        trained_on=_trained_on(path, config),
         best_step=_count(summary.get("best_step")),
         results=(),
         problems=(),
@@ -220,11 +220,11 @@ def _scores(tree: dict[str, Any]) -> dict[str, Score]:
     return scores
 
 
-def _trained_on(path: Path) -> str:
+def _trained_on(path: Path, config: dict[str, Any]) -> str:
     try:
         info = _mapping(_read_object(path / CORPUS).get("info"))
-    except CheckpointError:
-        return "unknown corpus"
+    except CheckpointError:  # pre-training keeps no facts of its corpus
+        info = _mapping(config.get("corpus"))
     name = info["name"] if isinstance(info.get("name"), str) else "unknown corpus"
     return printable(name) + (", synthetic speech" if info.get("speech") == "synthesised" else "")
 

@@ -15,6 +15,7 @@ from emojax.config import to_tree
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.registry import family_of
+from emojax.evaluation import write_learning_curves
 from emojax.models import count_parameters, parameter_table
 from emojax.parallel import is_first, make_mesh, placed, put, replicated, state_sharding, wait_for_all
 from emojax.pretraining.config import PretrainConfig
@@ -68,6 +69,8 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
             if is_first():
                 save_encoder(network.encoder(best["params"]["encoder"]), workdir / ENCODER)
     write_summary(workdir, outcome, count_parameters(state.params))
+    if is_first():
+        write_learning_curves(workdir)
     return outcome
 
 
