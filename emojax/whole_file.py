@@ -18,7 +18,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        os.chmod(temporary, mode)  # some libraries leave files that nobody else may read
         os.replace(temporary, path)
     except OSError as error:
         raise EmojaxError(f"{path}: cannot be written ({error.strerror or error})") from error

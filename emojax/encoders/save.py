@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.registry import family_of
 from emojax.encoders.tensor_table import invert
+from emojax.whole_file import whole_file
 
 
 def save_encoder(encoder: Encoder, folder: str | os.PathLike[str]) -> None:
@@ -26,7 +27,8 @@ def save_encoder(encoder: Encoder, folder: str | os.PathLike[str]) -> None:
     family = family_of(encoder.config)
     table = family.tensor_table(encoder.config, encoder.module.scan_layers)
     tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in invert(encoder.params, table)}
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    with whole_file(target / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
     config = {**encoder.config, "architectures": [family.architecture]}
     # Both spellings of the type the tensors had where they came from.
     config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
