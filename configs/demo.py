@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import acoustic_emobank, fusion_emobank, lexical_emobank, student_ablation, student_emobank
 
 EPOCHS = {"mfb": 3, "lexical": 4, "acoustic": 3, "fusion": 3, "student": 4}
-"""Row -> passes over 3,000 sentences: about as many as its validation score still grows."""
+"""Row -> passes over 3,000 sentences: what the time allows; scores would still grow a little."""
 
 
 def get_config(row: str = "mfb") -> ConfigDict:
