@@ -17,6 +17,7 @@ from tfds_builders.build import build
 from tfds_builders.emobank_spoken import sentences as sentences_module
 from tfds_builders.emobank_spoken.emobank_spoken_dataset_builder import Builder, EmoBankConfig
 from tfds_builders.emobank_spoken.espeak import ESPEAK_RATE, Delivery, speak
+from tfds_builders.emobank_spoken.fragments import WORDS, fragments
 from tfds_builders.emobank_spoken.prosody import draw_prosody, draw_speaker
 from tfds_builders.emobank_spoken.sentences import SPLITS, Sentence, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, active_level_db, make_utterance
@@ -134,6 +135,32 @@ def test_configs_hold_what_they_say_and_a_sentence_sounds_the_same_in_both(tmp_p
     assert {split: len(items) for split, items in full.items()} == {"train": 8062, "dev": 1000, "test": 1000}
     assert {split: len(items) for split, items in quick.items()} == {"train": 3000, "dev": 500, "test": 1000}
     assert all(set(quick[split]) <= set(full[split]) for split in SPLITS)
+
+
+def test_fragments_are_words_of_training_sentences_in_training_voices_and_nobody_has_rated_them(tmp_path, sentences):
+    built = build(Builder, tmp_path, EmoBankConfig(name="cut", train=30, fragments=4))
+    assert built.num_examples == {"unlabelled": 120}
+    corpus = open_corpus("emobank_spoken/cut", tmp_path)
+    assert (corpus.info.attribute_source, corpus.info.speech, corpus.roles) == ("none", "synthesised", None)
+    heard = {speaker.variant for speaker in SPEAKERS if speaker.split == "train"}
+    for _, example in _examples(built):
+        source = sentences[example["id"].decode().rpartition("_fragment")[0]]
+        text = example["transcript"].decode()
+        assert source.split == "train"
+        assert f" {text} " in f" {' '.join(source.text.split())} "
+        assert WORDS[0] <= len(text.split()) <= WORDS[1] or len(text.split()) == len(source.text.split())
+        assert np.isnan(example["attributes"]).all()
+        assert np.isnan(example["attributes_std"]).all()
+        assert example["speaker"].decode() in heard
+
+
+def test_fragments_of_a_sentence_do_not_depend_on_other_sentences_and_use_all_of_it(sentences):
+    chosen = [s for s in sentences.values() if len(s.text.split()) == 30][:2]
+    cut = list(fragments(chosen, 200, 0))
+    assert [piece.text for piece in fragments(chosen[1:], 200, 0)] == [piece.text for piece in cut[200:]]
+    words = chosen[0].text.split()
+    assert {word for piece in cut[:200] for word in piece.text.split()} == set(words)
+    assert {len(piece.text.split()) for piece in cut} == set(range(WORDS[0], WORDS[1] + 1))
 
 
 def test_subsample_is_nested_and_independent_of_order(sentences):

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from emojax.errors import CorpusError
 from emojax.types import SplitRoles
 from tfds_builders.builder import CorpusBuilder
+from tfds_builders.emobank_spoken.fragments import fragments
 from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, make_utterance
 from tfds_builders.schema import CorpusFacts
@@ -30,13 +31,16 @@ class EmoBankConfig(tfds.core.BuilderConfig):
       train: number of training sentences; None for all.
       dev: number of development sentences; None for all.
       test: number of test sentences; None for all.
-      seed: of the voice and the prosody of every sentence.
+      seed: of the voice and the prosody of every sentence, and of the cuts.
+      fragments: so many runs of words out of every training sentence, without ratings, in place of the sentences; 0:
+        the sentences.
     """
 
     train: int | None = None
     dev: int | None = None
     test: int | None = None
     seed: int = 0
+    fragments: int = 0
 
 
 class Builder(CorpusBuilder):
@@ -49,6 +53,9 @@ class Builder(CorpusBuilder):
         EmoBankConfig(
             name="quick", description="About 3,000 train, 500 dev and all 1,000 test sentences.", train=3000, dev=500
         ),
+        EmoBankConfig(
+            name="fragments", description="Runs of words out of the training sentences, without ratings.", fragments=5
+        ),
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "full"
 
@@ -59,6 +66,22 @@ class Builder(CorpusBuilder):
 
     def facts(self) -> CorpusFacts:
         """What is true of the whole corpus."""
+        facts = self._facts_of_sentences()
+        if not self.builder_config.fragments:
+            return facts
+        return dataclasses.replace(
+            facts,
+            description=f"{facts.description} These are runs of 3 to 12 words out of the training sentences.",
+            attribute_source="none",
+            notes=(
+                "Fragments of sentences without ratings of their own. The speech is synthetic (espeak-ng); the ratings "
+                "of the sentence a fragment was cut from shape its prosody, with noise of its own. "
+                f"Seed {self.builder_config.seed}."
+            ),
+            roles=None,
+        )
+
+    def _facts_of_sentences(self) -> CorpusFacts:
         return CorpusFacts(
             description=(
                 "10,062 English sentences with human ratings of activation, valence and dominance (EmoBank), spoken "
@@ -81,11 +104,15 @@ class Builder(CorpusBuilder):
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Item]]:
-        """Sentences in EmoBank's own splits."""
+        """Sentences in EmoBank's own splits, or fragments of those for training."""
         if importlib.util.find_spec("espeakng_loader") is None:
             raise CorpusError(f"{self.name} needs espeakng-loader: pip install -r requirements-corpora.txt")
         config = self.builder_config
         sentences = read_sentences()
+        if config.fragments:
+            training = subsample([s for s in sentences if s.split == "train"], config.train)
+            cut = fragments(training, config.fragments, config.seed)
+            return {"unlabelled": [Item(fragment, config.seed, rated=False) for fragment in cut]}
         sizes = {"train": config.train, "dev": config.dev, "test": config.test}
         return {
             split: [

@@ -13,10 +13,9 @@ limited to what espeak-ng takes. Valence moves nothing: it is in the words alone
 """
 
 import dataclasses
-import hashlib
 import math
-import statistics
 
+from tfds_builders.emobank_spoken.draws import normal, uniform
 from tfds_builders.emobank_spoken.espeak import PITCH, RANGE, RATE_WPM
 from tfds_builders.emobank_spoken.sentences import Sentence
 from tfds_builders.emobank_spoken.voices import SPEAKERS, Speaker
@@ -53,7 +52,7 @@ class Prosody:
 def draw_speaker(sentence: Sentence, seed: int) -> Speaker:
     """One of the speakers of the sentence's split, each equally likely."""
     speakers = [speaker for speaker in SPEAKERS if speaker.split == sentence.split]
-    return speakers[int(_uniform(seed, "speaker", sentence.id) * len(speakers))]
+    return speakers[int(uniform(seed, "speaker", sentence.id) * len(speakers))]
 
 
 def draw_prosody(sentence: Sentence, speaker: Speaker, seed: int) -> Prosody:
@@ -65,8 +64,8 @@ def draw_prosody(sentence: Sentence, speaker: Speaker, seed: int) -> Prosody:
     def cue(name: str) -> float:
         of_activation, of_dominance = WEIGHTS[name]
         signal = of_activation * z_activation + of_dominance * z_dominance
-        offset = SPEAKER_NOISE * _normal(seed, name, speaker.variant)
-        return signal + offset + UTTERANCE_NOISE * _normal(seed, name, sentence.id)
+        offset = SPEAKER_NOISE * normal(seed, name, speaker.variant)
+        return signal + offset + UTTERANCE_NOISE * normal(seed, name, sentence.id)
 
     return Prosody(
         rate=round(_limited(165 * math.exp(0.20 * cue("rate")), *RATE_WPM)),
@@ -74,16 +73,6 @@ def draw_prosody(sentence: Sentence, speaker: Speaker, seed: int) -> Prosody:
         pitch_range=round(_limited(50 + 15 * cue("range"), *RANGE)),
         level_db=round(-32 + 3.5 * cue("level"), 2),
     )
-
-
-def _uniform(seed: int, *names: str) -> float:
-    """A number in (0, 1) that depends on nothing but its names: no generator whose stream a release could change."""
-    digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
-    return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
-
-
-def _normal(seed: int, *names: str) -> float:
-    return statistics.NormalDist().inv_cdf(_uniform(seed, *names))
 
 
 def _limited(value: float, low: float, high: float) -> float:

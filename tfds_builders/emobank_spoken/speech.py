@@ -21,15 +21,16 @@ _HIGHEST_PEAK = 0.98
 
 
 class Item(NamedTuple):
-    """A sentence to speak and the seed of its delivery."""
+    """A sentence to speak, the seed of its delivery, and whether its ratings are told beside the speech."""
 
     sentence: Sentence
     seed: int
+    rated: bool = True
 
 
 def make_utterance(item: Item) -> Made:
     """Speaks a sentence; one without words is left out and counted."""
-    sentence, seed = item
+    sentence, seed, rated = item
     if not sentence.has_words:
         return Made(None, ("left_out_no_words",))
     speaker = draw_speaker(sentence, seed)
@@ -50,8 +51,8 @@ def make_utterance(item: Item) -> Made:
         audio=to_pcm(np.float32(min(gain, highest_gain)) * waveform),
         num_categories=0,
         transcript=sentence.text,
-        attributes=sentence.attributes,
-        attributes_std=sentence.attributes_std,
+        attributes=sentence.attributes if rated else None,
+        attributes_std=sentence.attributes_std if rated else None,
         speaker=speaker.variant,
         gender=speaker.gender,
     )
