@@ -18,7 +18,7 @@ def prepare(config):
     teacher = None
     if config.distillation.on:
         teacher = load_teacher(config.teacher, config.distillation, corpus.info.categories, mesh)
-    inputs = teacher.inputs(AUDIO, split) if teacher else AUDIO
+    inputs = teacher.inputs(AUDIO, corpus.info.name, split) if teacher else AUDIO
     stream = BatchStream(corpus, split, index, config.data, mesh, training=True, inputs=inputs)
     model = EmotionModel(config.model, len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, 1000)

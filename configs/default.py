@@ -154,7 +154,8 @@ def get_config() -> ConfigDict:
     config.teacher.workdir = ""
     # Weight of each of several teachers in the mean (> 0); (): all alike.
     config.teacher.weights = ()
-    # Instead: folder of a teacher's outputs, written by `--mode=extract --config=configs/extract_teacher.py`.
+    # Instead: folder of a teacher's outputs, written by `--mode=extract --config=configs/extract_teacher.py`; one for
+    # each corpus that is read (`corpus.unlabelled_name`), with commas between.
     config.teacher.cache = ""
     # Of the teacher's matrix products: "float32" or "bfloat16".
     config.teacher.dtype = "float32"

@@ -48,18 +48,21 @@ def teachers(mini_data_dir, tmp_path_factory):
         config.seed, config.objective.emotion_weight = seed, 0.5
         folders.append(root / f"teacher{seed}")
         train(config, folders[-1])
-    cache = extract_teacher.get_config()
-    cache.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
-    cache.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
-    cache.teacher.update({"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)})
-    run = cache_teacher(parse_teacher_cache(cache.to_dict()), root / "cache")
-    assert run.utterances == 37 + 11 + 9
-    assert cache_teacher(parse_teacher_cache(cache.to_dict()), root / "cache").utterances == 0
-    return folders, root / "cache"
+    return folders, cache_of(folders, mini_data_dir, "mini_corpus", root / "cache")
 
 
 def taught(folders):
-    return {"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)}
+    return {"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)[: len(folders)]}
+
+
+def cache_of(folders, data_dir, corpus, place):
+    cache = extract_teacher.get_config()
+    cache.corpus.update({"name": corpus, "data_dir": str(data_dir)})
+    cache.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
+    cache.teacher.update(taught(folders))
+    assert cache_teacher(parse_teacher_cache(cache.to_dict()), place).utterances == 37 + 11 + 9
+    assert cache_teacher(parse_teacher_cache(cache.to_dict()), place).utterances == 0
+    return place
 
 
 EVERYTHING = {"attribute_weight": 1.0, "emotion_weight": 1.0, "embedding_weight": 1.0, "condition": "soft"}
@@ -79,7 +82,7 @@ def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
         for devices in (1, 8):
             mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:devices])
             teacher = load_teacher(who, settings, corpus.info.categories, mesh)
-            inputs = teacher.inputs(AUDIO, "train")
+            inputs = teacher.inputs(AUDIO, corpus.info.name, "train")
             stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, inputs=inputs)
             arrays = measure_teacher(teacher, stream, settings)
             found.append(jax.device_get(jax.jit(teacher)(arrays, stream.load(1))))
@@ -151,6 +154,34 @@ def test_unlabelled_utterances_hear_the_teacher_alone(mini_data_dir, teachers, t
     config.corpus.unlabelled_split = "dev"
     with pytest.raises(ConfigError, match="also validated or tested on"):
         train(config, tmp_path / "cheat")
+
+
+class OtherCorpus(mini_corpus.MiniCorpus):
+    """Further utterances, which nobody has rated."""
+
+    name = "other_corpus"
+
+
+def test_unlabelled_utterances_of_another_corpus_have_a_cache_of_their_own(mini_data_dir, teachers, tmp_path):
+    folders, cache = teachers
+    for built in (mini_corpus.MiniCorpus(data_dir=str(tmp_path)), OtherCorpus(data_dir=str(tmp_path), rated=False)):
+        built.download_and_prepare()
+    config = tree(tmp_path, attribute_weight=1.0)
+    config.corpus.update({"unlabelled_name": "other_corpus", "unlabelled_split": "train"})
+    config.teacher.update(taught(folders))
+    online = train(config, tmp_path / "online")
+    assert online[0]["train/labels/activation"] == 8
+    config.teacher.update({"workdir": "", "weights": (), "cache": str(cache)})
+    with pytest.raises(CheckpointError, match=r"has nothing of other_corpus/1\.0\.0, only of mini_corpus/1\.0\.0"):
+        train(config, tmp_path / "lacking")
+    further = cache_of(folders, tmp_path, "other_corpus", tmp_path / "further")
+    config.teacher.cache = f"{cache},{further}"
+    cached = train(config, tmp_path / "cached")
+    np.testing.assert_allclose(online[0]["train/loss"], cached[0]["train/loss"], rtol=1e-6)
+    alone = cache_of(folders[:1], tmp_path, "other_corpus", tmp_path / "alone")
+    config.teacher.cache = f"{cache},{alone}"
+    with pytest.raises(CheckpointError, match="alone: was made with teacher"):
+        train(config, tmp_path / "of_others")
 
 
 def test_a_mixed_batch_holds_both_and_hides_labels(mini_data_dir):

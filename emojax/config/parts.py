@@ -178,9 +178,18 @@ class TeacherConfig:
     @property
     def workdirs(self) -> tuple[str, ...]:
         """The teachers' folders."""
-        return tuple(part.strip() for part in self.workdir.split(",") if part.strip())
+        return _comma_separated(self.workdir)
+
+    @property
+    def caches(self) -> tuple[str, ...]:
+        """Folders of the teachers' outputs, one for each corpus that is read."""
+        return _comma_separated(self.cache)
 
     @property
     def given(self) -> bool:
         """Whether there is a teacher."""
-        return bool(self.workdirs or self.cache)
+        return bool(self.workdirs or self.caches)
+
+
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

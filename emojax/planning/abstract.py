@@ -130,15 +130,15 @@ def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher
     shapes = ((2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,), (NUM_ATTRIBUTES,))
     units = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=whole) for shape in shapes]
     categories = facts.info.categories
-    if settings.cache:
-        return Teacher((), (), categories, categories, Path(settings.cache), TeacherArrays([], *units))
+    if settings.caches:
+        return Teacher((), (), categories, categories, settings.caches, TeacherArrays([], *units))
     members = tuple(_member(Path(folder).expanduser(), settings, mesh) for folder in settings.workdirs)
     weights = settings.weights or (1.0,) * len(members)
     named = [name for member in members if member.outputs.categories for name in member.facts.info.categories]
     known = tuple(dict.fromkeys(named))
     share = tuple(weight / sum(weights) for weight in weights)
     arrays = TeacherArrays([member.variables for member in members], *units)
-    return Teacher(members, share, known, categories, None, arrays)
+    return Teacher(members, share, known, categories, (), arrays)
 
 
 def _member(workdir: Path, settings: TeacherConfig, mesh: Mesh) -> TrainedModel:

@@ -108,7 +108,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         training=True,
         seed=config.seed,
         epochs=config.training.epochs,
-        inputs=teacher.inputs(own, config.corpus.train_split) if teacher else own,
+        inputs=teacher.inputs(own, corpus.info.name, config.corpus.train_split) if teacher else own,
         unlabelled=_unlabelled(config, corpus, own, teacher),
     )
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
@@ -180,7 +180,8 @@ def _unlabelled(
         view = next(iter(own.stored))
         raise ConfigError(f"config.model.{view}.store: is not allowed with corpus.unlabelled_split; allowed: ''")
     rows = round(config.data.unlabelled_share * config.data.batch_size)
-    return Unlabelled(other, split, read_index(other, split), teacher.inputs(own, split), rows)
+    inputs = teacher.inputs(own, other.info.name, split)
+    return Unlabelled(other, split, read_index(other, split), inputs, rows)
 
 
 def _refuse_useless_labels(

@@ -115,7 +115,7 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
                 continue
             if is_first():
                 remove_leftovers(directory / split, facts, 0)
-            inputs = teacher.inputs(BatchInputs(audio=False), split)
+            inputs = teacher.inputs(BatchInputs(audio=False), corpus.info.name, split)
             stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
             rows = np.zeros((len(ids), 1, teacher.num_outputs), np.float32)
             with Progress(f"teach {corpus.info.name} {split}", stream.num_batches, "batches") as progress:

@@ -63,7 +63,7 @@ class Teacher:
       weights: of the members, sum 1.
       known: categories that the teacher has probabilities for.
       categories: the student's.
-      cached: the cache.
+      cached: folders of caches, one for each corpus; () where the members speak.
       arrays: see `TeacherArrays`.
     """
 
@@ -71,13 +71,13 @@ class Teacher:
     weights: tuple[float, ...]
     known: tuple[str, ...]
     categories: tuple[str, ...]
-    cached: Path | None
+    cached: tuple[str, ...]
     arrays: TeacherArrays
 
     def __call__(self, arrays: TeacherArrays, batch: Batch) -> TeacherOutput:
         """What the teacher says of a batch, without gradient."""
-        read = self.cached is not None
-        attributes, spread, probabilities, embedding = self._read(batch) if read else self.said(arrays.members, batch)
+        said = self._read(batch) if self.cached else self.said(arrays.members, batch)
+        attributes, spread, probabilities, embedding = said
         predicted = arrays.line[0] + arrays.line[1] * attributes
         from_label = jnp.abs(predicted - batch.attributes) / arrays.tau
         residual = jnp.where(jnp.isnan(from_label), spread / arrays.tau_spread, from_label)
@@ -89,15 +89,20 @@ class Teacher:
         )
         return jax.lax.stop_gradient(output)
 
-    def inputs(self, own: BatchInputs, split: str) -> BatchInputs:
+    def inputs(self, own: BatchInputs, corpus: str, split: str) -> BatchInputs:
         """What a batch must hold beside what the student reads.
+
+        Args:
+          own: what the student reads.
+          corpus: that is read, TFDS name with config and version.
+          split: of that corpus.
 
         Raises:
           ConfigError: student and teacher need different tokens.
-          CheckpointError: the cache lacks the split.
+          CheckpointError: no cache is of that corpus, or it lacks the split.
         """
-        if self.cached is not None:
-            stored = StoredInput(Store(self.cached).split(split), OUTPUTS, "utterance")
+        if self.cached:
+            stored = StoredInput(_cache_of(self.cached, corpus).split(split), OUTPUTS, "utterance")
             return dataclasses.replace(own, stored={**own.stored, CACHED: stored})
         tokenizer = own.tokenizer
         for model in self.members:
@@ -166,7 +171,7 @@ def load_teacher(
       CheckpointError: a workdir or cache is absent or damaged.
       ConfigError: the teacher has nothing of what is to be learned from it.
     """
-    teacher = _open_cache(config, categories, mesh) if config.cache else load_members(config, categories, mesh)
+    teacher = _open_caches(config, categories, mesh) if config.caches else load_members(config, categories, mesh)
     if distillation.emotion_weight and not set(teacher.known) & set(categories):
         raise ConfigError("config.distillation.emotion_weight: teacher and corpus share no category; allowed: 0")
     return teacher
@@ -190,15 +195,28 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
     named = [name for model in members if model.outputs.categories for name in model.facts.info.categories]
     known = tuple(dict.fromkeys(named))
     arrays = _unmeasured([model.variables for model in members], mesh)
-    return Teacher(members, share, known, known if categories is None else categories, None, arrays)
+    return Teacher(members, share, known, known if categories is None else categories, (), arrays)
 
 
-def _open_cache(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
-    cache = Path(config.cache).expanduser()
-    source = Store(cache).facts.source
-    if "teacher_categories" not in source:
-        raise CheckpointError(f"{cache}: holds no outputs of a teacher")
-    return Teacher((), (), tuple(source["teacher_categories"]), categories, cache, _unmeasured([], mesh))
+def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
+    stores = [Store(Path(folder).expanduser()) for folder in config.caches]
+    first = stores[0].facts
+    for store in stores:
+        if "teacher_categories" not in store.facts.source:
+            raise CheckpointError(f"{store.directory}: holds no outputs of a teacher")
+        # All of one teacher: only the corpus may differ.
+        store.facts.refuse_other(dataclasses.replace(first, corpus=store.facts.corpus), str(store.directory))
+    known = tuple(first.source["teacher_categories"])
+    return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh))
+
+
+def _cache_of(folders: tuple[str, ...], corpus: str) -> Store:
+    stores = [Store(Path(folder).expanduser()) for folder in folders]
+    for store in stores:
+        if store.facts.corpus == corpus:
+            return store
+    found = ", ".join(store.facts.corpus for store in stores)
+    raise CheckpointError(f"teacher.cache: has nothing of {corpus}, only of {found}; name its cache too, after a comma")
 
 
 def _unmeasured(members: list[Any], mesh: Mesh) -> TeacherArrays:
