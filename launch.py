@@ -56,13 +56,14 @@ class _UsageError(Exception):
 def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status."""
     from emojax.errors import EmojaxError, reason
-    from emojax.parallel import use_compilation_cache
+    from emojax.parallel import keep_freed_memory, use_compilation_cache
 
     logging.set_verbosity(logging.WARNING)  # TFDS and JAX tell at INFO what files and backends they looked for
     if len(argv) > 1:
         return _fail(f"{argv[1]!r} is no flag; see python launch.py --help", _USAGE)
     if not _WORKDIR.value:
         return _fail("--workdir=DIR is missing", _USAGE)
+    keep_freed_memory()
     use_compilation_cache()
     try:
         _join_processes()
