@@ -33,6 +33,10 @@ _JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
 
 
 def main(argv):
+    from emojax.parallel import keep_freed_memory
+
+    if _PART.value == "train":
+        keep_freed_memory()  # as launch.py does; both sides have it
     from emojax.config import parse_experiment
     from emojax.models import count_parameters
     from emojax.shipping import Predictor
@@ -256,14 +260,15 @@ def TorchStudent(view, variables):
             self.reach = (kernel - 1) * dilation
             self.norm = nn.LayerNorm(channels, eps=1e-5)
             self.norm.weight.data, self.norm.bias.data = own["LayerNorm_0"]["scale"], own["LayerNorm_0"]["bias"]
-            self.depthwise = nn.Conv1d(channels, channels, kernel, dilation=dilation, groups=channels, bias=False)
+            self.depthwise = nn.Conv1d(channels, channels, kernel, dilation=dilation, groups=channels)
             self.depthwise.weight.data = own["depthwise"].T[:, None].contiguous()
-            self.first, self.second = dense(own["Dense_0"]), dense(own["Dense_1"])
+            self.depthwise.bias.data = own["bias"]
+            self.dense = dense(own["dense"])
 
         def forward(self, frames):
             padded = nn.functional.pad(self.norm(frames).transpose(1, 2), (self.reach, 0))
-            hidden = nn.functional.gelu(self.first(self.depthwise(padded).transpose(1, 2)), approximate="tanh")
-            return frames + self.second(hidden)
+            hidden = nn.functional.gelu(self.depthwise(padded).transpose(1, 2), approximate="tanh")
+            return frames + self.dense(hidden)
 
     def dense(own):
         layer = nn.Linear(*own["kernel"].shape)

@@ -16,6 +16,6 @@ def get_config():
     network.gru_layers = 0
     network.conv_channels = 0
     network.block_channels = 128
-    network.block_dilations = (1, 2, 4, 8, 1, 2)
+    network.block_dilations = (1, 2, 4, 8, 1, 2, 4, 8)
     network.embedding_size = 128
     return config

@@ -4,6 +4,8 @@ What makes it fast on CPU:
 - The projection of the inputs is a product over all frames, and the scan reads the three gates from three arrays. Of
   one array cut in three inside the step, XLA (jax 0.10) makes code that is not vectorised and takes three times as
   long.
+- So are the recurrent products, one a gate: one three times as wide is divided over threads, which costs more than it
+  brings.
 - In the gradient, the recurrent kernel's is a product over all frames after the reverse scan, in place of a sum of
   outer products inside it.
 - The forward pass keeps the gates for the gradient, the plain prediction does not.
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from emojax.models.product import kernel_gradient, product
 from emojax.parallel import rows_divided, undivided
 
 Gates = tuple[Float[Array, "T B H"], Float[Array, "T B H"], Float[Array, "T B H"]]
@@ -62,7 +65,7 @@ class GRU(nn.Module):
         initial = rows_divided(initial)
         # Time first: each step of the scan then reads one contiguous block.
         frames = jnp.swapaxes(rows_divided(features), 0, 1)
-        inputs = tuple(_product(frames, kernel, self.dtype) for kernel in _per_gate(kernel_ih))
+        inputs = tuple(product(self.dtype, frames, kernel) for kernel in _per_gate(kernel_ih))
         mask = jnp.swapaxes(frame_mask, 0, 1)
         states = gru_states(self.dtype, inputs, kernel_hh, bias_ih, bias_hh, initial.astype(jnp.float32), mask)
         return jnp.swapaxes(states, 0, 1), states[-1]
@@ -104,7 +107,9 @@ def _step(dtype, state, frame, kernel, bias_ih, bias_hh):
     """The next state, and what the gradient needs: the three gates and h W_n + b_n."""
     inputs, valid = frame
     inputs_r, inputs_z, inputs_n = (gate + bias for gate, bias in zip(inputs, _per_gate(bias_ih), strict=True))
-    recurrent_r, recurrent_z, recurrent_n = _per_gate(_product(state, kernel, dtype) + bias_hh)
+    recurrent_r, recurrent_z, recurrent_n = (
+        product(dtype, state, gate) + bias for gate, bias in zip(_per_gate(kernel), _per_gate(bias_hh), strict=True)
+    )
     reset = jax.nn.sigmoid(inputs_r + recurrent_r)
     update = jax.nn.sigmoid(inputs_z + recurrent_z)
     new = jnp.tanh(inputs_n + reset * recurrent_n)
@@ -136,17 +141,13 @@ def _backward(dtype, saved, gradient):
         to_recurrent_n = to_new * reset
         to_reset = to_recurrent_n * recurrent_n * (1.0 - reset)
         recurrent = jnp.concatenate([to_reset, to_update, to_recurrent_n], axis=-1)
-        earlier = jnp.where(valid, total * update, total) + _product(recurrent, transposed, dtype)
+        earlier = jnp.where(valid, total * update, total) + product(dtype, recurrent, transposed)
         return earlier, (to_reset, to_update, to_new, to_recurrent_n)
 
     frames = (gradient, gates, before, mask[..., None])
     to_initial, gate_gradients = jax.lax.scan(step, jnp.zeros_like(initial), frames, reverse=True)
     to_reset, to_update, to_new, to_recurrent_n = gate_gradients
-    # Contracted over both axes, not reshaped to one: a batch that is sharded over devices stays so.
-    to_kernel = [
-        jnp.einsum("tbh,tbg->hg", before.astype(dtype), gate.astype(dtype), preferred_element_type=jnp.float32)
-        for gate in (to_reset, to_update, to_recurrent_n)
-    ]
+    to_kernel = [kernel_gradient(dtype, before, gate) for gate in (to_reset, to_update, to_recurrent_n)]
     bias_r, bias_z, bias_n, bias_recurrent_n = (gate.sum(axis=(0, 1)) for gate in gate_gradients)
     return (
         (to_reset, to_update, to_new),
@@ -159,11 +160,6 @@ def _backward(dtype, saved, gradient):
 
 
 gru_states.defvjp(_forward, _backward)
-
-
-def _product(left: Array, right: Array, dtype: Any) -> Array:
-    """Matrix product of factors in `dtype`, summed in float32."""
-    return jnp.matmul(left.astype(dtype), right.astype(dtype), preferred_element_type=jnp.float32)
 
 
 def _per_gate(array: Array) -> list[Array]:

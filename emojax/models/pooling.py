@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from emojax.models.product import Dense
+
 PoolingName = Literal["last", "mean", "statistics"]
 """What `pool` does, without parameters."""
 
@@ -79,7 +81,7 @@ class AttentivePooling(nn.Module):
     @nn.compact
     def scores(self, frames: Float[Array, "B T D"]) -> Float[Array, "B T"]:
         """Logarithms of the weights, up to their sum."""
-        hidden = jnp.tanh(nn.Dense(frames.shape[-1], dtype=self.dtype, name="hidden")(frames))
+        hidden = jnp.tanh(Dense(frames.shape[-1], dtype=self.dtype, name="hidden")(frames))
         vector = self.param("vector", nn.initializers.lecun_normal(), (frames.shape[-1], 1))
         return (hidden.astype(jnp.float32) @ vector)[..., 0]
 

@@ -20,6 +20,7 @@ from emojax.models.pooling import (
     start_pool,
     update_pool,
 )
+from emojax.models.product import Dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ class TCGRU(nn.Module):
         if config.conv_channels:
             self.convolution = TimeConvolution(config.conv_channels, config.conv_kernel, config.causal, self.dtype)
         if config.block_dilations:
-            self.to_blocks = nn.Dense(config.block_channels, dtype=self.dtype)
+            self.to_blocks = Dense(config.block_channels, dtype=self.dtype)
         self.blocks = [
             CausalBlock(config.conv_kernel, dilation, dtype=self.dtype) for dilation in config.block_dilations
         ]
@@ -96,7 +97,7 @@ class TCGRU(nn.Module):
         if config.pooling in ("attentive", "attentive_statistics"):
             self.attention = AttentivePooling(config.pooling == "attentive_statistics", self.dtype)
         self.dropout = nn.Dropout(config.dropout)
-        self.embedding = nn.Dense(config.embedding_size, dtype=self.dtype)
+        self.embedding = Dense(config.embedding_size, dtype=self.dtype)
         if config.embedding_norm:
             self.norm = nn.LayerNorm(epsilon=1e-5)
 

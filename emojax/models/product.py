@@ -1,0 +1,77 @@
+"""Products of frames with a kernel whose gradients, too, are fast on CPU; and the dense layer made of them."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def product(dtype: Any, rows: Float[Array, "... D"], kernel: Float[Array, "D F"]) -> Float[Array, "... F"]:
+    """rows · kernel, factors in `dtype`, summed in float32."""
+    return _contracted(rows.astype(dtype), kernel.astype(dtype), (rows.ndim - 1,), (0,))
+
+
+def _forward(dtype: Any, rows: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product(dtype, rows, kernel), (rows, kernel)
+
+
+def _backward(dtype: Any, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    rows, kernel = saved
+    to_rows = _contracted(gradient.astype(dtype), _turned(kernel.astype(dtype)), (rows.ndim - 1,), (0,))
+    return to_rows.astype(rows.dtype), kernel_gradient(dtype, rows, gradient).astype(kernel.dtype)
+
+
+product.defvjp(_forward, _backward)
+
+
+def kernel_gradient(dtype: Any, rows: Float[Array, "... D"], gradient: Float[Array, "... F"]) -> Float[Array, "D F"]:
+    """What `product` hands back for its kernel: rows transposed · gradient, summed over all leading axes."""
+    # Contracted over these axes, not reshaped to one: rows that are divided over devices stay so.
+    leading = tuple(range(rows.ndim - 1))
+    behind_first = tuple(axis + 1 for axis in leading)
+    rows, gradient = rows.astype(dtype), gradient.astype(dtype)
+    if rows.shape[-1] <= gradient.shape[-1]:  # the smaller one is turned
+        return _contracted(_turned(rows), gradient, behind_first, leading)
+    return _laid_out(_contracted(_turned(gradient), rows, behind_first, leading)).T
+
+
+def _turned(array: Array) -> Array:
+    """The last axis first, on CPU in memory of its own.
+
+    XLA's fast product takes no factor that it would have to read across; and what computes a factor would be computed
+    once more, across, while it is turned.
+    """
+    return _laid_out(jnp.moveaxis(_laid_out(array), -1, 0))
+
+
+def _laid_out(array: Array) -> Array:
+    return lax.platform_dependent(array, cpu=lax.optimization_barrier, default=lambda same: same)
+
+
+def _contracted(left: Array, right: Array, left_axes: tuple[int, ...], right_axes: tuple[int, ...]) -> Array:
+    axes = ((left_axes, right_axes), ((), ()))
+    return lax.dot_general(left, right, axes, preferred_element_type=jnp.float32)
+
+
+class Dense(nn.Module):
+    """`nn.Dense`, its parameters and its outputs, by way of `product`.
+
+    Attributes:
+      features: units.
+      dtype: of the factors and of the output.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, rows: Float[Array, "... D"]) -> Float[Array, "... F"]:
+        """Applies the layer to the last axis."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (rows.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return product(self.dtype, rows, kernel).astype(self.dtype) + bias.astype(self.dtype)
