@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import student_emobank
 
 ATTRIBUTES = {"distillation.attribute_weight": 1.0}
-EMBEDDING = {"distillation.embedding_weight": 0.3}
+EMBEDDING = {"distillation.embedding_weight": 1.0}
 HALF = {"corpus.train_split": "train[:50%]"}
 
 ROWS = {
@@ -35,6 +35,10 @@ ROWS = {
     "half": HALF,
     "half_taught": HALF | ATTRIBUTES,
     "half_unlabelled": HALF | ATTRIBUTES | {"corpus.unlabelled_split": "train[50%:]"},
+    # Beside all labels: both, and the teacher on fragments of sentences that nobody has rated.
+    "fragments": ATTRIBUTES
+    | EMBEDDING
+    | {"corpus.unlabelled_name": "emobank_spoken/fragments", "corpus.unlabelled_split": "unlabelled"},
     # The student hears noise, the teacher heard the clean clip (Mitra et al. 2023).
     "noisy": ATTRIBUTES | {"augment.noise.probability": 0.8},
 }
