@@ -26,12 +26,13 @@ extract() { # NAME CHECKPOINT
     --workdir="$STORES/$1" --config.corpus.name=$CORPUS --config.encoder.checkpoint="$2"
 }
 
-teach() { # NAME WORKDIRS: what teachers say of the whole corpus
-  [ -d "$STORES/$1/test" ] || $PYTHON launch.py --mode=extract --config=configs/extract_teacher.py \
-    --workdir="$STORES/$1" --config.corpus.name=$CORPUS --config.teacher.workdir="$2"
+teach() { # NAME WORKDIRS CORPUS: what teachers say of a whole corpus; what is there is not computed again
+  $PYTHON launch.py --mode=extract --config=configs/extract_teacher.py --workdir="$STORES/$1" \
+    --config.corpus.name="$3" --config.teacher.workdir="$2"
 }
 
 $PYTHON -m tfds_builders emobank_spoken --config=full
+$PYTHON -m tfds_builders emobank_spoken --config=fragments
 extract minilm "$MINILM"
 extract hubert_tiny "$HUBERT"
 LEXICAL="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
@@ -50,12 +51,14 @@ for number in 0 1 2; do # one attribute at a time, for what learning three toget
 done
 
 # Students of the fusion.
-teach fusion "$RUNS/fusion_seed0"
+teach fusion "$RUNS/fusion_seed0" $CORPUS
+teach fusion_fragments "$RUNS/fusion_seed0" emobank_spoken/fragments
 TEACHER="--config.teacher.cache=$STORES/fusion"
 train student student_ablation.py:labels
 train student_half student_ablation.py:half
 for row in embedding prediction both no_labels residual hard relative soft half_taught half_unlabelled noisy; do
   train "student_$row" "student_ablation.py:$row" $TEACHER
 done
+train student_fragments student_ablation.py:fragments "$TEACHER,$STORES/fusion_fragments"
 
 $PYTHON -m emojax.reproduction docs/reproduction.md "$RUNS"/*_seed*
