@@ -50,10 +50,10 @@ def bootstrap_regression(
     """
     predictions, labels = np.asarray(predictions, np.float64), np.asarray(labels, np.float64)
     whole = moments_in_float64(predictions, labels)
-    sums = _sum_by_unit(_centred_sums(predictions, labels, whole), resampling_units(speakers, len(labels)))
+    sums = sum_by_unit(centred_sums(predictions, labels, whole), resampling_units(speakers, len(labels)))
 
     def measure(resampled: np.ndarray) -> np.ndarray:
-        moments = _moments_of_sums(resampled, whole)
+        moments = moments_of_sums(resampled, whole)
         return np.stack([of(moments) for of in REGRESSION_MEASURES.values()], axis=1)
 
     low, high = percentile_interval(sums, measure, num_resamples, seed)
@@ -157,7 +157,7 @@ def _draw_multiplicities(num_units: int, num_resamples: int, seed: int) -> Itera
         yield np.stack([np.bincount(drawn, minlength=num_units) for drawn in draws]).astype(np.float64)
 
 
-def _centred_sums(predictions: np.ndarray, labels: np.ndarray, whole: CoMoments) -> np.ndarray:
+def centred_sums(predictions: np.ndarray, labels: np.ndarray, whole: CoMoments) -> np.ndarray:
     """What each item adds to the sums, (N, 8, 3): count, x, y, x², y², xy, |error|, error², about the whole's means."""
     counted = pair_mask(labels, np.ones_like(labels))
     x = np.where(counted, predictions - whole.mean_prediction, 0.0)
@@ -166,7 +166,7 @@ def _centred_sums(predictions: np.ndarray, labels: np.ndarray, whole: CoMoments)
     return np.stack([counted, x, y, x * x, y * y, x * y, np.abs(error), error**2], axis=1)
 
 
-def _moments_of_sums(sums: np.ndarray, whole: CoMoments) -> CoMoments:
+def moments_of_sums(sums: np.ndarray, whole: CoMoments) -> CoMoments:
     """Moments of resamples from their sums (R, 8, 3); the sums are about the whole's means, so little cancels."""
     count, x, y, xx, yy, xy, absolute_error, squared_error = np.moveaxis(sums, 1, 0)
     divisor = np.maximum(count, 1)
@@ -188,7 +188,8 @@ def _without_rounding(difference: np.ndarray, minuend: np.ndarray) -> np.ndarray
     return np.where(difference <= 1e-12 * minuend, 0.0, difference)
 
 
-def _sum_by_unit(items: np.ndarray, units: Any) -> np.ndarray:
+def sum_by_unit(items: np.ndarray, units: Any) -> np.ndarray:
+    """Adds up what items (N, *S) of each unit bring: (U, *S)."""
     sums = np.zeros((units.max(initial=-1) + 1, *items.shape[1:]))
     np.add.at(sums, units, items)
     return sums

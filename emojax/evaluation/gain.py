@@ -1,0 +1,77 @@
+"""What one system gained over another, read from the predictions in their workdirs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emojax.errors import EmojaxError
+from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.writing import evaluation_directory
+from emojax.metrics.bootstrap import resampled_by
+from emojax.metrics.paired import Gain, bootstrap_gain
+from emojax.types import CorpusInfo
+from emojax.workdir import read_json
+
+
+def measure_gain(
+    after: Sequence[Path], before: Sequence[Path], split: str, num_resamples: int = 1000
+) -> tuple[dict[str, Gain], str]:
+    """Compares two systems on the utterances of a split that both have predicted.
+
+    Args:
+      after: evaluated workdirs of the one system, one per seed.
+      before: of the other.
+      split: whose predictions are read.
+      num_resamples: of the bootstrap.
+
+    Returns:
+      The gain by attribute, and in words what it is measured on.
+
+    Raises:
+      EmojaxError: a workdir was not evaluated on the split, or not on the same utterances as the others.
+    """
+    found = {path: _read(path, split) for path in (*before, *after)}
+    first = next(iter(found.values()))
+    for path, predictions in found.items():
+        same = predictions.ids == first.ids and np.array_equal(
+            predictions.attribute_labels, first.attribute_labels, equal_nan=True
+        )
+        if not same or predictions.corpus.name != first.corpus.name:
+            raise EmojaxError(f"{path}: was evaluated on other utterances than {before[0]}; allowed: the same split")
+    gains = bootstrap_gain(
+        [found[path].attributes for path in before],
+        [found[path].attributes for path in after],
+        first.attribute_labels,
+        first.speakers,
+        num_resamples,
+    )
+    unit = resampled_by(first.speakers)
+    number = len(set(first.speakers)) if unit == "speaker" else len(first.ids)
+    speech = ", synthetic speech" if first.corpus.speech == "synthesised" else ""
+    return (
+        gains,
+        f"{first.corpus.name} {split}{speech}, {len(first.ids)} utterances; 95 % over {number} {unit}s, paired",
+    )
+
+
+def _read(workdir: Path, split: str) -> Predictions:
+    folder = evaluation_directory(workdir)
+    path = folder / f"{split}.csv"
+    if not path.is_file():
+        raise EmojaxError(f"{workdir}: was not evaluated on {split!r}: {path} is not there")
+    summary = read_json(folder / f"{split}.json")
+    try:
+        low, high = summary["scale"]
+        info = CorpusInfo(
+            summary["corpus"],
+            (low, high),
+            tuple(summary["categories"]),
+            summary["speech"],
+            summary["attribute_source"],
+            "",
+            "",
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EmojaxError(f"{folder / split}.json: lacks {error}") from error
+    return Predictions.read_csv(path, info, split)

@@ -1,0 +1,47 @@
+"""Measures what a system gained: `python -m emojax.gain runs/taught_seed* --over runs/alone_seed*`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from emojax.errors import EmojaxError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the gain in CCC by attribute with its interval; returns the exit status (0, or 1 for an error)."""
+    arguments = _parser().parse_args(argv)
+    from emojax.evaluation.gain import measure_gain
+
+    try:
+        gains, what = measure_gain(arguments.workdirs, arguments.over, arguments.split, arguments.resamples)
+    except EmojaxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps({"on": what, "ccc": gains}, indent=2))
+        return 0
+    print(f"{what}\n{'CCC':<11} before   after    gain   [95 %]             relative")
+    for attribute, gain in gains.items():
+        values = f"{gain['before']:6.3f}  {gain['after']:6.3f}  {gain['gain']:+6.3f}"
+        interval = f"[{gain['low']:+.3f}, {gain['high']:+.3f}]"
+        relative = f"{gain['relative']:+.0%} [{gain['relative_low']:+.0%}, {gain['relative_high']:+.0%}]"
+        print(f"{attribute:<11} {values}  {interval}   {relative}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m emojax.gain",
+        description="Difference in CCC of two systems on the same utterances; several workdirs of one are its seeds.",
+    )
+    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="evaluated runs of the system")
+    parser.add_argument("--over", nargs="+", type=Path, required=True, metavar="WORKDIR", help="of the one before it")
+    parser.add_argument("--split", default="test", help="split whose predictions are compared (default: test)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: 1000)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The gain of one system over another: its interval takes both on the same speakers."""
+
+import numpy as np
+import pytest
+from audmetric import concordance_cc
+
+from emojax.metrics.bootstrap import bootstrap_regression
+from emojax.metrics.paired import bootstrap_gain
+
+
+def systems(n=400, num_speakers=20, seed=0):
+    """Labels, one system of two seeds, and a better one that shares the first one's trouble with some speakers."""
+    random = np.random.default_rng(seed)
+    labels = random.normal(3, 0.5, (n, 3))
+    speakers = [f"s{i % num_speakers}" for i in range(n)]
+    hard = random.normal(0, 0.6, num_speakers)[np.arange(n) % num_speakers, None]
+    weak = [labels + hard + random.normal(0, 0.55, (n, 3)) for _ in range(2)]
+    strong = [labels + hard + random.normal(0, 0.4, (n, 3)) for _ in range(3)]
+    return labels, speakers, weak, strong
+
+
+def test_values_are_differences_of_mean_cccs():
+    labels, speakers, weak, strong = systems()
+    found = bootstrap_gain(weak, strong, labels, speakers, 50)["valence"]
+    first, second = (np.mean([concordance_cc(labels[:, 1], p[:, 1]) for p in part]) for part in (weak, strong))
+    assert found["before"] == pytest.approx(first, abs=1e-9)
+    assert found["after"] == pytest.approx(second, abs=1e-9)
+    assert found["gain"] == pytest.approx(second - first, abs=1e-9)
+    assert found["relative"] == pytest.approx(second / first - 1, abs=1e-9)
+
+
+def test_the_interval_is_narrower_than_two_that_do_not_know_of_each_other():
+    labels, speakers, weak, strong = systems()
+    found = bootstrap_gain(weak[:1], strong[:1], labels, speakers)["activation"]
+    alone = bootstrap_regression(strong[0], labels, speakers)["ccc"]["activation"]
+    assert 0 < found["low"] < found["gain"] < found["high"]
+    assert found["high"] - found["low"] < 0.7 * (alone["high"] - alone["low"])
+    assert found["relative_low"] > 0
+
+
+def test_the_interval_is_what_resampling_speakers_by_hand_gives():
+    labels, speakers, weak, strong = systems(n=60, num_speakers=6)
+    random = np.random.default_rng(3)
+    gains = []
+    for _ in range(2000):
+        drawn = np.concatenate([np.arange(60)[np.arange(60) % 6 == s] for s in random.integers(6, size=6)])
+        scores = [concordance_cc(labels[drawn, 0], run[drawn, 0]) for run in (weak[0], strong[0])]
+        gains.append(scores[1] - scores[0])
+    found = bootstrap_gain(weak[:1], strong[:1], labels, speakers, 2000)["activation"]
+    width = np.ptp(np.percentile(gains, [2.5, 97.5]))
+    np.testing.assert_allclose([found["low"], found["high"]], np.percentile(gains, [2.5, 97.5]), atol=0.06 * width)
+
+
+def test_a_system_gains_nothing_over_itself_and_missing_labels_do_not_count():
+    labels, speakers, weak, _ = systems()
+    labels[::3, 2] = np.nan
+    found = bootstrap_gain(weak, weak, labels, speakers, 50)
+    assert all(found[name][end] == 0 for name in found for end in ("gain", "low", "high", "relative"))
+    labels[:] = np.nan
+    assert np.isnan(bootstrap_gain(weak, weak, labels, speakers, 50)["dominance"]["gain"])
