@@ -1,4 +1,4 @@
-"""A student of 0.64 million parameters: configs/student_s.py, wider.
+"""A student of 0.45 million parameters: configs/student_s.py, wider and with a third GRU layer.
 
 python launch.py --config=configs/student_m.py --workdir=runs/student_m --config.teacher.workdir=runs/teacher \
   --config.distillation.attribute_weight=1.0 --config.distillation.embedding_weight=0.3
@@ -11,7 +11,8 @@ def get_config():
     """Returns the config."""
     config = student_s.get_config()
     network = config.model.log_mel.network
-    network.gru_size = 192
+    network.gru_layers = 3
+    network.gru_size = 128
     network.conv_channels = 128
-    network.embedding_size = 192
+    network.embedding_size = 128
     return config

@@ -96,19 +96,22 @@ def gru_states(
       mask: True on valid frames.
     """
 
+    # Cut outside of the scan, inside of which it would be done, and copied, for every frame.
+    weights = _per_gate(kernel), _per_gate(bias_ih), _per_gate(bias_hh)
+
     def step(state, frame):
-        state, _ = _step(dtype, state, frame, kernel, bias_ih, bias_hh)
+        state, _ = _step(dtype, state, frame, *weights)
         return state, state
 
     return jax.lax.scan(step, initial, (inputs, mask[..., None]))[1]
 
 
-def _step(dtype, state, frame, kernel, bias_ih, bias_hh):
+def _step(dtype, state, frame, kernels, biases_ih, biases_hh):
     """The next state, and what the gradient needs: the three gates and h W_n + b_n."""
     inputs, valid = frame
-    inputs_r, inputs_z, inputs_n = (gate + bias for gate, bias in zip(inputs, _per_gate(bias_ih), strict=True))
+    inputs_r, inputs_z, inputs_n = (gate + bias for gate, bias in zip(inputs, biases_ih, strict=True))
     recurrent_r, recurrent_z, recurrent_n = (
-        product(dtype, state, gate) + bias for gate, bias in zip(_per_gate(kernel), _per_gate(bias_hh), strict=True)
+        product(dtype, state, kernel) + bias for kernel, bias in zip(kernels, biases_hh, strict=True)
     )
     reset = jax.nn.sigmoid(inputs_r + recurrent_r)
     update = jax.nn.sigmoid(inputs_z + recurrent_z)
@@ -118,8 +121,10 @@ def _step(dtype, state, frame, kernel, bias_ih, bias_hh):
 
 
 def _forward(dtype, inputs, kernel, bias_ih, bias_hh, initial, mask):
+    weights = _per_gate(kernel), _per_gate(bias_ih), _per_gate(bias_hh)
+
     def step(state, frame):
-        following, gates = _step(dtype, state, frame, kernel, bias_ih, bias_hh)
+        following, gates = _step(dtype, state, frame, *weights)
         return following, (following, *gates)
 
     _, (states, *gates) = jax.lax.scan(step, initial, (inputs, mask[..., None]))
