@@ -1,7 +1,7 @@
 """What each part of distillation is worth: configs/student_emobank.py, one row of the ablation after the colon.
 
 python launch.py --config=configs/student_ablation.py:hard --workdir=runs/student_hard \
-  --config.teacher.cache=stores/fusion
+  --config.teacher.cache=stores/teacher
 
 Rows but `labels` and `half` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
 """

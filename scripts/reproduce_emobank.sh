@@ -26,9 +26,9 @@ extract() { # NAME CHECKPOINT
     --workdir="$STORES/$1" --config.corpus.name=$CORPUS --config.encoder.checkpoint="$2"
 }
 
-teach() { # NAME WORKDIRS CORPUS: what teachers say of a whole corpus; what is there is not computed again
+teach() { # NAME WORKDIRS CORPUS [override ...]: what teachers say of a corpus; what is there is not computed again
   $PYTHON launch.py --mode=extract --config=configs/extract_teacher.py --workdir="$STORES/$1" \
-    --config.corpus.name="$3" --config.teacher.workdir="$2"
+    --config.corpus.name="$3" --config.teacher.workdir="$2" "${@:4}"
 }
 
 $PYTHON -m tfds_builders emobank_spoken --config=full
@@ -50,15 +50,18 @@ for number in 0 1 2; do # one attribute at a time, for what learning three toget
     "--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
 done
 
-# Students of the fusion.
-teach fusion "$RUNS/fusion_seed0" $CORPUS
-teach fusion_fragments "$RUNS/fusion_seed0" emobank_spoken/fragments
-TEACHER="--config.teacher.cache=$STORES/fusion"
+# Students of two fusions that have heard other voices, too.
+SEEDS="0 1" train teacher teacher_emobank.py $LEXICAL
+TEACHERS=$RUNS/teacher_seed0,$RUNS/teacher_seed1
+teach teacher "$TEACHERS" $CORPUS "--config.corpus.splits=('train',)"
+teach teacher_fragments "$TEACHERS" emobank_spoken/fragments --config.data.max_tokens=32 \
+  "--config.data.bucket_seconds=(2.0,4.0)" # twelve words are short
+TEACHER="--config.teacher.cache=$STORES/teacher"
 train student student_ablation.py:labels
 train student_half student_ablation.py:half
 for row in embedding prediction both no_labels residual hard relative soft half_taught half_unlabelled noisy; do
   train "student_$row" "student_ablation.py:$row" $TEACHER
 done
-train student_fragments student_ablation.py:fragments "$TEACHER,$STORES/fusion_fragments"
+train student_fragments student_ablation.py:fragments "$TEACHER,$STORES/teacher_fragments"
 
 $PYTHON -m emojax.reproduction docs/reproduction.md "$RUNS"/*_seed*

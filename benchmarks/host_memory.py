@@ -1,0 +1,94 @@
+"""A student's gradient with and without memory that is kept between steps (`emojax.parallel.keep_freed_memory`).
+
+  python -m benchmarks.host_memory --config=configs/student_s.py [--rounds=3]
+
+Each side is a process of its own, in turn; medians over fresh batches of 32 x 5 s, and page faults a step.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/student_s.py", "Student.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes of each side.")
+_SIDE = flags.DEFINE_enum("side", "", ["", "keep", "give back"], "Set by the benchmark itself.")
+
+_WARM_UP, _STEPS = 3, 15
+
+
+def main(argv):
+    if _SIDE.value:
+        print(json.dumps(measure(_SIDE.value)))
+        return
+    found = {"keep": [], "give back": []}
+    for _ in range(_ROUNDS.value):
+        for side, results in found.items():
+            command = [sys.executable, "-m", "benchmarks.host_memory", *sys.argv[1:], f"--side={side}"]
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
+            results.append(json.loads(run.stdout.splitlines()[-1]))
+    print("| freed memory | step | page faults a step | peak |\n|---|---|---|---|")
+    for side, results in found.items():
+        step, faults, peak = (statistics.median(result[name] for result in results) for name in results[0])
+        print(f"| {side} | {1e3 * step:.1f} ms | {faults:,.0f} | {peak:.0f} MB |")
+    ratio = statistics.median(r["step"] for r in found["give back"]) / statistics.median(
+        r["step"] for r in found["keep"]
+    )
+    print(f"keeping it is {ratio:.2f} times as fast")
+
+
+def measure(side):
+    from emojax.parallel import keep_freed_memory
+
+    if side == "keep" and not keep_freed_memory():
+        raise SystemExit("only glibc has these settings")
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from emojax.config import parse_experiment
+    from emojax.models import EmotionModel
+    from emojax.objectives import ccc_loss
+    from emojax.types import Batch
+    from emojax.workdir import example_batch
+
+    config = parse_experiment(_CONFIG.value.to_dict())
+    model = EmotionModel(config.model, 0)
+    example = example_batch(config, model, ())
+    variables = model.init(jax.random.key(0), example)
+
+    def loss(params, batch: Batch):
+        output = model.apply({**variables, "params": params}, batch)
+        return ccc_loss(output.attributes, batch.attributes, batch.weight).mean()
+
+    gradient = jax.jit(jax.grad(loss))
+    times, faulted = [], 0
+    for number in range(_WARM_UP + _STEPS):
+        random = np.random.default_rng(number)
+        batch = example.replace(
+            waveform=jnp.asarray(random.normal(size=(32, 80_000)) * 0.1, jnp.float32),
+            num_samples=jnp.full(32, 80_000),
+            tokens=jnp.zeros((32, 0), jnp.int32),
+            num_tokens=jnp.zeros(32, jnp.int32),
+            attributes=jnp.asarray(random.uniform(size=(32, 3)), jnp.float32),
+            emotion=jnp.full(32, -1),
+            emotion_votes=jnp.zeros((32, 0)),
+            weight=jnp.ones(32),
+            index=jnp.arange(32),
+        )
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        start = time.perf_counter()
+        jax.block_until_ready(gradient(variables["params"], batch))
+        times.append(time.perf_counter() - start)
+        faulted += (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) if number >= _WARM_UP else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"step": statistics.median(times[_WARM_UP:]), "faults": faulted / _STEPS, "peak": peak}
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,18 @@
+"""The teacher of configs/student_emobank.py: configs/fusion_emobank.py on frames and voices as the student hears them.
+
+Without other voices a teacher knows less of activation in a new voice than its student, who would unlearn some.
+
+python launch.py --config=configs/teacher_emobank.py --workdir=runs/teacher_seed0 \
+  --config.model.lexical.store=stores/minilm
+"""
+
+from configs import fusion_emobank, student_emobank
+
+
+def get_config():
+    """Returns the config."""
+    config = fusion_emobank.get_config()
+    config.model.log_mel.stack = student_emobank.get_config().model.log_mel.stack
+    config.model.log_mel.update(student_emobank.OTHER_VOICES)
+    config.training.epochs = 8
+    return config
