@@ -51,36 +51,25 @@ def measure(side):
     import jax.numpy as jnp
     import numpy as np
 
+    from benchmarks.steps import batch_of, clips
     from emojax.config import parse_experiment
     from emojax.models import EmotionModel
     from emojax.objectives import ccc_loss
-    from emojax.types import Batch
     from emojax.workdir import example_batch
 
     config = parse_experiment(_CONFIG.value.to_dict())
     model = EmotionModel(config.model, 0)
-    example = example_batch(config, model, ())
-    variables = model.init(jax.random.key(0), example)
+    variables = model.init(jax.random.key(0), example_batch(config, model, ()))
 
-    def loss(params, batch: Batch):
+    def loss(params, batch):
         output = model.apply({**variables, "params": params}, batch)
         return ccc_loss(output.attributes, batch.attributes, batch.weight).mean()
 
     gradient = jax.jit(jax.grad(loss))
     times, faulted = [], 0
     for number in range(_WARM_UP + _STEPS):
-        random = np.random.default_rng(number)
-        batch = example.replace(
-            waveform=jnp.asarray(random.normal(size=(32, 80_000)) * 0.1, jnp.float32),
-            num_samples=jnp.full(32, 80_000),
-            tokens=jnp.zeros((32, 0), jnp.int32),
-            num_tokens=jnp.zeros(32, jnp.int32),
-            attributes=jnp.asarray(random.uniform(size=(32, 3)), jnp.float32),
-            emotion=jnp.full(32, -1),
-            emotion_votes=jnp.zeros((32, 0)),
-            weight=jnp.ones(32),
-            index=jnp.arange(32),
-        )
+        labels = jnp.asarray(np.random.default_rng(number).uniform(size=(32, 3)), jnp.float32)
+        batch = batch_of(jnp.asarray(clips(number, 32, 5))).replace(attributes=labels)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         start = time.perf_counter()
         jax.block_until_ready(gradient(variables["params"], batch))

@@ -1,4 +1,4 @@
-"""A training step with everything it needs, for benchmarks that time it."""
+"""Batches of noise, and a training step with everything it needs, for benchmarks that time them."""
 
 
 def prepare(config):
@@ -30,3 +30,31 @@ def prepare(config):
         state = state.replace(teachers=teacher.arrays)
     step = jitted_step(config, corpus_facts(corpus.info, index), model, optimizer, state, teacher)
     return {"step": step, "state": state, "batch": stream.load(0)}
+
+
+def batch_of(waveform):
+    """A batch without labels or words."""
+    import jax.numpy as jnp
+
+    from emojax.types import Batch
+
+    rows, samples = waveform.shape
+    return Batch(
+        waveform=waveform,
+        num_samples=jnp.full(rows, samples, jnp.int32),
+        tokens=jnp.zeros((rows, 0), jnp.int32),
+        num_tokens=jnp.zeros(rows, jnp.int32),
+        attributes=jnp.zeros((rows, 3)),
+        emotion=jnp.full(rows, -1),
+        emotion_votes=jnp.zeros((rows, 0)),
+        weight=jnp.ones(rows),
+        index=jnp.arange(rows),
+    )
+
+
+def clips(number, rows, seconds):
+    """Noise, other for every number."""
+    import numpy as np
+
+    random = np.random.default_rng(number)
+    return (random.normal(size=(rows, round(16_000 * seconds))) * 0.1).astype(np.float32)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-if "--part=train" not in sys.argv:  # before any library counts the cores
+if __name__ == "__main__" and "--part=train" not in sys.argv:  # before any library counts the cores
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import jax
@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
+
+from benchmarks.steps import batch_of, clips
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/student_s.py", "Student.")
 _PART = flags.DEFINE_enum("part", "infer", ["infer", "train"], "What to measure.")
@@ -59,28 +61,6 @@ def main(argv):
         results |= measure_inference(model, variables, twin, Predictor(trained))
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2))
-
-
-def batch_of(waveform):
-    from emojax.types import Batch
-
-    rows, samples = waveform.shape
-    return Batch(
-        waveform=waveform,
-        num_samples=jnp.full(rows, samples, jnp.int32),
-        tokens=jnp.zeros((rows, 0), jnp.int32),
-        num_tokens=jnp.zeros(rows, jnp.int32),
-        attributes=jnp.zeros((rows, 3)),
-        emotion=jnp.full(rows, -1),
-        emotion_votes=jnp.zeros((rows, 0)),
-        weight=jnp.ones(rows),
-        index=jnp.arange(rows),
-    )
-
-
-def clips(number, rows, seconds):
-    random = np.random.default_rng(number)
-    return (random.normal(size=(rows, round(16_000 * seconds))) * 0.1).astype(np.float32)
 
 
 def measure_inference(model, variables, twin, predictor):
