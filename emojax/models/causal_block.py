@@ -12,7 +12,7 @@ from emojax.models.product import Dense
 class CausalBlock(nn.Module):
     """Layer norm, depthwise dilated convolution over this and earlier frames, GELU, dense layer; added to the input.
 
-    A separable convolution costs a ninth of two dense layers with twice the width between them, so that for the same
+    A separable convolution costs a quarter of two dense layers with twice the width between them, so that for the same
     time there are more blocks, which see farther.
 
     Attributes:
