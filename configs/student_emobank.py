@@ -15,7 +15,7 @@ OTHER_VOICES = {
     "vtlp": {"max_warp": 0.1},
     "spec_augment": {"num_time_masks": 2, "max_time_width": 20, "num_frequency_masks": 1, "max_frequency_width": 8},
 }
-"""18 voices are learned by heart within an epoch; with other vocal tracts and masks there is more to hear."""
+"""18 voices are soon learned by heart; with other vocal tracts and masks there is more to hear."""
 
 
 def get_config():

@@ -4,8 +4,8 @@ What makes it fast on CPU:
 - The projection of the inputs is a product over all frames, and the scan reads the three gates from three arrays. Of
   one array cut in three inside the step, XLA (jax 0.10) makes code that is not vectorised and takes three times as
   long.
-- So are the recurrent products, one a gate: one three times as wide is divided over threads, which costs more than it
-  brings.
+- The recurrent products are one a gate: on two cores a tenth faster with 192 units than one three times as wide, the
+  same within noise with 96 to 144.
 - In the gradient, the recurrent kernel's is a product over all frames after the reverse scan, in place of a sum of
   outer products inside it.
 - The forward pass keeps the gates for the gradient, the plain prediction does not.

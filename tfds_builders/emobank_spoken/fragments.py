@@ -14,7 +14,7 @@ def fragments(sentences: Iterable[Sentence], per_sentence: int, seed: int) -> It
     """Cuts every sentence so many times, length and place drawn evenly.
 
     A fragment keeps its sentence's split and ratings. The ratings are not its own: they shape how it is spoken, as if
-    somebody were cut out of the sentence.
+    it were cut out of the spoken sentence.
 
     Args:
       sentences: to cut.
