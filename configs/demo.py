@@ -26,7 +26,8 @@ def get_config(row: str = "mfb") -> ConfigDict:
         config = module.get(row, student_emobank).get_config()
     student = student_emobank.get_config().model.log_mel
     config.model.log_mel.stack = student.stack
-    # So few passes are too few for other voices to pay; without them the student scored .03, .01 and .07 higher (one seed).
+    # So few passes are too few for other voices to pay: without them the student scored .03, .01 and .07 higher, one
+    # seed.
     usual = default.get_config().model.log_mel
     config.model.log_mel.update({name: usual[name] for name in student_emobank.OTHER_VOICES})
     for view in ("log_mel", "acoustic"):

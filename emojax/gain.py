@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -19,7 +20,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps({"on": what, "ccc": gains}, indent=2))
+        known = {
+            attribute: {name: value if math.isfinite(value) else None for name, value in gain.items()}  # type: ignore[arg-type]
+            for attribute, gain in gains.items()
+        }
+        print(json.dumps({"on": what, "ccc": known}, indent=2, allow_nan=False))
         return 0
     print(f"{what}\n{'CCC':<11} before   after    gain   [95 %]             relative")
     for attribute, gain in gains.items():

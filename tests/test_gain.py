@@ -42,3 +42,21 @@ def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, capsys):
     assert "was evaluated on other utterances than" in capsys.readouterr().err
     assert main([one, "--over", one, "--split", "dev"]) == 1
     assert "was not evaluated on 'dev'" in capsys.readouterr().err
+    categories = evaluated(tmp_path / "categories", 0, 0.1, attributes=False)
+    assert main([categories, "--over", categories]) == 1
+    assert "predicts no attribute" in capsys.readouterr().err
+    assert main([one, "--over", one, "--resamples", "0"]) == 1
+    assert "--resamples: 0 is not allowed" in capsys.readouterr().err
+
+
+def test_what_is_unknown_is_null_in_json(tmp_path, capsys):
+    made = predictions()
+    made.attributes[:, 2] = np.nan  # trained on the others alone
+    folder = write_workdir(tmp_path / "two", evaluated=False) / "evaluation"
+    folder.mkdir()
+    made.write_csv(folder / "test.csv")
+    (folder / "test.json").write_text(json.dumps(summarise(made, train_labels(), num_resamples=20)))
+    assert main([str(tmp_path / "two"), "--over", str(tmp_path / "two"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["ccc"]
+    assert found["dominance"]["gain"] is None
+    assert found["activation"]["gain"] == 0

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from emojax.models.causal_block import CausalBlock
 
-torch = pytest.importorskip("torch")
 CHANNELS, FRAMES = 6, 11
 
 

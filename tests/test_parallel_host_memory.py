@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from emojax.parallel import keep_freed_memory
+
 _FAULTS = """
 import resource, sys
 
@@ -29,3 +31,8 @@ def test_a_block_that_was_freed_costs_no_page_faults_the_next_time():
 
     assert faults("keep") < 100
     assert faults("give") > 5_000
+
+
+def test_where_the_settings_are_not_nothing_happens(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert keep_freed_memory() is False

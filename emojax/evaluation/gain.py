@@ -29,8 +29,11 @@ def measure_gain(
       The gain by attribute, and in words what it is measured on.
 
     Raises:
-      EmojaxError: a workdir was not evaluated on the split, or not on the same utterances as the others.
+      EmojaxError: a workdir was not evaluated on the split, or not on the same utterances as the others, or predicts
+        no attribute; `num_resamples` is below 1.
     """
+    if num_resamples < 1:
+        raise EmojaxError(f"--resamples: {num_resamples} is not allowed; allowed: an integer >= 1")
     found = {path: _read(path, split) for path in (*before, *after)}
     first = next(iter(found.values()))
     for path, predictions in found.items():
@@ -39,6 +42,9 @@ def measure_gain(
         )
         if not same or predictions.corpus.name != first.corpus.name:
             raise EmojaxError(f"{path}: was evaluated on other utterances than {before[0]}; allowed: the same split")
+    for path, predictions in found.items():
+        if np.isnan(predictions.attributes).all():
+            raise EmojaxError(f"{path}: predicts no attribute; allowed: runs that were trained on attributes")
     gains = bootstrap_gain(
         [found[path].attributes for path in before],
         [found[path].attributes for path in after],

@@ -12,9 +12,9 @@ def keep_freed_memory() -> bool:
     """Makes this process keep memory it has freed, for what it allocates next; call it before JAX starts its threads.
 
     On a CPU, XLA allocates the working memory of a program as one block and frees it when the program ends. glibc maps
-    blocks that large anew every time, and the first touch of each page is a fault: a fifth to a third of the time of
-    a training step of a small model (benchmarks/host_memory.py). In exchange the process stays as large as it ever was. For commands, not for a
-    library, which is a guest in somebody's process.
+    blocks that large anew every time, and the first touch of each page is a fault: a fifth to a third of the time of a
+    training step of a small model (benchmarks/host_memory.py). In exchange the process stays as large as it ever was.
+    For commands, not for a library, which is a guest in somebody's process.
 
     Returns:
       Whether it was done: only glibc has these settings, elsewhere nothing happens.
