@@ -17,12 +17,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     from emojax.evaluation.filled_tables import fill_tables
     from emojax.evaluation.results import read_run
-    from emojax.whole_file import whole_file
+    from emojax.files import atomic_write
 
     try:
         document = arguments.document.read_text(encoding="utf-8")
         text, filled = fill_tables(document, [read_run(path) for path in arguments.workdirs])
-        with whole_file(arguments.document) as temporary:
+        with atomic_write(arguments.document) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except (EmojaxError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

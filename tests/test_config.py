@@ -1,28 +1,28 @@
 """A wrong key, type or value stops before any work, with one line saying what and what is allowed."""
 
 import copy
-import dataclasses
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
 import pytest
 
 from configs import default
 from emojax.config import parse_experiment, parse_kept
-from emojax.config.parse import parse, to_tree
-from emojax.errors import ConfigError
+from emojax.errors import CheckpointError, ConfigError
+from emojax.schema import Ge, Lt, parse, read_settings, settings, to_tree
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Inner:
-    size: int
+    size: Annotated[int, Ge(1), Lt(100), "Number of things."]
     mode: Literal["a", "b"]
 
     def __post_init__(self):
-        if self.size < 1:
-            raise ConfigError(f"inner.size: {self.size} is not allowed; allowed: an integer >= 1")
+        if self.mode == "b" and self.size == 2:
+            raise ConfigError("size: 2 is not possible with mode 'b'")
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Outer:
     rate: float
     names: tuple[str, ...]
@@ -56,20 +56,23 @@ def test_a_good_tree_becomes_typed_values_and_comes_back():
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (GOOD | {"rat": 2}, "config.rat: no such setting; did you mean 'rate'? allowed: rate, names, pair, on, note"),
-        ({k: v for k, v in GOOD.items() if k != "on"}, "config.on: missing"),
-        (GOOD | {"rate": "fast"}, "config.rate: 'fast' has the wrong type; allowed: a number"),
-        (GOOD | {"rate": True}, "config.rate: True has the wrong type"),
-        (GOOD | {"on": 1}, "config.on: 1 has the wrong type; allowed: True or False"),
-        (GOOD | {"names": "xy"}, "config.names: 'xy' has the wrong type; allowed: a list, each a text"),
-        (GOOD | {"pair": [1]}, "config.pair: 1 values given; allowed: exactly 2"),
-        (GOOD | {"note": 3}, "config.note: 3 has the wrong type; allowed: a text"),
-        (GOOD | {"inner": 3}, "config.inner: expected a group of settings, found 3"),
-        (with_inner(size=2.0), "config.inner.size: 2.0 has the wrong type; allowed: an integer"),
-        (with_inner(size=True), "config.inner.size: True has the wrong type"),
-        (with_inner(mode="c"), "config.inner.mode: 'c' is not allowed; allowed: 'a', 'b'"),
-        (with_inner(size=0), "config.inner.size: 0 is not allowed; allowed: an integer >= 1"),
-        (with_inner(sise=1), "config.inner.sise: no such setting; did you mean 'size'?"),
+        (GOOD | {"rat": 2}, "config.rat: no such field; did you mean 'rate'? allowed: rate, names, pair, on, note"),
+        ({k: v for k, v in GOOD.items() if k != "on"}, "config.on is missing"),
+        (GOOD | {"rate": "fast"}, "config.rate must be a number, got 'fast'"),
+        (GOOD | {"rate": True}, "config.rate must be a number, got True"),
+        (GOOD | {"on": 1}, "config.on must be True or False, got 1"),
+        (GOOD | {"names": "xy"}, "config.names must be a list, each text, got 'xy'"),
+        (GOOD | {"pair": [1]}, "config.pair must have 2 values, got 1"),
+        (GOOD | {"note": 3}, "config.note must be text, got 3"),
+        (GOOD | {"inner": 3}, "config.inner must be a group of fields, got 3"),
+        (with_inner(size=2.0), "config.inner.size must be an integer, got 2.0"),
+        (with_inner(size=True), "config.inner.size must be an integer, got True"),
+        (with_inner(mode="c"), "config.inner.mode must be 'a' or 'b', got 'c'"),
+        (GOOD | {"rate": math.nan}, "config.rate must be a finite number, got nan"),
+        (GOOD | {"rate": 10**400}, "config.rate must be a finite number, got 1000"),
+        (with_inner(size=2, mode="b"), "config.inner.size: 2 is not possible with mode 'b'"),
+        (with_inner(size=0), "config.inner.size must be >= 1 and < 100, got 0"),
+        (with_inner(sise=1), "config.inner.sise: no such field; did you mean 'size'?"),
     ],
 )
 def test_a_bad_tree_is_told_in_one_line(tree, message):
@@ -84,8 +87,49 @@ def test_a_workdir_made_before_some_fields_existed_means_what_it_did():
     old = copy.deepcopy(whole)
     del old["mesh"]["tensor"], old["training"]["profile_steps"], old["training"]["checkpoint_dir"]
     assert parse_kept(old) == parse_experiment(whole)
-    with pytest.raises(ConfigError, match=r"missing; every setting must be given"):
+    with pytest.raises(ConfigError, match=r"is missing"):
         parse_experiment(old)
     del old["training"]["epochs"]
-    with pytest.raises(ConfigError, match=r"config.training.epochs: missing"):
+    with pytest.raises(ConfigError, match=r"config.training.epochs is missing"):
         parse_kept(old)
+
+
+def test_settings_made_in_python_are_checked_alike():
+    with pytest.raises(ConfigError, match=r"Inner\.size must be >= 1 and < 100, got 100"):
+        Inner(100, "a")
+    assert Outer(1, ["x"], (0.5, 1), True, None, Inner(1, "a")) == parse(
+        Outer, GOOD | {"names": ["x"], "inner": {"size": 1, "mode": "a"}}
+    )
+
+
+def test_a_file_of_a_stranger_is_refused_with_an_error_of_the_callers_class(tmp_path):
+    path = tmp_path / "inner.json"
+    path.write_text('{"size": -3, "mode": "a"}')
+    with pytest.raises(CheckpointError, match=rf"{path}\.size must be >= 1 and < 100, got -3"):
+        read_settings(Inner, path, error=CheckpointError)
+    path.write_text('{"size": 3, "mode": "a", "later": 1}')
+    assert read_settings(Inner, path, error=CheckpointError, unknown="ignore") == Inner(3, "a")
+    with pytest.raises(CheckpointError, match=r"later: no such field"):
+        read_settings(Inner, path, error=CheckpointError)
+    with pytest.raises(CheckpointError, match=r"mode is missing"):
+        parse(Inner, {"size": 3}, "x", error=CheckpointError, missing="default")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "is nested too deeply"),
+        (b"{", "is not valid JSON"),
+        (b'{"a": "\xff"}', "cannot be read"),
+        (b"[1]", "must be a group of fields, got"),
+        (b"1" * 5000, "is not valid JSON"),
+    ],
+    ids=["deep", "cut", "bytes", "list", "digits"],
+)
+def test_json_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read_settings(Inner, path, error=CheckpointError)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

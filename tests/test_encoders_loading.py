@@ -306,7 +306,7 @@ def test_absent_files_are_named(folder):
     with pytest.raises(CheckpointError, match=r"no weights; allowed: model\.safetensors, "):
         load_encoder(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json: is not valid JSON"):
         load_encoder(folder)
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.json: no such file"):

@@ -189,7 +189,7 @@ def test_other_mistakes_are_told_in_one_line(finished, mini_data_dir, tmp_path):
         ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
         (["--config=configs/nothing.py", f"--workdir={tmp_path}"], "configs/nothing.py"),
         (["--mode=evaluate", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
-        (["--mode=evaluate", f"--workdir={tmp_path}"], "is no workdir: it has no config.json"),
+        (["--mode=evaluate", f"--workdir={tmp_path}"], "is not a workdir"),
         (["--mode=evaluate", f"--workdir={workdir}", "--splits=tset"], "no split 'tset'; it has train, dev, test"),
         (["--mode=fly", f"--workdir={workdir}"], "fly"),
     ]

@@ -253,7 +253,7 @@ def test_units_of_residuals_are_quantiles_after_the_line():
         ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir: '' is not allowed"),
         ({"teacher": {"workdir": "somewhere"}}, "every weight is 0"),
         ({"teacher": {"workdir": "absent"}, "distillation": {"attribute_weight": 1.0}}, "absent"),
-        ({"teacher": {"cache": "absent"}, "distillation": {"attribute_weight": 1.0}}, "is no store"),
+        ({"teacher": {"cache": "absent"}, "distillation": {"attribute_weight": 1.0}}, "is not a finished store"),
         ({"teacher": {"workdir": "a,b", "weights": (1.0,)}}, r"teacher\.weights"),
         ({"corpus": {"unlabelled_split": "train"}}, "teaches nothing without distillation"),
     ],

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from configs import default
-from emojax.config import OptimizerConfig, difference, parse_experiment, to_tree
+from emojax.config import OptimizerConfig, difference, parse_experiment
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.models import EmotionModel
 from emojax.objectives import objective_parameters
 from emojax.parallel import MeshConfig, make_mesh
+from emojax.schema import to_tree
 from emojax.training.optimizer import make_optimizer, make_schedule
 from emojax.training.run import jitted_step
 from emojax.training.selection import Selection

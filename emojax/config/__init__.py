@@ -5,8 +5,6 @@ from emojax.config.experiment import configuration as configuration
 from emojax.config.experiment import difference as difference
 from emojax.config.experiment import parse_experiment as parse_experiment
 from emojax.config.experiment import parse_kept as parse_kept
-from emojax.config.parse import parse as parse
-from emojax.config.parse import to_tree as to_tree
 from emojax.config.parts import CorpusConfig as CorpusConfig
 from emojax.config.parts import EvaluationConfig as EvaluationConfig
 from emojax.config.parts import OptimizerConfig as OptimizerConfig

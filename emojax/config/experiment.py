@@ -7,13 +7,13 @@ from pathlib import PurePath
 from typing import Any
 
 from emojax.audio import WaveformAugmentConfig
-from emojax.config.parse import parse
 from emojax.config.parts import CorpusConfig, EvaluationConfig, OptimizerConfig, TeacherConfig, TrainingConfig
 from emojax.data import DataConfig
 from emojax.errors import ConfigError
 from emojax.models import EmotionModelConfig
 from emojax.objectives import DistillationConfig, ObjectiveConfig
 from emojax.parallel import MeshConfig
+from emojax.schema import parse
 
 
 @dataclasses.dataclass(frozen=True)

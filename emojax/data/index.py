@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from emojax.data.corpus import Corpus, open_split, split_names
 from emojax.data.records import read_utterances
 from emojax.errors import EmojaxError
+from emojax.files import atomic_write
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
-from emojax.whole_file import whole_file
 
 _CHUNK = 512
 
@@ -94,5 +94,5 @@ def _load(path: Path) -> dict[str, np.ndarray] | None:
 
 def _store(path: Path, columns: dict[str, np.ndarray]) -> None:
     """A table that cannot be kept (read-only corpus, full disk) is only read again next time."""
-    with contextlib.suppress(EmojaxError), whole_file(path) as temporary, temporary.open("wb") as file:
+    with contextlib.suppress(EmojaxError), atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **columns)

@@ -1,6 +1,5 @@
 """Finds the files of a checkpoint: folder or hub name -> folder, folder -> configuration and stored tensors."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from emojax.encoders.safetensors_file import read_safetensors
 from emojax.encoders.stored_tensor import StoredTensor
 from emojax.encoders.torch_file import read_torch
 from emojax.errors import CheckpointError, reason
+from emojax.files import read_json_object
 
 WEIGHT_FILES = {
     "model.safetensors": read_safetensors,
@@ -44,23 +44,6 @@ def find_folder(name_or_path: str, revision: str | None = None) -> Path:
     return _find_in_hub(str(name_or_path), revision)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint folder.
-
-    Raises:
-      CheckpointError: the file is absent or holds no JSON object.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{file}: no such file; a checkpoint folder needs it") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: holds no JSON object")
-    return content
-
-
 def weight_file(folder: Path) -> Path | None:
     """The preferred weight file of a folder, or None."""
     return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
@@ -80,7 +63,7 @@ def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
 
 
 def _read_shards(index: Path, read: Any) -> dict[str, StoredTensor]:
-    places = read_json(index).get("weight_map")
+    places = read_json_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensor names to files")
     tensors: dict[str, StoredTensor] = {}

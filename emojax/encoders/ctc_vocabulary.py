@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emojax.encoders.checkpoint_files import read_json
 from emojax.errors import CheckpointError
+from emojax.files import read_json_object
 
 # English spacing that `clean_up_tokenization_spaces` undoes in transformers, in its order.
 _SPACING = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
@@ -76,7 +76,7 @@ def read_ctc_vocabulary(folder: Path) -> CTCVocabulary:
 
 def _vocabulary(folder: Path, settings: Mapping[str, Any]) -> Mapping[str, int]:
     file = folder / "vocab.json"
-    vocabulary: Any = read_json(file)
+    vocabulary: Any = read_json_object(file)
     language = settings.get("target_lang")
     if language is not None:
         if language not in vocabulary:
@@ -89,7 +89,7 @@ def _vocabulary(folder: Path, settings: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _optional(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.is_file() else {}
+    return read_json_object(file) if file.is_file() else {}
 
 
 def _content(token: Any) -> str:

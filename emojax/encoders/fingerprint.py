@@ -4,8 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from emojax.encoders.checkpoint_files import WEIGHT_FILES, find_folder, read_json, weight_file
+from emojax.encoders.checkpoint_files import WEIGHT_FILES, find_folder, weight_file
 from emojax.errors import CheckpointError
+from emojax.files import read_json_object
 
 _SETTINGS = (
     "config.json",
@@ -33,7 +34,7 @@ def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str |
         raise CheckpointError(f"{folder}: no weights; allowed: {', '.join(WEIGHT_FILES)}")
     files = [weights]
     if weights.name.endswith(".index.json"):
-        files += [folder / shard for shard in sorted(set(read_json(weights).get("weight_map", {}).values()))]
+        files += [folder / shard for shard in sorted(set(read_json_object(weights).get("weight_map", {}).values()))]
     files += [folder / name for name in _SETTINGS if (folder / name).is_file()]
     digest = hashlib.sha256()
     for file in files:

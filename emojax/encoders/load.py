@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.encoders.checkpoint_files import find_folder, read_json, read_tensors
+from emojax.encoders.checkpoint_files import find_folder, read_tensors
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.family import ComputeOptions, Family
 from emojax.encoders.logical_axes import Axes, parameter_axes
@@ -22,6 +22,7 @@ from emojax.encoders.preprocess import (
 )
 from emojax.encoders.registry import family_of
 from emojax.encoders.tensor_table import convert, renamed_names
+from emojax.files import read_json_object
 from emojax.types import SAMPLE_RATE
 
 _DEFAULT_OPTIONS = ComputeOptions()
@@ -52,7 +53,7 @@ def load_encoder(
       CheckpointError: the checkpoint is absent, damaged, of another kind, or does not fit its own `config.json`.
     """
     folder = find_folder(os.fspath(name_or_path), revision)
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     family = family_of(config)
     file, stored = read_tensors(folder)
     table = family.tensor_table(config, options.scan_layers)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from emojax.encoders.checkpoint_files import read_json
 from emojax.errors import CheckpointError, CorpusError, reason
+from emojax.files import read_json_object
 from emojax.types import SAMPLE_RATE
 
 _VARIANCE_FLOOR = 1e-7
@@ -101,7 +101,7 @@ def read_waveform_preprocess(folder: Path) -> WaveformPreprocess:
     file, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
     if not file.is_file() and joint.is_file():
         file = joint
-    settings = read_json(file)
+    settings = read_json_object(file)
     return waveform_preprocess(settings.get("feature_extractor", settings), str(file))
 
 

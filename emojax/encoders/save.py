@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.registry import family_of
 from emojax.encoders.tensor_table import invert
-from emojax.whole_file import whole_file
+from emojax.files import atomic_write
 
 
 def save_encoder(encoder: Encoder, folder: str | os.PathLike[str]) -> None:
@@ -27,7 +27,7 @@ def save_encoder(encoder: Encoder, folder: str | os.PathLike[str]) -> None:
     family = family_of(encoder.config)
     table = family.tensor_table(encoder.config, encoder.module.scan_layers)
     tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in invert(encoder.params, table)}
-    with whole_file(target / "model.safetensors") as temporary:
+    with atomic_write(target / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     config = {**encoder.config, "architectures": [family.architecture]}
     # Both spellings of the type the tensors had where they came from.

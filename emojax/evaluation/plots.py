@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emojax.evaluation.predictions import Predictions
+from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES
-from emojax.whole_file import whole_file
 
 # Figures are made without pyplot, which would keep every one of them alive in global state.
 
@@ -29,7 +29,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     Raises:
       EmojaxError: it cannot be written.
     """
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
     return path
 

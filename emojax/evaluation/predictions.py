@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError, reason
+from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
-from emojax.whole_file import whole_file
 
 _LINE_BREAKS = frozenset("\n\r\0")
 """Not allowed in names: a row of the CSV file is one line, for grep and wc too."""
@@ -75,7 +75,7 @@ class Predictions:
         """
         categories = self.corpus.categories
         predicted = self.predicted_emotions
-        with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_columns(categories if self.emotion_probabilities.shape[1] else ()))
             for row, (name, speaker) in enumerate(zip(self.ids, self.speakers, strict=True)):

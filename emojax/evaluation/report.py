@@ -9,7 +9,7 @@ from emojax.evaluation.report_page import render_page
 from emojax.evaluation.report_table import print_tables, write_csv_rows, write_json_rows
 from emojax.evaluation.results import Run, printable, read_run
 from emojax.evaluation.seeds import group_seeds
-from emojax.whole_file import whole_file
+from emojax.files import atomic_write
 
 REPORT = "report.html"
 
@@ -46,7 +46,7 @@ def write_report(
     results = group_seeds(runs) if grouped else [result for run in runs for result in run.results]
     page = output or _beside([run.path for run in runs]) / REPORT
     text = render_page(runs, results, problems)
-    with whole_file(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     {"table": print_tables, "json": write_json_rows, "csv": write_csv_rows}[style](results, out)
     out.flush()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from emojax.evaluation.predictions import Predictions
+from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES
-from emojax.whole_file import whole_file
 
 _COLUMNS = {"activation": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 
@@ -25,7 +25,7 @@ def write_submission(path: Path, predictions: Predictions) -> None:
     Raises:
       EmojaxError: it cannot be written.
     """
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["FileName", *(_COLUMNS[attribute] for attribute in ATTRIBUTES)])
         for id, values in zip(predictions.ids, predictions.attributes, strict=True):

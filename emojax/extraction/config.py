@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from emojax.config import parse
 from emojax.errors import ConfigError
+from emojax.schema import parse
 
 
 @dataclasses.dataclass(frozen=True)

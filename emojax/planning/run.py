@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from emojax.config import ExperimentConfig, to_tree
+from emojax.config import ExperimentConfig
 from emojax.errors import EmojaxError, reason
 from emojax.models import count_parameters
 from emojax.parallel import make_mesh
@@ -17,6 +17,7 @@ from emojax.planning.abstract import AbstractStep, abstract_run
 from emojax.planning.chips import Chip, find_chip, topology_devices
 from emojax.planning.flops import count_flops
 from emojax.planning.hlo import Collective, collectives, memory_traffic, parse_program
+from emojax.schema import to_tree
 from emojax.workdir import CONFIG, refuse_other_config, write_corpus_facts, write_json
 
 PLAN = "plan.json"

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from emojax.audio import WaveformAugmentConfig
-from emojax.config import OptimizerConfig, TrainingConfig, parse
+from emojax.config import OptimizerConfig, TrainingConfig
 from emojax.data import DataConfig
 from emojax.errors import ConfigError
 from emojax.parallel import MeshConfig
+from emojax.schema import parse
 from emojax.types import SplitRoles
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from emojax.config import to_tree
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.registry import family_of
@@ -22,6 +21,7 @@ from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.network import Network, make_network
 from emojax.pretraining.step import jitted_step, objective_sums, validate
 from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_frames
+from emojax.schema import to_tree
 from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import CONFIG, Checkpoints, abstract_like, checkpoint_directory, refuse_other_config, write_json

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from emojax.encoders.checkpoint_files import read_json
 from emojax.encoders.stored_tensor import StoredTensor
 from emojax.errors import CheckpointError
+from emojax.files import read_json_object
 from emojax.types import ATTRIBUTES
 
 _WAVLM_LARGE = {
@@ -77,7 +77,7 @@ def read_published(folder: Path, tensors: Mapping[str, StoredTensor]) -> Publish
     Raises:
       CheckpointError: it is of no layout known here, or incomplete.
     """
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     if "ser_model.out.0.weight" in tensors:
         return _odyssey(folder, config, tensors)
     if "classifier.dense.weight" in tensors and "classifier.out_proj.weight" in tensors:
@@ -100,7 +100,7 @@ def _audeering(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, St
     return PublishedModel(
         encoder_config=config,
         encoder={name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")},
-        preprocessor=read_json(folder / "preprocessor_config.json"),
+        preprocessor=read_json_object(folder / "preprocessor_config.json"),
         pooling="mean",
         norm=False,
         activation="tanh",
@@ -152,7 +152,7 @@ def _odyssey(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stor
 
 def _backbone(folder: Path, name: str) -> Mapping[str, Any]:
     if (Path(name) / "config.json").is_file():
-        return read_json(Path(name) / "config.json")
+        return read_json_object(Path(name) / "config.json")
     if name != "microsoft/wavlm-large":
         raise CheckpointError(f"{folder}: its ssl_type is {name!r}; allowed: 'microsoft/wavlm-large' or a folder")
     return _WAVLM_LARGE

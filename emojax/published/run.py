@@ -8,7 +8,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.config import ExperimentConfig, to_tree
+from emojax.config import ExperimentConfig
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
 from emojax.encoders.checkpoint_files import find_folder, read_tensors
 from emojax.encoders.load import parameter_shapes
@@ -17,6 +17,7 @@ from emojax.encoders.registry import family_of
 from emojax.encoders.tensor_table import convert, renamed_names
 from emojax.errors import CheckpointError
 from emojax.published.layouts import PublishedModel, our_order, read_published
+from emojax.schema import to_tree
 from emojax.types import CorpusInfo
 from emojax.workdir import (
     CONFIG,

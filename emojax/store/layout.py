@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from emojax.errors import CheckpointError
+from emojax.files import read_json_object, write_json
 from emojax.store.records import DTYPES, ArraySpec
-from emojax.whole_file import whole_file
 
 STORE, SPLIT = "store.json", "split.json"
 
@@ -84,7 +83,7 @@ def write_facts(directory: Path, facts: StoreFacts) -> None:
         return
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise CheckpointError(f"{directory}: holds something else than a store; allowed: a new or empty folder")
-    _write(directory / STORE, dataclasses.asdict(facts))
+    write_json(directory / STORE, dataclasses.asdict(facts))
 
 
 def read_facts(directory: Path) -> StoreFacts:
@@ -113,7 +112,7 @@ def write_split_facts(directory: Path, facts: SplitFacts) -> None:
         if read_split_facts(directory) != facts:
             raise CheckpointError(f"{directory}: was made from other utterances or another version of the corpus")
         return
-    _write(directory / SPLIT, dataclasses.asdict(facts))
+    write_json(directory / SPLIT, dataclasses.asdict(facts))
 
 
 def read_split_facts(directory: Path) -> SplitFacts:
@@ -129,16 +128,5 @@ def read_split_facts(directory: Path) -> SplitFacts:
         raise CheckpointError(f"{directory / SPLIT}: is incomplete ({error})") from error
 
 
-def _write(path: Path, tree: Any) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump(tree, file, indent=2, allow_nan=False)
-        file.write("\n")
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.parent} is no store: it has no {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+def _read(path: Path) -> dict[str, Any]:
+    return read_json_object(path, missing=f"no such file; {path.parent} is not a finished store")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from emojax.errors import CheckpointError, EmojaxError, reason
+from emojax.files import atomic_write
 from emojax.store.layout import SplitFacts
 from emojax.store.records import ArraySpec, to_record
-from emojax.whole_file import whole_file
 
 
 def missing_shards(directory: Path, facts: SplitFacts) -> list[int]:
@@ -49,7 +49,7 @@ def write_shard(
 
     ids = facts.ids[facts.bounds[shard] : facts.bounds[shard + 1]]
     path = directory / facts.shard_name(shard)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             # States do not compress; one record a group is what random access wants.
             writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from emojax.errors import TrainingError
-from emojax.whole_file import whole_file
+from emojax.files import atomic_write
 from emojax.workdir import METRICS
 
 
@@ -70,5 +70,5 @@ def _drop_after(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # the last line of a killed run may be cut short
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from emojax.audio import load_sounds
-from emojax.config import ExperimentConfig, to_tree
+from emojax.config import ExperimentConfig
 from emojax.data import (
     BatchInputs,
     BatchStream,
@@ -35,6 +35,7 @@ from emojax.evaluation import (
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, put, wait_for_all
+from emojax.schema import to_tree
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state

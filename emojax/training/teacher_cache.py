@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.config import TeacherConfig, parse
+from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
 from emojax.errors import ConfigError
 from emojax.extraction.config import ExtractCorpusConfig
 from emojax.interruption import Interruption
 from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
 from emojax.progress import Progress
+from emojax.schema import parse
 from emojax.store import (
     ArraySpec,
     SplitFacts,

@@ -1,12 +1,10 @@
 """The small files of a workdir: its config, the corpus it was trained on, the summary of its training."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from emojax.errors import CheckpointError
+from emojax import files
 from emojax.parallel import is_first
-from emojax.whole_file import whole_file
 
 CONFIG = "config.json"
 """The whole config, every field."""
@@ -25,28 +23,19 @@ CHECKPOINTS = "checkpoints"
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Writes strict JSON so that the file is always whole: the old one or the new one. Of several processes, the first
-    writes.
+    """Writes strict JSON atomically; of several processes, the first writes.
 
     Raises:
       EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
     """
-    if not is_first():
-        return
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump(tree, file, indent=2, allow_nan=False)
-        file.write("\n")
+    if is_first():
+        files.write_json(path, tree)
 
 
-def read_json(path: Path) -> Any:
-    """Reads a file of a workdir.
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object of a workdir.
 
     Raises:
-      CheckpointError: it is not there or no JSON.
+      CheckpointError: the file is missing, or does not hold a JSON object.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.parent} is no workdir: it has no {path.name}") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    return files.read_json_object(path, missing=f"no such file; {path.parent} is not a workdir")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int8
 
 from emojax.errors import CheckpointError, TrainingError, reason
-from emojax.whole_file import whole_file
+from emojax.files import atomic_write
 
 QUANTISED = "weights_int8.safetensors"
 """File of a workdir that has quantised weights in place of checkpoints."""
@@ -47,7 +47,7 @@ def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
             tensors[name] = values
     path = workdir / QUANTISED
     try:
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error

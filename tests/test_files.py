@@ -8,16 +8,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from emojax.errors import EmojaxError
-from emojax.whole_file import whole_file
+from emojax.files import atomic_write
 
 
 def test_a_file_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path):
     path = tmp_path / "folder" / "file"
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("old")
 
     def interrupted():
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("ne")
             raise KeyboardInterrupt
 
@@ -29,12 +29,12 @@ def test_a_file_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path):
 
 def test_it_may_be_read_by_whom_a_new_file_may_be_read(tmp_path):
     (tmp_path / "usual").touch()
-    with whole_file(tmp_path / "weights") as temporary:
+    with atomic_write(tmp_path / "weights") as temporary:
         save_file({"a": np.zeros(3)}, temporary)
     assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
 
 
 def test_where_nothing_can_be_written_the_file_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EmojaxError, match=r"file/below: cannot be written"), whole_file(tmp_path / "file" / "below"):
+    with pytest.raises(EmojaxError, match=r"file/below: cannot be written"), atomic_write(tmp_path / "file" / "below"):
         pytest.fail("there is nothing to write to")
