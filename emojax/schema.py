@@ -116,6 +116,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def default_tree(cls: Any) -> dict[str, Any]:
+    """Collects the defaults of settings as nested dicts, as a config file starts from; tuples stay tuples."""
+    tree = {}
+    for field in dataclasses.fields(cls):
+        hint = fields_of(cls)[field.name]
+        if field.default is not dataclasses.MISSING:
+            tree[field.name] = dataclasses.asdict(field.default) if dataclasses.is_dataclass(hint) else field.default
+        elif dataclasses.is_dataclass(hint):
+            tree[field.name] = default_tree(hint)
+    return tree
+
+
 @functools.cache
 def fields_of(cls: Any) -> dict[str, Any]:
     """Reads the types of a dataclass's fields by name, bounds and documentation included."""

@@ -170,16 +170,16 @@ def test_stretched_line_is_a_line_of_another_slope_inside_the_new_mask(lengths, 
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: SpecAugmentConfig(-1, 0, 0.0, 0, 0), "spec_augment.num_time_masks"),
-        (lambda: SpecAugmentConfig(1, -1, 0.0, 0, 0), "spec_augment.max_time_width"),
-        (lambda: SpecAugmentConfig(1, 1, 1.5, 0, 0), "spec_augment.max_time_fraction"),
-        (lambda: SpecAugmentConfig(1, 1, 0.5, -2, 0), "spec_augment.num_frequency_masks"),
-        (lambda: SpecAugmentConfig(1, 1, 0.5, 2, -3), "spec_augment.max_frequency_width"),
-        (lambda: VTLPConfig(0.5), "vtlp.max_warp"),
-        (lambda: VTLPConfig(-0.1), "vtlp.max_warp"),
-        (lambda: TimeStretchConfig(float("nan")), "time_stretch.max_stretch"),
+        (lambda: SpecAugmentConfig(-1, 0, 0.0, 0, 0), "num_time_masks"),
+        (lambda: SpecAugmentConfig(1, -1, 0.0, 0, 0), "max_time_width"),
+        (lambda: SpecAugmentConfig(1, 1, 1.5, 0, 0), "max_time_fraction"),
+        (lambda: SpecAugmentConfig(1, 1, 0.5, -2, 0), "num_frequency_masks"),
+        (lambda: SpecAugmentConfig(1, 1, 0.5, 2, -3), "max_frequency_width"),
+        (lambda: VTLPConfig(0.5), "max_warp"),
+        (lambda: VTLPConfig(-0.1), "max_warp"),
+        (lambda: TimeStretchConfig(float("nan")), "max_stretch"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(make, key):
-    with pytest.raises(ConfigError, match=f"{key}: .* is not allowed; allowed: "):
+    with pytest.raises(ConfigError, match=f"Config.{key} must be "):
         make()

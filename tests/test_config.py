@@ -2,12 +2,14 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 
 from configs import default
-from emojax.config import parse_experiment, parse_kept
+from emojax.config import ExperimentConfig, parse_experiment, parse_kept
+from emojax.config_reference import fields, reference
 from emojax.errors import CheckpointError, ConfigError
 from emojax.schema import Ge, Lt, parse, read_settings, settings, to_tree
 
@@ -133,3 +135,10 @@ def test_json_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, mess
         read_settings(Inner, path, error=CheckpointError)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_reference_of_all_fields_is_current_and_complete():
+    written = (Path(__file__).parents[1] / "docs" / "config.md").read_text()
+    assert written == reference(), "run: python -m emojax.config_reference > docs/config.md"
+    undocumented = [field.path for field in fields(ExperimentConfig) if not field.meaning]
+    assert undocumented == []

@@ -200,16 +200,16 @@ def test_distances_count_layers_from_the_top(encoders):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"views": ()}, r"model.views: \(\) is not allowed"),
-        ({"views": ("lexical", "lexical")}, "each once"),
-        ({"fusion.size": 0}, "fusion.size: 0 is not allowed"),
-        ({"fusion.attention_heads": 3}, "must divide fusion.size 128"),
-        ({"fusion.view_dropout": 1.0}, "fusion.view_dropout: 1.0 is not allowed"),
-        ({"views": ("lexical",)}, r"config.model.lexical.checkpoint: '' is not allowed"),
-        ({"acoustic.layers": ()}, r"config.model.acoustic.layers: \(\) is not allowed"),
-        ({"acoustic.train": "some"}, "'nothing', 'top', 'all'"),
-        ({"acoustic.train": "all", "acoustic.store": "x"}, "config.model.acoustic.store: 'x' is not allowed with"),
-        ({"acoustic.train": "top", "acoustic.scan_layers": True}, "config.model.acoustic.scan_layers: True"),
+        ({"views": ()}, r"model.views must"),
+        ({"views": ("lexical", "lexical")}, "each view once"),
+        ({"fusion.size": 0}, "fusion.size must"),
+        ({"fusion.attention_heads": 3}, r"must divide fusion.size \(128\)"),
+        ({"fusion.view_dropout": 1.0}, "fusion.view_dropout must"),
+        ({"views": ("lexical",)}, r"config.model.lexical.checkpoint must"),
+        ({"acoustic.layers": ()}, r"config.model.acoustic.layers must"),
+        ({"acoustic.train": "some"}, "'nothing' or 'top' or 'all'"),
+        ({"acoustic.train": "all", "acoustic.store": "x"}, "config.model.acoustic.store must"),
+        ({"acoustic.train": "top", "acoustic.scan_layers": True}, "config.model.acoustic.scan_layers must be False"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes, message):

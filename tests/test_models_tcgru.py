@@ -141,10 +141,10 @@ def test_pooling_sees_valid_frames_only(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gru_layers": -1}, "network.gru_layers: -1 is not allowed; allowed: an integer >= 0"),
-        ({"conv_channels": -1}, "network.conv_channels: -1 is not allowed"),
-        ({"conv_kernel": 4}, "network.conv_kernel: 4 is not allowed; allowed: odd unless causal"),
-        ({"dropout": 1.0}, "network.dropout: 1.0 is not allowed"),
+        ({"gru_layers": -1}, "gru_layers must"),
+        ({"conv_channels": -1}, "conv_channels must"),
+        ({"conv_kernel": 4}, "network.conv_kernel must"),
+        ({"dropout": 1.0}, "dropout must"),
     ],
 )
 def test_impossible_sizes_are_refused(changes, message):

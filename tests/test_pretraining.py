@@ -157,8 +157,8 @@ def test_a_run_that_was_stopped_continues_bit_for_bit_on_other_devices_nearly(mi
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"units": {"clusters": 1}}, "units.clusters: 1 is not allowed"),
-        ({"prediction": {"temperature": 0.0}}, "prediction.temperature: 0.0 is not allowed"),
+        ({"units": {"clusters": 1}}, "units.clusters must"),
+        ({"prediction": {"temperature": 0.0}}, "prediction.temperature must"),
         ({"encoder": {"channels": (8,)}}, "encoder.channels"),
         ({"encoder": {"hidden_size": 17}}, "num_attention_heads"),
         ({"units": {"clusters": 90_000, "fit_frames": 90_000}}, "units.clusters: 90000"),

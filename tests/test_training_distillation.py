@@ -250,7 +250,7 @@ def test_units_of_residuals_are_quantiles_after_the_line():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir: '' is not allowed"),
+        ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir must"),
         ({"teacher": {"workdir": "somewhere"}}, "every weight is 0"),
         ({"teacher": {"workdir": "absent"}, "distillation": {"attribute_weight": 1.0}}, "absent"),
         ({"teacher": {"cache": "absent"}, "distillation": {"attribute_weight": 1.0}}, "is not a finished store"),

@@ -1,6 +1,6 @@
 """Other voices and other speaking rates from the same log-mel features, for training on few speakers."""
 
-import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,49 +8,29 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from emojax.audio.log_mel import LogMelConfig
 from emojax.audio.mel_scale import mel_edges
-from emojax.errors import ConfigError
+from emojax.schema import Ge, Lt, settings
 from emojax.types import SAMPLE_RATE
 
 _BOUNDARY_HZ = 4800.0
 """Highest frequency that is scaled by the factor alone; it covers the formants (Jaitly & Hinton 2013)."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class VTLPConfig:
-    """Vocal tract length perturbation; every field is documented in configs/default.py.
+    """Vocal tract length perturbation in training."""
 
-    Attributes:
-      max_warp: frequencies are scaled by a factor from 1 - max_warp to 1 + max_warp; 0 <= max_warp < 0.5.
-    """
-
-    max_warp: float
-
-    def __post_init__(self):
-        """Checks the values.
-
-        Raises:
-          ConfigError: naming the field and what is allowed.
-        """
-        _check_share("vtlp.max_warp", self.max_warp)
+    max_warp: Annotated[
+        float, Ge(0), Lt(0.5), "Frequencies are scaled by a factor drawn from 1 - max_warp to 1 + max_warp; 0: off."
+    ] = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class TimeStretchConfig:
-    """Change of speaking rate; every field is documented in configs/default.py.
+    """Change of speaking rate in training."""
 
-    Attributes:
-      max_stretch: durations are scaled by a factor from 1 - max_stretch to 1 + max_stretch; 0 <= max_stretch < 0.5.
-    """
-
-    max_stretch: float
-
-    def __post_init__(self):
-        """Checks the values.
-
-        Raises:
-          ConfigError: naming the field and what is allowed.
-        """
-        _check_share("time_stretch.max_stretch", self.max_stretch)
+    max_stretch: Annotated[
+        float, Ge(0), Lt(0.5), "Durations are scaled by a factor drawn from 1 - max_stretch to 1 + max_stretch; 0: off."
+    ] = 0.0
 
 
 def perturb_vocal_tract(
@@ -117,8 +97,3 @@ def warp_matrix(factor: Float[Array, "B"], config: LogMelConfig) -> Float[Array,
 
 def _factors(rng: PRNGKeyArray, count: int, spread: float, dtype: jnp.dtype) -> Array:
     return jax.random.uniform(rng, (count,), dtype, 1 - spread, 1 + spread)
-
-
-def _check_share(key: str, value: float) -> None:
-    if not 0 <= value < 0.5:
-        raise ConfigError(f"{key}: {value} is not allowed; allowed: 0 <= value < 0.5")

@@ -1,9 +1,7 @@
 """Log-mel filterbank energies of waveforms, computed inside jit."""
 
-import dataclasses
 import functools
-import math
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +9,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.audio.mel_scale import MEL_NORMS, MEL_SCALES, mel_filterbank
+from emojax.audio.mel_scale import mel_filterbank
 from emojax.errors import ConfigError
+from emojax.schema import Ge, Gt, Le, Lt, settings
 from emojax.types import SAMPLE_RATE
 
 _FRAMES_PER_STEP = 2048
@@ -21,63 +20,56 @@ _FRAMES_PER_STEP = 2048
 _MIN_FRAMES_PER_ROW_AND_STEP = 32
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class LogMelConfig:
-    """Log-mel filterbank energies; every field is documented in configs/default.py.
+    """Log-mel filterbank energies."""
 
-    Attributes:
-      num_bands: mel bands K.
-      window_ms, hop_ms: length of a frame and distance between two (ms); whole numbers of samples, even for the frame.
-      fft_size: samples of the discrete Fourier transform, a multiple of 4, not smaller than the frame, which is
-        zero-padded to it. Any such number is equally suited, also one with large prime factors.
-      low_hz, high_hz: lower edge of the first and upper edge of the last band (Hz), 0 <= low < high <= 8000.
-      mel_scale: `htk` or `slaney`.
-      mel_norm: `none` (triangles of height 1) or `slaney` (triangles of equal area).
-      floor: energies below it are raised to it before the logarithm; > 0. The quantisation noise of 16-bit audio
-        lies near 1e-8.
-    """
-
-    num_bands: int
-    window_ms: float
-    hop_ms: float
-    fft_size: int
-    low_hz: float
-    high_hz: float
-    mel_scale: str
-    mel_norm: str
-    floor: float
+    num_bands: Annotated[int, Ge(1), Le(512), "Mel bands K."] = 40
+    window_ms: Annotated[
+        float, Gt(0), Le(1000), "Length of a frame (ms); an even whole number of samples at 16 kHz."
+    ] = 25.0
+    hop_ms: Annotated[
+        float, Gt(0), Le(1000), "Distance between two frames (ms); a whole number of samples at 16 kHz."
+    ] = 10.0
+    fft_size: Annotated[
+        int,
+        Ge(4),
+        Le(32_768),
+        "Samples of the discrete Fourier transform, a multiple of 4, not smaller than the frame, which is zero-padded "
+        "to "
+        "it. Any such number is equally suited, also one with large prime factors.",
+    ] = 512
+    low_hz: Annotated[float, Ge(0), Lt(8000), "Lower edge of the first band (Hz)."] = 20.0
+    high_hz: Annotated[float, Gt(0), Le(8000), "Upper edge of the last band (Hz)."] = 8000.0
+    mel_scale: Annotated[Literal["htk", "slaney"], "Formula of the mel scale."] = "htk"
+    mel_norm: Annotated[
+        Literal["none", "slaney"], '"none": triangles of height 1; "slaney": triangles of equal area.'
+    ] = "none"
+    floor: Annotated[
+        float,
+        Gt(0),
+        "Energies below it are raised to it before the logarithm; quantisation noise of 16-bit audio is near 1e-8.",
+    ] = 1e-8
 
     def __post_init__(self):
-        """Checks the values.
+        """Checks rules between fields.
 
         Raises:
           ConfigError: naming the field and what is allowed.
         """
-        if self.num_bands < 1:
-            raise _not_allowed("num_bands", self.num_bands, "an integer >= 1")
         for field in ("window_ms", "hop_ms"):
             samples = getattr(self, field) * SAMPLE_RATE / 1000
             if not samples >= 1 or abs(samples - round(samples)) > 1e-6:
-                raise _not_allowed(field, getattr(self, field), f"a whole number of samples at {SAMPLE_RATE} Hz, >= 1")
+                raise _must_be(field, f"a whole number of samples at {SAMPLE_RATE} Hz, >= 1", getattr(self, field))
         if self.window_samples % 2:
-            raise _not_allowed("window_ms", self.window_ms, f"an even number of samples at {SAMPLE_RATE} Hz")
+            raise _must_be("window_ms", f"an even number of samples at {SAMPLE_RATE} Hz", self.window_ms)
         if self.fft_size < self.window_samples or self.fft_size % 4:
-            raise _not_allowed("fft_size", self.fft_size, f"a multiple of 4, >= {self.window_samples} (the frame)")
-        if not 0 <= self.low_hz < self.high_hz:
-            raise _not_allowed("low_hz", self.low_hz, f"0 <= low_hz < high_hz = {self.high_hz}")
-        if self.high_hz > SAMPLE_RATE / 2:
-            raise _not_allowed("high_hz", self.high_hz, f"at most {SAMPLE_RATE // 2} (half the sample rate)")
-        if self.mel_scale not in MEL_SCALES:
-            raise _not_allowed("mel_scale", repr(self.mel_scale), ", ".join(MEL_SCALES))
-        if self.mel_norm not in MEL_NORMS:
-            raise _not_allowed("mel_norm", repr(self.mel_norm), ", ".join(MEL_NORMS))
-        if not (math.isfinite(self.floor) and self.floor > 0):
-            raise _not_allowed("floor", self.floor, "a number > 0")
+            raise _must_be("fft_size", f"a multiple of 4, >= {self.window_samples} (the frame)", self.fft_size)
+        if not self.low_hz < self.high_hz:
+            raise _must_be("low_hz", f"< high_hz ({self.high_hz})", self.low_hz)
         empty = np.flatnonzero(~_mel_filterbank(self).any(axis=0))
         if empty.size:
-            raise _not_allowed(
-                "num_bands", self.num_bands, f"fewer bands or a larger fft_size: band {empty[0]} is empty"
-            )
+            raise _must_be("num_bands", f"smaller, or fft_size larger: band {empty[0]} is empty", self.num_bands)
 
     @property
     def window_samples(self) -> int:
@@ -241,5 +233,5 @@ def _mel_filterbank(config: LogMelConfig) -> np.ndarray:
     )
 
 
-def _not_allowed(field: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(f"log_mel.{field}: {value} is not allowed; allowed: {allowed}")
+def _must_be(field: str, allowed: str, value: object) -> ConfigError:
+    return ConfigError(f"filterbank.{field} must be {allowed}, got {value}")

@@ -1,47 +1,25 @@
 """SpecAugment: random stretches of time and frequency are hidden during training (Park et al. 2019)."""
 
-import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from emojax.errors import ConfigError
+from emojax.schema import Ge, Le, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class SpecAugmentConfig:
-    """Masks per utterance; every field is documented in configs/default.py.
+    """Masks per utterance in training (SpecAugment)."""
 
-    Attributes:
-      num_time_masks: number of stretches of frames.
-      max_time_width: longest stretch (frames).
-      max_time_fraction: longest stretch as a share of the utterance, 0 to 1; the smaller limit holds.
-      num_frequency_masks: number of groups of neighbouring bands.
-      max_frequency_width: widest group (bands).
-    """
-
-    num_time_masks: int
-    max_time_width: int
-    max_time_fraction: float
-    num_frequency_masks: int
-    max_frequency_width: int
-
-    def __post_init__(self):
-        """Checks the values.
-
-        Raises:
-          ConfigError: naming the field and what is allowed.
-        """
-        for field in ("num_time_masks", "max_time_width", "num_frequency_masks", "max_frequency_width"):
-            if getattr(self, field) < 0:
-                raise ConfigError(
-                    f"spec_augment.{field}: {getattr(self, field)} is not allowed; allowed: an integer >= 0"
-                )
-        if not 0 <= self.max_time_fraction <= 1:
-            raise ConfigError(
-                f"spec_augment.max_time_fraction: {self.max_time_fraction} is not allowed; allowed: 0 to 1"
-            )
+    num_time_masks: Annotated[int, Ge(0), Le(1000), "Stretches of time replaced by the utterance's mean; 0: off."] = 0
+    max_time_width: Annotated[int, Ge(0), Le(10**6), "Longest stretch (frames)."] = 40
+    max_time_fraction: Annotated[
+        float, Ge(0), Le(1), "Longest stretch as a share of the utterance; the smaller limit holds."
+    ] = 0.2
+    num_frequency_masks: Annotated[int, Ge(0), Le(1000), "Groups of neighbouring bands replaced likewise; 0: off."] = 0
+    max_frequency_width: Annotated[int, Ge(0), Le(10**6), "Widest group (bands)."] = 8
 
 
 def spec_augment(

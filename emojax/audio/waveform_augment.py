@@ -1,7 +1,6 @@
 """Augmentation of waveforms in training: other speed, a room, noise, another level."""
 
-import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import flax.struct
 import jax
@@ -13,79 +12,70 @@ from emojax.audio.reverberation import reverberate
 from emojax.audio.sound_bank import noise_bank, room_bank
 from emojax.audio.speed import change_speed
 from emojax.errors import ConfigError
+from emojax.schema import Ge, Gt, Le, Lt, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class NoiseConfig:
-    """Every field is documented in configs/default.py."""
+    """Added noise."""
 
-    probability: float
-    low_snr_db: float
-    high_snr_db: float
-    folder: str
+    probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
+    low_snr_db: Annotated[
+        float, Ge(-100), Le(100), "Lowest ratio of speech to noise (dB); drawn evenly up to high_snr_db."
+    ] = 0.0
+    high_snr_db: Annotated[float, Ge(-100), Le(100), "Highest ratio of speech to noise (dB)."] = 20.0
+    folder: Annotated[
+        str,
+        "Folder searched for noises (MUSAN, ESC-50, DEMAND or others; a fifth of the files is kept for evaluation); "
+        "empty: the bundled ones.",
+    ] = ""
 
     def __post_init__(self):
-        _check_probability("noise", self.probability)
+        """Checks rules between fields."""
         if self.low_snr_db > self.high_snr_db:
-            raise ConfigError(f"noise.low_snr_db: {self.low_snr_db} is above high_snr_db {self.high_snr_db}")
+            raise ConfigError(f"low_snr_db must be <= high_snr_db ({self.high_snr_db}), got {self.low_snr_db}")
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ReverberationConfig:
-    """Every field is documented in configs/default.py."""
+    """Convolution with the impulse response of a room."""
 
-    probability: float
-    max_seconds: float
-    folder: str
-
-    def __post_init__(self):
-        _check_probability("reverberation", self.probability)
-        if self.max_seconds <= 0:
-            raise ConfigError(f"reverberation.max_seconds: {self.max_seconds} is not allowed; allowed: a number > 0")
+    probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
+    max_seconds: Annotated[float, Gt(0), Le(60), "Length that responses are cut to (s)."] = 1.0
+    folder: Annotated[
+        str, "Folder searched for impulse responses (RIRS_NOISES or any other); empty: seven bundled ones."
+    ] = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class GainConfig:
-    """Every field is documented in configs/default.py."""
+    """Change of level."""
 
-    probability: float
-    max_db: float
-
-    def __post_init__(self):
-        _check_probability("gain", self.probability)
-        if self.max_db < 0:
-            raise ConfigError(f"gain.max_db: {self.max_db} is not allowed; allowed: a number >= 0")
+    probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
+    max_db: Annotated[float, Ge(0), Le(100), "Largest change of level, up or down (dB)."] = 6.0
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class SpeedConfig:
-    """Every field is documented in configs/default.py."""
+    """Change of speed, which also changes the pitch."""
 
-    probability: float
-    max_change: float
-
-    def __post_init__(self):
-        _check_probability("speed", self.probability)
-        if not 0 <= self.max_change < 0.5:
-            raise ConfigError(f"speed.max_change: {self.max_change} is not allowed; allowed: 0 <= number < 0.5")
+    probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
+    max_change: Annotated[float, Ge(0), Lt(0.5), "Largest change of speed, as a share."] = 0.1
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class WaveformAugmentConfig:
-    """Every field is documented in configs/default.py."""
+    """Augmentation of the waveform in training, inside the step, drawn anew in every step.
 
-    speed: SpeedConfig
-    reverberation: ReverberationConfig
-    noise: NoiseConfig
-    gain: GainConfig
-    bank_clips: int
-    bank_seconds: float
+    Models that read hidden states from a feature store are not augmented.
+    """
 
-    def __post_init__(self):
-        if self.bank_clips < 1:
-            raise ConfigError(f"bank_clips: {self.bank_clips} is not allowed; allowed: an integer >= 1")
-        if self.bank_seconds <= 0:
-            raise ConfigError(f"bank_seconds: {self.bank_seconds} is not allowed; allowed: a number > 0")
+    speed: SpeedConfig = SpeedConfig()
+    reverberation: ReverberationConfig = ReverberationConfig()
+    noise: NoiseConfig = NoiseConfig()
+    gain: GainConfig = GainConfig()
+    bank_clips: Annotated[int, Ge(1), Le(10**6), "Noises, and rooms, held on the device."] = 128
+    bank_seconds: Annotated[float, Gt(0), Le(600), "Length taken of each noise (s)."] = 5.0
 
     @property
     def on(self) -> bool:
@@ -185,8 +175,3 @@ def noise_excerpts(rng: PRNGKeyArray, sounds: Sounds, rows: int, samples: int) -
 def _drawn(rng: PRNGKeyArray, probability: float, rows: int) -> tuple[Array, Array]:
     choice, value = jax.random.split(rng)
     return jax.random.bernoulli(choice, probability, (rows,)), jax.random.uniform(value, (rows,))
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name}.probability: {value} is not allowed; allowed: 0 <= number <= 1")

@@ -1,10 +1,9 @@
 """The whole config of a run as one frozen dataclass, each part owned by the code that reads it."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Annotated, Any
 
 from emojax.audio import WaveformAugmentConfig
 from emojax.config.parts import CorpusConfig, EvaluationConfig, OptimizerConfig, TeacherConfig, TrainingConfig
@@ -13,40 +12,44 @@ from emojax.errors import ConfigError
 from emojax.models import EmotionModelConfig
 from emojax.objectives import DistillationConfig, ObjectiveConfig
 from emojax.parallel import MeshConfig
-from emojax.schema import parse
+from emojax.schema import Ge, Lt, parse, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ExperimentConfig:
     """Everything that determines a run."""
 
-    seed: int
-    corpus: CorpusConfig
-    data: DataConfig
-    augment: WaveformAugmentConfig
-    model: EmotionModelConfig
-    objective: ObjectiveConfig
-    teacher: TeacherConfig
-    distillation: DistillationConfig
-    optimizer: OptimizerConfig
-    training: TrainingConfig
-    evaluation: EvaluationConfig
-    mesh: MeshConfig
+    seed: Annotated[
+        int,
+        Ge(0),
+        Lt(2**32),
+        "Seed of parameters, order of the data, cropping, dropout, augmentation and bootstrap. Same config, same "
+        "result.",
+    ] = 0
+    corpus: CorpusConfig = CorpusConfig()
+    data: DataConfig = DataConfig()
+    augment: WaveformAugmentConfig = WaveformAugmentConfig()
+    model: EmotionModelConfig = EmotionModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
-        """Checks what fields say of each other.
+        """Checks rules between groups.
 
         Raises:
           ConfigError: naming the field and what is allowed.
         """
         if self.distillation.on and not self.teacher.given:
-            raise ConfigError(
-                "teacher.workdir: '' is not allowed with distillation; allowed: a folder, or teacher.cache"
-            )
+            raise ConfigError("teacher.workdir must be a folder with distillation (or teacher.cache), got ''")
         if self.corpus.unlabelled_split and not self.distillation.on:
-            raise ConfigError("corpus.unlabelled_split: teaches nothing without distillation; allowed: ''")
+            raise ConfigError("corpus.unlabelled_split must be empty without distillation: it has no labels")
         if self.teacher.given and not self.distillation.on:
-            raise ConfigError("distillation: every weight is 0; allowed with a teacher: one above 0")
+            raise ConfigError("distillation must have a weight > 0 when a teacher is given")
 
 
 CHANGEABLE = (

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Annotated
 
 import grain
 import numpy as np
@@ -19,45 +20,52 @@ from emojax.data.mixing import MixedLoader
 from emojax.data.plan import BatchPlan, extended_buckets
 from emojax.errors import ConfigError
 from emojax.parallel import host_rows, num_batch_shards, to_global_arrays
+from emojax.schema import Ge, Gt, Le, Lt, MaxLen, settings
 from emojax.types import SAMPLE_RATE, Batch
 
 _BATCHES_AHEAD_ON_DEVICE = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class DataConfig:
-    """How utterances become batches; every field is documented in configs/default.py."""
+    """How utterances become batches."""
 
-    batch_size: int
-    bucket_seconds: tuple[float, ...]
-    num_buckets: int
-    max_seconds: float
-    workers: int
-    max_tokens: int
-    unlabelled_share: float
+    batch_size: Annotated[
+        int,
+        Ge(1),
+        Le(2**20),
+        "Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over "
+        "it.",
+    ] = 32
+    bucket_seconds: Annotated[
+        tuple[Annotated[float, Gt(0), Le(3600)], ...],
+        MaxLen(64),
+        "Ascending lengths (s) that utterances are padded to; each is compiled once. In training longer utterances are "
+        "cropped at random; evaluation adds doubled lengths and crops nothing.",
+    ] = (3.0, 5.0, 8.0, 12.0)
+    num_buckets: Annotated[
+        int, Ge(1), Le(64), "Where bucket_seconds is empty: how many lengths are chosen for the least padding."
+    ] = 4
+    max_seconds: Annotated[float, Gt(0), Le(3600), "Where bucket_seconds is empty: the longest length (s)."] = 12.0
+    workers: Annotated[
+        int, Ge(0), Le(1024), "Processes that load batches beside the training process; 0: two threads inside it."
+    ] = 1
+    max_tokens: Annotated[
+        int, Ge(1), Le(8192), "Tokens that a transcript is padded or cut to, special tokens included."
+    ] = 64
+    unlabelled_share: Annotated[
+        float, Gt(0), Lt(1), "Share of every training batch filled from corpus.unlabelled_split, if there is one."
+    ] = 0.5
 
     def __post_init__(self):
-        """Checks the values.
+        """Checks rules between fields.
 
         Raises:
           ConfigError: naming the field and what is allowed.
         """
-        if self.batch_size < 1:
-            raise ConfigError(f"data.batch_size: {self.batch_size} is not allowed; allowed: an integer >= 1")
         seconds = self.bucket_seconds
-        if self.num_buckets < 1:
-            raise ConfigError(f"data.num_buckets: {self.num_buckets} is not allowed; allowed: an integer >= 1")
-        if self.max_seconds <= 0:
-            raise ConfigError(f"data.max_seconds: {self.max_seconds} is not allowed; allowed: a number > 0")
-        if seconds and (list(seconds) != sorted(set(seconds)) or seconds[0] <= 0):
-            raise ConfigError(f"data.bucket_seconds: {seconds} is not allowed; allowed: ascending numbers > 0")
-        if self.workers < 0:
-            raise ConfigError(f"data.workers: {self.workers} is not allowed; allowed: an integer >= 0")
-        if not 0 < self.unlabelled_share < 1:
-            share = self.unlabelled_share
-            raise ConfigError(f"data.unlabelled_share: {share} is not allowed; allowed: 0 < number < 1")
-        if self.max_tokens < 1:
-            raise ConfigError(f"data.max_tokens: {self.max_tokens} is not allowed; allowed: an integer >= 1")
+        if list(seconds) != sorted(set(seconds)):
+            raise ConfigError(f"data.bucket_seconds must ascend, got {seconds}")
 
     @property
     def buckets(self) -> tuple[int, ...]:

@@ -1,64 +1,68 @@
 """The config of an extraction; every field is documented in configs/extract.py."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from emojax.errors import ConfigError
-from emojax.schema import parse
+from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, parse, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ExtractCorpusConfig:
-    """What to read."""
+    """Corpus and splits to read."""
 
-    name: str
-    data_dir: str
-    splits: tuple[str, ...]
-
-    def __post_init__(self):
-        if not self.name:
-            raise ConfigError("corpus.name: '' is not allowed; allowed: a name")
+    name: Annotated[str, MinLen(1), "TFDS name of a built corpus: NAME, NAME/CONFIG or NAME/CONFIG:VERSION."] = (
+        "msp_podcast"
+    )
+    data_dir: Annotated[str, "Folder that holds NAME/; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets."] = ""
+    splits: Annotated[tuple[str, ...], "Splits to read; empty: all."] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ExtractEncoderConfig:
-    """What computes the states."""
+    """Encoder that computes the hidden states."""
 
-    checkpoint: str
-    revision: str
-    dtype: Literal["float32", "bfloat16"]
-    max_tokens: int
-    batch_seconds: float
-    batch_tokens: int
+    checkpoint: Annotated[
+        str, MinLen(1), "Folder or Hugging Face name of a HuBERT, wav2vec 2.0, WavLM, BERT or RoBERTa checkpoint."
+    ] = ""
+    revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
+    dtype: Annotated[Literal["float32", "bfloat16"], "Type of matrix products."] = "float32"
+    max_tokens: Annotated[
+        int, Ge(1), Le(8192), "Text encoders: tokens that a transcript is cut to, special tokens included."
+    ] = 64
+    batch_seconds: Annotated[
+        float,
+        Gt(0),
+        Le(10**5),
+        "Speech encoders: audio that one device computes at a time (s), padding included; results change by rounding "
+        "only.",
+    ] = 32.0
+    batch_tokens: Annotated[
+        int, Ge(1), Le(10**7), "Text encoders: tokens that one device computes at a time, padding included."
+    ] = 2048
 
-    def __post_init__(self):
-        if not self.checkpoint:
-            raise ConfigError("encoder.checkpoint: '' is not allowed; allowed: a folder or a hub name")
-        for name in ("max_tokens", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"encoder.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
-        if self.batch_seconds <= 0:
-            raise ConfigError(f"encoder.batch_seconds: {self.batch_seconds} is not allowed; allowed: a number > 0")
 
-
-@dataclasses.dataclass(frozen=True)
+@settings
 class StatesConfig:
-    """Which states are kept, and how."""
+    """Which hidden states are stored, and how."""
 
-    layers: tuple[int, ...]
-    combine: Literal["stack", "mean"]
-    pooling: Literal["none", "mean", "statistics"]
-    dtype: Literal["float16", "bfloat16", "float32"]
+    layers: Annotated[
+        tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
+        MinLen(1),
+        MaxLen(256),
+        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states.",
+    ] = (-1,)
+    combine: Annotated[Literal["stack", "mean"], 'Of several layers: "stack" stores each, "mean" their mean.'] = "stack"
+    pooling: Annotated[
+        Literal["none", "mean", "statistics"],
+        '"none": every frame or token; else one vector per utterance: the "mean", or "statistics" (mean and standard '
+        "deviation, concatenated).",
+    ] = "none"
+    dtype: Annotated[Literal["float16", "bfloat16", "float32"], "Type of the stored values."] = "float16"
 
-    def __post_init__(self):
-        if not self.layers:
-            raise ConfigError("states.layers: () is not allowed; allowed: layer numbers, e.g. (-1,)")
 
-
-@dataclasses.dataclass(frozen=True)
+@settings
 class ExtractConfig:
-    """Everything that determines a store."""
+    """Everything that determines a feature store."""
 
     corpus: ExtractCorpusConfig
     encoder: ExtractEncoderConfig

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from emojax.models.fusion import Concatenation, CrossAttention, FusionConfig, Ga
 from emojax.models.heads import EmotionHeads, LateHeads
 from emojax.models.log_mel_view import LogMelView, LogMelViewConfig
 from emojax.models.tcgru import TCGRU, TCGRUConfig
+from emojax.schema import MinLen, settings
 from emojax.types import Batch, EmotionOutput
 
 ViewName = Literal["log_mel", "acoustic", "lexical"]
@@ -22,32 +23,32 @@ ENCODER_VIEWS: tuple[str, ...] = ("acoustic", "lexical")
 """Views that look through a pre-trained encoder: of the waveform, of the transcript."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class EmotionModelConfig:
-    """What the model is made of.
+    """Inputs of the model, their networks and fusion."""
 
-    Attributes:
-      views: what it sees; several are fused.
-      log_mel: its own filterbank.
-      acoustic: a speech encoder.
-      lexical: a text encoder.
-      fusion: how several views are joined.
-      dtype: of matrix products; parameters, statistics and outputs are float32.
-    """
-
-    views: tuple[ViewName, ...]
-    log_mel: LogMelViewConfig
-    acoustic: EncoderViewConfig
-    lexical: EncoderViewConfig
-    fusion: FusionConfig
-    dtype: Literal["float32", "bfloat16"]
+    views: Annotated[
+        tuple[ViewName, ...],
+        MinLen(1),
+        'Inputs, fused if several: "log_mel" (filterbank energies), "acoustic" (hidden states of a speech encoder), '
+        '"lexical" (hidden states of a text encoder on the transcript).',
+    ] = ("log_mel",)
+    log_mel: LogMelViewConfig = LogMelViewConfig()
+    acoustic: EncoderViewConfig = EncoderViewConfig()
+    lexical: EncoderViewConfig = EncoderViewConfig()
+    fusion: FusionConfig = FusionConfig()
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        "Type of matrix products; parameters, statistics, losses and outputs are always float32.",
+    ] = "float32"
 
     def __post_init__(self):
-        if not self.views or len(set(self.views)) != len(self.views):
-            raise ConfigError(f"model.views: {self.views} is not allowed; allowed: one or several views, each once")
+        """Checks rules between fields."""
+        if len(set(self.views)) != len(self.views):
+            raise ConfigError(f"model.views must name each view once, got {self.views}")
         for view in self.encoder_views:
             if not getattr(self, view).checkpoint:
-                raise ConfigError(f"model.{view}.checkpoint: '' is not allowed with that view; allowed: folder or name")
+                raise ConfigError(f"model.{view}.checkpoint must be a folder or name when that view is used, got ''")
 
     @property
     def encoder_views(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -14,34 +14,57 @@ from emojax.encoders.preprocess import WaveformPreprocess
 from emojax.errors import ConfigError
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
+from emojax.schema import Ge, Le, MaxLen, MinLen, settings
 from emojax.types import Batch
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class EncoderViewConfig:
-    """One encoder and how its states become an embedding; every field is documented in configs/default.py."""
+    """A pre-trained encoder, which of its hidden states are used, and the network on them."""
 
-    checkpoint: str
-    revision: str
-    store: str
-    layers: tuple[int, ...]
-    combine: Literal["concatenate", "mean", "weighted"]
-    train: Literal["nothing", "top", "all"]
-    top_layers: int
-    train_convolutions: bool
-    remat: bool
-    scan_layers: bool
-    network: TCGRUConfig
+    checkpoint: Annotated[
+        str,
+        'Folder or Hugging Face name of the checkpoint: HuBERT, wav2vec 2.0 or WavLM ("acoustic"), BERT or RoBERTa '
+        '("lexical").',
+    ] = ""
+    revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
+    store: Annotated[
+        str,
+        "Folder of hidden states written by `--mode=extract` with the same checkpoint and layers; empty: computed in "
+        "every step.",
+    ] = ""
+    layers: Annotated[
+        tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
+        MinLen(1),
+        MaxLen(256),
+        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states.",
+    ] = (-1,)
+    combine: Annotated[
+        Literal["concatenate", "mean", "weighted"],
+        'Of several layers: "concatenate" them, their "mean", or a "weighted" mean with learned weights.',
+    ] = "weighted"
+    train: Annotated[Literal["nothing", "top", "all"], "Which layers of the encoder are trained."] = "nothing"
+    top_layers: Annotated[int, Ge(1), Le(1000), 'Layers trained with "top".'] = 4
+    train_convolutions: Annotated[
+        bool, 'Whether "all" includes the convolutions before the transformer of a speech encoder.'
+    ] = False
+    remat: Annotated[
+        bool,
+        "Whether layers are computed again in the backward pass in place of keeping activations: less memory, more "
+        "time.",
+    ] = False
+    scan_layers: Annotated[
+        bool,
+        'Whether one compiled layer runs over stacked parameters: shorter compilation, less memory; not with "top".',
+    ] = False
+    network: TCGRUConfig = TCGRUConfig()
 
     def __post_init__(self):
-        if not self.layers:
-            raise ConfigError("layers: () is not allowed; allowed: layer numbers, e.g. (-1,)")
-        if self.train == "top" and self.top_layers < 1:
-            raise ConfigError(f"top_layers: {self.top_layers} is not allowed; allowed: an integer >= 1")
+        """Checks rules between fields."""
         if self.train == "top" and self.scan_layers:
-            raise ConfigError("scan_layers: True is not allowed where only the top layers are trained; allowed: False")
+            raise ConfigError("scan_layers must be False where only the top layers are trained, got True")
         if self.train != "nothing" and self.store:
-            raise ConfigError(f"store: {self.store!r} is not allowed with train={self.train!r}; allowed: ''")
+            raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
 
 
 class EncoderView(nn.Module):

@@ -1,8 +1,7 @@
 """Several views of one utterance to one embedding, and what happens where a view is missing."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -10,25 +9,36 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
+from emojax.schema import Ge, Le, Lt, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class FusionConfig:
-    """How views are joined; every field is documented in configs/default.py."""
+    """How several views are fused."""
 
-    kind: Literal["early", "late", "gated", "cross_attention"]
-    size: int
-    attention_heads: int
-    view_dropout: float
+    kind: Annotated[
+        Literal["early", "late", "gated", "cross_attention"],
+        '"early": embeddings concatenated, then a dense layer; "late": predictions of each, combined linearly; '
+        '"gated": '
+        'a weighted sum, weights per utterance; "cross_attention": frames of each attend to those of the others, then '
+        'as "early".',
+    ] = "early"
+    size: Annotated[int, Ge(1), Le(16_384), "Units of the joint embedding and of the attention."] = 128
+    attention_heads: Annotated[int, Ge(1), Le(1024), 'Attention heads of "cross_attention"; divides size.'] = 4
+    view_dropout: Annotated[
+        float,
+        Ge(0),
+        Lt(1),
+        "Probability that training drops a view of an utterance, never all of them, so that the model works without a "
+        "transcript or without sound.",
+    ] = 0.1
 
     def __post_init__(self):
-        for name in ("size", "attention_heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"fusion.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
+        """Checks rules between fields."""
         if self.size % self.attention_heads:
-            raise ConfigError(f"fusion.attention_heads: {self.attention_heads} must divide fusion.size {self.size}")
-        if not 0 <= self.view_dropout < 1:
-            raise ConfigError(f"fusion.view_dropout: {self.view_dropout} is not allowed; allowed: 0 <= number < 1")
+            raise ConfigError(
+                f"fusion.attention_heads must divide fusion.size ({self.size}), got {self.attention_heads}"
+            )
 
 
 class Presence(nn.Module):

@@ -1,7 +1,6 @@
 """The log-mel view: what a model computes from the waveform by itself, without any pre-trained encoder."""
 
-import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -24,54 +23,41 @@ from emojax.audio import (
 )
 from emojax.errors import ConfigError
 from emojax.models.tcgru import TCGRUConfig
+from emojax.schema import Ge, Le, settings
 from emojax.types import Batch
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class DeltasConfig:
-    """Slopes appended to the features.
+    """Slopes over time, appended to the features."""
 
-    Attributes:
-      order: 0 none, 1 slopes, 2 slopes and slopes of slopes.
-      width: frames a slope is fitted to, odd.
-    """
-
-    order: Literal[0, 1, 2]
-    width: int
+    order: Annotated[Literal[0, 1, 2], "0: none; 1: slopes; 2: slopes and slopes of slopes."] = 0
+    width: Annotated[int, Ge(3), Le(1001), "Frames that a slope is fitted to; odd."] = 9
 
     def __post_init__(self):
-        if self.width < 3 or self.width % 2 == 0:
-            raise ConfigError(f"deltas.width: {self.width} is not allowed; allowed: an odd integer >= 3")
+        """Checks rules between fields."""
+        if self.width % 2 == 0:
+            raise ConfigError(f"deltas.width must be odd, got {self.width}")
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class LogMelViewConfig:
-    """Log-mel filterbank energies as a model sees them.
+    """Log-mel filterbank energies, their augmentation in training, and the network on them."""
 
-    Attributes:
-      filterbank: bands, frames.
-      normalisation: `none`; `utterance`: each utterance to mean 0, variance 1 per band, which forgets its level;
-        `corpus`: by the training corpus's mean and standard deviation, which keeps level differences.
-      deltas: slopes.
-      vtlp: vocal tract length perturbation in training.
-      time_stretch: change of rate in training.
-      spec_augment: masks in training.
-      stack: neighbouring frames put side by side as one; 1: none.
-      network: from frames to the view's embedding.
-    """
-
-    filterbank: LogMelConfig
-    normalisation: Literal["none", "utterance", "corpus"]
-    deltas: DeltasConfig
-    vtlp: VTLPConfig
-    time_stretch: TimeStretchConfig
-    spec_augment: SpecAugmentConfig
-    stack: int
-    network: TCGRUConfig
-
-    def __post_init__(self):
-        if self.stack < 1:
-            raise ConfigError(f"log_mel.stack: {self.stack} is not allowed; allowed: an integer >= 1")
+    filterbank: LogMelConfig = LogMelConfig()
+    normalisation: Annotated[
+        Literal["none", "utterance", "corpus"],
+        '"utterance": each utterance to mean 0 and variance 1 per band, which removes its level; "corpus": by the '
+        "training corpus's mean and standard deviation, which keeps differences of level.",
+    ] = "corpus"
+    deltas: DeltasConfig = DeltasConfig()
+    vtlp: VTLPConfig = VTLPConfig()
+    time_stretch: TimeStretchConfig = TimeStretchConfig()
+    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
+    stack: Annotated[
+        int, Ge(1), Le(100), "Neighbouring frames concatenated into one, so that the network runs that much less often."
+    ] = 1
+    network: TCGRUConfig = TCGRUConfig()
 
 
 class LogMelView(nn.Module):

@@ -1,7 +1,6 @@
 """The TC-GRU of Mitra et al. 2022: a time convolution beside the direct path, GRU layers, embedding; also streaming."""
 
-import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import flax.struct
@@ -21,55 +20,53 @@ from emojax.models.pooling import (
     update_pool,
 )
 from emojax.models.product import Dense
+from emojax.schema import Ge, Le, Lt, MaxLen, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class TCGRUConfig:
-    """Sizes of the network; without GRU layers and convolution it pools the features as they are.
+    """From frames to an embedding: a TC-GRU or, without GRU layers and convolution, pooling alone."""
 
-    Attributes:
-      block_channels: channels of the causal blocks.
-      block_dilations: distance of the frames each block sees; one block per number, () for none.
-      gru_layers: number of GRU layers (paper: 2); 0: none.
-      gru_size: units of each (replication: 128).
-      conv_channels: channels of the time convolution, whose output is concatenated with the features (Network B);
-        0 leaves that path out (Network A).
-      conv_kernel: frames the convolution sees; odd, unless causal.
-      causal: the convolution sees no later frame, so that the model can run on a stream.
-      pooling: how the last layer's frames become one vector.
-      embedding_size: units of the embedding layer (replication: 128).
-      embedding_norm: layer norm of the embedding, before its activation.
-      embedding_activation: of the embedding layer.
-      dropout: share of units dropped before each GRU layer but the first, and before the embedding layer, in [0, 1).
-    """
-
-    gru_layers: int
-    gru_size: int
-    conv_channels: int
-    conv_kernel: int
-    causal: bool
-    block_channels: int
-    block_dilations: tuple[int, ...]
-    pooling: PoolingName | AttentivePoolingName
-    embedding_size: int
-    embedding_norm: bool
-    embedding_activation: Literal["none", "relu", "tanh"]
-    dropout: float
+    gru_layers: Annotated[int, Ge(0), Le(64), "GRU layers (paper: 2); 0: none."] = 2
+    gru_size: Annotated[int, Ge(1), Le(16_384), "Units of each GRU layer (replication: 128)."] = 128
+    conv_channels: Annotated[
+        int,
+        Ge(0),
+        Le(16_384),
+        "Channels of the time convolution whose output is concatenated with the features (Network B); 0: without it "
+        "(Network A).",
+    ] = 128
+    conv_kernel: Annotated[int, Ge(1), Le(1025), "Frames that the convolutions span; odd unless causal."] = 3
+    causal: Annotated[bool, "Whether convolutions use no later frame, as a stream needs it."] = False
+    block_dilations: Annotated[
+        tuple[Annotated[int, Ge(1), Le(65_536)], ...],
+        MaxLen(64),
+        "Residual causal convolutions before the GRU layers or in place of them, one per number, which is the distance "
+        "of its conv_kernel frames.",
+    ] = ()
+    block_channels: Annotated[int, Ge(1), Le(16_384), "Channels of these convolutions."] = 128
+    pooling: Annotated[
+        PoolingName | AttentivePoolingName,
+        'From frames to one vector: "last" valid frame (the paper), "mean", "statistics" (mean and standard '
+        "deviation), "
+        '"attentive" (learned weights) or "attentive_statistics".',
+    ] = "last"
+    embedding_size: Annotated[
+        int, Ge(1), Le(16_384), "Units of the embedding layer, the input of the heads (replication: 128)."
+    ] = 128
+    embedding_norm: Annotated[bool, "Whether the embedding is layer-normalised before its activation."] = False
+    embedding_activation: Annotated[Literal["none", "relu", "tanh"], "Activation of the embedding layer."] = "none"
+    dropout: Annotated[
+        float,
+        Ge(0),
+        Lt(1),
+        "Share of units dropped before the second and later GRU layers and before the embedding layer.",
+    ] = 0.0
 
     def __post_init__(self):
-        for name in ("gru_size", "embedding_size", "conv_kernel", "block_channels"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"network.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 1")
-        for name in ("gru_layers", "conv_channels"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"network.{name}: {getattr(self, name)} is not allowed; allowed: an integer >= 0")
-        if any(dilation < 1 for dilation in self.block_dilations):
-            dilations = self.block_dilations
-            raise ConfigError(f"network.block_dilations: {dilations} is not allowed; allowed: integers >= 1")
+        """Checks rules between fields."""
         if not self.causal and self.conv_kernel % 2 == 0:
-            raise ConfigError(f"network.conv_kernel: {self.conv_kernel} is not allowed; allowed: odd unless causal")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"network.dropout: {self.dropout} is not allowed; allowed: 0 <= number < 1")
+            raise ConfigError(f"network.conv_kernel must be odd unless causal, got {self.conv_kernel}")
 
 
 class TCGRU(nn.Module):

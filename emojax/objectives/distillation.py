@@ -1,19 +1,17 @@
 """Learning from a teacher beside, or in place of, labels: its predictions, its embedding, and when to trust it."""
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emojax.errors import ConfigError
 from emojax.metrics.moments import co_moments
 from emojax.objectives.ccc import ccc_loss, has_ccc
 from emojax.objectives.embedding_match import PROJECTED, EmbeddingLoss, embedding_loss
 from emojax.objectives.multitask import ObjectiveConfig, multitask_loss
+from emojax.schema import Ge, Gt, Le, Lt, settings
 from emojax.types import ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
 
 Condition = Literal["none", "residual", "hard", "relative", "soft"]
@@ -22,29 +20,29 @@ _LEAST_VARIANCE = 1e-6
 """On a scale of [0, 1]: a spread of a thousandth of it."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class DistillationConfig:
-    """What is learned from the teacher; every field is documented in configs/default.py."""
+    """Loss terms towards a teacher."""
 
-    label_weight: float
-    attribute_weight: float
-    attribute_loss: Literal["ccc", "mse"]
-    emotion_weight: float
-    temperature: float
-    embedding_weight: float
-    embedding_loss: EmbeddingLoss
-    condition: Condition
-    quantile: float
-    debias: bool
-
-    def __post_init__(self):
-        for name in ("label_weight", "attribute_weight", "emotion_weight", "embedding_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"distillation.{name}: {getattr(self, name)} is not allowed; allowed: a number >= 0")
-        if self.temperature <= 0:
-            raise ConfigError(f"distillation.temperature: {self.temperature} is not allowed; allowed: a number > 0")
-        if not 0 < self.quantile < 1:
-            raise ConfigError(f"distillation.quantile: {self.quantile} is not allowed; allowed: 0 < number < 1")
+    label_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the labels' loss; 0: labels are not used."] = 1.0
+    attribute_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the loss towards the teacher's attributes."] = 0.0
+    attribute_loss: Annotated[Literal["ccc", "mse"], "Loss towards the teacher's attributes."] = "ccc"
+    emotion_weight: Annotated[
+        float, Ge(0), Le(10**6), "Weight of the divergence from the teacher's category probabilities."
+    ] = 0.0
+    temperature: Annotated[float, Gt(0), Le(1000), "Temperature of both category distributions."] = 2.0
+    embedding_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the distance to the teacher's embedding."] = 0.0
+    embedding_loss: Annotated[
+        EmbeddingLoss, '"mse" or "cosine" after a learned linear projection, "cka" or "relational" without one.'
+    ] = "mse"
+    condition: Annotated[
+        Condition,
+        'Which of the teacher\'s attributes are used: "none": all; "residual": those close to the label; "hard": those '
+        'close to the label, and the label in place of the others; "relative": those closer to the label than the '
+        'student; "soft": weighted by closeness. Formulas: emojax/objectives/distillation.py.',
+    ] = "none"
+    quantile: Annotated[float, Gt(0), Lt(1), "Share of the training labels that the teacher counts as close to."] = 0.5
+    debias: Annotated[bool, "Whether a linear bias of the teacher is removed before its residuals are measured."] = True
 
     @property
     def on(self) -> bool:

@@ -1,9 +1,8 @@
 """The supervised objective: CCC of three attributes plus cross-entropy of categories, from whatever labels exist."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,36 +11,40 @@ from jaxtyping import Array, Float, Num
 
 from emojax.errors import ConfigError
 from emojax.objectives.ccc import ccc_loss, has_ccc
+from emojax.schema import Ge, Le, Lt, settings
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class ObjectiveConfig:
-    """How the labels' losses are combined.
+    """Losses on labels and how they are combined."""
 
-    Attributes:
-      attribute_weights: weight of 1 − CCC of activation, valence, dominance: they sum to 1 (the papers: 1/3 each), or
-        are all 0 to train on categories alone.
-      emotion_weight: weight of the categories' cross-entropy (the papers' auxiliary head: 0.2); 0 to ignore categories.
-      class_balance: whether the cross-entropy weights each category by the inverse of its training frequency.
-      label_smoothing: share of the target distribution that is spread evenly over all categories, in [0, 1).
-      emotion_target: what the logits are trained towards: the consensus category or the distribution of raters' votes.
-      weighting: `fixed`, as given; `learned`: each task's weight is also divided by its learned uncertainty.
-    """
-
-    attribute_weights: tuple[float, float, float]
-    emotion_weight: float
-    class_balance: Literal["none", "inverse_frequency"]
-    label_smoothing: float
-    emotion_target: Literal["consensus", "votes"]
-    weighting: Literal["fixed", "learned"]
+    attribute_weights: Annotated[
+        tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]],
+        "Weights of 1 - CCC of activation, valence, dominance; they sum to 1 (the papers: 1/3 each), or are all 0 to "
+        "train on categories alone. Attributes without ratings are left out and the others scaled up.",
+    ] = (1 / 3, 1 / 3, 1 / 3)
+    emotion_weight: Annotated[
+        float,
+        Ge(0),
+        Le(10**6),
+        "Weight of the categories' cross-entropy (the papers: 0.2); 0: categories are not used.",
+    ] = 0.0
+    class_balance: Annotated[Literal["none", "inverse_frequency"], "Weight of each category in the cross-entropy."] = (
+        "none"
+    )
+    label_smoothing: Annotated[float, Ge(0), Lt(1), "Share of the target spread evenly over all categories."] = 0.0
+    emotion_target: Annotated[
+        Literal["consensus", "votes"], "Target of the logits: the consensus category or the distribution of votes."
+    ] = "consensus"
+    weighting: Annotated[
+        Literal["fixed", "learned"],
+        '"fixed": the weights above; "learned": the weight of each task is also divided by its learned uncertainty.',
+    ] = "fixed"
 
     def __post_init__(self):
+        """Checks rules between fields."""
         _check_attribute_weights(self.attribute_weights)
-        if not 0 <= self.emotion_weight < math.inf:
-            raise ConfigError(f"objective.emotion_weight: {self.emotion_weight} is not allowed; allowed: a number >= 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"objective.label_smoothing: {self.label_smoothing} is not allowed; allowed: [0, 1)")
 
 
 def objective_parameters(config: ObjectiveConfig) -> dict[str, Float[Array, "4"]]:
@@ -154,9 +157,7 @@ def _target(batch: Batch, kind: str, num_categories: int) -> tuple[Array, Array]
 
 
 def _check_attribute_weights(weights: tuple[float, float, float]) -> None:
-    valid = all(0 <= weight <= 1 for weight in weights)
-    if not valid or not (math.isclose(sum(weights), 1.0, abs_tol=1e-6) or sum(weights) == 0):
+    if not (math.isclose(sum(weights), 1.0, abs_tol=1e-6) or sum(weights) == 0):
         raise ConfigError(
-            f"objective.attribute_weights: {weights} is not allowed; allowed: one number in [0, 1] for each of "
-            f"{', '.join(ATTRIBUTES)}, summing to 1 (or all 0)"
+            f"objective.attribute_weights ({', '.join(ATTRIBUTES)}) must sum to 1, or be all 0, got {weights}"
         )

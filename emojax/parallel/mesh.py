@@ -1,12 +1,13 @@
 """The device mesh."""
 
-import dataclasses
 import math
+from typing import Annotated
 
 import jax
 from jax.sharding import AxisType, Mesh
 
 from emojax.errors import ConfigError
+from emojax.schema import Ge, Le, settings
 
 BATCH_AXES = ("data", "fsdp")
 """Mesh axes the batch dimension is divided over."""
@@ -15,27 +16,34 @@ MESH_AXES = (*BATCH_AXES, "tensor")
 """All mesh axes; devices next to each other along the last are closest to each other."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class MeshConfig:
-    """Device counts along each mesh axis; every field is documented in configs/default.py."""
+    """Devices along each axis of the mesh; -1, for one axis: all the rest."""
 
-    data: int
-    fsdp: int
-    tensor: int = 1
+    data: Annotated[int, Ge(-1), Le(10**6), "Devices that batches are divided over."] = -1
+    fsdp: Annotated[
+        int, Ge(-1), Le(10**6), "Devices that batches, parameters and optimizer state are divided over."
+    ] = 1
+    tensor: Annotated[
+        int,
+        Ge(-1),
+        Le(10**6),
+        "Devices that attention heads and feed-forward units of encoders are divided over; each computes the same "
+        "rows.",
+    ] = 1
 
     def __post_init__(self):
-        """Checks the values.
+        """Checks rules between fields.
 
         Raises:
           ConfigError: naming the field and what is allowed.
         """
         for axis in MESH_AXES:
-            size = getattr(self, axis)
-            if size != -1 and size < 1:
-                raise ConfigError(f"mesh.{axis}: {size} is not allowed; allowed: an integer >= 1, or -1 for the rest")
+            if getattr(self, axis) == 0:
+                raise ConfigError(f"mesh.{axis} must be >= 1, or -1 for the rest, got 0")
         open_axes = [axis for axis in MESH_AXES if getattr(self, axis) == -1]
         if len(open_axes) > 1:
-            raise ConfigError(f"mesh.{open_axes[-1]}: only one axis can be -1 (the rest of the devices)")
+            raise ConfigError(f"mesh.{open_axes[-1]} must be >= 1: only one axis can be -1 (the rest of the devices)")
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:

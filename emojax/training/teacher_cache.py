@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,11 @@ import numpy as np
 
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
-from emojax.errors import ConfigError
 from emojax.extraction.config import ExtractCorpusConfig
 from emojax.interruption import Interruption
 from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
 from emojax.progress import Progress
-from emojax.schema import parse
+from emojax.schema import Gt, MinLen, parse, settings
 from emojax.store import (
     ArraySpec,
     SplitFacts,
@@ -39,22 +38,20 @@ from emojax.workdir import read_json
 from emojax.workdir.files import CONFIG
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class CachedTeacherConfig:
-    """Who teaches."""
+    """Model, or models, whose outputs are cached."""
 
-    workdir: str
-    weights: tuple[float, ...]
-    dtype: Literal["float32", "bfloat16"]
-
-    def __post_init__(self):
-        if not self.workdir:
-            raise ConfigError("teacher.workdir: '' is not allowed; allowed: a workdir, or several with commas between")
+    workdir: Annotated[str, MinLen(1), "Workdir of the teacher, or several with commas between: their mean."] = ""
+    weights: Annotated[
+        tuple[Annotated[float, Gt(0)], ...], "Weight of each of several teachers in the mean; (): equal."
+    ] = ()
+    dtype: Annotated[Literal["float32", "bfloat16"], "Type of the teacher's matrix products."] = "float32"
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class TeacherCacheConfig:
-    """Everything that determines a cache; every field is documented in configs/extract_teacher.py."""
+    """Everything that determines a cache of teacher outputs."""
 
     corpus: ExtractCorpusConfig
     teacher: CachedTeacherConfig
