@@ -1,17 +1,20 @@
-"""Text files of corpora as people have them: with a byte-order mark, or in an old encoding."""
+"""Text files of corpora as people have them: with a byte-order mark, in an old encoding, with any line ends."""
 
-import csv
-from collections.abc import Iterator, Sequence
+import codecs
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from emojax.errors import CorpusError
 
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
 
 def read_text(path: Path) -> tuple[str, bool]:
-    """Reads UTF-8, with or without byte-order mark; what is not UTF-8 is read as Windows-1252, which most of it is.
+    """Reads UTF-8, or UTF-16 with its byte-order mark; anything else is read as Windows-1252, which most of it is.
 
     Returns:
-      The text, and whether it was UTF-8.
+      The text without byte-order mark, and whether it was Unicode.
 
     Raises:
       CorpusError: the file cannot be read.
@@ -20,32 +23,22 @@ def read_text(path: Path) -> tuple[str, bool]:
         raw = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return raw.decode("utf-8-sig"), True
+        return raw.decode(encoding), True
     except UnicodeDecodeError:
         return raw.decode("cp1252", errors="replace"), False
 
 
-def read_table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a CSV file by column, fields stripped, each with its line number.
+def read_lines(path: Path) -> list[str]:
+    r"""The lines of a text file, without line ends: "\n", "\r\n" or "\r".
 
-    Args:
-      path: the file.
-      needed: columns that must be there.
+    `str.splitlines` would also split at characters that occur within a line: U+0085, U+2028, a vertical tab.
 
     Raises:
-      CorpusError: the file cannot be read, a column is missing, or a row has other columns than the header.
+      CorpusError: the file cannot be read.
     """
-    reader = csv.DictReader(read_text(path)[0].splitlines(), skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
-    for name in needed:
-        if name not in columns:
-            raise CorpusError(f"{path}: has no column {name!r}; its columns are {', '.join(columns) or 'none'}")
-    reader.fieldnames = columns
-    for row in reader:
-        if None in row or None in row.values():
-            raise CorpusError(f"{path}, line {reader.line_num}: has not as many fields as the header")
-        yield reader.line_num, {name: value.strip() for name, value in row.items()}
+    return _LINE_END.split(read_text(path)[0])
 
 
 def find_folder(root: Path, names: Sequence[str]) -> Path | None:

@@ -1,18 +1,18 @@
 """EmoBank's sentences with their ratings, and the deterministic subsample of the quick config."""
 
-import csv
 import dataclasses
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from emojax.errors import CorpusError
+from tfds_builders.tables import parse_number, read_table
 
 SPLITS = ("train", "dev", "test")
 """EmoBank's own splits."""
 
 _FOLDER = Path(__file__).parent
-_ATTRIBUTE_COLUMNS = ("A", "V", "D")  # The files have V, A, D.
+_RATINGS = ("A", "V", "D")  # The files have V, A, D.
+_SPREADS = ("stdA", "stdV", "stdD")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +45,13 @@ def read_sentences(folder: Path = _FOLDER) -> list[Sentence]:
     Raises:
       CorpusError: a file is missing or damaged.
     """
-    spread = {row["id"]: _floats(row, "std") for row in _rows(folder / "reader.csv")}
+    # No value means "missing" here: "None" may be a sentence.
+    spread_rows = read_table(folder / "reader.csv", ("id", *_SPREADS), missing=())
+    spread = {row["id"]: _floats(row, _SPREADS) for _, row in spread_rows}
     missing = (float("nan"),) * 3
     return [
-        Sentence(row["id"], row["split"], row["text"].strip(), _floats(row, ""), spread.get(row["id"], missing))
-        for row in _rows(folder / "emobank.csv")
+        Sentence(row["id"], row["split"], row["text"], _floats(row, _RATINGS), spread.get(row["id"], missing))
+        for _, row in read_table(folder / "emobank.csv", ("id", "split", "text", *_RATINGS), missing=())
     ]
 
 
@@ -65,19 +67,9 @@ def subsample(sentences: list[Sentence], size: int | None) -> list[Sentence]:
     return [sentence for sentence in sentences if sentence.id in kept]
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def _floats(row: dict[str, str], columns: tuple[str, str, str]) -> tuple[float, float, float]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path}: cannot be read ({error})") from error
-
-
-def _floats(row: dict[str, str], prefix: str) -> tuple[float, float, float]:
-    try:
-        activation, valence, dominance = (float(row[prefix + column]) for column in _ATTRIBUTE_COLUMNS)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorpusError(
-            f"EmoBank, sentence {row.get('id')!r}: no number in {prefix}A, {prefix}V, {prefix}D"
-        ) from error
+        activation, valence, dominance = (parse_number(row[column]) for column in columns)
+    except ValueError as error:
+        raise CorpusError(f"EmoBank, sentence {row['id']!r}: no number in {', '.join(columns)}") from error
     return activation, valence, dominance

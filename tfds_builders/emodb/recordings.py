@@ -1,10 +1,10 @@
 """EmoDB's recordings as they lie in this folder: the table, and one recording made into an utterance."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
 from emojax.errors import CorpusError
+from tfds_builders.tables import read_table
 from tfds_builders.utterance import Made, read_pcm, utterance
 
 CATEGORIES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -15,6 +15,8 @@ SPLITS = ("train", "val", "test")
 
 FOLDER = Path(__file__).parent
 AUDIO, METADATA = "audio", "metadata.csv"
+
+_COLUMNS = ("file", "num_samples", "speaker", "gender", "emotion", "text", "split")
 
 _GENDERS = {"F": "female", "M": "male"}
 
@@ -50,9 +52,8 @@ def read_recordings(folder: Path = FOLDER) -> list[Recording]:
     """
     path = folder / METADATA
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            recordings = [_recording(folder, row) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+        recordings = [_recording(folder, row) for _, row in read_table(path, _COLUMNS, missing=())]
+    except (KeyError, ValueError) as error:
         raise CorpusError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     if not recordings:
         raise CorpusError(f"{path}: has no rows")

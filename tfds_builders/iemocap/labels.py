@@ -10,7 +10,8 @@ import numpy as np
 
 from emojax.errors import CorpusError
 from emojax.types import MISSING_EMOTION
-from tfds_builders.text_files import read_text
+from tfds_builders.tables import MISSING_VALUES, parse_number
+from tfds_builders.text_files import read_lines
 
 CATEGORIES = (
     "neutral",
@@ -75,11 +76,12 @@ def read_evaluation(path: Path) -> Iterator[Turn]:
     """Reads one dialog's evaluation file.
 
     Raises:
-      CorpusError: a line that begins like an utterance has another form, or an emotion is not known.
+      CorpusError: a line that begins like an utterance has another form, an emotion that is not known, or not three
+        ratings.
     """
     head = ""
     lines: list[str] = []
-    for number, line in enumerate([*read_text(path)[0].splitlines(), "[end"], start=1):
+    for number, line in enumerate([*read_lines(path), "[end"], start=1):
         if line.startswith("["):
             if head:
                 yield _turn(head, lines)
@@ -90,9 +92,11 @@ def read_evaluation(path: Path) -> Iterator[Turn]:
                 raise CorpusError(
                     f"{path}, line {number}: {line.strip()!r} is not [START - END] TURN EMOTION [V, A, D]"
                 )
-            code = _matched(_HEAD, line).group(2)
+            _, code, vector = _matched(_HEAD, line).groups()
             if code not in (*_CODES, "xxx"):
                 raise CorpusError(f"{path}, line {number}: emotion {code!r}; allowed: {', '.join([*_CODES, 'xxx'])}")
+            if len(_vector(vector, f"{path}, line {number}")) != 3:
+                raise CorpusError(f"{path}, line {number}: [{vector}] must be three ratings")
             head = line
         else:
             lines.append(line)
@@ -100,14 +104,13 @@ def read_evaluation(path: Path) -> Iterator[Turn]:
 
 def read_transcription(path: Path) -> dict[str, str]:
     """Words of every utterance of a dialog; lines of another form are skipped, as the corpus has them."""
-    matches = (_TURN.match(line.strip()) for line in read_text(path)[0].splitlines())
+    matches = (_TURN.match(line.strip()) for line in read_lines(path))
     return {match.group(1): match.group(2).strip() for match in matches if match}
 
 
 def _turn(head: str, lines: Sequence[str]) -> Turn:
     name, code, vector = _matched(_HEAD, head).groups()
-    values = [_number(value) for value in vector.split(",")]
-    valence, activation, dominance = values if len(values) == 3 else [math.nan] * 3
+    valence, activation, dominance = _vector(vector, name)
     ratings = [match.groups() for match in map(_RATING.match, lines) if match]
     rated = np.array([[_number(a), _number(v), _number(d)] for v, a, d in ratings]).reshape(-1, 3)
     stds = [_sample_std(column[~np.isnan(column)]) for column in rated.T]
@@ -118,6 +121,14 @@ def _turn(head: str, lines: Sequence[str]) -> Turn:
         std=(stds[0], stds[1], stds[2]),
         votes=_votes([match.group(1) for match in map(_EVALUATOR.match, lines) if match]),
     )
+
+
+def _vector(written: str, place: str) -> list[float]:
+    values = [value.strip() for value in written.split(",")]
+    try:
+        return [math.nan if value in MISSING_VALUES else parse_number(value) for value in values]
+    except ValueError as error:
+        raise CorpusError(f"{place}: [{written}] {error}") from error
 
 
 def _votes(written: Sequence[str]) -> tuple[float, ...]:

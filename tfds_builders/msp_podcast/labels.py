@@ -1,7 +1,6 @@
 """Label files of all releases: consensus labels, every rater's labels, partitions, speakers."""
 
 import collections
-import csv
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ import numpy as np
 
 from emojax.errors import CorpusError
 from emojax.types import MISSING_EMOTION
-from tfds_builders.text_files import read_table, read_text
+from tfds_builders.tables import MISSING_VALUES, parse_csv, parse_number, read_table
+from tfds_builders.text_files import read_lines, read_text
 
 CATEGORIES = (
     "anger",
@@ -40,6 +40,9 @@ _PRIMARY = {
     "neutral": 7,
     "other": 8,
 }
+
+_CONSENSUS = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom")
+_ABOUT_SPEAKERS = ("SpkrID", "Gender", "Split_Set")
 
 _GENDERS = {"male": "male", "female": "female", "m": "male", "f": "female"}
 
@@ -90,7 +93,7 @@ def read_consensus(path: Path, counts: collections.Counter[str]) -> dict[str, Co
       CorpusError: a column is missing or a value is not allowed; the message names line and value.
     """
     found: dict[str, Consensus] = {}
-    for line, row in read_table(path, ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom")):
+    for line, row in read_table(path, _CONSENSUS, optional=_ABOUT_SPEAKERS):
         place = f"{path}, line {line}"
         label = Consensus(
             emotion=_emotion(row["EmoClass"], place),
@@ -112,7 +115,7 @@ def read_label_blocks(path: Path, counts: collections.Counter[str]) -> tuple[dic
     consensus: dict[str, Consensus] = {}
     ratings: dict[str, list[_Rating]] = collections.defaultdict(list)
     current, repeated = "", False
-    for number, line in enumerate(read_text(path)[0].splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
@@ -136,8 +139,8 @@ def read_detailed(path: Path) -> dict[str, Raters]:
       CorpusError: the columns are of no dialect known; the message names them.
     """
     ratings: dict[str, list[_Rating]] = collections.defaultdict(list)
-    header = next(csv.reader(read_text(path)[0].splitlines()[:1]), [])
-    if "EmoDetail" in [name.strip() for name in header]:
+    header, _ = parse_csv(read_text(path)[0], path)
+    if "emodetail" in [name.casefold() for name in header]:
         for line, row in read_table(path, ("FileName", "EmoDetail")):
             ratings[row["FileName"]].append(_rater_line(row["EmoDetail"], f"{path}, line {line}"))
     else:
@@ -155,7 +158,7 @@ def read_partitions(path: Path) -> dict[str, str]:
       CorpusError: a line has another form.
     """
     splits = {}
-    for number, line in enumerate(read_text(path)[0].splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         fields = [field.strip() for field in line.split(";") if field.strip()]
         if not fields:
             continue
@@ -168,7 +171,7 @@ def read_partitions(path: Path) -> dict[str, str]:
 def read_speakers(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Reads `Speaker_ids.txt`: the speaker of each segment, and each speaker's gender; unknown ones are left out."""
     speakers, genders = {}, {}
-    for line in read_text(path)[0].splitlines():
+    for line in read_lines(path):
         fields = [field.strip() for field in line.split(";") if field.strip()]
         if len(fields) != 2:
             continue  # the line of asterisks between the parts, and empty ones
@@ -181,7 +184,8 @@ def read_speakers(path: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 def known(value: str) -> str:
     """A speaker as written; "" for the ways of writing that none is known."""
-    return "" if value.strip().lower() in ("", "unknown", "nan", "none") else value.strip()
+    value = value.strip()
+    return "" if value in MISSING_VALUES or value.lower() in ("unknown", "nan", "none") else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,9 +237,9 @@ def _attributes(values: Sequence[str], place: str) -> tuple[float, float, float]
     numbers = []
     for value in values:
         try:
-            number = float(value) if value.strip() else float("nan")
+            number = float("nan") if value.strip() in MISSING_VALUES else parse_number(value.strip())
         except ValueError as error:
-            raise CorpusError(f"{place}: {value!r} is no number") from error
+            raise CorpusError(f"{place}: {value!r} {error}") from error
         if number < 1 or number > 7:
             raise CorpusError(f"{place}: rating {number:g} is not allowed; allowed: 1 to 7")
         numbers.append(number)
