@@ -77,6 +77,7 @@ def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_ten
             "notes",
             "roles",
             "folds",
+            "remarks",
             "counts",
         )
     }

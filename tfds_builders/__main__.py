@@ -64,8 +64,11 @@ def _build_all(options: argparse.Namespace) -> None:
     if data_dir.exists() and not data_dir.is_dir():
         raise CorpusError(f"--data_dir={options.data_dir}: is a file, not a folder")
 
+    from absl import logging
+
     from tfds_builders.build import build
 
+    logging.set_verbosity(logging.ERROR)  # TFDS warns that a user's own corpus is none of the configs it knows
     for name in options.names:
         start = time.monotonic()
         builder = builder_class(name)
@@ -89,13 +92,15 @@ def _listing() -> str:
 def _summary(built: "Built", seconds: float) -> str:
     if not built.hours:
         splits = ", ".join(f"{split} {count}" for split, count in built.num_examples.items())
-        return f"{built.full_name}: already built ({splits}) in {built.directory}"
+        note = f" ({built.uncompared})" if built.uncompared else ""
+        return f"{built.full_name}: already built ({splits}) in {built.directory}{note}"
     lines = [f"{built.full_name}: built in {seconds:.0f} s"]
     for split, count in built.num_examples.items():
         lines.append(f"    {split:<8}{count:>8} utterances{built.hours[split]:>9.2f} h")
     total, hours = sum(built.num_examples.values()), sum(built.hours.values())
     lines.append(f"    {'all':<8}{total:>8} utterances{hours:>9.2f} h{built.num_bytes / 1e6:>10.0f} MB")
     lines += [f"    {what.replace('_', ' ')}: {count}" for what, count in built.counts.items()]
+    lines += [f"    {remark}" for remark in built.remarks]
     lines.append(f"    {built.directory}")
     return "\n".join(lines)
 

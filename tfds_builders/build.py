@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from emojax.errors import CorpusError
 from tfds_builders.builder import CorpusBuilder
+from tfds_builders.sources import changed_sources, write_sources
 from tfds_builders.staging import move_into_place, staging_directory
 from tfds_builders.workers import worker_pool
 
@@ -26,6 +27,8 @@ class Built:
       num_bytes: size of all files.
       hours: duration per split; empty where the corpus was there already.
       counts: what was left out or counted.
+      remarks: how the user's files were read, a line each.
+      uncompared: of a corpus that was there, why it was not compared with the user's files; "" if it was.
     """
 
     full_name: str
@@ -34,6 +37,8 @@ class Built:
     num_bytes: int
     hours: dict[str, float]
     counts: dict[str, int]
+    remarks: tuple[str, ...]
+    uncompared: str = ""
 
 
 def build(
@@ -44,7 +49,7 @@ def build(
     overwrite: bool = False,
     processes: int = 1,
 ) -> Built:
-    """Builds a corpus unless it is there.
+    """Builds a corpus unless it is there, made from the same files.
 
     Args:
       builder_class: what to build.
@@ -55,12 +60,13 @@ def build(
       processes: worker processes; 1 works in this one.
 
     Raises:
-      CorpusError: missing or damaged input, or the place cannot be written.
+      CorpusError: missing or damaged input, the place cannot be written, or the corpus is there and the user's files
+        have changed since.
     """
     builder = builder_class(data_dir=data_dir, config=config or None)
     target = Path(builder.data_dir)
     if (target / "dataset_info.json").exists() and not overwrite:
-        return _built(target, {})
+        return dataclasses.replace(_built(target, {}), uncompared=_compare(builder, target, manual_dir, processes))
     instructions = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
     if instructions and not (manual_dir and manual_dir.is_dir()):
         missing = f"manual_dir {manual_dir} is no folder" if manual_dir else "needs --manual_dir"
@@ -73,9 +79,28 @@ def build(
             staged.pool, staged.processes = stack.enter_context(worker_pool(processes)), processes
         with _quiet(), _same_bytes_every_time():
             staged.download_and_prepare(download_config=download_config)
+        if manual_dir:
+            write_sources(Path(staged.data_dir), manual_dir, staged.sources, processes)
         move_into_place(Path(staged.data_dir), target, retired=staging / "retired")
         _keep_default_config(staging / builder.name, data_dir / builder.name)
     return _built(target, {split: seconds / 3600 for split, seconds in staged.seconds.items()})
+
+
+def _compare(builder: CorpusBuilder, target: Path, manual_dir: Path | None, processes: int) -> str:
+    """Refuses a corpus whose files have changed; returns why it was not compared with them, "" if it was."""
+    if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        return ""
+    if manual_dir is None:
+        return "not compared with your copy: no --manual_dir"
+    changed = changed_sources(target, manual_dir, processes)
+    if changed is None:
+        return "not compared with your copy: it was built without digests of its files"
+    if changed:
+        raise CorpusError(
+            f"{builder.info.full_name}: already built in {target}, but the files in {manual_dir} have changed since "
+            f"({changed}); add --overwrite to build it again"
+        )
+    return ""
 
 
 def _keep_default_config(staged: Path, place: Path) -> None:
@@ -93,6 +118,7 @@ def _built(directory: Path, hours: dict[str, float]) -> Built:
         num_bytes=sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
         hours=hours,
         counts=dict(info.metadata["counts"]),
+        remarks=tuple(info.metadata.get("remarks", ())),
     )
 
 

@@ -7,7 +7,8 @@ import itertools
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import tensorflow_datasets as tfds
 from emojax.errors import CorpusError
 from emojax.progress import Progress
 from tfds_builders.schema import CorpusFacts, dataset_info
+from tfds_builders.sources import Stamp
 from tfds_builders.utterance import Made
 from tfds_builders.workers import ordered_map
 
@@ -42,12 +44,14 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
       processes: how many `pool` has.
       seconds: duration of what was generated, per split.
       counts: what is special, by name; `items` may add to them.
+      sources: files of the user's copy that the corpus is made from, from `stamp_files`; `items` sets them.
     """
 
     pool: ProcessPoolExecutor | None = None
     processes: int = 1
     seconds: dict[str, float]
     counts: collections.Counter[str]
+    sources: Mapping[str, Stamp | None] = types.MappingProxyType({})
     _problems: list[str]
 
     @classmethod

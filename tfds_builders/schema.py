@@ -25,6 +25,7 @@ class CorpusFacts:
       notes: what a reader of numbers made from it must know.
       roles: which splits training, validation and tests use; None where none is meant for them.
       folds: the same for each fold of a cross-validation; a split may be a sum, `a+b`.
+      remarks: how the user's files were read, a line each, e.g. columns that are not used.
     """
 
     description: str
@@ -37,6 +38,7 @@ class CorpusFacts:
     notes: str
     roles: SplitRoles | None = None
     folds: tuple[SplitRoles, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
@@ -63,7 +65,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.
     """What a builder's `_info` returns; `metadata["counts"]` is empty until the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
-    `folds`, `counts`.
+    `folds`, `remarks`, `counts`.
     """
     metadata = tfds.core.MetadataDict(
         scale=list(facts.scale),
@@ -75,6 +77,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.
         notes=facts.notes,
         roles=dataclasses.asdict(facts.roles) if facts.roles else {},
         folds=[dataclasses.asdict(fold) for fold in facts.folds],
+        remarks=list(facts.remarks),
         counts={},
     )
     return tfds.core.DatasetInfo(

@@ -10,6 +10,7 @@ from tfds_builders.builder import CorpusBuilder
 from tfds_builders.iemocap.labels import CATEGORIES
 from tfds_builders.iemocap.turns import FOLDS, FOUR, Utterance, make_utterance, read_sessions
 from tfds_builders.schema import CorpusFacts
+from tfds_builders.sources import stamp_files
 from tfds_builders.utterance import Made
 
 
@@ -80,4 +81,7 @@ class Builder(CorpusBuilder):
         """Utterances by session."""
         assert manual_dir is not None  # the build command insists on it
         config = self.builder_config
-        return dict(read_sessions(manual_dir, config.four, config.improvised, self.counts))
+        sources: list[Path] = []
+        sessions = read_sessions(manual_dir, config.four, config.improvised, self.counts, sources)
+        self.sources = stamp_files(manual_dir, sources)
+        return dict(sessions)

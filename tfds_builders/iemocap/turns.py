@@ -49,7 +49,7 @@ class Utterance:
 
 
 def read_sessions(
-    manual_dir: Path, four: bool, improvised: bool, counts: collections.Counter[str]
+    manual_dir: Path, four: bool, improvised: bool, counts: collections.Counter[str], sources: list[Path]
 ) -> dict[str, list[Utterance]]:
     """Utterances by session.
 
@@ -58,6 +58,7 @@ def read_sessions(
       four: only the four classes.
       improvised: only improvised conversations.
       counts: what is missing or left out is added there.
+      sources: files that were read or looked for are added there.
 
     Raises:
       CorpusError: the folder is not IEMOCAP, or a file is of another form.
@@ -68,7 +69,7 @@ def read_sessions(
         folder = find_folder(root, (session,))
         if folder is None:
             raise CorpusError(f"{root}: no folder {session.capitalize()}; found {listing(root)}")
-        sessions[session] = _session(folder, four, improvised, counts)
+        sessions[session] = _session(folder, four, improvised, counts, sources)
     _compare(sessions, four, improvised, counts)
     return sessions
 
@@ -111,7 +112,9 @@ def _root(manual_dir: Path) -> Path:
     )
 
 
-def _session(folder: Path, four: bool, improvised: bool, counts: collections.Counter[str]) -> list[Utterance]:
+def _session(
+    folder: Path, four: bool, improvised: bool, counts: collections.Counter[str], sources: list[Path]
+) -> list[Utterance]:
     evaluations = folder / "dialog" / "EmoEvaluation"
     if not evaluations.is_dir():
         raise CorpusError(f"{folder}: no folder dialog/EmoEvaluation; found {listing(folder)}")
@@ -120,9 +123,11 @@ def _session(folder: Path, four: bool, improvised: bool, counts: collections.Cou
         if path.name.startswith("._"):
             continue
         words_path = folder / "dialog" / "transcriptions" / path.name
+        sources += [path, words_path]
         words = read_transcription(words_path) if words_path.is_file() else {}
         for turn in read_evaluation(path):
             audio = folder / "sentences" / "wav" / turn.dialog / f"{turn.name}.wav"
+            sources.append(audio)
             if improvised and not turn.improvised:
                 counts["left_out_scripted"] += 1
             elif four and _four(turn) not in FOUR:

@@ -10,6 +10,7 @@ from tfds_builders.msp_podcast.labels import CATEGORIES
 from tfds_builders.msp_podcast.releases import BY_NAME, RELEASES
 from tfds_builders.msp_podcast.segments import Segment, make_utterance, read_release
 from tfds_builders.schema import CorpusFacts
+from tfds_builders.sources import stamp_files
 from tfds_builders.utterance import Made
 
 
@@ -61,4 +62,7 @@ class Builder(CorpusBuilder):
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Segment]]:
         """Segments by split."""
         assert manual_dir is not None  # the build command insists on it
-        return dict(read_release(manual_dir, BY_NAME[self.builder_config.name], self.counts))
+        sources: list[Path] = []
+        splits = read_release(manual_dir, BY_NAME[self.builder_config.name], self.counts, sources)
+        self.sources = stamp_files(manual_dir, sources)
+        return dict(splits)

@@ -25,9 +25,12 @@ from tfds_builders.utterance import Made, read_pcm, utterance
 
 _UNRATED = Consensus(MISSING_EMOTION, (math.nan, math.nan, math.nan))
 
-_CONSENSUS = re.compile(r"labels_con[cs]ensus\.csv")
-_DETAILED = re.compile(r"labels_detailed\.csv")
-_BLOCKS = re.compile(r"labels\.txt")
+# Spellings of label files over the releases, and the usual one.
+_CONSENSUS = (re.compile(r"labels_con[cs]ensus\.csv"), "labels_consensus.csv")
+_DETAILED = (re.compile(r"labels_detailed\.csv"), "labels_detailed.csv")
+_BLOCKS = (re.compile(r"labels\.txt"), "labels.txt")
+_PARTITIONS = (re.compile(r"partitions?\.txt"), "Partitions.txt")
+_SPEAKERS = (re.compile(r"speaker_?ids\.txt"), "Speaker_ids.txt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +58,16 @@ class _Labels:
     raters: dict[str, Raters]
 
 
-def read_release(manual_dir: Path, release: Release, counts: collections.Counter[str]) -> dict[str, list[Segment]]:
+def read_release(
+    manual_dir: Path, release: Release, counts: collections.Counter[str], sources: list[Path]
+) -> dict[str, list[Segment]]:
     """Segments by split; what does not fit together is counted, not fatal.
 
     Args:
       manual_dir: the release's folder, or the folder it lies in.
       release: which one it is.
       counts: what was found missing or twice is added there.
+      sources: files that were read or looked for are added there.
 
     Raises:
       CorpusError: the folder is no release, or a label file is of no known form.
@@ -72,22 +78,24 @@ def read_release(manual_dir: Path, release: Release, counts: collections.Counter
         for path in sorted(audio_folder.rglob("*"))
         if path.suffix.lower() == ".wav" and not path.name.startswith("._")
     }
-    labels = _labels(root, counts)
-    partitions = _optional(root, re.compile(r"partitions?\.txt"))
+    labels = _labels(root, counts, sources)
+    partitions = _optional(root, _PARTITIONS, sources)
     written = read_partitions(partitions) if partitions else {}
-    speaker_file = _optional(root, re.compile(r"speaker_?ids\.txt"))
+    speaker_file = _optional(root, _SPEAKERS, sources)
     speakers, genders = read_speakers(speaker_file) if speaker_file else ({}, {})
     human, automatic = _transcripts(root)
     splits: dict[str, list[Segment]] = {split: [] for split in release.splits}
     unlabelled = {name: _UNRATED for name in audio if name not in labels.consensus}
     for name, label in {**labels.consensus, **unlabelled}.items():
         split = _split(name, label, written, release)
+        sources.append(audio.get(name, audio_folder / name))
         if name not in audio:
             counts["without_audio"] += 1
         elif split is None or (label is _UNRATED and split != "test3"):
             counts["audio_without_labels" if label is _UNRATED else "without_split"] += 1
         else:
             words = human.get(Path(name).stem) or automatic.get(Path(name).stem)
+            sources.append(words or root / "Transcripts" / f"{Path(name).stem}.txt")
             speaker = label.speaker or speakers.get(name, "")
             gender = label.gender or genders.get(speaker, "")
             label = dataclasses.replace(label, speaker=speaker, gender=gender)
@@ -147,9 +155,9 @@ def _root(manual_dir: Path) -> tuple[Path, Path]:
     )
 
 
-def _labels(root: Path, counts: collections.Counter[str]) -> _Labels:
+def _labels(root: Path, counts: collections.Counter[str], sources: list[Path]) -> _Labels:
     folder = find_folder(root, ("labels", "label")) or root
-    consensus, detailed, blocks = (_optional(folder, name) for name in (_CONSENSUS, _DETAILED, _BLOCKS))
+    consensus, detailed, blocks = (_optional(folder, name, sources) for name in (_CONSENSUS, _DETAILED, _BLOCKS))
     if consensus is None and blocks is None:
         raise CorpusError(
             f"{root}: no labels; looked for labels_consensus.csv, labels_concensus.csv or labels.txt in "
@@ -166,8 +174,11 @@ def _labels(root: Path, counts: collections.Counter[str]) -> _Labels:
     return _Labels(found, read_detailed(detailed) if detailed else raters)
 
 
-def _optional(folder: Path, name: re.Pattern[str]) -> Path | None:
-    return next((path for path in label_files(folder) if name.fullmatch(path.name.lower())), None)
+def _optional(folder: Path, names: tuple[re.Pattern[str], str], sources: list[Path]) -> Path | None:
+    pattern, usual = names
+    found = next((path for path in label_files(folder) if pattern.fullmatch(path.name.lower())), None)
+    sources.append(found or folder / usual)
+    return found
 
 
 def _transcripts(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
