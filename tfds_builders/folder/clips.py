@@ -6,14 +6,16 @@ import math
 from pathlib import Path
 
 from emojax.errors import CorpusError
-from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE, SplitRoles
-from tfds_builders.folder.description import Description
-from tfds_builders.folder.table import Row, number, read_rows, seconds, speaker_splits
+from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE
+from tfds_builders.folder.description import VOTES, Description
+from tfds_builders.folder.splits import splits_of
+from tfds_builders.folder.table import NO_CONSENSUS, Row, Table
 from tfds_builders.utterance import Made, read_pcm, utterance
 
 _GENDERS = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
-_NO_CONSENSUS = ("", "nan", "none", "-1")
+_ROUNDING = 0.001
+"""Seconds by which an end may lie beyond the file and not be counted: tables round times, resampling rounds lengths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +24,10 @@ class Clip:
 
     Attributes:
       id: unique in the corpus.
+      place: file and line of the row, for messages.
       path: audio file.
-      start: seconds; None for the file's beginning.
-      end: seconds; None for its end.
+      start: seconds.
+      end: seconds; None for the end of the file.
       attributes: in the order of `ATTRIBUTES`; NaN where missing.
       std: their spread over raters.
       emotion: index into the categories; -1 without.
@@ -36,8 +39,9 @@ class Clip:
     """
 
     id: str
+    place: str
     path: Path
-    start: float | None
+    start: float
     end: float | None
     attributes: tuple[float, ...]
     std: tuple[float, ...]
@@ -49,58 +53,83 @@ class Clip:
     gender: str
 
 
-def categories_of(description: Description, rows: list[tuple[str, Row]]) -> tuple[str, ...]:
-    """The description's categories, or those that occur, by the alphabet."""
+def categories_of(description: Description, table: Table) -> tuple[str, ...]:
+    """The description's categories, or those that occur as emotions or have votes, by the alphabet.
+
+    Raises:
+      CorpusError: two that occur differ in upper and lower case alone.
+    """
     if description.categories:
         return description.categories
-    written = {row.get("emotion", "") for _, row in rows}
-    return tuple(sorted(name for name in written if name.lower() not in _NO_CONSENSUS))
+    spellings: dict[str, str] = {}
+    for row in table.rows:
+        name = row.text("emotion")
+        if name in ("", NO_CONSENSUS):
+            continue
+        other = spellings.setdefault(name.casefold(), name)
+        if other != name:
+            raise CorpusError(f"{row.place}: emotion {name!r} is also written {other!r}; name one in `categories`")
+    for column in table.columns:
+        if column.startswith(VOTES):
+            name = column.removeprefix(VOTES)
+            spellings.setdefault(name.casefold(), name)
+    return tuple(sorted(spellings.values()))
 
 
-def read_clips(folder: Path, description: Description, counts: collections.Counter[str]) -> dict[str, list[Clip]]:
+def unused_votes(table: Table, categories: tuple[str, ...]) -> list[str]:
+    """A line for the columns of votes for what is no category, where there are any."""
+    known = {name.casefold() for name in categories}
+    odd = [name for name in sorted(table.columns) if name.startswith(VOTES)]
+    odd = [name for name in odd if name.removeprefix(VOTES).casefold() not in known]
+    return [f"columns that are not used, as they name no category: {', '.join(odd)}"] if odd else []
+
+
+def read_clips(
+    folder: Path, description: Description, table: Table, categories: tuple[str, ...], counts: collections.Counter[str]
+) -> dict[str, list[Clip]]:
     """Clips by split; rows whose file is not there are counted and left out.
 
     Raises:
-      CorpusError: a value is not allowed; the message names the table's line.
+      CorpusError: a value is not allowed, an id occurs twice, or a split has no file; the message names the line.
     """
-    rows = read_rows(folder, description)
-    categories = categories_of(description, rows)
-    drawn: dict[str, str] = {}
-    if not any("split" in row for _, row in rows):
-        drawn = speaker_splits(collections.Counter(row.get("speaker", "") for _, row in rows), description.seed)
     splits: dict[str, list[Clip]] = {}
-    for place, row in rows:
-        clip = _clip(folder, row, place, description, categories)
-        split = row.get("split", "") or drawn.get(clip.speaker, "")
-        if not split:
-            raise CorpusError(f"{place}: has no split")
+    places: dict[str, str] = {}
+    for row, split in zip(table.rows, splits_of(table.rows, description.seed), strict=True):
+        clip = _clip(folder, row, description, categories)
+        if places.setdefault(clip.id, row.place) != row.place:
+            raise CorpusError(f"{row.place}: id {clip.id!r} occurs twice, first: {places[clip.id]}")
+        clips = splits.setdefault(split, [])
         if clip.path.is_file():
-            splits.setdefault(split, []).append(clip)
+            clips.append(clip)
         else:
             counts["without_audio"] += 1
-    if not splits:
-        raise CorpusError(f"{folder}: no file of the table is there, e.g. {_file(folder, rows[0][1])}")
+        if row.text("gender") and not clip.gender:
+            counts["gender_not_recognised"] += 1
+    for split, clips in splits.items():
+        if not clips:
+            example = next(row for row in table.rows if row.values.get("split", split) == split)
+            which = f"split {split!r}" if len(splits) > 1 else "the table"
+            raise CorpusError(f"{folder}: no file of {which} is there, e.g. {folder / example.values['path']}")
+    shared = _shared_speakers(splits)
+    if shared:
+        counts["speakers_in_several_splits"] = shared
     return splits
 
 
-def roles_of(splits: tuple[str, ...]) -> SplitRoles | None:
-    """What splits are for, by their names; None where the names do not say."""
-    validation = next((name for name in ("dev", "development", "val", "valid", "validation") if name in splits), None)
-    tests = tuple(split for split in splits if split.startswith("test"))
-    return SplitRoles("train", validation, tests) if "train" in splits and validation and tests else None
-
-
 def make_utterance(clip: Clip) -> Made:
-    """Decodes a clip; one that cannot be decoded is left out and counted."""
+    """Decodes a clip; one that cannot be decoded, or begins after the file's end, is left out and counted."""
     try:
         audio = read_pcm(clip.path)
     except CorpusError as error:
         return Made(None, ("corrupt_audio",), str(error))
-    first = round((clip.start or 0.0) * SAMPLE_RATE)
-    last = len(audio) if clip.end is None else round(clip.end * SAMPLE_RATE)
-    audio = audio[first:last]
+    duration = len(audio) / SAMPLE_RATE
+    if clip.start >= duration:
+        problem = f"{clip.place}: start {clip.start:g} s is beyond the end of {clip.path}, {duration:g} s"
+        return Made(None, ("start_beyond_audio",), problem)
+    end = duration if clip.end is None else min(clip.end, duration)
+    audio = audio[round(clip.start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
     if len(audio) == 0:
-        problem = f"{clip.path}: nothing lies between {clip.start} and {clip.end} s"
+        problem = f"{clip.place}: no sample of {clip.path} lies between {clip.start:g} and {end:g} s"
         return Made(None, ("empty_segment",), problem)
     example = utterance(
         id=clip.id,
@@ -114,44 +143,72 @@ def make_utterance(clip: Clip) -> Made:
         speaker=clip.speaker,
         gender=clip.gender,
     )
-    return Made(example, () if clip.transcript else ("no_transcript",))
+    return Made(example, _counted(clip, duration))
 
 
-def _clip(folder: Path, row: Row, place: str, description: Description, categories: tuple[str, ...]) -> Clip:
-    low, high = description.scale
-    attributes = tuple(number(row, attribute, place) for attribute in ATTRIBUTES)
-    for attribute, value in zip(ATTRIBUTES, attributes, strict=True):
-        if value < low or value > high:
-            raise CorpusError(f"{place}: {attribute} {value:g} is not allowed; allowed: {low:g} to {high:g}")
-    emotion = row.get("emotion", "")
-    if emotion.lower() not in _NO_CONSENSUS and emotion not in categories:
-        raise CorpusError(f"{place}: emotion {emotion!r} is not allowed; allowed: {', '.join(categories) or 'none'}")
-    gender = row.get("gender", "").lower()
-    start, end = seconds(row, "start", place), seconds(row, "end", place)
-    written = f"{row['path']}" + (f"[{start or 0:g}-{end:g}]" if end is not None else "")
+def _counted(clip: Clip, duration: float) -> tuple[str, ...]:
+    """What is missing, and whether the clip was cut."""
+    missing = [name for name, value in zip(ATTRIBUTES, clip.attributes, strict=True) if math.isnan(value)]
+    counted = [f"without_{name}" for name in missing]
+    counted += ["without_emotion"] if clip.emotion == MISSING_EMOTION else []
+    counted += [] if clip.transcript else ["no_transcript"]
+    counted += [] if clip.speaker else ["unknown_speaker"]
+    return (*counted, "end_cut_to_audio") if clip.end is not None and clip.end > duration + _ROUNDING else (*counted,)
+
+
+def _clip(folder: Path, row: Row, description: Description, categories: tuple[str, ...]) -> Clip:
     return Clip(
-        id=row.get("id") or written,
-        path=_file(folder, row),
-        start=start,
-        end=end,
-        attributes=attributes,
-        std=tuple(number(row, f"{attribute}_std", place) for attribute in ATTRIBUTES),
-        emotion=categories.index(emotion) if emotion in categories else MISSING_EMOTION,
-        votes=_votes(row, place, categories),
+        id=row.values.get("id") or _id(row),
+        place=row.place,
+        path=folder / row.values["path"],
+        start=row.start,
+        end=row.end,
+        attributes=tuple(_within(row, name, *description.scale) for name in ATTRIBUTES),
+        std=tuple(_within(row, f"{name}_std", 0.0, math.inf) for name in ATTRIBUTES),
+        emotion=_emotion(row, categories),
+        votes=_votes(row, categories),
         num_categories=len(categories),
-        transcript=" ".join(row.get("transcript", "").split()),
-        speaker=row.get("speaker", ""),
-        gender=_GENDERS.get(gender, ""),
+        transcript=row.text("transcript"),
+        speaker=row.text("speaker"),
+        gender=_GENDERS.get(row.text("gender").lower(), ""),
     )
 
 
-def _votes(row: Row, place: str, categories: tuple[str, ...]) -> tuple[float, ...] | None:
-    votes = [number(row, f"votes_{category}", place) for category in categories]
+def _id(row: Row) -> str:
+    """The file's name, and the times where it is not the whole file."""
+    if row.end is None:
+        return row.values["path"] + (f"[{row.start:.15g}-]" if row.start else "")
+    return f"{row.values['path']}[{row.start:.15g}-{row.end:.15g}]"
+
+
+def _within(row: Row, name: str, low: float, high: float) -> float:
+    value = row.number(name)
+    if value < low or value > high:
+        raise CorpusError(f"{row.place}: {name} {value:g} is not allowed; allowed: {low:g} to {high:g}")
+    return value
+
+
+def _emotion(row: Row, categories: tuple[str, ...]) -> int:
+    name = row.text("emotion")
+    if name in ("", NO_CONSENSUS):
+        return MISSING_EMOTION
+    folded = [category.casefold() for category in categories]
+    if name.casefold() not in folded:
+        allowed = ", ".join(categories) or "none"
+        raise CorpusError(f"{row.place}: emotion {name!r} is not allowed; allowed: {allowed}")
+    return folded.index(name.casefold())
+
+
+def _votes(row: Row, categories: tuple[str, ...]) -> tuple[float, ...] | None:
+    columns = {name.casefold(): name for name in row.values if name.startswith(VOTES)}
+    named = [columns.get(f"{VOTES}{category}".casefold(), "") for category in categories]
+    votes = [_within(row, name, 0.0, math.inf) if name else 0.0 for name in named]
     known = [0.0 if math.isnan(vote) else vote for vote in votes]
-    if min(known, default=0.0) < 0:
-        raise CorpusError(f"{place}: votes are below 0")
-    return tuple(vote / sum(known) for vote in known) if sum(known) > 0 else None
+    largest = max(known, default=0.0)
+    shares = [vote / largest for vote in known] if largest > 0 else []
+    return tuple(share / sum(shares) for share in shares) or None
 
 
-def _file(folder: Path, row: Row) -> Path:
-    return folder / row["path"]
+def _shared_speakers(splits: dict[str, list[Clip]]) -> int:
+    speakers = [{clip.speaker for clip in clips if clip.speaker} for clips in splits.values()]
+    return sum(count > 1 for count in collections.Counter(name for names in speakers for name in names).values())

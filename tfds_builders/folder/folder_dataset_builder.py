@@ -9,10 +9,12 @@ import tensorflow_datasets as tfds
 
 from emojax.errors import CorpusError
 from tfds_builders.builder import CorpusBuilder
-from tfds_builders.folder.clips import Clip, categories_of, make_utterance, read_clips, roles_of
+from tfds_builders.folder.clips import Clip, categories_of, make_utterance, read_clips, unused_votes
 from tfds_builders.folder.description import DESCRIPTION, Description, read_description
-from tfds_builders.folder.table import read_rows
+from tfds_builders.folder.splits import roles_of, split_names
+from tfds_builders.folder.table import Table, read_table
 from tfds_builders.schema import CorpusFacts
+from tfds_builders.sources import stamp_files
 from tfds_builders.utterance import Made
 
 
@@ -22,11 +24,14 @@ class FolderConfig(tfds.core.BuilderConfig):
 
     Attributes:
       corpus: what `corpus.json` says.
+      table: its rows.
       categories: names of the emotions.
       splits: names of the splits.
     """
 
-    corpus: Description | None = None
+    # Not in `repr`, which TFDS logs.
+    corpus: Description | None = dataclasses.field(default=None, repr=False)
+    table: Table | None = dataclasses.field(default=None, repr=False)
     categories: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
 
@@ -34,8 +39,11 @@ class FolderConfig(tfds.core.BuilderConfig):
 class Builder(CorpusBuilder):
     """A corpus of the user's own."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {  # noqa: RUF012
+        "1.1.0": "Missing values in all columns; segments that end with their file; ids in full precision.",
+        "1.0.0": "First release.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"pass the folder that holds {DESCRIPTION}, the table and the audio as --manual_dir."
 
     @classmethod
@@ -50,14 +58,14 @@ class Builder(CorpusBuilder):
         if config:
             raise CorpusError(f"folder: --config={config} is not allowed; the name stands in {DESCRIPTION}")
         corpus = read_description(manual_dir)
-        rows = read_rows(manual_dir, corpus)
-        splits = tuple(dict.fromkeys(row["split"] for _, row in rows if row.get("split")))
+        table = read_table(manual_dir, corpus)
         return FolderConfig(
             name=corpus.name,
             description=f"The user's corpus {corpus.name}.",
             corpus=corpus,
-            categories=categories_of(corpus, rows),
-            splits=splits or ("train", "dev", "test"),
+            table=table,
+            categories=categories_of(corpus, table),
+            splits=split_names(table.rows),
         )
 
     @property
@@ -67,8 +75,7 @@ class Builder(CorpusBuilder):
 
     def facts(self) -> CorpusFacts:
         """What is true of the whole corpus."""
-        config = cast("FolderConfig", self.builder_config)
-        corpus = self._corpus
+        config, corpus, table = self._parts
         return CorpusFacts(
             description=f"{corpus.name}: a user's own corpus.",
             scale=corpus.scale,
@@ -79,15 +86,21 @@ class Builder(CorpusBuilder):
             citation=corpus.citation,
             notes="",
             roles=roles_of(config.splits),
+            remarks=(*table.remarks, *unused_votes(table, config.categories)),
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Clip]]:
         """Clips by split."""
         assert manual_dir is not None  # the build command insists on it
-        return dict(read_clips(manual_dir, self._corpus, self.counts))
+        config, corpus, table = self._parts
+        splits = read_clips(manual_dir, corpus, table, config.categories, self.counts)
+        audio = (manual_dir / row.values["path"] for row in table.rows)
+        self.sources = stamp_files(manual_dir, [manual_dir / DESCRIPTION, *table.paths, *audio])
+        return dict(splits)
 
     @property
-    def _corpus(self) -> Description:
+    def _parts(self) -> tuple[FolderConfig, Description, Table]:
         config = cast("FolderConfig", self.builder_config)
         assert config.corpus is not None
-        return config.corpus
+        assert config.table is not None
+        return config, config.corpus, config.table

@@ -1,142 +1,247 @@
-"""The user's table: CSV or JSON lines, one row per clip, joined and checked."""
+"""The user's table: CSV or JSON lines, one row per clip; several tables are joined."""
 
 import collections
-import csv
+import dataclasses
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from emojax.errors import CorpusError
-from tfds_builders.folder.description import COLUMNS, Description
+from tfds_builders.folder.columns import match_columns, unused_columns
+from tfds_builders.folder.description import DESCRIPTION, LABELS, VOTES, Description
+from tfds_builders.folder.times import check_segment, parse_end, parse_seconds
+from tfds_builders.tables import parse_csv, parse_json_lines, parse_number
 from tfds_builders.text_files import read_text
 
-Row = dict[str, str]
-"""Values by our column names, as text, stripped; a column the table lacks is absent."""
+NO_CONSENSUS = "-1"
+"""An `emotion` on which raters did not agree."""
 
-_ALIASES = {"path": "file", "activation": "arousal", "split": "partition", "gender": "sex"}
-"""Columns that are called so in audformat and elsewhere, taken where ours is not there."""
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""JSON can hold what no UTF-8 text holds: half of a surrogate pair."""
 
-_TIME = re.compile(r"(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
+_TEXT_TABLES = (".csv", ".tsv")
+_JSON_TABLES = (".jsonl",)
 
 
-def read_rows(folder: Path, description: Description) -> list[tuple[str, Row]]:
-    """Rows of all tables, joined by path, start and end, each with its place for messages.
+@dataclasses.dataclass(slots=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+      place: file and line, for messages.
+      values: stripped text by our column names; "" where missing; a column the table lacks is absent.
+      start: of the clip, in seconds.
+      end: of the clip, in seconds; None for the end of the file.
+    """
+
+    place: str
+    values: dict[str, str]
+    start: float
+    end: float | None
+
+    def text(self, name: str) -> str:
+        """Words of a column, with single blanks between them; "" where missing."""
+        return " ".join(self.values.get(name, "").split())
+
+    def number(self, name: str) -> float:
+        """A finite number; NaN where missing.
+
+        Raises:
+          CorpusError: it is no number.
+        """
+        text = self.values.get(name, "")
+        if not text:
+            return float("nan")
+        try:
+            return parse_number(text)
+        except ValueError as error:
+            raise CorpusError(f"{self.place}: {name} {text!r} {error}") from error
+
+    @property
+    def segment(self) -> tuple[str, float, float | None]:
+        """What tells it from other rows: file, start and end."""
+        return self.values["path"], self.start, self.end
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All of a user's tables, joined.
+
+    Attributes:
+      paths: the files.
+      rows: in the order of the first table; at least one.
+      columns: our columns that at least one table has.
+      remarks: what a user should know of how it was read, a line each.
+    """
+
+    paths: tuple[Path, ...]
+    rows: list[Row]
+    columns: frozenset[str]
+    remarks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    path: Path
+    header: list[str]
+    columns: dict[str, str]
+    rows: list[Row]
+    remarks: list[str]
+
+
+def read_table(folder: Path, description: Description) -> Table:
+    """Reads and joins the tables of a folder.
 
     Raises:
-      CorpusError: a table is missing or of another form, or lacks the path.
+      CorpusError: a table is missing, of another form, without path or rows; a row is not allowed, occurs twice or
+        contradicts another; or there are no labels and the description does not say so.
     """
-    joined: dict[tuple[str, str, str], tuple[str, Row]] = {}
-    for number, name in enumerate(description.tables):
-        path = folder / name
-        if not path.is_file():
-            raise CorpusError(f"{path}: no such file, but corpus.json names it")
-        for place, raw in _rows(path):
-            row = _named(raw, description.columns, place)
-            if "path" not in row:
-                wanted = description.columns.get("path", "path")
-                raise CorpusError(f"{place}: has no column {wanted!r}; its columns are {', '.join(raw)}")
-            key = row["path"], row.get("start", ""), row.get("end", "")
-            if number == 0:
-                if key in joined:
-                    raise CorpusError(f"{place}: {row['path']!r} occurs twice")
-                joined[key] = place, row
-            elif key in joined:
-                joined[key][1].update(row)
-    if not joined:
-        raise CorpusError(f"{folder / description.tables[0]}: has no rows")
-    return list(joined.values())
+    files = [_read_file(folder / name, description) for name in description.tables]
+    for ours, theirs in description.columns.items():
+        if not any(ours in file.columns for file in files):
+            header = ", ".join(dict.fromkeys(name for file in files for name in file.header))
+            raise CorpusError(f"{files[0].path}: has no column {theirs!r}; its columns are {header}")
+    first, *others = files
+    remarks = [f"{file.path.name}: {line}" for file in files for line in file.remarks]
+    for other in others:
+        remarks += _join(first, other)
+    table = Table(
+        paths=tuple(file.path for file in files),
+        rows=first.rows,
+        columns=frozenset(name for file in files for name in file.columns),
+        remarks=tuple(remarks),
+    )
+    if not description.unlabelled:
+        _check_labels(table, files)
+    return table
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    lines = read_text(path)[0].splitlines()
-    if path.suffix.lower() == ".jsonl":
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}, line {number}", _json_row(line, f"{path}, line {number}")
-    elif path.suffix.lower() == ".csv":
-        reader = csv.DictReader(lines)
-        for row in reader:
-            if None in row or None in row.values():
-                raise CorpusError(f"{path}, line {reader.line_num}: has not as many fields as the header")
-            yield f"{path}, line {reader.line_num}", row
-    else:
-        raise CorpusError(f"{path}: is not allowed; allowed: a .csv or .jsonl file")
+def _read_file(path: Path, description: Description) -> _File:
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file, but {DESCRIPTION} names it")
+    text, is_unicode = read_text(path)
+    header, raw = _raw_rows(text, path)
+    columns = match_columns(header, description.columns, str(path))
+    remarks = unused_columns(header, columns.values(), columns)
+    if "path" not in columns:
+        wanted = description.columns.get("path", "path")
+        near = "".join(f"; {line}" for line in remarks if "did you mean" in line)
+        raise CorpusError(f"{path}: has no column {wanted!r}; its columns are {', '.join(header)}{near}")
+    missing: collections.Counter[tuple[str, str]] = collections.Counter()
+    rows: dict[tuple[str, float, float | None], Row] = {}
+    empty = 0
+    for line, values in raw:
+        row = _row(f"{path}, line {line}", values, columns, description.missing_values, missing)
+        if row is None:
+            empty += 1
+        elif row.segment in rows:
+            raise CorpusError(f"{row.place}: {row.values['path']!r} occurs twice, first: {rows[row.segment].place}")
+        else:
+            rows[row.segment] = row
+    if not rows:
+        raise CorpusError(f"{path}: has no rows")
+    if missing:
+        told = ", ".join(f"{value!r} in {name} ({count})" for (name, value), count in sorted(missing.items()))
+        remarks.append(f"read as missing: {told}")
+    if empty:
+        remarks.append(f"empty rows skipped: {empty}")
+    if not is_unicode:
+        remarks.append("is not UTF-8; read as Windows-1252")
+    return _File(path, header, columns, list(rows.values()), remarks)
 
 
-def _json_row(line: str, place: str) -> dict[str, str]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise CorpusError(f"{place}: is no JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise CorpusError(f"{place}: holds no JSON object")
-    return {name: "" if value is None else str(value) for name, value in row.items()}
+def _raw_rows(text: str, path: Path) -> tuple[list[str], Iterable[tuple[int, dict[str, Any]]]]:
+    if path.suffix.lower() in _JSON_TABLES:
+        rows = list(parse_json_lines(text, path))
+        return list(dict.fromkeys(name for _, row in rows for name in row)), rows
+    if path.suffix.lower() in _TEXT_TABLES:
+        header, records = parse_csv(text, path)
+        return header, ((line, dict(zip(header, fields, strict=True))) for line, fields in records)
+    raise CorpusError(f"{path}: is not allowed; allowed: a {', '.join((*_TEXT_TABLES, *_JSON_TABLES))} file")
 
 
-def _named(raw: Mapping[str, str], columns: Mapping[str, str], place: str) -> Row:
-    row = {}
+def _row(
+    place: str,
+    raw: dict[str, Any],
+    columns: dict[str, str],
+    missing_values: frozenset[str],
+    missing: collections.Counter[tuple[str, str]],
+) -> Row | None:
+    values = {}
     for ours, theirs in columns.items():
-        if theirs not in raw:
-            raise CorpusError(f"{place}: has no column {theirs!r}; its columns are {', '.join(raw)}")
-        row[ours] = raw[theirs].strip()
-    for name in (*COLUMNS, *(name for name in raw if name.startswith("votes_"))):
-        written = name if name in raw else _ALIASES.get(name, "")
-        if name not in row and written in raw and written not in columns.values():
-            row[name] = raw[written].strip()
-    return row
-
-
-def number(row: Row, name: str, place: str) -> float:
-    """A number of a row; NaN where it is missing.
-
-    Raises:
-      CorpusError: it is no number.
-    """
-    text = row.get(name, "")
-    if text.lower() in ("", "nan", "none", "null"):
-        return math.nan
-    try:
-        return float(text)
-    except ValueError as error:
-        raise CorpusError(f"{place}: {name} {text!r} is no number") from error
-
-
-def seconds(row: Row, name: str, place: str) -> float | None:
-    """A time of a row in seconds, written as a number or as `0 days 00:00:01.5`; None where it is missing.
-
-    Raises:
-      CorpusError: it is no time.
-    """
-    text = row.get(name, "")
-    if text.lower() in ("", "nat", "nan"):
+        text = _text(raw.get(theirs), theirs, place)
+        if text in missing_values:
+            missing.update([(ours, text)] if text else [])
+            text = ""
+        values[ours] = text
+    if not any(values.values()):
         return None
-    match = _TIME.fullmatch(text)
-    if match:
-        days, hours, minutes, rest = match.groups()
-        return int(days or 0) * 86_400 + int(hours or 0) * 3_600 + int(minutes) * 60 + float(rest)
-    return number(row, name, place)
+    if not values["path"]:
+        raise CorpusError(f"{place}: path is missing")
+    times: dict[str, float | None] = {"start": 0.0, "end": None}
+    for name, parse in (("start", parse_seconds), ("end", parse_end)):
+        try:
+            times[name] = parse(values[name]) if values.get(name) else times[name]
+        except ValueError as error:
+            raise CorpusError(f"{place}: {name} {values[name]!r} {error}") from error
+    start, end = times["start"] or 0.0, times["end"]
+    try:
+        check_segment(start, end)
+    except ValueError as error:
+        raise CorpusError(f"{place}: {error}") from error
+    return Row(place, values, start, end)
 
 
-def speaker_splits(speakers: collections.Counter[str], seed: int) -> dict[str, str]:
-    """A split for every speaker, about 70, 15 and 15 % of the clips to train, dev and test.
+def _text(value: Any, name: str, place: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise CorpusError(f"{place}: {name} must be text, a number or null, got {json.dumps(value)[:60]}")
+    if _NO_TEXT.search(value):
+        raise CorpusError(f"{place}: {name} must be text, got {json.dumps(value)[:60]}")
+    return value.strip()
 
-    Raises:
-      CorpusError: there are fewer than three speakers.
-    """
-    import random
 
-    if len(speakers) < 3:
-        raise CorpusError(f"the table has no column 'split' and {len(speakers)} speakers; allowed: at least 3 speakers")
-    order = sorted(speakers)
-    random.Random(seed).shuffle(order)
-    order.sort(key=lambda speaker: -speakers[speaker])  # the largest first, so that the shares come out
-    total, filled, splits = speakers.total(), collections.Counter[str](), {}
-    shares: dict[str, Any] = {"train": 0.7, "dev": 0.15, "test": 0.15}
-    for speaker in order:
-        split = min(shares, key=lambda name: filled[name] / (shares[name] * total))
-        splits[speaker] = split
-        filled[split] += speakers[speaker]
-    return splits
+def _join(first: _File, other: _File) -> list[str]:
+    """Adds the values of another table to rows of the first; one without times belongs to all clips of a file."""
+    by_path = not {"start", "end"} & set(other.columns)
+    partners: dict[Any, list[Row]] = collections.defaultdict(list)
+    for row in first.rows:
+        partners[row.values["path"] if by_path else row.segment].append(row)
+    left, joined = 0, set()
+    for row in other.rows:
+        key = row.values["path"] if by_path else row.segment
+        left += key not in partners
+        joined.add(key)
+        for partner in partners.get(key, ()):
+            _merge(partner, row)
+    if left == len(other.rows):
+        raise CorpusError(f"{other.path}: none of its rows has path, start and end of a row of {first.path.name}")
+    alone = sum(len(rows) for key, rows in partners.items() if key not in joined)
+    remarks = [f"{other.path.name}: rows that belong to no row of {first.path.name}: {left}"] if left else []
+    return remarks + ([f"{first.path.name}: rows without one in {other.path.name}: {alone}"] if alone else [])
+
+
+def _merge(row: Row, other: Row) -> None:
+    for name, value in other.values.items():
+        known = row.values.get(name, "")
+        if name in ("path", "start", "end") or not value:
+            continue
+        if known not in ("", value):
+            raise CorpusError(f"{other.place}: {name} {value!r} contradicts {known!r} in {row.place}")
+        row.values[name] = value
+
+
+def _check_labels(table: Table, files: list[_File]) -> None:
+    labels = [name for name in table.columns if name in LABELS or name.startswith(VOTES)]
+    if any(row.values.get(name, "") not in ("", NO_CONSENSUS) for row in table.rows for name in labels):
+        return
+    names = ", ".join(file.path.name for file in files)
+    what = f"every value of {', '.join(sorted(labels))} is missing" if labels else "has no column of labels"
+    near = "".join(f"; {line}" for line in table.remarks if "did you mean" in line or "not used" in line)
+    raise CorpusError(
+        f"{files[0].path.parent}: {names}: {what} ({', '.join(LABELS)}, {VOTES}CATEGORY){near}; "
+        f'for a corpus without labels write "unlabelled": true in {DESCRIPTION}'
+    )
