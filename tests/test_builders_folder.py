@@ -2,13 +2,17 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
 import soundfile
 
 from emojax.data import open_corpus, open_split
+from emojax.data.corpus import _BROUGHT_BY_USER
+from emojax.errors import CorpusError
 from tfds_builders.__main__ import main
+from tfds_builders.registry import ENTRIES, check_names
 
 HEADER = ("path", "activation", "valence", "dominance", "emotion", "transcript", "speaker", "gender", "split")
 ROWS = (
@@ -95,7 +99,7 @@ def test_json_lines_with_other_names_times_and_votes(tmp_path):
     assert len(cut["audio"]) == 4_000
     np.testing.assert_allclose(cut["emotion_votes"], [0.25, 0.75, 0])
     assert cut["attributes"][0] == 4
-    rest = found["train"]["clips/a.wav"]
+    rest = found["train"]["clips/a.wav[0.5-]"]
     assert len(rest["audio"]) == 8_000
     whole, _ = soundfile.read(tmp_path / "mine" / "clips" / "a.wav", dtype="int16")
     np.testing.assert_array_equal(rest["audio"], whole[8_000:])
@@ -118,7 +122,7 @@ def test_audformat_tables_are_joined(tmp_path):
 def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
     names = [f"clips/{letter}.wav" for letter in "acd"]
     rows = [(names[i % 3], str(i), f"s{i % 7}", i / 10, i / 10 + 0.1) for i in range(9)]
-    write(tmp_path / "mine", rows=rows, header=("path", "id", "speaker", "start", "end"))
+    write(tmp_path / "mine", rows=rows, header=("path", "id", "speaker", "start", "end"), unlabelled=True)
     assert build(tmp_path / "mine", tmp_path) == 0
     _, found = examples(tmp_path)
     assert set(found) == {"train", "dev", "test"}
@@ -130,11 +134,29 @@ def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
     ("change", "message"),
     [
         ({"name": "My Corpus"}, "name: 'My Corpus' is not allowed; allowed: lower-case letters"),
+        ({"name": None}, "name: None is not allowed; allowed: lower-case letters"),
         ({"scale": [9, 1]}, "scale: [9, 1] is not allowed; allowed: [lowest, highest]"),
+        ({"scale": [1, float("inf")]}, "scale: [1, inf] is not allowed"),
+        ({"scale": [1, 10**400]}, "is not allowed; allowed: [lowest, highest]"),
+        ({"scale": [False, True]}, "scale: [False, True] is not allowed"),
         ({"scale": [1, 5]}, "line 2: valence 9 is not allowed; allowed: 1 to 5"),
         ({"speech": "sung"}, "speech: 'sung' is not allowed; allowed: recorded, synthesised"),
         ({"tables": "a.csv"}, "no field 'tables'; allowed: "),
         ({"table": "gone.csv"}, "gone.csv: no such file"),
+        ({"table": []}, "table: [] is not allowed; allowed: a file name or a list of them"),
+        ({"table": [1]}, "table: [1] is not allowed"),
+        ({"columns": {"valence": ["Val"]}}, "columns: {'valence': ['Val']} is not allowed"),
+        ({"seed": True}, "seed: True is not allowed; allowed: an integer"),
+        ({"missing_values": [-99]}, "missing_values: [-99] is not allowed; allowed: a list of texts"),
+        ({"unlabelled": 1}, "unlabelled: 1 is not allowed; allowed: true or false"),
+        ({"categories": ["joy", "rage", "joy"]}, "categories: ['joy', 'rage', 'joy'] is not allowed; allowed: a list"),
+        ({"categories": ["joy", "Joy "]}, "a list of different names, each one line of text"),
+        ({"categories": [1, 2]}, "categories: [1, 2] is not allowed"),
+        ({"categories": ["joy", ""]}, "categories: ['joy', ''] is not allowed"),
+        ({"categories": ["joy", "rage\nfury"]}, "is not allowed; allowed: a list of different names"),
+        ({"categories": ["joy", None]}, "categories: ['joy', None] is not allowed"),
+        ({"categories": "joy"}, "categories: 'joy' is not allowed"),
+        ({"categories": ["joy", "NA"]}, "categories: 'NA' means a missing value; see missing_values"),
         ({"columns": {"valence": "Val"}}, "has no column 'Val'; its columns are path, activation"),
         ({"columns": {"mood": "Val"}}, "no column 'mood'; allowed: path, start"),
         ({"categories": ["joy"]}, "line 4: emotion 'rage' is not allowed; allowed: joy"),
@@ -147,9 +169,9 @@ def test_a_wrong_description_is_told_in_one_line(change, message, tmp_path, caps
 
 def test_wrong_rows_and_missing_files_are_told(tmp_path, capsys):
     write(tmp_path / "twice", rows=(ROWS[0], ROWS[0]))
-    assert "line 3: 'clips/a.wav' occurs twice" in error(tmp_path / "twice", tmp_path, capsys)
+    assert "line 3: 'clips/a.wav' occurs twice, first: " in error(tmp_path / "twice", tmp_path, capsys)
     write(tmp_path / "words", rows=(("clips/a.wav", "high", *ROWS[0][2:]),))
-    assert "activation 'high' is no number" in error(tmp_path / "words", tmp_path, capsys)
+    assert "line 2: activation 'high' is no finite number" in error(tmp_path / "words", tmp_path, capsys)
     write(tmp_path / "absent", rows=(("clips/x.wav", *ROWS[0][1:]),))
     assert "no file of the table is there" in error(tmp_path / "absent", tmp_path, capsys)
     write(tmp_path / "some", rows=(*ROWS, ("clips/x.wav", *ROWS[0][1:])))
@@ -159,3 +181,34 @@ def test_wrong_rows_and_missing_files_are_told(tmp_path, capsys):
     assert "has no corpus.json; found nothing" in error(tmp_path / "empty", tmp_path, capsys)
     assert main(["folder", f"--data_dir={tmp_path}"]) == 1
     assert "needs --manual_dir" in capsys.readouterr().err
+
+
+def test_the_command_that_is_told_for_a_corpus_that_is_not_there_builds_it(tmp_path, monkeypatch):
+    write(tmp_path / "FOLDER")
+    monkeypatch.chdir(tmp_path)
+    data_dir = tmp_path / "with blanks"
+    with pytest.raises(CorpusError, match="where FOLDER holds your copy") as caught:
+        open_corpus("folder/mine", data_dir)
+    command = shlex.split(str(caught.value).split("`")[1])
+    assert command[:3] == ["python", "-m", "tfds_builders"]
+    assert main([*command[3:], "--processes=1"]) == 0
+    assert open_corpus("folder/mine", data_dir).split_sizes["train"] == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["folder", "folder/mine", "emodb", "iemocap/four", "msp_podcast/v2_0", "emobank_spoken/quick"]
+)
+def test_the_command_that_is_told_names_what_its_builder_needs(name, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tfds_builders.__main__._build_all", asked.append)
+    with pytest.raises(CorpusError) as caught:
+        open_corpus(name, tmp_path)
+    assert main(shlex.split(str(caught.value).split("`")[1])[3:]) == 0
+    (options,) = asked
+    check_names(*options.names, options.config)
+    assert f"{options.names[0]}/{options.config}".startswith(name) or name == "folder/mine"
+    assert bool(options.manual_dir) == ENTRIES[options.names[0]].needs_manual_dir
+
+
+def test_corpora_that_the_user_brings_are_those_of_the_registry():
+    assert set(_BROUGHT_BY_USER) == {name for name, entry in ENTRIES.items() if entry.needs_manual_dir}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from jaxtyping import Float, Int
 
 from emojax.errors import ConfigError, CorpusError, reason
 from emojax.types import MISSING_EMOTION, CorpusInfo, SplitRoles
+
+# The registry of builders is above this floor; a test compares.
+_BROUGHT_BY_USER = ("folder", "iemocap", "msp_podcast")
+_DESCRIBED_BY_USER = "folder"
+"""Its config is the name in the user's `corpus.json`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +164,7 @@ def _version_directory(name: str, root: Path) -> Path:
     corpus_name, _, config = base.partition("/")
     if not corpus_name or ".." in Path(base).parts:
         raise CorpusError(f"{name!r} is no corpus name; write NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
-    command = f"python -m tfds_builders {corpus_name}" + (f" --config={config}" if config else "")
-    hint = f"build it with `{command} --data_dir={root}`"
+    hint = _build_hint(corpus_name, config, root)
     found = sorted(path.parent for path in (root / corpus_name).glob("**/dataset_info.json"))
     # Folders whose name is not a plain version are TFDS's own unfinished builds.
     found = [path for path in found if _version_key(path.name)]
@@ -178,6 +183,14 @@ def _version_directory(name: str, root: Path) -> Path:
         if not found:
             raise CorpusError(f"corpus {name!r}: version {version} is not in {root / base}")
     return max(found, key=lambda path: _version_key(path.name))
+
+
+def _build_hint(name: str, config: str, root: Path) -> str:
+    command = ["python", "-m", "tfds_builders", name]
+    command += [f"--config={config}"] if config and name != _DESCRIBED_BY_USER else []
+    command += ["--manual_dir=FOLDER"] if name in _BROUGHT_BY_USER else []
+    where = ", where FOLDER holds your copy" if name in _BROUGHT_BY_USER else ""
+    return f"build it with `{shlex.join([*command, f'--data_dir={root}'])}`{where}"
 
 
 def _version_key(version: str) -> tuple[int, ...]:
