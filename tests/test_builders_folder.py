@@ -148,6 +148,8 @@ def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
         ({"columns": {"valence": ["Val"]}}, "columns: {'valence': ['Val']} is not allowed"),
         ({"seed": True}, "seed: True is not allowed; allowed: an integer"),
         ({"missing_values": [-99]}, "missing_values: [-99] is not allowed; allowed: a list of texts"),
+        ({"licence": "\ud800"}, "holds half of a surrogate pair or a NUL character"),
+        ({"name": "a" * 101}, "is not allowed; allowed: lower-case letters"),
         ({"unlabelled": 1}, "unlabelled: 1 is not allowed; allowed: true or false"),
         ({"categories": ["joy", "rage", "joy"]}, "categories: ['joy', 'rage', 'joy'] is not allowed; allowed: a list"),
         ({"categories": ["joy", "Joy "]}, "a list of different names, each one line of text"),

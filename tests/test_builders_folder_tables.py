@@ -186,6 +186,8 @@ def test_columns_that_are_not_used_and_near_misses_are_named_in_the_summary(fold
         ("path,valence,Valence\na.wav,1,2\n", "columns 'valence', 'Valence' are all 'valence'; name one in `columns`"),
         ("path,votes_a,Votes_A\na.wav,1,2\n", "columns 'Votes_A', 'votes_a' are all 'votes_A'"),
         ("path,valence\n", "table.csv: has no rows"),
+        ("path,valence,speaker\na.wav,1,x\nb.wav,1,y\n", "table.csv: names no split and 2 speakers"),
+        ("path;valence;split\na.wav;1,5;train\n", "line 2: valence '1,5' is no finite number; decimals have a point"),
         ("path,valence\n,1\n", "line 2: path is missing"),
     ],
 )
@@ -300,10 +302,10 @@ def test_categories_are_matched_whatever_their_case_and_never_doubled(folder, ca
     assert [found[name]["emotion"] for name in ("a.wav", "b.wav")] == [1, 1]
 
 
-@pytest.mark.parametrize("name", ["a/b", "a b", "a[:50%]", "a+b", "all", "../x", "a.b"])
+@pytest.mark.parametrize("name", ["a/b", "a b", "a[:50%]", "a+b", "all", "../x", "a.b", "a" * 51])
 def test_a_split_that_cannot_be_written_or_read_is_named(name, folder, capsys):
     message = error(folder, capsys, f"path,valence,split\na.wav,1,train\nb.wav,1,{name}\n")
-    assert f"line 3: split must be letters, digits, _ and -, and not 'all', got {name!r}" in message
+    assert f"line 3: split must be at most 50 letters, digits, _ and -, and not 'all', got {name!r}" in message
 
 
 def test_splits_of_other_names_are_written_and_read(folder, capsys):

@@ -5,10 +5,10 @@ import pytest
 
 from emojax.config import CorpusConfig
 from emojax.data import open_corpus, open_split, read_index
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, CorpusError
 from tests.mini_iemocap import WRITTEN, write_corpus
 from tfds_builders.__main__ import main
-from tfds_builders.iemocap.labels import CATEGORIES
+from tfds_builders.iemocap.labels import CATEGORIES, read_evaluation
 from tfds_builders.iemocap.turns import FOUR, SESSIONS
 
 NAMES = dict(zip(WRITTEN, (*CATEGORIES, ""), strict=True))
@@ -119,3 +119,16 @@ def test_a_wrong_folder_and_a_damaged_line_are_named(corpus, tmp_path, capsys):
     assert main(["iemocap", f"--manual_dir={tmp_path / 'copy'}", *arguments]) == 1
     message = capsys.readouterr().err
     assert "Ses03F_impro01.txt, line 3: emotion 'zzz'" in message
+
+
+def test_a_head_line_without_three_ratings_is_named(tmp_path):
+    path = tmp_path / "Ses01F_impro01.txt"
+    head = "[6.29 - 8.23]\tSes01F_impro01_F000\tneu\t[%s]\n"
+    path.write_text(head % "2.5000, NaN, 2.5000")
+    ((_, _, attributes),) = [(turn.name, turn.emotion, turn.attributes) for turn in read_evaluation(path)]
+    np.testing.assert_array_equal(attributes, [np.nan, 2.5, 2.5])
+    for vector, message in (("2,5, 3.0, 2.0", "must be three ratings"), ("2.5, x, 2.5", "is no finite number")):
+        path.write_text("% head\n" + head % vector)
+        with pytest.raises(CorpusError, match=message) as caught:
+            list(read_evaluation(path))
+        assert "Ses01F_impro01.txt, line 2: " in str(caught.value)

@@ -1,5 +1,6 @@
 """MSP-Podcast from miniatures of every release, through the build command."""
 
+import collections
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from emojax.data import open_corpus, open_split
+from emojax.errors import CorpusError
 from tests.mini_msp_podcast import DIALECTS, WORDS, write_release, write_tone
 from tfds_builders.__main__ import main
-from tfds_builders.msp_podcast.labels import CATEGORIES
+from tfds_builders.msp_podcast.labels import CATEGORIES, read_consensus, read_label_blocks
 from tfds_builders.registry import ENTRIES
 
 NAMES = {"A": "anger", "S": "sadness", "H": "happiness", "N": "neutral", "O": "other"}
@@ -141,6 +143,34 @@ def test_a_table_of_another_form_is_named_with_column_or_line(old, new, message,
     else:
         assert status == 1
         assert message in capsys.readouterr().err
+
+
+def test_missing_values_and_headers_are_read_as_everywhere(tmp_path):
+    path = tmp_path / "labels_consensus.csv"
+    path.write_text(
+        "filename, EMOCLASS ,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+        "a.wav,A,NA,2,<NA>,None,Female,Train\n"
+        "b.wav,X,null,,NaN,Unknown,NA,Train\n"
+    )
+    found = read_consensus(path, collections.Counter())
+    np.testing.assert_array_equal(found["a.wav"].attributes, [np.nan, 2, np.nan])
+    np.testing.assert_array_equal(found["b.wav"].attributes, [np.nan] * 3)
+    assert (found["a.wav"].speaker, found["a.wav"].gender, found["b.wav"].speaker) == ("", "female", "")
+    path.write_text(path.read_text().replace("null", "inf"))
+    with pytest.raises(CorpusError, match="line 3: 'inf' is no finite number"):
+        read_consensus(path, collections.Counter())
+
+
+def test_other_line_separators_in_what_raters_wrote_do_not_break_lines(tmp_path):
+    (tmp_path / "labels.txt").write_bytes(
+        "a.wav; A; A:4; V:3; D:2;\r\n"
+        "W1; Other-so\u2028so\x85, \x0bquite; ; A:4; V:3; D:2;\r\n"
+        "W2; Angry; ; A:2; V:3; D:NA;\r\n".encode()
+    )
+    consensus, raters = read_label_blocks(tmp_path / "labels.txt", collections.Counter())
+    assert consensus["a.wav"].attributes == (4, 3, 2)
+    assert raters["a.wav"].votes[CATEGORIES.index("other")] == 0.5
+    assert np.isnan(raters["a.wav"].std[2])
 
 
 def test_without_a_copy_the_command_says_what_is_needed(tmp_path, capsys):

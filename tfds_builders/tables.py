@@ -23,6 +23,8 @@ MISSING_VALUES = frozenset(
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -133,8 +135,13 @@ def parse_number(text: str) -> float:
       ValueError: it is none; the message says so without the text.
     """
     if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
-        raise ValueError("is no finite number")
+        raise ValueError("is no finite number" + ("; decimals have a point" if "," in text else ""))
     return float(text)
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether a value from JSON can be stored as text: JSON can hold halves of surrogate pairs, and NUL."""
+    return not _NO_TEXT.search(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
 
 
 def _json_constant(name: str) -> str | None:

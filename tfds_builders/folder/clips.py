@@ -94,7 +94,7 @@ def read_clips(
     """
     splits: dict[str, list[Clip]] = {}
     places: dict[str, str] = {}
-    for row, split in zip(table.rows, splits_of(table.rows, description.seed), strict=True):
+    for row, split in zip(table.rows, splits_of(table.rows, description.seed, str(table.paths[0])), strict=True):
         clip = _clip(folder, row, description, categories)
         if places.setdefault(clip.id, row.place) != row.place:
             raise CorpusError(f"{row.place}: id {clip.id!r} occurs twice, first: {places[clip.id]}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from emojax.errors import CorpusError
 from emojax.types import ATTRIBUTES
-from tfds_builders.tables import MISSING_VALUES, json_object
+from tfds_builders.tables import MISSING_VALUES, is_unicode, json_object
 from tfds_builders.text_files import listing, read_text
 
 DESCRIPTION = "corpus.json"
@@ -35,7 +35,7 @@ LABELS = (*ATTRIBUTES, "emotion")
 VOTES = "votes_"
 """What columns of votes begin with."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 _SPEECH, _SOURCES = ("recorded", "synthesised"), ("rated", "derived", "none")
 
@@ -83,6 +83,8 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         raise CorpusError(f"{folder}: has no {DESCRIPTION}; found {listing(folder)}")
     tree = json_object(read_text(path)[0], str(path))
+    if not is_unicode(tree):
+        raise CorpusError(f"{path}: holds half of a surrogate pair or a NUL character; allowed: Unicode text")
     fields = {field.name for field in dataclasses.fields(Description)} - {"tables"} | {"table"}
     for name in tree:
         if name not in fields:

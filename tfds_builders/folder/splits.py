@@ -9,8 +9,8 @@ from emojax.errors import CorpusError
 from emojax.types import SplitRoles
 from tfds_builders.folder.table import Row
 
-_NAME = re.compile(r"[\w-]+")
-"""What TFDS can write as a file name and read as a split."""
+_NAME = re.compile(r"[\w-]{1,50}")
+"""What TFDS can write as part of a file name and read as a split."""
 
 _RESERVED = "all"
 
@@ -31,15 +31,22 @@ def split_names(rows: Sequence[Row]) -> tuple[str, ...]:
     spellings: dict[str, str] = {}
     for name, row in found.items():
         if not _NAME.fullmatch(name) or name.casefold() == _RESERVED:
-            raise CorpusError(f"{row.place}: split must be letters, digits, _ and -, and not 'all', got {name!r}")
+            raise CorpusError(
+                f"{row.place}: split must be at most 50 letters, digits, _ and -, and not 'all', got {name!r}"
+            )
         other = spellings.setdefault(name.casefold(), name)
         if other != name:
             raise CorpusError(f"{row.place}: split {name!r} is also written {other!r}")
     return tuple(found) or tuple(_SHARES)
 
 
-def splits_of(rows: Sequence[Row], seed: int) -> list[str]:
+def splits_of(rows: Sequence[Row], seed: int, place: str) -> list[str]:
     """The split of each row: the table's, or where it names none, one drawn for each speaker.
+
+    Args:
+      rows: of the table.
+      seed: of the draw.
+      place: of the table, for messages.
 
     Raises:
       CorpusError: a row alone has no split, or there are fewer than three speakers to draw for.
@@ -49,7 +56,12 @@ def splits_of(rows: Sequence[Row], seed: int) -> list[str]:
             if not row.values["split"]:
                 raise CorpusError(f"{row.place}: has no split")
         return [row.values["split"] for row in rows]
-    drawn = _drawn(collections.Counter(row.text("speaker") for row in rows), seed)
+    speakers = collections.Counter(row.text("speaker") for row in rows)
+    if len(speakers) < 3:
+        raise CorpusError(
+            f"{place}: names no split and {len(speakers)} speakers; allowed: splits, or 3 speakers or more"
+        )
+    drawn = _drawn(speakers, seed)
     return [drawn[row.text("speaker")] for row in rows]
 
 
@@ -66,8 +78,6 @@ def roles_of(splits: tuple[str, ...]) -> SplitRoles | None:
 
 def _drawn(speakers: collections.Counter[str], seed: int) -> dict[str, str]:
     """A split for every speaker, about 70, 15 and 15 % of the clips to train, dev and test."""
-    if len(speakers) < 3:
-        raise CorpusError(f"the table names no split and {len(speakers)} speakers; allowed: at least 3 speakers")
     order = sorted(speakers)
     random.Random(seed).shuffle(order)
     order.sort(key=lambda speaker: -speakers[speaker])  # the largest first, so that the shares come out

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,11 @@ from emojax.errors import CorpusError
 from tfds_builders.folder.columns import match_columns, unused_columns
 from tfds_builders.folder.description import DESCRIPTION, LABELS, VOTES, Description
 from tfds_builders.folder.times import check_segment, parse_end, parse_seconds
-from tfds_builders.tables import parse_csv, parse_json_lines, parse_number
+from tfds_builders.tables import is_unicode, parse_csv, parse_json_lines, parse_number
 from tfds_builders.text_files import read_text
 
 NO_CONSENSUS = "-1"
 """An `emotion` on which raters did not agree."""
-
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""JSON can hold what no UTF-8 text holds: half of a surrogate pair."""
 
 _TEXT_TABLES = (".csv", ".tsv")
 _JSON_TABLES = (".jsonl",)
@@ -57,7 +53,7 @@ class Row:
         try:
             return parse_number(text)
         except ValueError as error:
-            raise CorpusError(f"{self.place}: {name} {text!r} {error}") from error
+            raise CorpusError(f"{self.place}: {name} {text!r:.60} {error}") from error
 
     @property
     def segment(self) -> tuple[str, float, float | None]:
@@ -123,6 +119,8 @@ def _read_file(path: Path, description: Description) -> _File:
         raise CorpusError(f"{path}: no such file, but {DESCRIPTION} names it")
     text, is_unicode = read_text(path)
     header, raw = _raw_rows(text, path)
+    if not header:
+        raise CorpusError(f"{path}: has no rows")
     columns = match_columns(header, description.columns, str(path))
     remarks = unused_columns(header, columns.values(), columns)
     if "path" not in columns:
@@ -185,7 +183,7 @@ def _row(
         try:
             times[name] = parse(values[name]) if values.get(name) else times[name]
         except ValueError as error:
-            raise CorpusError(f"{place}: {name} {values[name]!r} {error}") from error
+            raise CorpusError(f"{place}: {name} {values[name]!r:.60} {error}") from error
     start, end = times["start"] or 0.0, times["end"]
     try:
         check_segment(start, end)
@@ -199,7 +197,7 @@ def _text(value: Any, name: str, place: str) -> str:
         return ""
     if not isinstance(value, str):
         raise CorpusError(f"{place}: {name} must be text, a number or null, got {json.dumps(value)[:60]}")
-    if _NO_TEXT.search(value):
+    if not is_unicode(value):
         raise CorpusError(f"{place}: {name} must be text, got {json.dumps(value)[:60]}")
     return value.strip()
 
