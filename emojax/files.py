@@ -72,16 +72,17 @@ def read_json(path: Path, error: type[EmojaxError] = CheckpointError, *, missing
         raise error(f"{path}: cannot be read ({problem})") from problem
 
 
-def parse_json(text: str, place: str, error: type[EmojaxError] = CheckpointError) -> Any:
+def parse_json(text: str, place: str, error: type[EmojaxError] = CheckpointError, **options: Any) -> Any:
     """Parses JSON that may come from a stranger.
 
     Args:
       text: JSON.
       place: file, or file and line, for messages.
       error: raised for whatever is wrong with it.
+      **options: passed to `json.loads`.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, **options)
     except RecursionError as problem:
         raise error(f"{place}: is nested too deeply") from problem
     except ValueError as problem:

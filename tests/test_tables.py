@@ -82,10 +82,10 @@ def test_what_is_no_table_is_named_with_its_line(text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}\n\n{"a": \n', "t.jsonl, line 3: is no JSON"),
-        ('{"a": 1}\n[1]\n', "t.jsonl, line 2: holds no JSON object"),
+        ('{"a": 1}\n\n{"a": \n', "t.jsonl, line 3: is not valid JSON"),
+        ('{"a": 1}\n[1]\n', "t.jsonl, line 2: must hold a JSON object, found list"),
         ('{"a": 1, "a": 2}', "t.jsonl, line 1: has the key 'a' twice"),
-        ("[" * 100_000, "t.jsonl, line 1: is no JSON that can be read (nested too deep)"),
+        ("[" * 100_000, "t.jsonl, line 1: is nested too deeply"),
     ],
 )
 def test_what_are_no_json_lines_is_named_with_its_line(text, message):

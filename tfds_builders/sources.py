@@ -1,7 +1,6 @@
 """Which files of a user's copy a corpus was built from, kept beside it, so that a later build sees what has changed."""
 
 import collections
-import hashlib
 import json
 import stat
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emojax.errors import CorpusError
+from emojax.files import read_json, sha256_of
 from emojax.progress import Progress
 
 _FILE = "sources.json"
@@ -72,9 +72,9 @@ def changed_sources(directory: Path, root: Path, processes: int) -> str | None:
       One line; None where nothing is known about the files of this corpus.
     """
     try:
-        files = json.loads((directory / _FILE).read_text(encoding="utf-8"))["files"]
+        files = read_json(directory / _FILE, CorpusError)["files"]
         known = {str(name): value and (Stamp(*value[:2]), str(value[2])) for name, value in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (CorpusError, KeyError, TypeError, AttributeError, IndexError):
         return None
     found: dict[str, list[str]] = collections.defaultdict(list)
     redated = []
@@ -116,8 +116,7 @@ def _digests(root: Path, names: list[str], processes: int) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return sha256_of(path)
     except OSError as error:  # the build has left such a file out and counted it
         return f"cannot be read ({error.strerror})"
 

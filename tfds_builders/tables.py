@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emojax.errors import CorpusError
+from emojax.files import parse_json
 from tfds_builders.text_files import read_text
 
 MISSING_VALUES = frozenset(
@@ -117,14 +118,9 @@ def json_object(text: str, place: str, numbers_as_text: bool = False) -> dict[st
     options: dict[str, Any] = {"object_pairs_hook": unique}
     if numbers_as_text:
         options |= {"parse_int": str, "parse_float": str, "parse_constant": _json_constant}
-    try:
-        found = json.loads(text, **options)
-    except ValueError as error:
-        raise CorpusError(f"{place}: is no JSON ({error})") from error
-    except RecursionError as error:
-        raise CorpusError(f"{place}: is no JSON that can be read (nested too deep)") from error
+    found = parse_json(text, place, CorpusError, **options)
     if not isinstance(found, dict):
-        raise CorpusError(f"{place}: holds no JSON object")
+        raise CorpusError(f"{place}: must hold a JSON object, found {type(found).__name__}")
     return found
 
 

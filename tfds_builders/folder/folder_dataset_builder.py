@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import tensorflow_datasets as tfds
 
@@ -80,8 +80,8 @@ class Builder(CorpusBuilder):
             description=f"{corpus.name}: a user's own corpus.",
             scale=corpus.scale,
             categories=config.categories,
-            speech=cast("Any", corpus.speech),
-            attribute_source=cast("Any", corpus.attribute_source),
+            speech=corpus.speech,
+            attribute_source=corpus.attribute_source,
             licence=corpus.licence,
             citation=corpus.citation,
             notes="",

@@ -131,7 +131,7 @@ def _read_file(path: Path, description: Description) -> _File:
     rows: dict[tuple[str, float, float | None], Row] = {}
     empty = 0
     for line, values in raw:
-        row = _row(f"{path}, line {line}", values, columns, description.missing_values, missing)
+        row = _row(f"{path}, line {line}", values, columns, description.missing, missing)
         if row is None:
             empty += 1
         elif row.segment in rows:
