@@ -102,7 +102,7 @@ def test_each_fold_tests_one_session_steers_on_another_and_trains_on_three(corpu
     assert empty.with_roles(opened.roles, opened.folds).test_splits == ("session5",)
     with pytest.raises(ConfigError, match="has 5 folds"):
         CorpusConfig("iemocap/all", "", "", "", (), 6, (), "", "").with_roles(opened.roles, opened.folds)
-    with pytest.raises(ConfigError, match="'session1' is also validated or tested on"):
+    with pytest.raises(ConfigError, match="must not overlap the validation and test splits, got 'session1'"):
         CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, (), "", "")
 
 
