@@ -171,6 +171,14 @@ def test_audio_below_the_receptive_field_is_refused(checkpoint):
         ours.encode([np.zeros(40, np.float32), np.zeros(39, np.float32)])
 
 
+def test_min_samples_are_the_first_length_that_has_a_frame(checkpoint):
+    ours = load_encoder(checkpoint("hubert-base")[1])
+    frames = np.asarray(num_frames(jnp.arange(100), ours.module.config.convolution))
+    assert ours.min_samples == np.flatnonzero(frames)[0] == 40
+    published = read_speech_config({"model_type": "wav2vec2"}, mask_embedding=True).convolution
+    assert published.receptive_field == 400
+
+
 @pytest.mark.parametrize("changes", [speech_checkpoints.SEVEN_CONVOLUTIONS, {}])
 def test_frame_count_equals_transformers(changes):
     model = speech_checkpoints.make_model("Hubert", **changes)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from configs import default
 from emojax.config import parse_experiment
-from emojax.models import EmotionModel
+from emojax.encoders import load_encoder
+from emojax.models import EmotionModel, EncoderPart
+from emojax.models.log_mel_view import LogMelView
 from emojax.types import Batch
 
 SAMPLES = 16_000
@@ -92,6 +94,24 @@ def test_filler_rows_are_finite_and_so_are_all_gradients(normalisation):
     value, gradients = loss(variables["params"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradients)))
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients["log_mel_network"]["gru_0"]))
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+def test_min_samples_are_the_first_length_with_which_every_view_has_a_frame(stack):
+    config = small_config(stack=stack)
+    model = EmotionModel(config, num_categories=0)
+    batch = make_batch(range(1, 1_000))
+    _, mask = LogMelView(config.log_mel).apply({}, batch, mutable=True)[0]
+    assert model.min_samples == 1 + np.flatnonzero(np.asarray(mask).any(axis=1))[0]
+
+
+def test_the_view_that_needs_most_decides_min_samples(checkpoints):
+    parts = {view: EncoderPart.of(load_encoder(folder, params=False)) for view, folder in checkpoints.items()}
+    assert {view: part.min_samples for view, part in parts.items()} == {"acoustic": 650, "lexical": 0}
+    assert EmotionModel(small_config(), 0, parts).min_samples == 650
+    lexical = dataclasses.replace(small_config().lexical, checkpoint="somewhere")
+    words = dataclasses.replace(small_config(), views=("lexical",), lexical=lexical)
+    assert EmotionModel(words, 0, {"lexical": parts["lexical"]}).min_samples == 0
 
 
 def test_int16_and_float_audio_are_the_same():

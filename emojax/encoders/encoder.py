@@ -17,6 +17,7 @@ from emojax.encoders.family import Family
 from emojax.encoders.logical_axes import logical_axes
 from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
 from emojax.encoders.registry import family_of
+from emojax.encoders.speech_encoder import min_samples
 from emojax.errors import AudioError, CorpusError
 
 SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
@@ -56,6 +57,11 @@ class Encoder:
     def num_layers(self) -> int:
         """Transformer layers; there is one more hidden state than layers."""
         return self.config["num_hidden_layers"]
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that give one frame; 0 for a text encoder."""
+        return min_samples(self.module)
 
     def logical_axes(self) -> dict[str, Any]:
         """A tree like `params` of logical axis names."""

@@ -28,6 +28,11 @@ class SpeechEncoder(nn.Module):
     remat: bool = False
     scan_layers: bool = False
 
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that give one frame: the receptive field of the convolutions (400 as published)."""
+        return self.config.convolution.receptive_field
+
     @nn.compact
     def __call__(
         self,
@@ -77,6 +82,11 @@ class SpeechEncoder(nn.Module):
         if not train or max(config.masking.time_probability, config.masking.feature_probability) == 0:
             return states
         return mask_states(self.make_rng("dropout"), states, lengths, embedding, config.masking)
+
+
+def min_samples(module: nn.Module) -> int:
+    """Fewest samples at 16 kHz that give an encoder's module one frame; 0 for one that takes no waveform."""
+    return module.min_samples if isinstance(module, SpeechEncoder) else 0
 
 
 class FeatureProjection(nn.Module):

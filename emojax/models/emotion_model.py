@@ -76,6 +76,12 @@ class EmotionModel(nn.Module):
     num_categories: int
     encoders: Mapping[str, EncoderPart] = dataclasses.field(default_factory=dict)
 
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz with which every view of the waveform has a frame; 0 if no view takes it."""
+        own = [self.config.log_mel.min_samples] if "log_mel" in self.config.views else []
+        return max([*own, *(part.min_samples for part in self.encoders.values())], default=0)
+
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> EmotionOutput:
         """Predicts every row of a batch; padding and filler rows have no influence on others.

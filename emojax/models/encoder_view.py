@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
 from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.encoders.speech_encoder import min_samples
 from emojax.errors import ConfigError
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
@@ -134,6 +135,11 @@ class EncoderPart:
     num_layers: int
     num_features: int
     axes: AxesTable
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that give one frame; 0 for a text encoder."""
+        return min_samples(self.module)
 
     @classmethod
     def of(cls, encoder: Encoder) -> "EncoderPart":

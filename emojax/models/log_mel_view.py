@@ -59,6 +59,16 @@ class LogMelViewConfig:
     ] = 1
     network: TCGRUConfig = TCGRUConfig()
 
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that give one frame of the view.
+
+        1 without stacking, because a clip shorter than a frame is extended by zeros; else so many that a stack is full.
+        """
+        if self.stack == 1:
+            return 1
+        return self.filterbank.window_samples + (self.stack - 1) * self.filterbank.hop_samples
+
 
 class LogMelView(nn.Module):
     """From waveforms to normalised, and in training augmented, log-mel frames.
