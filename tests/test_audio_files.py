@@ -75,12 +75,12 @@ def test_files_without_usable_audio_are_refused_by_name(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_file_with_a_non_finite_sample_is_refused(tmp_path, bad):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e19, -1001.0, 1e300])
+def test_file_with_a_sample_that_is_not_finite_or_far_too_large_is_refused(tmp_path, bad):
     path = tmp_path / "bad.wav"
-    samples = _tone(16000)
+    samples = _tone(16000).astype(np.float64)
     samples[123] = bad
-    soundfile.write(path, samples, 16000, subtype="FLOAT")
+    soundfile.write(path, samples, 16000, subtype="DOUBLE")
     with pytest.raises(AudioError, match=r"bad\.wav: sample 123 is"):
         read_audio(path)
 
@@ -119,7 +119,10 @@ def test_channels_may_come_first_where_that_is_unambiguous():
         (np.zeros(9, np.int64), 16000, "int64"),
         (np.zeros(9, bool), 16000, "bool"),
         (np.zeros(9, complex), 16000, "complex"),
-        (np.full(9, 1e300), 16000, "inf"),
+        (np.full(9, 1e300), 16000, r"sample 0 is 1e\+300; allowed: finite values up to 1000"),
+        (np.full((9, 2), 1e19, np.float32), 16000, r"sample 0 is 1e\+19"),
+        (np.array([0.5, 20_000.0]), 16000, r"sample 1 is 20000; .*integers of another full scale as int16"),
+        (np.array([0.5, -np.inf], np.float16), 16000, "sample 1 is -inf"),
         (np.zeros(1, np.float32), 48000, "shorter"),
     ],
 )

@@ -272,7 +272,7 @@ def test_missing_values_survive_writing_and_reading(tmp_path):
 
     built = build(Sparse, tmp_path)
     examples = list(tfds.builder_from_directory(built.directory).as_data_source("only"))
-    assert built.counts == {"left_out_for_its_name": 1}
+    assert built.counts == {"left_out_for_its_name": 1, "shorter_than_25_ms": 2}
     assert sorted(example["id"] for example in examples) == [b"a", b"b"]
     for example in examples:
         assert example["emotion"] == -1
@@ -280,6 +280,23 @@ def test_missing_values_survive_writing_and_reading(tmp_path):
         np.testing.assert_array_equal(example["attributes"], np.array([1.5, np.nan, 0.1], np.float32))
         np.testing.assert_array_equal(example["audio"], np.array([-32768, 0, 32767], np.int16))
         assert example["speaker"] == example["gender"] == example["transcript"] == b""
+
+
+def test_an_item_that_fails_in_an_unforeseen_way_is_named_counted_and_left_out(tmp_path, capsys):
+    class Damaged(builder_class("emodb")):
+        name = "damaged"
+
+        @property
+        def make_utterance(self):
+            return _failing_utterance
+
+        def items(self, manual_dir):
+            return {"only": [f"clip {number}" for number in range(40)]}
+
+    built = build(Damaged, tmp_path)
+    assert built.num_examples == {"only": 39}
+    assert built.counts == {"failed": 1, "shorter_than_25_ms": 39}
+    assert "left out: clip 7: ValueError: array is too big" in capsys.readouterr().err
 
 
 def test_a_corpus_the_user_brings_is_looked_for_in_manual_dir(tmp_path):
@@ -352,6 +369,12 @@ def test_a_dead_worker_is_an_error_and_order_is_kept():
         assert list(ordered_map(abs, range(-300, 0), pool, 2)) == list(range(300, 0, -1))
         with pytest.raises(CorpusError, match="a worker process died"):
             list(ordered_map(os._exit, [1, 1], pool, 2))
+
+
+def _failing_utterance(item):
+    if item == "clip 7":
+        raise ValueError("array is too big")
+    return _sparse_utterance(item)
 
 
 def _sparse_utterance(item):

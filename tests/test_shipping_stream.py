@@ -128,6 +128,20 @@ def test_a_model_that_looks_ahead_is_refused(models, group, fields, message):
         emojax.Stream(Predictor(other))
 
 
+@pytest.mark.parametrize("value", [1e19, 1e300, -np.inf, np.nan])
+def test_a_refused_chunk_leaves_the_stream_as_it_was(models, value):
+    waveform = np.random.default_rng(0).normal(0, 0.1, 4_000)
+    stream, other = emojax.Stream(models["last"]), emojax.Stream(models["last"])
+    stream(waveform[:2_000])
+    other(waveform[:2_000])
+    with pytest.raises(AudioError, match=r"chunk: sample 1 is .*; allowed: finite values up to 1000"):
+        stream(np.array([0.0, value] * 1_000))
+    expected = other(waveform[2_000:])
+    found = stream(waveform[2_000:])
+    assert np.isfinite(list(found.attributes.values())).all()
+    assert found.attributes == expected.attributes
+
+
 @pytest.mark.parametrize("chunk", [np.zeros((2, 4), np.float32), np.zeros(4, np.int32), np.array([0.0, np.nan]), ["a"]])
 def test_a_chunk_that_is_no_sound_is_refused(models, chunk):
     with pytest.raises(AudioError, match="chunk"):

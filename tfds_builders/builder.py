@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from emojax.errors import CorpusError
+from emojax.errors import CorpusError, reason
 from emojax.progress import Progress
 from tfds_builders.schema import CorpusFacts, dataset_info
 from tfds_builders.sources import Stamp
@@ -29,6 +29,9 @@ _PROBLEMS_SHOWN = 5
 
 _MOST_DAMAGED = 0.05
 """Share of a split that may be damaged and left out; more, and something is wrong with the copy."""
+
+_ENCODER_FRAME = 0.025
+"""Seconds that one frame of published speech encoders takes; they leave out what is shorter."""
 
 
 # Not a `GeneratorBasedBuilder`: that one keeps a split in memory up to 1 GB and needs TensorFlow beyond.
@@ -109,7 +112,8 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
     def _stream(self, split: str, items: Sequence[Any]) -> Iterator[Made]:
         before = len(self._problems)
         with Progress(f"{self.info.full_name} {split}", len(items), "utterances") as progress:
-            for made in ordered_map(self.make_utterance, items, self.pool, self.processes):
+            attempt = functools.partial(_attempt, self.make_utterance)
+            for made in ordered_map(attempt, items, self.pool, self.processes):
                 self._count(split, made)
                 progress.advance()
                 yield made
@@ -135,3 +139,15 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
             raise CorpusError(f"{self.info.full_name}: id {made.example['id']!r} occurs twice")
         self._ids.add(made.example["id"])
         self.seconds[split] += float(made.example["duration"])
+        if made.example["duration"] < _ENCODER_FRAME:
+            self.counts["shorter_than_25_ms"] += 1
+
+
+def _attempt(make_utterance: Callable[[Any], Made], item: Any) -> Made:
+    """One item; whatever a decoder or parser raises over its content is a problem of that item alone."""
+    try:
+        return make_utterance(item)
+    except CorpusError:  # the builder's own judgement that the corpus cannot be built
+        raise
+    except Exception as error:
+        return Made(None, ("failed",), f"{str(item)[:200]}: {type(error).__name__}: {reason(error)}")

@@ -81,7 +81,9 @@ def utterance(
 
 def to_pcm(waveform: Float32[np.ndarray, "S"]) -> Int16[np.ndarray, "S"]:
     """Rounds a waveform of full scale 1.0 to int16; what is louder than full scale is clipped."""
-    return np.clip(np.rint(waveform * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
+    scaled = waveform * np.float32(2**15)
+    np.rint(scaled, out=scaled)  # in place: a long recording is in memory once as float32
+    return np.clip(scaled, -(2**15), 2**15 - 1, out=scaled).astype(np.int16)
 
 
 def read_pcm(path: str | os.PathLike[str]) -> Int16[np.ndarray, "S"]:

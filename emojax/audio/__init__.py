@@ -5,6 +5,7 @@ from emojax.audio.feature_augment import TimeStretchConfig, VTLPConfig, perturb_
 from emojax.audio.files import read_audio, to_mono_16khz
 from emojax.audio.log_mel import LogMelConfig, frame_mask, log_mel, num_frames
 from emojax.audio.mfcc import NUM_COEFFICIENTS, mfcc
+from emojax.audio.mono import MAX_MAGNITUDE, MAX_SECONDS, check_samples
 from emojax.audio.noise import add_noise
 from emojax.audio.normalise import (
     FeatureStatistics,
@@ -22,6 +23,8 @@ from emojax.audio.speed import change_speed
 from emojax.audio.waveform_augment import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
 
 __all__ = [
+    "MAX_MAGNITUDE",
+    "MAX_SECONDS",
     "NUM_COEFFICIENTS",
     "FeatureStatistics",
     "LogMelConfig",
@@ -36,6 +39,7 @@ __all__ = [
     "add_noise",
     "augment_waveform",
     "change_speed",
+    "check_samples",
     "convolve",
     "deltas",
     "feature_statistics",

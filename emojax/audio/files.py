@@ -1,13 +1,19 @@
 """Audio files and arrays of any rate, width and channel count become mono float32 waveforms at 16 kHz."""
 
+import contextlib
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
-from emojax.errors import AudioError
-from emojax.types import SAMPLE_RATE
+from emojax.audio.decoding import BLOCK_VALUES, TooLong, Unreadable, decoded_blocks, file_size
+from emojax.audio.mono import MAX_SECONDS, check_rate, mono_16khz, too_long
+from emojax.audio.pieces import BinaryFile, Readable
+from emojax.errors import AudioError, reason
 
 MAX_CHANNELS = 16
 """An axis of a two-dimensional array longer than this is taken to be time."""
@@ -15,31 +21,42 @@ MAX_CHANNELS = 16
 _FULL_SCALE = {"uint8": 2.0**7, "int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 
-def read_audio(path: str | os.PathLike[str]) -> Float32[np.ndarray, "S"]:
+def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") -> Float32[np.ndarray, "S"]:
     """Read a file as mono at 16 kHz, full scale 1.0.
 
     Reads what libsndfile reads: WAV of 8, 16, 24, 32 bits or float, FLAC, Ogg (Vorbis, Opus), MP3, AIFF and more,
-    at any rate and with any number of channels, which are averaged. WAV, Ogg and MP3 files that were cut short give
-    the part that is there, a FLAC file that was cut short is refused.
+    at any rate and with any number of channels, which are averaged; with PyAV installed also what FFmpeg reads (m4a,
+    webm, aac, amr, wma). Everything that can be decoded is read, whatever headers say of the length: files written to
+    a pipe, joined MP3, Ogg and FLAC files. WAV, Ogg and MP3 files that were cut short give the part that is there, a
+    FLAC file that was cut short is refused. Files are decoded and resampled in blocks; memory is that of the result.
+
+    Args:
+      source: a path, or a binary file object, read from its position on.
+      name: what error messages call a file object that has no `name`.
 
     Raises:
-      AudioError: the file is missing, a directory, not audio, corrupt, empty, or holds NaN or infinity.
+      AudioError: the file is missing, a directory, not audio, corrupt, empty, longer than `MAX_SECONDS`, or holds
+        samples that are not finite or above `MAX_MAGNITUDE`.
     """
-    import soundfile
-
-    path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a directory; allowed: an audio file")
+    is_object = hasattr(source, "read")
+    if is_object:
+        given = getattr(source, "name", None)
+        name = given if isinstance(given, str) else name
+    else:
+        name = os.fspath(source)  # type: ignore[arg-type]
     try:
-        with soundfile.SoundFile(path) as file:
-            rate, samples = file.samplerate, file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
-        # TypeError: soundfile asks for a sample rate when the name ends in `.raw`.
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
-        raise AudioError(f"{path}: cannot be read as audio ({' '.join(reason.split())})") from error
-    return _mono_16khz(samples, rate, str(path))
+        with contextlib.ExitStack() as stack:
+            file: Any = source if is_object else stack.enter_context(_opened(Path(name)))
+            blocks = decoded_blocks(_seekable(file, name), MAX_SECONDS)
+            return mono_16khz(stack.enter_context(contextlib.closing(blocks)), name)
+    except AudioError:
+        raise
+    except TooLong as error:
+        raise too_long(name, error.seconds) from error
+    except Unreadable as error:
+        raise AudioError(f"{name}: cannot be read as audio ({error})") from error
+    except Exception as error:  # decoders raise many kinds for damaged files, file objects any
+        raise AudioError(f"{name}: cannot be read as audio ({type(error).__name__}: {reason(error)})") from error
 
 
 def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") -> Float32[np.ndarray, "S"]:
@@ -53,23 +70,44 @@ def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") 
       name: what error messages call the array.
 
     Raises:
-      AudioError: a type, shape or rate that is not allowed, no samples, or NaN or infinity among them.
+      AudioError: a type, shape or rate that is not allowed, no samples, more than `MAX_SECONDS`, or samples that are
+        not finite or above `MAX_MAGNITUDE`.
     """
     if array.ndim not in (1, 2):
         raise AudioError(f"{name}: shape {array.shape} is not allowed; allowed: (samples,) or (samples, channels)")
     if array.size == 0:
         raise AudioError(f"{name}: has no samples (shape {array.shape})")
-    if np.issubdtype(array.dtype, np.floating):
-        with np.errstate(over="ignore"):  # Becomes infinite, which is refused by name below.
-            scaled = array.astype(np.float32)
-    elif array.dtype.name in _FULL_SCALE:
-        offset = 128.0 if array.dtype == np.uint8 else 0.0
-        scaled = ((array.astype(np.float64) - offset) / _FULL_SCALE[array.dtype.name]).astype(np.float32)
-    else:
+    if array.dtype.name not in _FULL_SCALE and not np.issubdtype(array.dtype, np.floating):
         raise AudioError(
             f"{name}: type {array.dtype} is not allowed; allowed: {', '.join(sorted(_FULL_SCALE))}, floating point"
         )
-    return _mono_16khz(_time_first(scaled, name), rate, name)
+    check_rate(rate, name)
+    samples = _time_first(array, name)
+    if len(samples) / rate > MAX_SECONDS:
+        raise too_long(name, len(samples) / rate)
+    return mono_16khz(_blocks(samples, rate), name)
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise AudioError(f"{path}: is a directory; allowed: an audio file") from error
+
+
+def _seekable(file: Any, name: str) -> BinaryFile:
+    """The file itself, or, of a pipe or a download, its content."""
+    found: Any = file
+    if not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
+        found = io.BytesIO(file.read())
+    elif isinstance(file.read(0), str):
+        raise AudioError(f"{name}: is open as text; allowed: opened in binary mode")
+    if file_size(found) == 0:
+        begun = " from its position on; seek(0) goes back to its beginning" if found.tell() else ""
+        raise AudioError(f"{name}: has no bytes{begun}")
+    return found
 
 
 def _time_first(samples: np.ndarray, name: str) -> np.ndarray:
@@ -83,20 +121,12 @@ def _time_first(samples: np.ndarray, name: str) -> np.ndarray:
     raise AudioError(f"{name}: shape {samples.shape} is not allowed; allowed: at most {MAX_CHANNELS} channels")
 
 
-def _mono_16khz(samples: np.ndarray, rate: int | float, name: str) -> np.ndarray:
-    """Average the channels of float32 (S, channels), check and resample."""
-    if not (np.isfinite(rate) and rate > 0):
-        raise AudioError(f"{name}: sample rate {rate} Hz is not allowed; allowed: a number > 0")
-    if samples.size == 0:
-        raise AudioError(f"{name}: has no samples")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        position = int(np.flatnonzero(~np.isfinite(mono))[0])
-        raise AudioError(f"{name}: sample {position} is {mono[position]}; allowed: finite values")
-    if rate != SAMPLE_RATE:
-        import soxr
-
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-        if len(mono) == 0:
-            raise AudioError(f"{name}: {len(samples)} samples at {rate} Hz are shorter than one at {SAMPLE_RATE} Hz")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+def _blocks(samples: np.ndarray, rate: int | float) -> Iterator[tuple[int | float, Float[np.ndarray, "_ _"]]]:
+    """Blocks of (S, channels) as floating point of full scale 1.0."""
+    size = max(1, BLOCK_VALUES // samples.shape[1])
+    for start in range(0, len(samples), size):
+        block = samples[start : start + size]
+        if not np.issubdtype(block.dtype, np.floating):
+            offset = 128.0 if block.dtype == np.uint8 else 0.0
+            block = (block.astype(np.float64) - offset) / _FULL_SCALE[block.dtype.name]
+        yield rate, block

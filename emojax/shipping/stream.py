@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from emojax.audio import log_mel, normalise_with
+from emojax.audio import check_samples, log_mel, normalise_with
 from emojax.errors import AudioError, ConfigError
 from emojax.models import TCGRU, EmotionHeads, LogMelViewConfig, stack_frames
 from emojax.models.tcgru import StreamState
@@ -69,7 +69,8 @@ class Stream:
           as `log_mel.stack` asks for).
 
         Raises:
-          AudioError: the chunk is no mono waveform, or has samples that are not finite.
+          AudioError: the chunk is no mono waveform, or has samples that are not finite or above `MAX_MAGNITUDE`; the
+            stream goes on as if it had not come.
         """
         self._waiting = np.concatenate([self._waiting, _waveform(chunk)])
         hop, window = self._view.filterbank.hop_samples, self._view.filterbank.window_samples
@@ -127,6 +128,5 @@ def _waveform(chunk: Any) -> Float32[np.ndarray, "S"]:
         if samples.dtype != np.int16:
             raise AudioError(f"chunk: {samples.dtype} is not allowed; allowed: int16 or floating point")
         return samples.astype(np.float32) / 2**15
-    if not np.isfinite(samples).all():
-        raise AudioError("chunk: has samples that are not finite")
+    check_samples(samples, "chunk")
     return samples.astype(np.float32)
