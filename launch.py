@@ -140,9 +140,10 @@ def _extract(directory: Path) -> int:
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
     empty = f", {run.empty} without a transcript" if run.empty else ""
+    short = f", {run.short} too short for one frame" if run.short else ""
     cut = f", {run.cut} transcripts cut" if run.cut else ""
     speed = f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
-    print(f"{directory}: {run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{cut}; {speed}", flush=True)
+    print(f"{directory}: {run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{short}{cut}; {speed}", flush=True)
     return 0
 
 

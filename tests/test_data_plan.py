@@ -26,6 +26,22 @@ def test_every_utterance_is_in_an_epoch_exactly_once(lengths, buckets, batch_siz
 
 
 @settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40), share=st.floats(0, 1), shuffle=st.booleans())
+def test_utterances_below_the_least_length_are_left_out_and_the_others_keep_their_order(
+    lengths, buckets, batch_size, share, shuffle
+):
+    least = int(share * lengths.max())
+    plan = BatchPlan(lengths, buckets, batch_size, 0, shuffle, min_samples=least)
+    indices = np.concatenate([batch.indices for batch in epoch_of(plan, 0)])
+    np.testing.assert_array_equal(np.sort(indices[indices != FILLER]), np.flatnonzero(lengths >= least))
+    assert plan.num_left_out == (lengths < least).sum()
+    everything = BatchPlan(lengths, buckets, batch_size, 0, shuffle)
+    whole = BatchPlan(lengths, buckets, batch_size, 0, shuffle, min_samples=int(lengths.min()))
+    for one, other in zip(epoch_of(everything, 0), epoch_of(whole, 0), strict=True):
+        np.testing.assert_array_equal(one.indices, other.indices)
+
+
+@settings(deadline=None, max_examples=60)
 @given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40))
 def test_only_the_last_batch_of_the_longest_bucket_has_filler_and_none_is_cropped_needlessly(
     lengths, buckets, batch_size

@@ -56,6 +56,20 @@ def test_index_has_the_labels_in_the_fixed_order_and_is_kept(mini_data_dir):
     np.testing.assert_array_equal(first.ids, second.ids)
 
 
+def test_what_is_too_short_is_left_out_and_counted_and_a_split_of_nothing_else_is_refused(mini_data_dir):
+    lengths = read_index(open_corpus("mini_corpus", mini_data_dir), "train").num_samples
+    stream = make_stream(mini_data_dir, min_samples=20_000)
+    rows = np.concatenate([jax.device_get(batch.index) for batch in stream])
+    np.testing.assert_array_equal(np.sort(rows[rows != FILLER]), np.flatnonzero(lengths >= 20_000))
+    (line,) = stream.left_out
+    assert line.endswith(
+        f"split 'train': {(lengths < 20_000).sum()} utterances of fewer than 20000 samples are left out"
+    )
+    assert make_stream(mini_data_dir).left_out == []
+    with pytest.raises(CorpusError, match="split 'train': no utterance has 99999 samples"):
+        make_stream(mini_data_dir, min_samples=99_999)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_an_epoch_holds_every_utterance_once_with_its_own_audio_and_labels(mini_data_dir, training):
     stream = make_stream(mini_data_dir, training=training)

@@ -171,6 +171,13 @@ def test_audio_below_the_receptive_field_is_refused(checkpoint):
         ours.encode([np.zeros(40, np.float32), np.zeros(39, np.float32)])
 
 
+def test_samples_that_would_overflow_are_refused(checkpoint):
+    ours = load_encoder(checkpoint("hubert-base")[1])
+    for value in (1e19, 1e300, np.nan):
+        with pytest.raises(AudioError, match=r"item 0: sample 3 is .*; allowed: finite values up to 1000"):
+            ours.encode([np.array([0.0, 0.0, 0.0, value] * 20)])
+
+
 def test_min_samples_are_the_first_length_that_has_a_frame(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
     frames = np.asarray(num_frames(jnp.arange(100), ours.module.config.convolution))

@@ -180,10 +180,18 @@ def test_wrong_settings_are_named(mini_data_dir, hubert, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_audio_below_one_frame_is_named(mini_data_dir, hubert, tmp_path, monkeypatch):
-    monkeypatch.setattr("emojax.extraction.inputs._SHORTEST_AUDIO", 30_000)
-    with pytest.raises(CorpusError, match=r"utterance 'test_\d+' has \d+ samples; allowed: at least"):
-        extract_store(config(mini_data_dir, hubert), tmp_path / "store")
+@pytest.mark.parametrize("pooling", ["none", "mean"])
+def test_audio_below_one_frame_is_counted_and_stored_without_states(
+    mini_data_dir, hubert, tmp_path, monkeypatch, pooling
+):
+    least = 20_000
+    monkeypatch.setattr("emojax.encoders.speech_encoder.SpeechEncoder.min_samples", least)
+    short = [len(example["audio"]) < least for example in examples(mini_data_dir)]
+    outcome = extract_store(config(mini_data_dir, hubert, pooling=pooling), tmp_path / "store")
+    assert outcome.short == sum(short) > 0
+    assert outcome.utterances == len(short)
+    split = Store(tmp_path / "store").split("test")
+    assert [len(split[number]["states"]) == 0 for number in range(len(short))] == short
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,19 @@ def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(min
     assert {"ccc", "uar"} <= set(summary)  # categories were learned from the teacher alone
 
 
+def test_what_is_too_short_for_the_teacher_is_left_out_where_its_cache_teaches(
+    mini_data_dir, teachers, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patched:
+        patched.setattr("emojax.models.EmotionModel.min_samples", 20_000)
+        cache = cache_of(teachers[0], mini_data_dir, "mini_corpus", tmp_path / "cache")
+    config = tree(mini_data_dir, **EVERYTHING)
+    config.teacher.cache = str(cache)
+    capsys.readouterr()
+    train(config, tmp_path / "run")
+    assert "utterances of fewer than 20000 samples are left out" in capsys.readouterr().out
+
+
 def test_in_micro_batches_the_gradient_is_the_same(mini_data_dir, teachers, tmp_path):
     whole, parts = tree(mini_data_dir, **EVERYTHING), tree(mini_data_dir, **EVERYTHING)
     for config in (whole, parts):

@@ -119,6 +119,21 @@ def test_evaluation_of_stored_and_computed_states_agrees(mini_data_dir, checkpoi
         assert found.attributes["valence"] == pytest.approx(float(rows[example["id"].decode()][column]), abs=2e-3)
 
 
+def test_clips_without_a_frame_are_left_out_of_training_and_evaluation(
+    mini_data_dir, checkpoints, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("emojax.encoders.speech_encoder.SpeechEncoder.min_samples", 20_000)
+    lengths = [len(example["audio"]) for example in open_split(open_corpus("mini_corpus", mini_data_dir), "test")]
+    config = experiment(mini_data_dir, checkpoints, views=("acoustic",), training__epochs=1)
+    train_workdir(config, tmp_path / "run")
+    output = capsys.readouterr().out
+    assert "split 'train': " in output
+    assert "utterances of fewer than 20000 samples are left out" in output
+    summary = evaluate_workdir(tmp_path / "run")
+    assert summary["test"]["n"] == sum(length >= 20_000 for length in lengths) < len(lengths)
+    assert f"{sum(length < 20_000 for length in lengths)} utterances of fewer" in capsys.readouterr().out
+
+
 def trained_and_kept_encoder(workdir, scan_layers):
     """The fine-tuned parameters of a run's acoustic encoder, and those it began with."""
     mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])

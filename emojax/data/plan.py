@@ -33,10 +33,16 @@ class PlannedBatch:
 
 
 class BatchPlan:
-    """The sequence of batches of a split: every utterance exactly once an epoch."""
+    """The sequence of batches of a split: every utterance that is long enough exactly once an epoch."""
 
     def __init__(
-        self, lengths: Int[np.ndarray, "N"], buckets: tuple[int, ...], batch_size: int, seed: int, shuffle: bool
+        self,
+        lengths: Int[np.ndarray, "N"],
+        buckets: tuple[int, ...],
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        min_samples: int = 0,
     ):
         """Plans over a split.
 
@@ -47,12 +53,20 @@ class BatchPlan:
           batch_size: rows of the global batch.
           seed: determines every epoch's order together with the epoch's number.
           shuffle: False keeps the order by bucket and index (evaluation).
+          min_samples: shorter utterances are left out; at least one must remain.
         """
         self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, seed, shuffle
         self._lengths = np.asarray(lengths)
         self._bucket_of = np.minimum(np.searchsorted(buckets, lengths), len(buckets) - 1)
-        self._sizes = _rows_per_bucket(np.bincount(self._bucket_of, minlength=len(buckets)), batch_size)
+        self._taken = self._lengths >= min_samples
+        counts = np.bincount(self._bucket_of[self._taken], minlength=len(buckets))
+        self._sizes = _rows_per_bucket(counts, batch_size)
         self.batches_per_epoch = int(sum(-(-size // batch_size) for size in self._sizes))
+
+    @property
+    def num_left_out(self) -> int:
+        """Utterances that are too short."""
+        return int((~self._taken).sum())
 
     def padding(self) -> float:
         """Share of the samples of an epoch's batches that are padding, rows that only fill a batch included."""
@@ -75,6 +89,7 @@ class BatchPlan:
     def _epoch(self, epoch: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self._bucket_of)) if self.shuffle else np.arange(len(self._bucket_of))
+        order = order[self._taken[order]]
         batches: list[tuple[int, np.ndarray]] = []
         left_over = np.zeros(0, np.int64)
         for bucket, size in enumerate(self._sizes):

@@ -18,7 +18,7 @@ from emojax.data.inputs import AUDIO, BatchInputs
 from emojax.data.loading import BatchLoader
 from emojax.data.mixing import MixedLoader
 from emojax.data.plan import BatchPlan, extended_buckets
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, CorpusError
 from emojax.parallel import host_rows, num_batch_shards, to_global_arrays
 from emojax.schema import Ge, Gt, Le, Lt, MaxLen, settings
 from emojax.types import SAMPLE_RATE, Batch
@@ -104,6 +104,11 @@ class BatchStream:
 
     Iterating yields `Batch`es whose arrays are sharded over the mesh's batch axes. `position` counts the batches
     already handed out; `get_state`/`set_state` save and restore it exactly, whatever has been read ahead.
+
+    Attributes:
+      plan: which utterances form which batch.
+      position: batches handed out.
+      left_out: one line for each split of which utterances are left out because they are too short.
     """
 
     def __init__(
@@ -119,6 +124,7 @@ class BatchStream:
         epochs: int = 1,
         inputs: BatchInputs = AUDIO,
         unlabelled: Unlabelled | None = None,
+        min_samples: int = 0,
     ):
         """Plans the stream; nothing is read yet.
 
@@ -134,8 +140,10 @@ class BatchStream:
           epochs: number of passes.
           inputs: what to read of every utterance.
           unlabelled: fills a part of every batch; an epoch is still one of the split.
+          min_samples: utterances with fewer samples are left out (see `left_out`), the unlabelled ones too.
 
         Raises:
+          CorpusError: no utterance has so many samples.
           ConfigError: the batch size does not divide over devices and hosts.
           CheckpointError: a store was made from another version of the corpus.
         """
@@ -149,16 +157,24 @@ class BatchStream:
                 f"data.unlabelled_share: leaves {rows} of {config.batch_size} rows to labelled utterances; "
                 f"allowed: a multiple of the {shards} batch shards, at least one"
             )
+        for place, found in [(corpus.place(split), index)] + (
+            [(unlabelled.corpus.place(unlabelled.split), unlabelled.index)] if unlabelled else []
+        ):
+            if int(found.num_samples.max()) < min_samples:
+                raise CorpusError(f"{place}: no utterance has {min_samples} samples, which the model needs for a frame")
         longest = int(index.num_samples.max())
         buckets = config.buckets if training else extended_buckets(config.buckets, longest)
-        self.plan = BatchPlan(index.num_samples, buckets, rows, seed, shuffle=training)
+        self.plan = BatchPlan(index.num_samples, buckets, rows, seed, training, min_samples)
+        self.left_out = _left_out(self.plan.num_left_out, corpus.place(split), min_samples)
         self.num_batches = self.plan.batches_per_epoch * epochs
         self.position = 0
         self._loader: Callable[[int], Batch] = BatchLoader(
             corpus, split, self.plan, inputs.fitted(index), config.max_tokens, host_rows(mesh, rows)
         )
         if unlabelled:
-            plan = BatchPlan(unlabelled.index.num_samples, buckets, unlabelled.rows, seed, shuffle=training)
+            plan = BatchPlan(unlabelled.index.num_samples, buckets, unlabelled.rows, seed, training, min_samples)
+            place = unlabelled.corpus.place(unlabelled.split)
+            self.left_out += _left_out(plan.num_left_out, place, min_samples)
             read = unlabelled.inputs.fitted(unlabelled.index)
             theirs = host_rows(mesh, unlabelled.rows)
             further = BatchLoader(unlabelled.corpus, unlabelled.split, plan, read, config.max_tokens, theirs)
@@ -204,3 +220,7 @@ class BatchStream:
         else:
             iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
         yield from iterable
+
+
+def _left_out(count: int, place: str, min_samples: int) -> list[str]:
+    return [f"{place}: {count} utterances of fewer than {min_samples} samples are left out"] if count else []

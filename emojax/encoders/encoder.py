@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from emojax.audio import check_samples
 from emojax.encoders.batching import padded_batches
 from emojax.encoders.encoder_output import EncoderOutput
 from emojax.encoders.family import Family
@@ -80,7 +81,8 @@ class Encoder:
           Per item float32 (T_i, D), or (layers + 1, T_i, D) with `hidden_states`.
 
         Raises:
-          AudioError: an item is no mono floating-point waveform, or too short for one frame.
+          AudioError: an item is no mono floating-point waveform, has samples that are not finite or far above full
+            scale, or is too short for one frame.
           CorpusError: an item is no text or has more tokens than the encoder takes.
         """
         sequences = self._sequences(items)
@@ -109,6 +111,7 @@ class Encoder:
         for index, item in enumerate(items):
             if np.ndim(item) != 1 or not jnp.issubdtype(np.asarray(item).dtype, jnp.floating):
                 raise AudioError(f"item {index}: allowed: a floating-point waveform of shape (samples,), 16 kHz mono")
+            check_samples(np.asarray(item), f"item {index}")
         return [np.asarray(item, np.float32) for item in items]
 
 

@@ -49,7 +49,7 @@ def predict_split(
     outputs: TrainedOutputs,
     categories: tuple[str, ...],
 ) -> Predictions:
-    """Predicts every utterance of a split once.
+    """Predicts every utterance of a split that the stream has, once.
 
     Args:
       predict: from `make_predict_step`.
@@ -62,10 +62,11 @@ def predict_split(
       categories: the model's, which need not be those of the corpus: equal names are matched.
 
     Returns:
-      Predictions in the corpus's scale and categories, in the order of `index`.
+      Predictions in the corpus's scale and categories, in the order of `index`, without what the stream leaves out.
     """
     attributes = np.full((len(index), NUM_ATTRIBUTES), np.nan)
     probabilities = np.zeros((len(index), len(info.categories)))
+    predicted_rows = np.zeros(len(index), bool)
     shared = [name for name in info.categories if name in categories] if outputs.categories else []
     ours, theirs = [categories.index(name) for name in shared], [info.categories.index(name) for name in shared]
     low, high = info.scale
@@ -74,19 +75,21 @@ def predict_split(
             output = predict(variables, batch)
             rows, predicted, logits = to_host((batch.index, output.attributes, output.emotion_logits))
             present = rows != FILLER
+            predicted_rows[rows[present]] = True
             attributes[rows[present]] = low + (high - low) * predicted[present].astype(np.float64)
             if shared:
                 probabilities[np.ix_(rows[present], theirs)] = softmax(logits[present][:, ours])
             progress.advance()
+    kept = np.flatnonzero(predicted_rows)
     return Predictions(
         corpus=info,
         split=split,
-        ids=index.ids.tolist(),
-        speakers=index.speakers.tolist(),
-        attributes=np.where(outputs.attributes, attributes, np.nan),
-        attribute_labels=index.attributes.astype(np.float64),
-        emotion_probabilities=probabilities if shared else probabilities[:, :0],
-        emotion_labels=index.emotion.astype(np.int64),
+        ids=index.ids[kept].tolist(),
+        speakers=index.speakers[kept].tolist(),
+        attributes=np.where(outputs.attributes, attributes, np.nan)[kept],
+        attribute_labels=index.attributes[kept].astype(np.float64),
+        emotion_probabilities=probabilities[kept] if shared else probabilities[kept, :0],
+        emotion_labels=index.emotion[kept].astype(np.int64),
     )
 
 

@@ -52,7 +52,10 @@ def evaluate_workdir(
     for split in splits:
         index = read_index(corpus, split)
         inputs = batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, trained.online)
-        stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
+        least = trained.model.min_samples
+        stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
+        for line in stream.left_out:
+            print(line, flush=True)
         predictions = predict_split(
             predict,
             trained.variables,

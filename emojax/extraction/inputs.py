@@ -8,22 +8,18 @@ from emojax.data import Corpus, open_split
 from emojax.data.records import read_utterances
 from emojax.encoders import Encoder
 from emojax.encoders.preprocess import TextPreprocess
-from emojax.errors import CorpusError
-
-_SHORTEST_AUDIO = 400
-"""Samples that one frame of a speech encoder sees."""
 
 
 class EncoderInputs:
     """A split's utterances as an encoder takes them.
 
     Attributes:
-      counts: `empty` transcripts and `cut` ones, of what was read so far.
+      counts: `empty` transcripts and `cut` ones, recordings too `short` for one frame, of what was read so far.
     """
 
     def __init__(self, corpus: Corpus, split: str, encoder: Encoder, max_tokens: int):
         """Opens the split; nothing is read yet."""
-        self._preprocess = encoder.preprocess
+        self._preprocess, self._min_samples = encoder.preprocess, encoder.min_samples
         self._place = corpus.place(split)
         self._max_tokens = max_tokens
         self._source = open_split(corpus, split)
@@ -32,22 +28,20 @@ class EncoderInputs:
     def read(self, first: int, end: int) -> list[np.ndarray]:
         """Waveforms int16 (S_i,) or tokens int32 (L_i,) of the utterances first, ..., end - 1.
 
-        An empty transcript has no tokens; a longer one than allowed is cut as training cuts it.
+        An empty transcript has no tokens; a longer one than allowed is cut as training cuts it. A recording too short
+        for one frame has no samples.
 
         Raises:
-          CorpusError: an utterance cannot be read, or is too short for one frame; the message names it.
+          CorpusError: an utterance cannot be read; the message names it.
         """
         reads = isinstance(self._preprocess, TextPreprocess)
         examples = read_utterances(self._source, range(first, end), self._place, audio=not reads)
         if isinstance(self._preprocess, TextPreprocess):
             return self._tokens([example["transcript"] for example in examples], self._preprocess)
-        for example in examples:
-            if len(example["audio"]) < _SHORTEST_AUDIO:
-                raise CorpusError(
-                    f"{self._place}: utterance {example['id']!r} has {len(example['audio'])} samples; "
-                    f"allowed: at least {_SHORTEST_AUDIO}, which one frame sees"
-                )
-        return [example["audio"] for example in examples]
+        recordings = [example["audio"] for example in examples]
+        long_enough = [len(audio) >= self._min_samples for audio in recordings]
+        self.counts["short"] += long_enough.count(False)
+        return [audio if taken else audio[:0] for audio, taken in zip(recordings, long_enough, strict=True)]
 
     def _tokens(self, texts: list[str], preprocess: TextPreprocess) -> list[np.ndarray]:
         limit = min(self._max_tokens, preprocess.max_tokens)

@@ -52,6 +52,7 @@ class Extraction:
       seconds: that it took, without loading the encoder.
       bytes: written.
       empty: utterances without a transcript, stored without states.
+      short: utterances with too few samples for one frame, stored without states.
       cut: transcripts cut to `encoder.max_tokens`.
       interrupted_by: the signal, where one stopped it.
     """
@@ -61,6 +62,7 @@ class Extraction:
     seconds: float = 0.0
     bytes: int = 0
     empty: int = 0
+    short: int = 0
     cut: int = 0
     interrupted_by: signal.Signals | None = None
 
@@ -103,7 +105,8 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
                 samples = index.num_samples[facts.bounds[shard] : facts.bounds[shard + 1]].sum()
                 run.audio_hours += float(samples) / SAMPLE_RATE / 3600
                 run.bytes += size
-            run.empty, run.cut = run.empty + inputs.counts["empty"], run.cut + inputs.counts["cut"]
+            for name in ("empty", "short", "cut"):
+                setattr(run, name, getattr(run, name) + inputs.counts[name])
             run.interrupted_by = interruption.received
             if run.interrupted_by:
                 break

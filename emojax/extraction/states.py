@@ -16,7 +16,8 @@ from emojax.models.pooling import pool
 from emojax.store import DTYPES, ArraySpec
 
 STATES = "states"
-"""Name of the stored array: (frames or tokens, layers, D), one row where pooled, no row for an empty transcript."""
+"""Name of the stored array: (frames or tokens, layers, D), one row where pooled; no row for an empty transcript or a
+recording too short for one frame."""
 
 
 class StateComputer:

@@ -99,6 +99,9 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     teacher = None
     if config.distillation.on:
         teacher = load_teacher(config.teacher, config.distillation, corpus.info.categories, mesh)
+    facts = corpus_facts(corpus.info, training)
+    encoders = load_encoders(workdir, config.model, mesh, online)
+    model = build_model(config, facts, encoders)
     own = inputs[config.corpus.train_split]
     stream = BatchStream(
         corpus,
@@ -111,12 +114,12 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         epochs=config.training.epochs,
         inputs=teacher.inputs(own, corpus.info.name, config.corpus.train_split) if teacher else own,
         unlabelled=_unlabelled(config, corpus, own, teacher),
+        min_samples=max(model.min_samples, teacher.min_samples if teacher else 0),
     )
+    for line in stream.left_out:
+        print(line, flush=True)
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
-    facts = corpus_facts(corpus.info, training)
-    encoders = load_encoders(workdir, config.model, mesh, online)
-    model = build_model(config, facts, encoders)
     write_corpus_facts(workdir, facts)
     saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
     with Checkpoints(saved, writing=True) as checkpoints:
@@ -148,6 +151,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             mesh,
             inputs[config.corpus.validation_split],
             make_predict_step(model, mesh, window_samples(config, online)),
+            model.min_samples,
             trained_outputs(config.objective, config.distillation, facts),
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
@@ -301,11 +305,14 @@ def _validate(
     mesh: Mesh,
     inputs: BatchInputs,
     predict: PredictStep,
+    min_samples: int,
     outputs: TrainedOutputs,
     variables: dict[str, Any],
 ) -> dict[str, float]:
     split = config.corpus.validation_split
-    stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
+    stream = BatchStream(
+        corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=min_samples
+    )
     categories = corpus.info.categories
     predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, categories)
     return validation_metrics(predictions, config.evaluation.score)

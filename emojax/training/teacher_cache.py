@@ -32,7 +32,7 @@ from emojax.store import (
     write_shard,
     write_split_facts,
 )
-from emojax.training.teachers import OUTPUTS, Teacher, load_members
+from emojax.training.teachers import MIN_SAMPLES, OUTPUTS, Teacher, load_members
 from emojax.types import Batch
 from emojax.workdir import read_json
 from emojax.workdir.files import CONFIG
@@ -96,6 +96,8 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
     spec = ArraySpec(OUTPUTS, "float32", (teacher.num_outputs,))
     source = {"teacher": _fingerprint(teacher), "weights": list(teacher.weights), "dtype": settings.dtype}
     source |= {"teacher_categories": list(teacher.categories)}
+    if teacher.min_samples > 1:
+        source[MIN_SAMPLES] = teacher.min_samples
     if is_first():
         write_facts(directory, StoreFacts(corpus.info.name, source, (spec,)))
     compute = jax.jit(on_mesh(functools.partial(_outputs, teacher), mesh))
@@ -114,7 +116,12 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
             if is_first():
                 remove_leftovers(directory / split, facts, 0)
             inputs = teacher.inputs(BatchInputs(audio=False), corpus.info.name, split)
-            stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs)
+            least = teacher.min_samples
+            stream = BatchStream(
+                corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least
+            )
+            for line in stream.left_out:
+                print(line, flush=True)
             rows = np.zeros((len(ids), 1, teacher.num_outputs), np.float32)
             with Progress(f"teach {corpus.info.name} {split}", stream.num_batches, "batches") as progress:
                 for batch in stream:

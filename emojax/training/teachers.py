@@ -33,6 +33,9 @@ CACHED = "teacher"
 OUTPUTS = "outputs"
 """Name of a cache's one array: attributes, spread, probabilities, embedding, one behind the other."""
 
+MIN_SAMPLES = "min_samples"
+"""Key of a cache's source: the teacher's `min_samples`, where single samples are too few."""
+
 _MAX_BATCHES = 200
 _LEAST_TAU = 1e-6
 
@@ -65,6 +68,7 @@ class Teacher:
       categories: the student's.
       cached: folders of caches, one for each corpus; () where the members speak.
       arrays: see `TeacherArrays`.
+      min_samples: fewest samples at 16 kHz that every member has a frame of; fewer have no outputs.
     """
 
     members: tuple[TrainedModel, ...]
@@ -73,6 +77,7 @@ class Teacher:
     categories: tuple[str, ...]
     cached: tuple[str, ...]
     arrays: TeacherArrays
+    min_samples: int = 0
 
     def __call__(self, arrays: TeacherArrays, batch: Batch) -> TeacherOutput:
         """What the teacher says of a batch, without gradient."""
@@ -195,7 +200,8 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
     named = [name for model in members if model.outputs.categories for name in model.facts.info.categories]
     known = tuple(dict.fromkeys(named))
     arrays = _unmeasured([model.variables for model in members], mesh)
-    return Teacher(members, share, known, known if categories is None else categories, (), arrays)
+    least = max(model.model.min_samples for model in members)
+    return Teacher(members, share, known, known if categories is None else categories, (), arrays, least)
 
 
 def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
@@ -207,7 +213,8 @@ def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh)
         # All of one teacher: only the corpus may differ.
         store.facts.refuse_other(dataclasses.replace(first, corpus=store.facts.corpus), str(store.directory))
     known = tuple(first.source["teacher_categories"])
-    return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh))
+    least = first.source.get(MIN_SAMPLES, 0)
+    return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh), least)
 
 
 def _cache_of(folders: tuple[str, ...], corpus: str) -> Store:
