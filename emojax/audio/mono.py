@@ -19,6 +19,9 @@ MAX_MAGNITUDE = 1000.0
 MIN_RATE, MAX_RATE = 100, 10_000_000
 """Samples per second (Hz) that are taken; the resampler needs 16000 / rate times the memory."""
 
+_LARGEST_STEP = 1 << 24
+"""Samples (64 MB) by which a long waveform grows: what it takes beyond its own size while it is read."""
+
 
 def mono_16khz(blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], name: str) -> Float32[np.ndarray, "S"]:
     """Averages channels, checks and resamples block by block: only the result is ever whole.
@@ -31,13 +34,13 @@ def mono_16khz(blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], n
     Raises:
       AudioError: a rate that is not allowed, no samples, more than `MAX_SECONDS`, or a sample that is not allowed.
     """
-    parts: list[np.ndarray] = []
+    waveform = _Growing()
     resampler: Any = None
     current, position, seconds = 0.0, 0, 0.0
     for rate, block in blocks:
         if rate != current:
             check_rate(rate, name)
-            parts += _rest(resampler)
+            waveform.append(_rest(resampler))
             current, resampler = rate, _resampler(rate)
         check_samples(block, name, position)
         position, seconds = position + len(block), seconds + len(block) / rate
@@ -45,14 +48,14 @@ def mono_16khz(blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], n
             raise too_long(name)
         single = block.astype(np.float32, copy=False)
         mono = single[:, 0] if block.shape[1] == 1 else single.mean(axis=1, dtype=np.float32)
-        parts.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
+        waveform.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
     if position == 0:
         raise AudioError(f"{name}: has no samples")
-    parts += _rest(resampler)
-    waveform = _joined(parts)
-    if len(waveform) == 0:
+    waveform.append(_rest(resampler))
+    found = waveform.finished()
+    if len(found) == 0:
         raise AudioError(f"{name}: {position} samples at {current:g} Hz are shorter than one at {SAMPLE_RATE} Hz")
-    return waveform
+    return found
 
 
 def check_samples(samples: Float[np.ndarray, "..."], name: str, first: int = 0) -> None:
@@ -88,8 +91,9 @@ def check_rate(rate: int | float, name: str) -> None:
 
 def too_long(name: str, seconds: int | float | None = None) -> AudioError:
     """The error for an item that is longer than `MAX_SECONDS`."""
-    length = "more" if seconds is None else f"{seconds / 3600:.1f} hours"
-    return AudioError(f"{name}: has {length}; allowed: at most {MAX_SECONDS / 3600:g} hours in one item, cut it")
+    most = MAX_SECONDS / 3600
+    length = f"more than {most:g}" if seconds is None else f"{seconds / 3600:.1f}"
+    return AudioError(f"{name}: has {length} hours; allowed: at most {most:g} hours in one item")
 
 
 def _resampler(rate: int | float) -> Any:
@@ -100,16 +104,24 @@ def _resampler(rate: int | float) -> Any:
     return soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
 
-def _rest(resampler: Any) -> list[np.ndarray]:
-    return [] if resampler is None else [resampler.resample_chunk(np.zeros(0, np.float32), last=True)]
+def _rest(resampler: Any) -> np.ndarray:
+    nothing = np.zeros(0, np.float32)
+    return nothing if resampler is None else resampler.resample_chunk(nothing, last=True)
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """One array; parts are given up as they are copied, so that the sound is not twice in memory."""
-    waveform, position = np.empty(sum(map(len, parts)), np.float32), 0
-    parts.reverse()
-    while parts:
-        part = parts.pop()
-        waveform[position : position + len(part)] = part
-        position += len(part)
-    return waveform
+class _Growing:
+    """An array that parts are appended to. It doubles while it is small, then grows by steps that remap its pages."""
+
+    def __init__(self):
+        self._samples, self._used = np.zeros(0, np.float32), 0
+
+    def append(self, part: np.ndarray) -> None:
+        used = self._used + len(part)
+        if used > len(self._samples):
+            self._samples.resize(used + min(used, _LARGEST_STEP), refcheck=False)
+        self._samples[self._used : used] = part
+        self._used = used
+
+    def finished(self) -> np.ndarray:
+        self._samples.resize(self._used, refcheck=False)
+        return self._samples
