@@ -107,3 +107,31 @@ def sha256_of(path: Path) -> str:
     """Computes the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SKIP_DIGESTS = "EMOJAX_SKIP_DIGESTS"
+"""Environment variable: where it is 1, files are not compared with the digests written with them."""
+
+
+def check_sha256(path: Path, digest: str, remedy: str, error: type[EmojaxError] = CheckpointError) -> None:
+    """Compares a file with the SHA-256 that was written with it.
+
+    Args:
+      path: file.
+      digest: hexadecimal.
+      remedy: what can be done about another file, for the message.
+      error: raised for one.
+
+    Raises:
+      EmojaxError: of class `error`: the file is absent, cannot be read, or is another one.
+    """
+    if not path.is_file():
+        raise error(f"{path}: no such file; {remedy}")
+    if os.environ.get(SKIP_DIGESTS) == "1":
+        return
+    try:
+        found = sha256_of(path)
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem})") from problem
+    if found != digest:
+        raise error(f"{path}: was changed or damaged since it was written (SHA-256 {found[:12]}…); {remedy}")

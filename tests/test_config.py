@@ -88,6 +88,8 @@ def test_a_workdir_made_before_some_fields_existed_means_what_it_did():
     whole = default.get_config().to_dict()
     old = copy.deepcopy(whole)
     del old["mesh"]["tensor"], old["training"]["profile_steps"], old["training"]["checkpoint_dir"]
+    del old["model"]["keep_stored_encoders"]
+    whole["model"]["keep_stored_encoders"] = True
     assert parse_kept(old) == parse_experiment(whole)
     with pytest.raises(ConfigError, match=r"is missing"):
         parse_experiment(old)

@@ -91,14 +91,40 @@ def test_repetitions_merge_unless_a_blank_parts_them(tmp_path):
 
 def test_vocabulary_of_the_language_that_is_named(tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({"eng": {"<pad>": 0, "a": 1}, "fra": {"<pad>": 0, "b": 1}}))
-    with pytest.raises(CheckpointError, match=r"vocab\.json: 'eng': .*allowed: an integer label"):
+    with pytest.raises(CheckpointError, match=r"vocab\.json\.labels\.eng must be an integer, got {"):
         read_ctc_vocabulary(tmp_path)
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text(json.dumps({"target_lang": "fra"}))
     assert read_ctc_vocabulary(tmp_path).decode([1]) == "b"
     settings.write_text(json.dumps({"target_lang": "deu"}))
-    with pytest.raises(CheckpointError, match="target_lang: 'deu' is not there; allowed: eng, fra"):
+    with pytest.raises(CheckpointError, match="must have target_lang 'deu', has eng, fra"):
         read_ctc_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("vocab.json", {"a": 1.5}, "labels.a must be an integer, got 1.5"),
+        ("vocab.json", {"a": 10**15}, "labels.a must be >= 0 and <= 1048576, got 10+"),
+        ("vocab.json", {"fra": 3}, "labels must be a group, got 3"),
+        ("tokenizer_config.json", {"target_lang": ["fra"]}, "target_lang must be text, got "),
+        ("tokenizer_config.json", {"pad_token": 3}, "pad_token must be text or a group or None, got 3"),
+        ("tokenizer_config.json", {"pad_token": {"text": "a"}}, "pad_token must be text or a group or None, got "),
+        ("tokenizer_config.json", {"do_lower_case": "no"}, "do_lower_case must be True or False, got 'no'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": "a"}}, "added_tokens_decoder: 'x' must be an integer"),
+        ("tokenizer_config.json", {"added_tokens_decoder": [3]}, "added_tokens_decoder must be a group, got "),
+        ("added_tokens.json", {"a": "b"}, "labels.a must be an integer, got 'b'"),
+        ("special_tokens_map.json", {"unk_token": []}, "unk_token must be text or a group or None, got "),
+    ],
+)
+def test_vocabulary_files_of_wrong_types_are_refused_in_one_line(tmp_path, file, content, message):
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 1}))
+    settings = {"target_lang": "fra"} if "fra" in content else {}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read_ctc_vocabulary(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_checkpoint_without_head_is_an_encoder_but_no_recognizer(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from emojax.errors import ConfigError
 from emojax.models import TCGRU, EmotionHeads, TCGRUConfig, count_parameters, parameter_table, pool
+from emojax.models.pooling import finish_pool, start_pool, update_pool
 from emojax.models.tcgru import TimeConvolution
 from emojax.parallel import MeshConfig, batch_sharding, make_mesh, num_batch_shards, replicated
 
@@ -121,12 +122,14 @@ def test_the_gradient_of_a_sharded_batch_moves_no_activations_between_devices():
     assert not [name for name in ("all-gather", "all-to-all", "collective-permute") if name in program]
 
 
-@pytest.mark.parametrize("name", ["last", "mean", "statistics"])
+@pytest.mark.parametrize("name", ["last", "mean", "max", "sum", "statistics"])
 def test_pooling_sees_valid_frames_only(name):
     frames, lengths = draw(3, 7, 4), [7, 3, 0]
     expected = {
         "last": lambda rows: rows[-1],
         "mean": lambda rows: rows.mean(axis=0),
+        "max": lambda rows: rows.max(axis=0),
+        "sum": lambda rows: rows.sum(axis=0),
         "statistics": lambda rows: np.concatenate([rows.mean(axis=0), rows.std(axis=0)]),
     }[name]
     pooled = pool(name, jnp.asarray(frames), mask_of(lengths, 7))
@@ -156,3 +159,15 @@ def test_parameter_table_names_every_array_and_the_total():
     table = parameter_table({"layer": {"kernel": np.zeros((3, 4)), "bias": np.zeros(1200)}})
     assert "layer/kernel" in table
     assert table.splitlines()[-1].split() == ["total", "1,212"]
+
+
+@pytest.mark.parametrize("name", ["last", "mean", "max", "sum", "statistics"])
+@settings(deadline=None, max_examples=10)
+@given(cuts=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 9))
+def test_pooling_in_chunks_equals_pooling_at_once(name, cuts, seed):
+    frames = np.random.default_rng(seed).normal(size=(2, sum(cuts), 3)).astype(np.float32)
+    state, start = start_pool(name, 2, 3), 0
+    for length in cuts:
+        state, start = update_pool(name, state, jnp.asarray(frames[:, start : start + length]), None), start + length
+    whole = pool(name, jnp.asarray(frames), jnp.ones(frames.shape[:2], bool))
+    np.testing.assert_allclose(finish_pool(name, state), whole, atol=2e-5)

@@ -18,17 +18,34 @@ from emojax.config import parse_experiment
 from emojax.errors import CheckpointError
 from emojax.evaluation import evaluate_workdir
 from emojax.published import import_published
-from tests import speech_checkpoints
+from emojax.published.card import read_card
+from tests import speech_checkpoints, text_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((16_000, 9_000, 23_456))
 SETTINGS = speech_checkpoints.LARGE | {"conv_bias": False} | speech_checkpoints.FRAMES_OF_20_MS
 
 
-class MeanModel(torch.nn.Module):
-    """Wagner et al.: mean of the last states, dense, tanh, projection."""
+CARD = """---
+language: en
+datasets:
+- msp-podcast
+license: cc-by-nc-sa-4.0
+---
+# A model
 
-    def __init__(self, encoder, outputs):
+```bibtex
+@article{wagner2023dawn, title={Dawn of {the} transformer era},
+  year={2023}}
+```
+"""
+
+
+class MeanModel(torch.nn.Module):
+    """Wagner et al.: mean of the last states, dense, tanh, projection; others pool by maximum or sum."""
+
+    def __init__(self, encoder, outputs, pooling="mean"):
         super().__init__()
+        self.pooling = {"mean": torch.mean, "max": torch.amax, "sum": torch.sum}[pooling]
         size = encoder.config.hidden_size
         self.wav2vec2 = encoder
         self.classifier = torch.nn.ModuleDict(
@@ -36,7 +53,7 @@ class MeanModel(torch.nn.Module):
         )
 
     def forward(self, waveform):
-        pooled = self.wav2vec2(waveform).last_hidden_state.mean(dim=1)
+        pooled = self.pooling(self.wav2vec2(waveform).last_hidden_state, dim=1)
         return self.classifier["out_proj"](torch.tanh(self.classifier["dense"](pooled)))
 
 
@@ -74,40 +91,44 @@ def perturbed(model):
 
 
 def write(folder, model, config):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     safetensors.torch.save_file(
         {name: t.contiguous() for name, t in model.state_dict().items()}, folder / "model.safetensors"
     )
     (folder / "config.json").write_text(json.dumps(config))
 
 
-@pytest.fixture(scope="module")
-def audeering(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("audeering") / "checkpoint"
+def pooled_model(folder, labels=("arousal", "dominance", "valence"), pooling="mean", **changes):
     encoder = speech_checkpoints.make_model("Wav2Vec2", **SETTINGS)
-    model = perturbed(MeanModel(encoder, 3))
-    labels = {"id2label": {"0": "arousal", "1": "dominance", "2": "valence"}}
-    write(folder, model, encoder.config.to_dict() | labels)
+    model = perturbed(MeanModel(encoder, len(labels), pooling))
+    settings = {"id2label": {str(number): label for number, label in enumerate(labels)}, "pooling_mode": pooling}
+    write(folder, model, encoder.config.to_dict() | settings | changes)
     settings = {"feature_size": 1, "sampling_rate": 16_000, "do_normalize": True}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder, model
+
+
+@pytest.fixture(scope="module")
+def audeering(tmp_path_factory):
+    folder, model = pooled_model(tmp_path_factory.mktemp("audeering") / "checkpoint")
+    (folder / "README.md").write_text(CARD)
     return folder, model
 
 
 def odyssey(folder, labels, mean=-8e-5, std=0.08):
     encoder = speech_checkpoints.make_model("WavLM", **SETTINGS)
     model = perturbed(AttentiveModel(encoder, len(labels)))
-    backbone = folder / "backbone"
-    backbone.mkdir(parents=True)
-    encoder.config.save_pretrained(backbone)
     config = {
         "model_type": "ser",
-        "ssl_type": str(backbone),
+        "ssl_type": "backbone",
         "classifier_hidden_layers": 1,
         "mean": mean,
         "std": std,
         "id2label": {str(number): label for number, label in enumerate(labels)},
     }
     write(folder / "checkpoint", model, config)
+    encoder.config.save_pretrained(folder / "checkpoint" / "backbone")
+    (folder / "checkpoint" / "README.md").write_text("---\nlicense: mit\ntags:\n- wavlm\n- msp-podcast\n---\n")
     return folder / "checkpoint", model
 
 
@@ -174,20 +195,114 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id2label": {"0": "arousal", "1": "valence"}}, "all three attributes"),
-        ({"id2label": None}, "no id2label"),
-        ({"ssl_type": "facebook/hubert-base-ls960"}, "ssl_type"),
+        ({"id2label": {"0": "arousal", "1": "valence"}}, "id2label must be all three attributes or categories alone"),
+        ({"id2label": {"0": "a", "1": "b", "2": "arousal"}}, "id2label must be all three attributes or categories"),
+        ({"id2label": {"0": "Angry", "1": "anger", "2": "joy"}}, "id2label must name every output differently"),
+        ({"id2label": {"0": "a", "1": "b", "3": "c"}}, "id2label must have the keys 0 to 2, has 0, 1, 3"),
+        ({"id2label": {"x": "a"}}, "id2label must have the keys 0 to 0, has x"),
+        ({"id2label": {"0": "a", "1": "b"}}, r"ser_model.out.0.weight must be floating-point of shape \(2, 32\)"),
+        ({"id2label": None}, "id2label must be a group, got None"),
+        ({"label2id": {"valence": 0}}, "label2id must be the inverse of id2label, has 'valence' as 0"),
+        ({"problem_type": "multi_label_classification"}, "problem_type must be 'regression' or 'single_label"),
+        ({"problem_type": "single_label_classification"}, "problem_type must be 'regression' with activation"),
+        ({"ssl_type": "facebook/hubert-base-ls960"}, "ssl_type must be 'microsoft/wavlm-large' or a folder in it"),
+        ({"ssl_type": "../elsewhere"}, "ssl_type must be"),
+        ({"classifier_hidden_layers": 2}, "classifier_hidden_layers must be 1, got 2"),
+        ({"mean": "none"}, "mean must be a number, got 'none'"),
+        ({"std": 0}, "std must be > 0, got 0"),
     ],
 )
 def test_what_is_not_known_is_an_error_that_says_so(change, message, tmp_path):
     folder, _ = odyssey(tmp_path, ("arousal", "dominance", "valence"))
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         import_published(experiment(folder), tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_encoder_without_a_head_is_no_emotion_model(tmp_path):
     folder = speech_checkpoints.write_checkpoint(tmp_path / "c", speech_checkpoints.make_model("Wav2Vec2", **SETTINGS))
     with pytest.raises(CheckpointError, match="no emotion model known here"):
         import_published(experiment(folder), tmp_path / "run")
+
+
+@pytest.mark.parametrize("pooling", ["max", "sum"])
+def test_the_pooling_a_head_names_is_computed_whatever_it_is_batched_with(pooling, tmp_path):
+    folder, model = pooled_model(tmp_path / "c", ("angry", "sad"), pooling)
+    import_published(experiment(folder), tmp_path / "run")
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    clips = [extractor(clip, sampling_rate=16_000).input_values[0] for clip in CLIPS]
+    expected = torch.softmax(torch.tensor(reference(model, clips)), dim=1).numpy()
+    found = emojax.load(tmp_path / "run").predict([(clip, 16_000) for clip in CLIPS])
+    for row, prediction in zip(expected, found, strict=True):
+        assert prediction.emotions == pytest.approx({"anger": row[0], "sadness": row[1]}, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooling_mode": "median"}, "pooling_mode must be 'mean' or 'max' or 'sum', got 'median'"),
+        ({"use_weighted_layer_sum": True}, "use_weighted_layer_sum must be False, got True"),
+        ({"problem_type": "regression"}, "problem_type must be 'single_label_classification' with anger, sadness"),
+        ({"num_hidden_layers": 10_000}, "num_hidden_layers must be >= 1 and <= 256"),
+    ],
+)
+def test_a_head_that_computes_something_else_is_refused(changes, message, tmp_path):
+    folder, _ = pooled_model(tmp_path / "c", ("angry", "sad"), **changes)
+    with pytest.raises(CheckpointError, match=message):
+        import_published(experiment(folder), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["classifier.norm.weight", "layer_weights", "projector.weight"])
+def test_a_tensor_that_the_head_does_not_use_is_refused(name, tmp_path):
+    folder, model = pooled_model(tmp_path / "c")
+    tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(tensors | {name: torch.ones(3)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"has {name}, which this head does not use"):
+        import_published(experiment(folder), tmp_path / "run")
+
+
+@pytest.mark.parametrize("architecture", ["BertForSequenceClassification", "RobertaForSequenceClassification"])
+def test_a_text_classifier_is_refused_by_what_it_is(architecture, tmp_path):
+    folder = text_checkpoints.write_checkpoint(tmp_path / "c", text_checkpoints.make_model(architecture))
+    with pytest.raises(CheckpointError, match=rf"is no speech model \(.*{architecture}.*\); allowed: a speech encoder"):
+        import_published(experiment(folder), tmp_path / "run")
+
+
+def test_what_is_known_of_a_model_comes_from_its_own_card(audeering):
+    card = read_card(audeering[0])
+    assert (card.licence, card.corpus, card.scale) == ("cc-by-nc-sa-4.0", "msp_podcast", (1.0, 7.0))
+    assert card.citation == "@article{wagner2023dawn, title={Dawn of {the} transformer era}, year={2023}}"
+
+
+def test_a_model_without_a_card_is_of_unknown_licence_and_corpus_and_keeps_its_own_scale(tmp_path):
+    folder, model = pooled_model(tmp_path / "c")
+    import_published(experiment(folder), tmp_path / "run")
+    predictor = emojax.load(tmp_path / "run")
+    info = predictor.corpus
+    assert (info.name, info.licence, info.citation, info.scale) == ("unknown", "unknown", "unknown", (0.0, 1.0))
+    clip = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)(CLIPS[0], sampling_rate=16_000).input_values[0]
+    found = predictor.predict(CLIPS[0], rate=16_000).attributes
+    expected = dict(zip(("activation", "dominance", "valence"), reference(model, [clip])[0], strict=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: other\nlicense_name: my-own\n---", ("my-own", "unknown")),
+        ("---\nlicense: [mit, apache-2.0]\ndatasets: someone/IEMOCAP\n---", ("mit, apache-2.0", "iemocap")),
+        ("---\nlicense: 3\ndatasets: {a: 1}\ntags: [speech, english]\n---", ("unknown", "unknown")),
+        ("---\n- a\n---", ("unknown", "unknown")),
+        ("---\nlicense: !!python/object/apply:os.getcwd []\n---", ("unknown", "unknown")),
+        ("---\na: &a [x, x]\nb: &b [*a, *a]\nlicense: [*b, *b, mit]\n---", ("mit", "unknown")),
+        ("# no metadata\n@article{open", ("unknown", "unknown")),
+    ],
+)
+def test_cards_of_any_content_are_read_safely(card, expected, tmp_path):
+    (tmp_path / "README.md").write_text(card)
+    found = read_card(tmp_path)
+    assert (found.licence, found.corpus) == expected
+    assert found.citation == "unknown"

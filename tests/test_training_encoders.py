@@ -82,7 +82,7 @@ def test_a_store_and_the_encoder_itself_give_the_same_losses(mini_data_dir, chec
 
 def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, checkpoints, stores, tmp_path):
     moved = {view: shutil.copytree(folder, tmp_path / view) for view, folder in checkpoints.items()}
-    config = experiment(mini_data_dir, moved, stores)
+    config = experiment(mini_data_dir, moved, stores, model__keep_stored_encoders=True)
     train_workdir(config, tmp_path / "run")
     for folder in moved.values():
         shutil.rmtree(folder)
@@ -203,7 +203,7 @@ def test_a_store_of_another_kind_is_refused_before_training(mini_data_dir, check
 
 def test_an_encoder_of_the_wrong_kind_and_uneven_parts_are_refused(mini_data_dir, checkpoints, tmp_path):
     swapped = {"acoustic": checkpoints["lexical"], "lexical": checkpoints["lexical"]}
-    with pytest.raises(CheckpointError, match="is a text encoder; allowed: a speech encoder"):
+    with pytest.raises(CheckpointError, match="must be a speech encoder, is a text encoder"):
         train_workdir(experiment(mini_data_dir, swapped, views=("acoustic",)), tmp_path / "swapped")
     with pytest.raises(ConfigError, match=r"training.micro_batches: 3 is not allowed"):
         train_workdir(experiment(mini_data_dir, checkpoints, training__micro_batches=3), tmp_path / "uneven")

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +87,29 @@ def _fingerprint(directory: Path, split: str) -> str:
 def _load(path: Path) -> dict[str, np.ndarray] | None:
     names = {field.name for field in dataclasses.fields(SplitIndex)}
     try:
+        if not _holds_what_it_claims(path):
+            return None
         with np.load(path, allow_pickle=False) as stored:
             columns = dict(stored)
-    except (OSError, ValueError, EOFError, KeyError):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None  # not there, or cut short: scan again
     return columns if set(columns) == names else None
+
+
+def _holds_what_it_claims(path: Path) -> bool:
+    """Whether the arrays of an npz file are as large as their headers say: no more memory is asked for than it has."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:  # compressed, which ours are not
+            return False
+        for entry in entries:
+            with archive.open(entry) as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    return False
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                return False
+    return True
 
 
 def _store(path: Path, columns: dict[str, np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 """Activation functions by the names `config.json` gives them."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,9 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
+
+ActivationName = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish"]
+"""Keys of `ACTIVATIONS`."""
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": gelu,

@@ -22,7 +22,7 @@ WEIGHT_FILES = {
 
 # Downloaded in this order until a folder has weights, so that a repository's other formats are not fetched.
 _DOWNLOADS = (
-    ("*.json", "*.txt", "model.safetensors", "model-*.safetensors"),
+    ("README.md", "*.json", "*.txt", "model.safetensors", "model-*.safetensors"),
     ("flax_model.msgpack",),
     ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"),
 )
@@ -62,22 +62,35 @@ def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
     return file, _read_shards(file, read) if file.name.endswith(".index.json") else read(file)
 
 
-def _read_shards(index: Path, read: Any) -> dict[str, StoredTensor]:
+def shard_files(index: Path) -> dict[Path, frozenset[str]]:
+    """The shards an index names, all of them beside it, and the tensors it places in each.
+
+    Raises:
+      CheckpointError: it names none, or one that is not beside it.
+    """
     places = read_json_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensor names to files")
-    tensors: dict[str, StoredTensor] = {}
+    shards: dict[Path, frozenset[str]] = {}
     for shard in sorted(set(places.values())):
         file = index.parent / shard
         if Path(shard).name != shard or not file.is_file():
             raise CheckpointError(f"{index}: names the shard {shard}, which is not beside it")
-        for name, tensor in read(file).items():
-            if places.get(name) != shard:
+        shards[file] = frozenset(name for name, place in places.items() if place == shard)
+    return shards
+
+
+def _read_shards(index: Path, read: Any) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for file, names in shard_files(index).items():
+        found = read(file)
+        for name in found:
+            if name not in names:
                 raise CheckpointError(f"{file}: holds {name}, which {index.name} does not place there")
-            tensors[name] = tensor
-    absent = sorted(set(places) - set(tensors))
-    if absent:
-        raise CheckpointError(f"{index}: places {absent[0]} in {places[absent[0]]}, which does not hold it")
+        for name in sorted(names):
+            if name not in found:
+                raise CheckpointError(f"{index}: places {name} in {file.name}, which does not hold it")
+        tensors.update(found)
     return tensors
 
 

@@ -4,10 +4,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, ConfigError
 from emojax.files import read_json_object
+from emojax.schema import Ge, Le, parse, settings
 
 # English spacing that `clean_up_tokenization_spaces` undoes in transformers, in its order.
 _SPACING = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
@@ -48,6 +49,48 @@ class CTCVocabulary:
         return text
 
 
+@settings
+class _AddedToken:
+    """A token written as a group: its text, beside how it is matched."""
+
+    content: str
+
+
+_Token = str | _AddedToken | None
+_Label = Annotated[int, Ge(0), Le(2**20)]
+
+
+@settings
+class _TokenizerSettings:
+    """What is read of `tokenizer_config.json` and `special_tokens_map.json`; defaults: `Wav2Vec2CTCTokenizer`'s."""
+
+    pad_token: _Token = "<pad>"
+    unk_token: _Token = "<unk>"
+    word_delimiter_token: _Token = "|"
+    replace_word_delimiter_char: str = " "
+    do_lower_case: bool = False
+    clean_up_tokenization_spaces: bool | None = False
+    target_lang: str | None = None
+    added_tokens_decoder: Mapping[str, str | _AddedToken] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        """Checks the labels of added tokens.
+
+        Raises:
+          ConfigError: naming the label.
+        """
+        for label in self.added_tokens_decoder:
+            if not label.isdecimal() or len(label) > 7:
+                raise ConfigError(f"added_tokens_decoder: {label[:40]!r} must be an integer label")
+
+
+@settings
+class _Labels:
+    """A map from tokens to labels, as `vocab.json` and `added_tokens.json` hold it."""
+
+    labels: Mapping[str, _Label]
+
+
 def read_ctc_vocabulary(folder: Path) -> CTCVocabulary:
     """The vocabulary of a checkpoint folder.
 
@@ -55,43 +98,42 @@ def read_ctc_vocabulary(folder: Path) -> CTCVocabulary:
 
     Raises:
       CheckpointError: `vocab.json` is absent or no map from tokens to labels, or holds several languages and the
-        settings name none of them.
+        settings name none of them; or a setting is of a wrong type.
     """
-    settings = {**_optional(folder / "special_tokens_map.json"), **_optional(folder / "tokenizer_config.json")}
-    tokens: dict[int, str] = {}
-    for label, content in settings.get("added_tokens_decoder", {}).items():
-        tokens[int(label)] = _content(content)
-    tokens.update({label: token for token, label in _optional(folder / "added_tokens.json").items()})
-    tokens.update({label: token for token, label in _vocabulary(folder, settings).items()})
+    named = folder / "tokenizer_config.json"
+    tree = {**_optional(folder / "special_tokens_map.json"), **_optional(named)}
+    found = parse(_TokenizerSettings, tree, str(named), error=CheckpointError, unknown="ignore", missing="default")
+    tokens = {int(label): _text(token, "") for label, token in found.added_tokens_decoder.items()}
+    added = folder / "added_tokens.json"
+    tokens.update({label: token for token, label in _labels(_optional(added), added).items()})
+    tokens.update({label: token for token, label in _vocabulary(folder / "vocab.json", found.target_lang).items()})
     return CTCVocabulary(
         tokens=tokens,
-        blank=_content(settings.get("pad_token", "<pad>")),
-        unknown=_content(settings.get("unk_token", "<unk>")),
-        word_delimiter=_content(settings.get("word_delimiter_token", "|")),
-        space=_content(settings.get("replace_word_delimiter_char", " ")),
-        lower_case=bool(settings.get("do_lower_case", False)),
-        tighten=bool(settings.get("clean_up_tokenization_spaces", False)),
+        blank=_text(found.pad_token, "<pad>"),
+        unknown=_text(found.unk_token, "<unk>"),
+        word_delimiter=_text(found.word_delimiter_token, "|"),
+        space=found.replace_word_delimiter_char,
+        lower_case=found.do_lower_case,
+        tighten=bool(found.clean_up_tokenization_spaces),
     )
 
 
-def _vocabulary(folder: Path, settings: Mapping[str, Any]) -> Mapping[str, int]:
-    file = folder / "vocab.json"
+def _vocabulary(file: Path, language: str | None) -> Mapping[str, int]:
     vocabulary: Any = read_json_object(file)
-    language = settings.get("target_lang")
     if language is not None:
         if language not in vocabulary:
-            raise CheckpointError(f"{file}: target_lang: {language!r} is not there; allowed: {', '.join(vocabulary)}")
+            raise CheckpointError(f"{file}: must have target_lang {language[:40]!r}, has {', '.join(vocabulary)[:200]}")
         vocabulary = vocabulary[language]
-    for token, label in vocabulary.items():
-        if not isinstance(label, int):
-            raise CheckpointError(f"{file}: {token!r}: {str(label)[:40]} is not allowed; allowed: an integer label")
-    return vocabulary
+    return _labels(vocabulary, file)
+
+
+def _labels(tree: Any, file: Path) -> Mapping[str, int]:
+    return parse(_Labels, {"labels": tree}, str(file), error=CheckpointError).labels
 
 
 def _optional(file: Path) -> dict[str, Any]:
     return read_json_object(file) if file.is_file() else {}
 
 
-def _content(token: Any) -> str:
-    """A token written as text or as a map with its text and how it is matched."""
-    return str(token["content"]) if isinstance(token, Mapping) else str(token)
+def _text(token: _Token, default: str) -> str:
+    return default if token is None else token if isinstance(token, str) else token.content

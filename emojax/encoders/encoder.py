@@ -52,12 +52,12 @@ class Encoder:
     @property
     def num_features(self) -> int:
         """D, the width of the states."""
-        return self.config["hidden_size"]
+        return int(self.module.config.hidden_size)
 
     @property
     def num_layers(self) -> int:
         """Transformer layers; there is one more hidden state than layers."""
-        return self.config["num_hidden_layers"]
+        return int(self.module.config.num_layers)
 
     @property
     def min_samples(self) -> int:

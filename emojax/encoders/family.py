@@ -40,7 +40,7 @@ class Family:
         an `EncoderOutput`. The names decide about optional parts (a pooler). The options are fields of the module.
       tensor_table: (config, scan_layers) -> table of published names and parameter paths.
       axes: (regular expression on the whole parameter path, one logical axis name or None per dimension).
-      supported: config key -> allowed values. A key that config.json does not have is not checked.
+      settings: made by `emojax.schema.settings`; what is read of `config.json`, with types, bounds and allowed values.
     """
 
     model_type: str
@@ -49,4 +49,4 @@ class Family:
     build_module: Callable[[Mapping[str, Any], frozenset[str], ComputeOptions], nn.Module]
     tensor_table: Callable[[Mapping[str, Any], bool], TensorTable]
     axes: tuple[tuple[str, tuple[str | None, ...]], ...]
-    supported: Mapping[str, tuple[Any, ...]]
+    settings: type

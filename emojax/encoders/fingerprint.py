@@ -2,11 +2,10 @@
 
 import hashlib
 import os
-from pathlib import Path
 
-from emojax.encoders.checkpoint_files import WEIGHT_FILES, find_folder, weight_file
+from emojax.encoders.checkpoint_files import WEIGHT_FILES, find_folder, shard_files, weight_file
 from emojax.errors import CheckpointError
-from emojax.files import read_json_object
+from emojax.files import sha256_of
 
 _SETTINGS = (
     "config.json",
@@ -34,17 +33,12 @@ def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str |
         raise CheckpointError(f"{folder}: no weights; allowed: {', '.join(WEIGHT_FILES)}")
     files = [weights]
     if weights.name.endswith(".index.json"):
-        files += [folder / shard for shard in sorted(set(read_json_object(weights).get("weight_map", {}).values()))]
+        files += list(shard_files(weights))
     files += [folder / name for name in _SETTINGS if (folder / name).is_file()]
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{_file_hash(file)}\0".encode())
+        try:
+            digest.update(f"{file.name}\0{sha256_of(file)}\0".encode())
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()
-
-
-def _file_hash(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error

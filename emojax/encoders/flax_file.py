@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -28,6 +28,12 @@ _BYTES: _Header = (-1, 0, {0xC4: 1, 0xC5: 2, 0xC6: 4})
 _EXTENSION_SIZES = {0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD4: 0, 0xD5: 0, 0xD6: 0, 0xD7: 0, 0xD8: 0}
 _EXTENSION_OF_ARRAYS = 1
 
+_TYPES: Mapping[str, Any] = {
+    "bfloat16": ml_dtypes.bfloat16,
+    **{name: name for name in ("float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64")},
+}
+_MAX_NAME_BYTES, _MAX_AXES = 1024, 32
+
 
 def read_flax(file: Path) -> dict[str, StoredTensor]:
     """Tensors of a Flax checkpoint by PyTorch name; values stay in the file.
@@ -41,7 +47,7 @@ def read_flax(file: Path) -> dict[str, StoredTensor]:
             rest = os.path.getsize(file) - stream.tell()
         if rest:
             raise ValueError(f"{-rest} bytes are missing" if rest < 0 else f"{rest} bytes too many")
-    except (ValueError, TypeError, IndexError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError, OSError) as error:
         kind = type(error).__name__
         raise CheckpointError(f"{file}: is no flax_model.msgpack, or truncated ({kind}: {error})") from error
     return tensors
@@ -68,9 +74,14 @@ def _array(stream: BinaryIO, file: Path, reverse: bool) -> StoredTensor:
     stream.read(_EXTENSION_SIZES[stream.read(1)[0]])
     if stream.read(1)[0] != _EXTENSION_OF_ARRAYS or _number(stream, _ARRAY) != 3:
         raise ValueError(f"the value before byte {stream.tell()} is no array")
-    shape = tuple(_number(stream, _INTEGER) for _ in range(_number(stream, _ARRAY)))
+    axes = _number(stream, _ARRAY)
+    if axes > _MAX_AXES:
+        raise ValueError(f"an array of {axes} axes")
+    shape = tuple(_number(stream, _INTEGER) for _ in range(axes))
     type_name = _string(stream)
-    dtype = np.dtype(ml_dtypes.bfloat16 if type_name == "bfloat16" else type_name)
+    if type_name not in _TYPES:
+        raise ValueError(f"an array of type {type_name[:40]}")
+    dtype = np.dtype(_TYPES[type_name])
     num_bytes = _number(stream, _BYTES)
     offset = stream.tell()
     if num_bytes != math.prod(shape) * dtype.itemsize:
@@ -85,7 +96,10 @@ def _array(stream: BinaryIO, file: Path, reverse: bool) -> StoredTensor:
 
 
 def _string(stream: BinaryIO) -> str:
-    return stream.read(_number(stream, _STRING)).decode()
+    length = _number(stream, _STRING)
+    if length > _MAX_NAME_BYTES:
+        raise ValueError(f"a name of {length} bytes")
+    return stream.read(length).decode()
 
 
 def _number(stream: BinaryIO, header: _Header) -> int:

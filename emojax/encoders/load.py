@@ -21,7 +21,8 @@ from emojax.encoders.preprocess import (
     read_waveform_preprocess,
 )
 from emojax.encoders.registry import family_of
-from emojax.encoders.tensor_table import convert, renamed_names
+from emojax.encoders.stored_tensor import StoredTensor
+from emojax.encoders.tensor_table import check_layers, convert, renamed_names
 from emojax.files import read_json_object
 from emojax.types import SAMPLE_RATE
 
@@ -47,23 +48,72 @@ def load_encoder(
       revision: branch, tag or commit on the hub; the main branch if not given.
       place: puts the values of a parameter, given the logical names of its axes, on its device(s), e.g. with a
         sharding; default: the default device.
-      params: False leaves the parameters out (`{}`), for those who need only the module and its pre-processing.
+      params: False leaves the parameters out (`{}`), for those who need only the module and its pre-processing; the
+        folder then needs no weights.
 
     Raises:
       CheckpointError: the checkpoint is absent, damaged, of another kind, or does not fit its own `config.json`.
     """
     folder = find_folder(os.fspath(name_or_path), revision)
-    config = read_json_object(folder / "config.json")
-    family = family_of(config)
+    config, family = read_config(folder)
+    if not params:
+        module = family.build_module(config, frozenset(), options)
+        return Encoder(module, {}, config, _read_preprocess(folder, family, module))
     file, stored = read_tensors(folder)
-    table = family.tensor_table(config, options.scan_layers)
-    module = family.build_module(config, renamed_names(stored, table), options)
-    shapes = parameter_shapes(module, family)
     put = None
     if place is not None:
         put = lambda path, array: place(array, parameter_axes(path, array.ndim, family.axes))  # noqa: E731
-    values = convert(stored, table, shapes, put, origin=str(file)) if params else {}
-    return Encoder(module, values, config, _read_preprocess(folder, config, family, module))
+    module, values = read_parameters(config, stored, options, put, origin=str(file))
+    return Encoder(module, values, config, _read_preprocess(folder, family, module))
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Family]:
+    """The checked content of a checkpoint's `config.json`, and its family.
+
+    Raises:
+      CheckpointError: it is absent, damaged, or asks for something that is not computed.
+    """
+    file = folder / "config.json"
+    config = read_json_object(file)
+    return config, family_of(config, str(file))
+
+
+def read_num_layers(folder: Path) -> int:
+    """Transformer layers of a checkpoint, from its `config.json` alone.
+
+    Raises:
+      CheckpointError: as `read_config`.
+    """
+    config, family = read_config(folder)
+    module: Any = family.build_module(config, frozenset(), _DEFAULT_OPTIONS)
+    return int(module.config.num_layers)
+
+
+def read_parameters(
+    config: Mapping[str, Any],
+    stored: Mapping[str, StoredTensor],
+    options: ComputeOptions,
+    place: Callable[[str, np.ndarray], jax.Array] | None,
+    origin: str,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Module and parameters of an encoder.
+
+    Args:
+      config: checked content of `config.json`.
+      stored: tensors by published name.
+      options: how the module computes.
+      place: puts the values of a parameter, given its path, on its device(s).
+      origin: what to call the tensors in errors.
+
+    Raises:
+      CheckpointError: they do not fit the configuration. Its size is compared with theirs before anything is built.
+    """
+    family = family_of(config)
+    table = family.tensor_table(config, options.scan_layers)
+    names = renamed_names(stored, table)
+    module = family.build_module(config, names, options)
+    check_layers(names, table, module.config.num_layers, origin)
+    return module, convert(stored, table, parameter_shapes(module, family), place, origin=origin)
 
 
 def parameter_shapes(module: nn.Module, family: Family) -> Mapping[str, Any]:
@@ -76,9 +126,7 @@ def parameter_shapes(module: nn.Module, family: Family) -> Mapping[str, Any]:
     return jax.eval_shape(module.init, jax.random.key(0), inputs, lengths)["params"]
 
 
-def _read_preprocess(
-    folder: Path, config: Mapping[str, Any], family: Family, module: nn.Module
-) -> WaveformPreprocess | TextPreprocess:
+def _read_preprocess(folder: Path, family: Family, module: nn.Module) -> WaveformPreprocess | TextPreprocess:
     if family.modality == "speech":
         return read_waveform_preprocess(folder)
-    return read_text_preprocess(folder, config["vocab_size"], module.config.max_tokens)
+    return read_text_preprocess(folder, module.config.vocab_size, module.config.max_tokens)

@@ -4,15 +4,16 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from emojax.errors import CheckpointError, CorpusError, reason
+from emojax.errors import CheckpointError, CorpusError
 from emojax.files import read_json_object
-from emojax.types import SAMPLE_RATE
+from emojax.schema import Gt, parse, settings
+from emojax.text import load_tokenizer
 
 _VARIANCE_FLOOR = 1e-7
 
@@ -20,6 +21,25 @@ _STD_FLOOR = 1e-6
 """What the Odyssey 2024 models add to the standard deviation of their training data."""
 
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+
+
+@settings
+class WaveformSettings:
+    """What is read of a `preprocessor_config.json`, by its names; defaults are those of `Wav2Vec2FeatureExtractor`.
+
+    Attributes:
+      do_normalize: whether every waveform is brought to zero mean and unit variance.
+      sampling_rate: Hz.
+      feature_size: 1, the waveform itself.
+      waveform_mean: of the training data of models that normalise by it.
+      waveform_std: of the same; None: not normalised by it.
+    """
+
+    do_normalize: bool = True
+    sampling_rate: Literal[16_000] = 16_000
+    feature_size: Literal[1] = 1
+    waveform_mean: float = 0.0
+    waveform_std: Annotated[float, Gt(0)] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +76,8 @@ class WaveformPreprocess:
 
     def save(self, folder: Path) -> None:
         """Writes `preprocessor_config.json`."""
-        (folder / "preprocessor_config.json").write_text(json.dumps(dict(self.settings), indent=2) + "\n")
+        content = json.dumps(dict(self.settings), indent=2)
+        (folder / "preprocessor_config.json").write_text(content + "\n", encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,20 +122,18 @@ def read_waveform_preprocess(folder: Path) -> WaveformPreprocess:
     file, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
     if not file.is_file() and joint.is_file():
         file = joint
-    settings = read_json_object(file)
-    return waveform_preprocess(settings.get("feature_extractor", settings), str(file))
+    content = read_json_object(file)
+    return waveform_preprocess(content.get("feature_extractor", content), str(file))
 
 
-def waveform_preprocess(settings: Mapping[str, Any], place: str) -> WaveformPreprocess:
-    """Pre-processing as `settings`, the content of a `preprocessor_config.json`, ask for.
+def waveform_preprocess(content: Any, place: str) -> WaveformPreprocess:
+    """Pre-processing as the content of a `preprocessor_config.json` asks for.
 
     Raises:
-      CheckpointError: they ask for another sample rate or other features than the waveform; it names the place.
+      CheckpointError: it asks for another sample rate or other features than the waveform; it names the place.
     """
-    for key, allowed in (("sampling_rate", SAMPLE_RATE), ("feature_size", 1)):
-        if settings.get(key, allowed) != allowed:
-            raise CheckpointError(f"{place}: {key}: {settings[key]!r} is not supported; allowed: {allowed}")
-    return WaveformPreprocess(bool(settings.get("do_normalize", True)), settings)
+    found = parse(WaveformSettings, content, place, error=CheckpointError, unknown="ignore", missing="default")
+    return WaveformPreprocess(found.do_normalize, content)
 
 
 def read_text_preprocess(folder: Path, vocab_size: int, max_tokens: int) -> TextPreprocess:
@@ -123,15 +142,12 @@ def read_text_preprocess(folder: Path, vocab_size: int, max_tokens: int) -> Text
     Raises:
       CheckpointError: there are none, or they know more tokens than the encoder has embeddings.
     """
-    from transformers import AutoTokenizer
-
     # Without any of them transformers makes a tokenizer that maps every word to the unknown token.
     if not any((folder / name).is_file() for name in _VOCABULARY_FILES):
         raise CheckpointError(f"{folder}: no tokenizer; allowed: {', '.join(_VOCABULARY_FILES)} (with merges.txt)")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({reason(error)})") from error
-    if len(tokenizer) > vocab_size:
-        raise CheckpointError(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the encoder {vocab_size}")
+    tokenizer = load_tokenizer(str(folder), CheckpointError)
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if max(len(tokenizer), largest + 1) > vocab_size:
+        tokens = f"knows {len(tokenizer)} tokens" if largest < len(tokenizer) else f"has the token id {largest}"
+        raise CheckpointError(f"{folder}: the tokenizer {tokens}, the encoder {vocab_size} embeddings")
     return TextPreprocess(tokenizer, max_tokens)

@@ -3,9 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from emojax.errors import CheckpointError
+from emojax.encoders.activations import ActivationName
+from emojax.encoders.published_config import LayerCount, Rate, Size, Width, check_heads
+from emojax.errors import CheckpointError, ConfigError
+from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, parse, settings
+from emojax.types import SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,101 @@ class SpeechEncoderConfig:
     drop_first_layer: bool
 
 
+_MAX_TAPS = 2**12
+_MAX_CONVOLUTIONS = 32
+_Sizes = Annotated[tuple[Size, ...], MinLen(1), MaxLen(_MAX_CONVOLUTIONS)]
+_Taps = Annotated[tuple[Annotated[int, Ge(1), Le(_MAX_TAPS)], ...], MinLen(1), MaxLen(_MAX_CONVOLUTIONS)]
+_Length = Annotated[int, Ge(1), Le(2**20)]
+_Count = Annotated[int, Ge(0), Le(2**20)]
+
+
+@settings
+class PublishedSpeechConfig:
+    """What is read of the `config.json` of a HuBERT, wav2vec 2.0 or WavLM, by its names; defaults are transformers'."""
+
+    model_type: Literal["hubert", "wav2vec2", "wavlm"]
+    conv_dim: _Sizes = (512,) * 7
+    conv_kernel: _Taps = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: _Taps = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = False
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    feat_extract_activation: ActivationName = "gelu"
+    feat_proj_layer_norm: bool = True
+    hidden_size: Width = 768
+    num_hidden_layers: LayerCount = 12
+    num_attention_heads: Size = 12
+    intermediate_size: Size = 3072
+    hidden_act: ActivationName = "gelu"
+    do_stable_layer_norm: bool = False
+    layer_norm_eps: Annotated[float, Gt(0), Le(1)] = 1e-5
+    num_conv_pos_embeddings: Annotated[int, Ge(1), Le(_MAX_TAPS)] = 128
+    num_conv_pos_embedding_groups: Size = 16
+    conv_pos_batch_norm: bool = False
+    num_buckets: Size = 320
+    max_bucket_distance: _Length = 800
+    apply_spec_augment: bool = True
+    mask_time_prob: Rate = 0.05
+    mask_time_length: _Length = 10
+    mask_time_min_masks: _Count = 2
+    mask_feature_prob: Rate = 0.0
+    mask_feature_length: _Length = 10
+    mask_feature_min_masks: _Count = 0
+    feat_proj_dropout: Rate = 0.0
+    hidden_dropout: Rate = 0.1
+    activation_dropout: Rate = 0.1
+    attention_dropout: Rate = 0.1
+    layerdrop: Rate = 0.1
+    add_adapter: Literal[False] | None = None
+    adapter_attn_dim: Literal[None] = None
+    quantization_config: Literal[None] = None
+
+    def __post_init__(self):
+        """Checks what sizes say of each other.
+
+        Raises:
+          ConfigError: naming the key and what is allowed.
+        """
+        check_heads(self.num_attention_heads, self.hidden_size)
+        if self.hidden_size % self.num_conv_pos_embedding_groups:
+            raise ConfigError(
+                f"num_conv_pos_embedding_groups must divide hidden_size ({self.hidden_size}), "
+                f"got {self.num_conv_pos_embedding_groups}"
+            )
+        if self.num_buckets % 4:
+            raise ConfigError(f"num_buckets must be a multiple of 4, got {self.num_buckets}")
+        for name in ("conv_kernel", "conv_stride"):
+            entries = len(getattr(self, name))
+            if entries != len(self.conv_dim):
+                raise ConfigError(f"{name} must have {len(self.conv_dim)} entries, as many as conv_dim, got {entries}")
+        seen = self.convolution.receptive_field
+        if seen > SAMPLE_RATE:
+            raise ConfigError(f"conv_kernel, conv_stride: a frame must see at most {SAMPLE_RATE} samples, sees {seen}")
+
+    @property
+    def convolution(self) -> ConvolutionConfig:
+        """The feature encoder."""
+        return ConvolutionConfig(
+            channels=self.conv_dim,
+            kernels=self.conv_kernel,
+            strides=self.conv_stride,
+            bias=self.conv_bias,
+            norm=self.feat_extract_norm,
+            activation=self.feat_extract_activation,
+        )
+
+    @property
+    def masking(self) -> MaskingConfig:
+        """Spans hidden in training."""
+        return MaskingConfig(
+            time_probability=self.mask_time_prob if self.apply_spec_augment else 0.0,
+            time_length=self.mask_time_length,
+            time_minimum=self.mask_time_min_masks,
+            feature_probability=self.mask_feature_prob if self.apply_spec_augment else 0.0,
+            feature_length=self.mask_feature_length,
+            feature_minimum=self.mask_feature_min_masks,
+        )
+
+
 def read_speech_config(config: Mapping[str, Any], mask_embedding: bool) -> SpeechEncoderConfig:
     """Sizes and options from the content of `config.json`; absent keys have transformers' default values.
 
@@ -120,118 +219,32 @@ def read_speech_config(config: Mapping[str, Any], mask_embedding: bool) -> Speec
     Raises:
       CheckpointError: naming the key, its value, and what is allowed.
     """
-    keys = _Keys(config)
-    hubert, wavlm = config["model_type"] == "hubert", config["model_type"] == "wavlm"
-    hidden_size = keys.size("hidden_size", 768)
-    augment = keys.flag("apply_spec_augment", True)
+    found = parse(
+        PublishedSpeechConfig, config, "config.json", error=CheckpointError, unknown="ignore", missing="default"
+    )
+    hubert, wavlm = found.model_type == "hubert", found.model_type == "wavlm"
     return SpeechEncoderConfig(
-        convolution=_convolution(keys),
-        projection_norm=keys.flag("feat_proj_layer_norm", True) if hubert else True,
-        hidden_size=hidden_size,
-        num_layers=keys.size("num_hidden_layers", 12),
-        num_heads=keys.divisor("num_attention_heads", 12, hidden_size),
-        intermediate_size=keys.size("intermediate_size", 3072),
-        activation=config.get("hidden_act", "gelu"),
-        norm_first=keys.flag("do_stable_layer_norm", False),
-        layer_norm_epsilon=keys.number("layer_norm_eps", 1e-5),
-        position_taps=keys.size("num_conv_pos_embeddings", 128),
-        position_groups=keys.divisor("num_conv_pos_embedding_groups", 16, hidden_size),
-        position_batch_norm=keys.flag("conv_pos_batch_norm", False) if hubert else False,
-        num_buckets=keys.size("num_buckets", 320, multiple=4) if wavlm else 0,
-        max_distance=keys.size("max_bucket_distance", 800) if wavlm else 0,
+        convolution=found.convolution,
+        projection_norm=found.feat_proj_layer_norm if hubert else True,
+        hidden_size=found.hidden_size,
+        num_layers=found.num_hidden_layers,
+        num_heads=found.num_attention_heads,
+        intermediate_size=found.intermediate_size,
+        activation=found.hidden_act,
+        norm_first=found.do_stable_layer_norm,
+        layer_norm_epsilon=found.layer_norm_eps,
+        position_taps=found.num_conv_pos_embeddings,
+        position_groups=found.num_conv_pos_embedding_groups,
+        position_batch_norm=found.conv_pos_batch_norm if hubert else False,
+        num_buckets=found.num_buckets if wavlm else 0,
+        max_distance=found.max_bucket_distance if wavlm else 0,
         mask_embedding=mask_embedding,
-        masking=MaskingConfig(
-            time_probability=keys.rate("mask_time_prob", 0.05) if augment else 0.0,
-            time_length=keys.size("mask_time_length", 10),
-            time_minimum=keys.count("mask_time_min_masks", 2),
-            feature_probability=keys.rate("mask_feature_prob", 0.0) if augment else 0.0,
-            feature_length=keys.size("mask_feature_length", 10),
-            feature_minimum=keys.count("mask_feature_min_masks", 0),
-        ),
-        projection_dropout=keys.rate("feat_proj_dropout", 0.0),
-        hidden_dropout=keys.rate("hidden_dropout", 0.1),
-        activation_dropout=keys.rate("activation_dropout", 0.1),
-        attention_dropout=keys.rate("attention_dropout", 0.1),
-        layer_drop=keys.rate("layerdrop", 0.1),
+        masking=found.masking,
+        projection_dropout=found.feat_proj_dropout,
+        hidden_dropout=found.hidden_dropout,
+        activation_dropout=found.activation_dropout,
+        attention_dropout=found.attention_dropout,
+        layer_drop=found.layerdrop,
         # WavLM's first layer owns the relative positions in the published implementations, so it always runs.
         drop_first_layer=not wavlm,
     )
-
-
-def _convolution(keys: "_Keys") -> ConvolutionConfig:
-    channels = keys.sizes("conv_dim", (512,) * 7)
-    kernels = keys.sizes("conv_kernel", (10, 3, 3, 3, 3, 2, 2))
-    strides = keys.sizes("conv_stride", (5, 2, 2, 2, 2, 2, 2))
-    if not len(channels) == len(kernels) == len(strides):
-        raise CheckpointError(
-            f"config.json: conv_kernel, conv_stride: {len(kernels)} and {len(strides)} entries are not allowed; "
-            f"allowed: {len(channels)}, as many as conv_dim has"
-        )
-    return ConvolutionConfig(
-        channels=channels,
-        kernels=kernels,
-        strides=strides,
-        bias=keys.flag("conv_bias", False),
-        norm=keys.config.get("feat_extract_norm", "group"),
-        activation=keys.config.get("feat_extract_activation", "gelu"),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Keys:
-    """Checked access to the keys of a `config.json`."""
-
-    config: Mapping[str, Any]
-
-    def size(self, key: str, default: int, multiple: int = 1) -> int:
-        value = self.config.get(key, default)
-        if not _is_integer(value) or value < 1 or value % multiple:
-            self._refuse(key, value, "an integer >= 1" if multiple == 1 else f"a multiple of {multiple}")
-        return value
-
-    def sizes(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        values = self.config.get(key, default)
-        if not isinstance(values, list | tuple) or not values or not all(_is_integer(v) and v >= 1 for v in values):
-            self._refuse(key, values, "a list of integers >= 1")
-        return tuple(values)
-
-    def count(self, key: str, default: int) -> int:
-        value = self.config.get(key, default)
-        if not _is_integer(value) or value < 0:
-            self._refuse(key, value, "an integer >= 0")
-        return value
-
-    def divisor(self, key: str, default: int, of: int) -> int:
-        value = self.size(key, default)
-        if of % value:
-            self._refuse(key, value, f"a divisor of hidden_size ({of})")
-        return value
-
-    def number(self, key: str, default: float) -> float:
-        value = self.config.get(key, default)
-        if not _is_number(value) or not value > 0:
-            self._refuse(key, value, "a number > 0")
-        return float(value)
-
-    def rate(self, key: str, default: float) -> float:
-        value = self.config.get(key, default)
-        if not _is_number(value) or not 0 <= value <= 1:
-            self._refuse(key, value, "a number in [0, 1]")
-        return float(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.config.get(key, default)
-        if not isinstance(value, bool):
-            self._refuse(key, value, "true or false")
-        return value
-
-    def _refuse(self, key: str, value: Any, allowed: str) -> None:
-        raise CheckpointError(f"config.json: {key}: {value!r} is not allowed; allowed: {allowed}")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from emojax.encoders.encoder_output import EncoderOutput
 from emojax.encoders.family import ComputeOptions, Family
 from emojax.encoders.mixed_precision import Linear, layer_norm, wide
-from emojax.encoders.speech_config import SpeechEncoderConfig, read_speech_config
+from emojax.encoders.speech_config import PublishedSpeechConfig, SpeechEncoderConfig, read_speech_config
 from emojax.encoders.speech_features import FeatureEncoder, num_frames
-from emojax.encoders.speech_tensors import SPEECH_AXES, SPEECH_SUPPORTED, speech_tensor_table
+from emojax.encoders.speech_tensors import SPEECH_AXES, speech_tensor_table
 from emojax.encoders.speech_transformer import SpeechTransformer
 from emojax.encoders.time_masking import mask_states
 
@@ -119,7 +119,7 @@ def _family(model_type: str, architecture: str) -> Family:
         build_module=_build_module,
         tensor_table=speech_tensor_table,
         axes=SPEECH_AXES,
-        supported=SPEECH_SUPPORTED,
+        settings=PublishedSpeechConfig,
     )
 
 

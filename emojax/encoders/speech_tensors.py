@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from emojax.encoders.activations import ACTIVATIONS
 from emojax.encoders.tensor_table import Ignored, Rule, TensorTable
 
 _LAYER_DENSE = (
@@ -96,16 +95,6 @@ SPEECH_AXES = (
     (r".*/(attention/output|mlp_out)/bias", ("embed",)),
 )
 """Logical axes of every parameter; `conv` is the width of the feature encoder."""
-
-SPEECH_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "feat_extract_norm": ("group", "layer"),
-    "feat_extract_activation": tuple(ACTIVATIONS),
-    "hidden_act": tuple(ACTIVATIONS),
-    "add_adapter": (False, None),
-    "adapter_attn_dim": (None,),
-    "quantization_config": (None,),
-}
-"""Configuration keys with values that are not all computed -> those that are."""
 
 
 def speech_tensor_table(config: Mapping[str, Any], scan_layers: bool) -> TensorTable:

@@ -18,7 +18,9 @@ from emojax.errors import CheckpointError
 Shape = tuple[int, ...]
 
 _LISTED = 8
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""Types of tensors that can be parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,26 @@ def renamed_names(stored: Mapping[str, StoredTensor], table: TensorTable) -> fro
     return frozenset(table.rename(name) for name in stored)
 
 
+def check_layers(names: frozenset[str], table: TensorTable, num_layers: int, origin: str) -> None:
+    """Checks that so many transformer layers are stored, before a module of so many is built.
+
+    Args:
+      names: from `renamed_names`.
+      table: the family's table, whose rules number layers by `{layer}`.
+      num_layers: that `config.json` asks for.
+      origin: what to call the checkpoint in errors.
+
+    Raises:
+      CheckpointError: there are fewer.
+    """
+    patterns = [_regex(source) for rule in table.rules for source in rule.sources if "{layer}" in source]
+    found = {match["layer"] for name in names for pattern in patterns if (match := pattern.fullmatch(name))}
+    if len(found) < num_layers:
+        raise CheckpointError(
+            f"{origin}: tensors do not fit config.json: num_hidden_layers is {num_layers}, stored are {len(found)}"
+        )
+
+
 def _plan(
     stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape], origin: str
 ) -> dict[_Slot, _Fill]:
@@ -253,8 +275,8 @@ def _misfits(fill: _Fill, stored: Mapping[str, StoredTensor], shape: Shape, stac
         tensor = stored[name]
         if tuple(tensor.shape) != tuple(wanted):
             problems.append(f"{name} has shape {tuple(tensor.shape)}, config.json asks for {tuple(wanted)}")
-        if tensor.dtype.name not in _FLOATS:
-            problems.append(f"{name} has dtype {tensor.dtype.name}; allowed: {', '.join(_FLOATS)}")
+        if tensor.dtype.name not in FLOATS:
+            problems.append(f"{name} has dtype {tensor.dtype.name}; allowed: {', '.join(FLOATS)}")
     return problems
 
 

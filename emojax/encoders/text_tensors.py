@@ -1,13 +1,15 @@
 """The families `bert` and `roberta`: published tensor names, supported configuration keys, logical axes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from emojax.encoders.activations import ACTIVATIONS
+from emojax.encoders.activations import ActivationName
 from emojax.encoders.family import ComputeOptions, Family
+from emojax.encoders.published_config import LayerCount, Rate, Size, Width, check_heads
 from emojax.encoders.tensor_table import Ignored, Rule, TensorTable
 from emojax.encoders.text_transformer import TextTransformer, TextTransformerConfig
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, ConfigError
+from emojax.schema import Ge, Gt, Le, MaxLen, parse, settings
 
 _EMBEDDING_RULES = (
     Rule("embeddings.word_embeddings.weight", "embeddings/token/embedding"),
@@ -55,14 +57,48 @@ _AXES = (
     (r"pooler/bias", (None,)),
 )
 
-_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "hidden_act": tuple(ACTIVATIONS),
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "add_cross_attention": (False,),
-    "pruned_heads": ({}, None),
-    "quantization_config": (None,),
-}
+
+@settings
+class PublishedTextConfig:
+    """What is read of the `config.json` of a BERT or RoBERTa, by its names."""
+
+    model_type: Literal["bert", "roberta"]
+    vocab_size: Size
+    hidden_size: Width
+    num_hidden_layers: LayerCount
+    num_attention_heads: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    type_vocab_size: Size
+    hidden_act: ActivationName = "gelu"
+    layer_norm_eps: Annotated[float, Gt(0), Le(1)] = 1e-12
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.1
+    pad_token_id: Annotated[int, Ge(0), Le(2**20)] | None = None
+    position_embedding_type: Literal["absolute"] | None = None
+    is_decoder: Literal[False] = False
+    add_cross_attention: Literal[False] = False
+    pruned_heads: Annotated[Mapping[str, Any] | None, MaxLen(0)] = None
+    quantization_config: Literal[None] = None
+
+    def __post_init__(self):
+        """Checks what sizes say of each other.
+
+        Raises:
+          ConfigError: naming the key and what is allowed.
+        """
+        check_heads(self.num_attention_heads, self.hidden_size)
+        if self.max_position_embeddings <= self.first_position:
+            raise ConfigError(
+                f"max_position_embeddings must be > {self.first_position}, got {self.max_position_embeddings}"
+            )
+
+    @property
+    def first_position(self) -> int:
+        """Row of the position table the first token takes; RoBERTa begins behind the padding token's."""
+        if self.model_type == "bert":
+            return 0
+        return (1 if self.pad_token_id is None else self.pad_token_id) + 1
 
 
 def _table(scan_layers: bool) -> TensorTable:
@@ -83,47 +119,39 @@ def _table(scan_layers: bool) -> TensorTable:
     return TensorTable(renames, tuple(rules), _IGNORED)
 
 
-def _config(config: Mapping[str, Any], names: frozenset[str], first_position: int) -> TextTransformerConfig:
-    def size(key: str) -> int:
-        value = config.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(f"config.json: {key}: {value!r} is not allowed; allowed: an integer >= 1")
-        return value
-
-    if size("hidden_size") % size("num_attention_heads"):
-        raise CheckpointError(
-            f"config.json: num_attention_heads: {size('num_attention_heads')} is not allowed; allowed: a divisor of "
-            f"hidden_size ({size('hidden_size')})"
-        )
-    return TextTransformerConfig(
-        vocab_size=size("vocab_size"),
-        hidden_size=size("hidden_size"),
-        num_layers=size("num_hidden_layers"),
-        num_heads=size("num_attention_heads"),
-        intermediate_size=size("intermediate_size"),
-        activation=config.get("hidden_act", "gelu"),
-        max_positions=size("max_position_embeddings"),
-        first_position=first_position,
-        num_token_types=size("type_vocab_size"),
-        layer_norm_epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        hidden_dropout=float(config.get("hidden_dropout_prob", 0.1)),
-        attention_dropout=float(config.get("attention_probs_dropout_prob", 0.1)),
+def _build_module(config: Mapping[str, Any], names: frozenset[str], options: ComputeOptions) -> TextTransformer:
+    found = parse(
+        PublishedTextConfig, config, "config.json", error=CheckpointError, unknown="ignore", missing="default"
+    )
+    sizes = TextTransformerConfig(
+        vocab_size=found.vocab_size,
+        hidden_size=found.hidden_size,
+        num_layers=found.num_hidden_layers,
+        num_heads=found.num_attention_heads,
+        intermediate_size=found.intermediate_size,
+        activation=found.hidden_act,
+        max_positions=found.max_position_embeddings,
+        first_position=found.first_position,
+        num_token_types=found.type_vocab_size,
+        layer_norm_epsilon=found.layer_norm_eps,
+        hidden_dropout=found.hidden_dropout_prob,
+        attention_dropout=found.attention_probs_dropout_prob,
         pooler=any(name.startswith("pooler.") for name in names),
+    )
+    return TextTransformer(sizes, options.dtype, options.remat, options.scan_layers)
+
+
+def _family(model_type: str, architecture: str) -> Family:
+    return Family(
+        model_type=model_type,
+        modality="text",
+        architecture=architecture,
+        build_module=_build_module,
+        tensor_table=lambda _, scan: _table(scan),
+        axes=_AXES,
+        settings=PublishedTextConfig,
     )
 
 
-def _build_bert(config: Mapping[str, Any], names: frozenset[str], options: ComputeOptions) -> TextTransformer:
-    return TextTransformer(_config(config, names, 0), options.dtype, options.remat, options.scan_layers)
-
-
-def _build_roberta(config: Mapping[str, Any], names: frozenset[str], options: ComputeOptions) -> TextTransformer:
-    first_position = config.get("pad_token_id", 1) + 1
-    return TextTransformer(_config(config, names, first_position), options.dtype, options.remat, options.scan_layers)
-
-
-TEXT_FAMILIES = {
-    "bert": Family("bert", "text", "BertModel", _build_bert, lambda _, scan: _table(scan), _AXES, _SUPPORTED),
-    "roberta": Family(
-        "roberta", "text", "RobertaModel", _build_roberta, lambda _, scan: _table(scan), _AXES, _SUPPORTED
-    ),
-}
+TEXT_FAMILIES = {"bert": _family("bert", "BertModel"), "roberta": _family("roberta", "RobertaModel")}
+"""`model_type` -> family of each text encoder."""

@@ -37,6 +37,12 @@ class EmotionModelConfig:
     acoustic: EncoderViewConfig = EncoderViewConfig()
     lexical: EncoderViewConfig = EncoderViewConfig()
     fusion: FusionConfig = FusionConfig()
+    keep_stored_encoders: Annotated[
+        bool,
+        "Whether the workdir also keeps the weights of encoders whose hidden states come from a store, so that it "
+        "predicts new audio wherever it is moved; if not, that needs the checkpoint, which is compared with the one of "
+        "the store. Weights of encoders that compute in training are always kept.",
+    ] = False
     dtype: Annotated[
         Literal["float32", "bfloat16"],
         "Type of matrix products; parameters, statistics, losses and outputs are always float32.",

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.models.product import Dense
 
-PoolingName = Literal["last", "mean", "statistics"]
+PoolingName = Literal["last", "mean", "max", "sum", "statistics"]
 """What `pool` does, without parameters."""
 
 AttentivePoolingName = Literal["attentive", "attentive_statistics"]
@@ -19,7 +19,8 @@ def pool(name: PoolingName, frames: Float[Array, "B T D"], frame_mask: Bool[Arra
     """Pools by name.
 
     Args:
-      name: `last`: the last valid frame (Mitra et al. 2022); `mean`; `statistics`: mean and standard deviation.
+      name: `last`: the last valid frame (Mitra et al. 2022); `mean`; `max`; `sum`, which grows with the length;
+        `statistics`: mean and standard deviation.
       frames: any.
       frame_mask: True on valid frames; a row without any gives zeros.
 
@@ -30,6 +31,10 @@ def pool(name: PoolingName, frames: Float[Array, "B T D"], frame_mask: Bool[Arra
         return pool_last(frames, frame_mask)
     if name == "mean":
         return pool_mean(frames, frame_mask)
+    if name == "max":
+        return pool_max(frames, frame_mask)
+    if name == "sum":
+        return jnp.where(frame_mask[..., None], frames, 0).sum(axis=1)
     return pool_statistics(frames, frame_mask)
 
 
@@ -45,6 +50,13 @@ def pool_mean(frames: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> 
     """The mean over valid frames."""
     count = jnp.maximum(frame_mask.sum(axis=1), 1)[:, None]
     return jnp.where(frame_mask[..., None], frames, 0).sum(axis=1) / count
+
+
+def pool_max(frames: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> Float[Array, "B D"]:
+    """The maximum of every feature over valid frames."""
+    lowest = jnp.finfo(frames.dtype).min  # finite, so that the gradient of a row without frames is 0 and not NaN
+    largest = jnp.where(frame_mask[..., None], frames, lowest).max(axis=1)
+    return jnp.where(frame_mask.any(axis=1)[:, None], largest, 0)
 
 
 def pool_statistics(frames: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> Float[Array, "B P"]:
@@ -100,6 +112,10 @@ def start_pool(name: PoolingName | AttentivePoolingName, batch: int, size: int) 
     zeros, rows = jnp.zeros((batch, size), jnp.float32), jnp.zeros(batch, jnp.float32)
     if name == "last":
         return {"last": zeros}
+    if name == "max":
+        return {"max": jnp.full((batch, size), -jnp.inf, jnp.float32)}
+    if name == "sum":
+        return {"sum": zeros}
     state = {"weight": rows, "mean": zeros}
     if name == "statistics":
         state["squares"] = zeros
@@ -120,6 +136,10 @@ def update_pool(
     frames = frames.astype(jnp.float32)
     if name == "last":
         return {"last": frames[:, -1]}
+    if name == "max":
+        return {"max": jnp.maximum(state["max"], frames.max(axis=1))}
+    if name == "sum":
+        return {"sum": state["sum"] + frames.sum(axis=1)}
     if scores is None:
         weight = state["weight"] + frames.shape[1]
         mean = frames.mean(axis=1)
@@ -142,8 +162,8 @@ def update_pool(
 
 def finish_pool(name: PoolingName | AttentivePoolingName, state: RunningPool) -> Float[Array, "B P"]:
     """What pooling gives for all frames so far, of which there is at least one."""
-    if name == "last":
-        return state["last"]
+    if name in ("last", "max", "sum"):
+        return state[name]
     if name == "statistics":
         deviation = jnp.sqrt(state["squares"] / state["weight"][:, None] + 1e-10)
         return jnp.concatenate([state["mean"], deviation], axis=-1)

@@ -47,9 +47,8 @@ class TCGRUConfig:
     block_channels: Annotated[int, Ge(1), Le(16_384), "Channels of these convolutions."] = 128
     pooling: Annotated[
         PoolingName | AttentivePoolingName,
-        'From frames to one vector: "last" valid frame (the paper), "mean", "statistics" (mean and standard '
-        "deviation), "
-        '"attentive" (learned weights) or "attentive_statistics".',
+        'From frames to one vector: "last" valid frame (the paper), "mean", "max", "sum" (which grows with the '
+        'length), "statistics" (mean and standard deviation), "attentive" (learned weights) or "attentive_statistics".',
     ] = "last"
     embedding_size: Annotated[
         int, Ge(1), Le(16_384), "Units of the embedding layer, the input of the heads (replication: 128)."

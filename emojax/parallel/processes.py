@@ -5,10 +5,12 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax.errors import ConfigError, EmojaxError
@@ -103,6 +105,32 @@ def wait_for_all(name: str) -> None:
     """Returns when every process has come here; `name` says where, for the error of one that waits in vain."""
     if not is_alone():
         multihost_utils.sync_global_devices(name)
+
+
+def do_once(name: str, action: Callable[[], None]) -> None:
+    """Does something in the first process only; every process returns when it is done, or raises if it failed.
+
+    Args:
+      name: what it is, for the error of the other processes.
+      action: may raise `EmojaxError`.
+
+    Raises:
+      EmojaxError: in the first process what `action` raised, in the others that it failed there.
+    """
+    if is_alone():
+        action()
+        return
+    failure: EmojaxError | None = None
+    if is_first():
+        try:
+            action()
+        except EmojaxError as error:
+            failure = error
+    failed = multihost_utils.broadcast_one_to_all(np.int32(failure is not None))
+    if failure is not None:
+        raise failure
+    if int(failed):
+        raise EmojaxError(f"{name}: failed in process 0, whose message says why")
 
 
 def all_should_stop(step: int) -> bool:

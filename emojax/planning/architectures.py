@@ -1,6 +1,5 @@
 """Encoders without their weights: the architecture of a folder, of the hub's cache, or of a name known here."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from emojax.encoders import ComputeOptions
 from emojax.encoders.preprocess import WaveformPreprocess
 from emojax.encoders.registry import family_of
 from emojax.errors import CheckpointError
+from emojax.files import read_json_object
 from emojax.models import EncoderPart
 
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -54,15 +54,14 @@ def describe_encoder(checkpoint: str, options: ComputeOptions) -> tuple[EncoderP
     names = frozenset({"masked_spec_embed"}) if speech else frozenset[str]()
     module: nn.Module = family.build_module(config, names, options)
     preprocess = WaveformPreprocess(normalize=True, settings={}) if speech else None
-    layers, width = config["num_hidden_layers"], config["hidden_size"]
-    return EncoderPart(module, preprocess, layers, width, family.axes), config
+    sizes: Any = module.config
+    return EncoderPart(module, preprocess, sizes.num_layers, sizes.hidden_size, family.axes), config
 
 
 def _config(checkpoint: str) -> dict[str, Any]:
     file = Path(checkpoint).expanduser() / "config.json"
     if file.is_file():
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
+        return read_json_object(file)
     if checkpoint in KNOWN:
         import transformers
 

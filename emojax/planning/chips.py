@@ -63,7 +63,7 @@ def topology_devices(topology: str) -> list[Any]:
     """
     chip = find_chip(topology)
     if importlib.util.find_spec("libtpu") is None:
-        raise ConfigError("--mode=plan: compiles with libtpu, which is missing; pip install -r requirements-tpu.txt")
+        raise ConfigError("--mode=plan: needs libtpu, which is not installed (pip install 'jax[tpu]')")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would look for a TPU's metadata server
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is used that others could not share
     from jax.experimental import topologies

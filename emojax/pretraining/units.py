@@ -125,7 +125,9 @@ def fit_centroids(
     try:
         from sklearn.cluster import MiniBatchKMeans
     except ImportError as error:
-        raise ConfigError("pre-training needs scikit-learn: pip install -r requirements-pretrain.txt") from error
+        raise ConfigError(
+            "pre-training needs scikit-learn, which is not installed (pip install scikit-learn)"
+        ) from error
     compute = jax.jit(features)
     gathered: list[np.ndarray] = []
     count = 0

@@ -11,11 +11,9 @@ import numpy as np
 from emojax.config import ExperimentConfig
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
 from emojax.encoders.checkpoint_files import find_folder, read_tensors
-from emojax.encoders.load import parameter_shapes
-from emojax.encoders.preprocess import waveform_preprocess
-from emojax.encoders.registry import family_of
-from emojax.encoders.tensor_table import convert, renamed_names
+from emojax.encoders.load import read_parameters
 from emojax.errors import CheckpointError
+from emojax.published.card import ModelCard, read_card
 from emojax.published.layouts import PublishedModel, our_order, read_published
 from emojax.schema import to_tree
 from emojax.types import CorpusInfo
@@ -30,9 +28,6 @@ from emojax.workdir import (
     write_encoder_source,
     write_json,
 )
-
-_SCALE = (1.0, 7.0)
-"""Of MSP-Podcast, which these models were trained on; they predict it mapped to [0, 1], as ours do."""
 
 
 def import_published(config: ExperimentConfig, workdir: Path) -> None:
@@ -57,28 +52,33 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     folder = find_folder(settings.checkpoint, revision)
     file, tensors = read_tensors(folder)
     published = read_published(folder, tensors)
-    write_json(workdir / CONFIG, to_tree(_fitted(config, published)))
     encoder = _encoder(published, origin=str(file))
-    save_encoder(encoder, workdir / ENCODERS / "acoustic")
-    write_encoder_source(
-        workdir, "acoustic", settings.checkpoint, checkpoint_fingerprint(settings.checkpoint, revision)
-    )
-    categories = () if published.dimensional else published.labels
-    info = CorpusInfo(
-        name="msp_podcast",
-        scale=_SCALE,
-        categories=categories,
-        speech="recorded",
-        attribute_source="rated",
-        licence=published.notes["licence"],
-        citation=published.notes["citation"],
-    )
+    model = {"params": _parameters(published), "statistics": {}}
+    write_json(workdir / CONFIG, to_tree(_fitted(config, published)))
+    kept = workdir / ENCODERS / "acoustic"
+    save_encoder(encoder, kept)
+    write_encoder_source(kept, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
+    info = _corpus_info(published, read_card(folder))
     write_corpus_facts(workdir, unknown_labels(info))
     saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
     with Checkpoints(saved, writing=True) as checkpoints:
-        model = {"params": _parameters(published), "statistics": {}}
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
     write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})
+    low, high = info.scale
+    told = f"attributes {low:g} to {high:g}" if published.dimensional else ", ".join(info.categories)
+    print(f"{settings.checkpoint}: {told}; licence {info.licence}; trained on {info.name}", flush=True)
+
+
+def _corpus_info(published: PublishedModel, card: ModelCard) -> CorpusInfo:
+    return CorpusInfo(
+        name=card.corpus,
+        scale=card.scale,
+        categories=() if published.dimensional else published.labels,
+        speech="recorded",
+        attribute_source="rated" if published.dimensional else "none",
+        licence=card.licence,
+        citation=card.citation,
+    )
 
 
 def _fitted(config: ExperimentConfig, published: PublishedModel) -> ExperimentConfig:
@@ -105,13 +105,9 @@ def _fitted(config: ExperimentConfig, published: PublishedModel) -> ExperimentCo
 
 
 def _encoder(published: PublishedModel, origin: str) -> Encoder:
-    options = ComputeOptions()
-    family = family_of(published.encoder_config)
-    table = family.tensor_table(published.encoder_config, options.scan_layers)
-    module = family.build_module(published.encoder_config, renamed_names(published.encoder, table), options)
-    params = convert(published.encoder, table, parameter_shapes(module, family), None, origin=origin)
-    preprocess = waveform_preprocess(published.preprocessor, origin)
-    return Encoder(module, params, published.encoder_config, preprocess)
+    config = published.encoder_config
+    module, params = read_parameters(config, published.encoder, ComputeOptions(), None, origin)
+    return Encoder(module, params, config, published.preprocess)
 
 
 def _parameters(published: PublishedModel) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from emojax.parallel import put, replicated, to_host
 from emojax.progress import Progress
 from emojax.store import Store
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
-from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_json, restore_model
+from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_encoder_source, restore_model
 
 CACHED = "teacher"
 """Key of `Batch.stored` under which a cache's rows arrive."""
@@ -310,9 +310,7 @@ def _embedding_size(model: TrainedModel) -> int:
 
 
 def _same_tokens(folder: str, other: str) -> bool:
-    sources = [Path(place) / "source.json" for place in (folder, other)]
-    prints: list[Any] = [read_json(path)["fingerprint"] if path.exists() else str(path) for path in sources]
-    return prints[0] == prints[1]
+    return read_encoder_source(Path(folder)).fingerprint == read_encoder_source(Path(other)).fingerprint
 
 
 TeacherFunction = Callable[[TeacherArrays, Batch], TeacherOutput]

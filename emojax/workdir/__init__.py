@@ -10,12 +10,10 @@ from emojax.workdir.corpus_facts import read_corpus_facts as read_corpus_facts
 from emojax.workdir.corpus_facts import trained_outputs as trained_outputs
 from emojax.workdir.corpus_facts import unknown_labels as unknown_labels
 from emojax.workdir.corpus_facts import write_corpus_facts as write_corpus_facts
-from emojax.workdir.encoders import ENCODERS as ENCODERS
 from emojax.workdir.encoders import batch_inputs as batch_inputs
 from emojax.workdir.encoders import keep_encoders as keep_encoders
 from emojax.workdir.encoders import load_encoders as load_encoders
 from emojax.workdir.encoders import stored_views as stored_views
-from emojax.workdir.encoders import write_encoder_source as write_encoder_source
 from emojax.workdir.files import CHECKPOINTS as CHECKPOINTS
 from emojax.workdir.files import CONFIG as CONFIG
 from emojax.workdir.files import CORPUS as CORPUS
@@ -23,6 +21,9 @@ from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
 from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import write_json as write_json
+from emojax.workdir.kept_encoders import ENCODERS as ENCODERS
+from emojax.workdir.kept_encoders import read_encoder_source as read_encoder_source
+from emojax.workdir.kept_encoders import write_encoder_source as write_encoder_source
 from emojax.workdir.quantised import QUANTISED as QUANTISED
 from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel

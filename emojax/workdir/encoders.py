@@ -1,4 +1,4 @@
-"""The encoders of a workdir: kept beside its checkpoints once, so that the workdir alone is the whole model."""
+"""The encoders of a workdir: which are kept, how they are loaded, and what a model reads of a split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,47 +8,43 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from emojax.data import BatchInputs, StoredInput
-from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
+from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers
+from emojax.encoders.checkpoint_files import find_folder
+from emojax.encoders.load import read_num_layers
 from emojax.errors import CheckpointError
 from emojax.models import EmotionModelConfig, EncoderViewConfig
-from emojax.parallel import is_first, placed, wait_for_all
+from emojax.parallel import do_once, placed
 from emojax.store import Store
-from emojax.workdir.files import read_json, write_json
-
-ENCODERS = "encoders"
-"""Folder with one folder per encoder view, each a checkpoint that transformers can read."""
-
-_SOURCE = "source.json"
+from emojax.workdir.kept_encoders import (
+    ENCODERS,
+    EncoderSource,
+    check_kept_encoder,
+    keep_encoder,
+    read_encoder_source,
+)
 
 
 def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
-    """Copies the checkpoints a config names into the workdir, unless they are there.
+    """Keeps the checkpoints a config names in the workdir, unless they are there.
+
+    The first process alone looks at them. Weights are kept of encoders that compute in training; of those whose states
+    are read from a store only where `keep_stored_encoders` says so.
 
     Raises:
       CheckpointError: a checkpoint cannot be loaded.
     """
     for view in config.encoder_views:
-        folder = workdir / ENCODERS / view
-        if (folder / _SOURCE).exists():
-            continue
         settings: EncoderViewConfig = getattr(config, view)
-        revision = settings.revision or None
-        encoder = load_encoder(settings.checkpoint, revision=revision)
-        if encoder.family.modality != _MODALITY[view]:
-            raise CheckpointError(
-                f"config.model.{view}.checkpoint: {settings.checkpoint!r} is a {encoder.family.modality} encoder; "
-                f"allowed: a {_MODALITY[view]} encoder"
-            )
-        if is_first():
-            save_encoder(encoder, folder)
-            fingerprint = checkpoint_fingerprint(settings.checkpoint, revision)
-            write_encoder_source(workdir, view, settings.checkpoint, fingerprint)
-    wait_for_all(f"{workdir} has its encoders")
+        weights = config.keep_stored_encoders or not settings.store
 
+        def keep(view: str = view, settings: EncoderViewConfig = settings, weights: bool = weights) -> None:
+            folder = workdir / ENCODERS / view
+            try:
+                keep_encoder(folder, settings.checkpoint, settings.revision, _MODALITY[view], weights)
+            except CheckpointError as error:
+                raise CheckpointError(f"config.model.{view}.checkpoint: {error}") from error
 
-def write_encoder_source(workdir: Path, view: str, checkpoint: str, fingerprint: str) -> None:
-    """Notes where a kept encoder comes from; that it is there says that the copy is complete."""
-    write_json(workdir / ENCODERS / view / _SOURCE, {"checkpoint": checkpoint, "fingerprint": fingerprint})
+        do_once(f"{workdir / ENCODERS / view}", keep)
 
 
 def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online: tuple[str, ...]) -> dict[str, Encoder]:
@@ -59,13 +55,34 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
       config: of the model.
       mesh: parameters are laid out over it as they arrive.
       online: views that compute; the others read a store, and get no parameters.
+
+    Raises:
+      CheckpointError: a file of an encoder was changed since it was kept; or its weights were not kept, and the
+        checkpoint they come from is gone or another one now.
     """
     encoders = {}
     for view in config.encoder_views:
         settings: EncoderViewConfig = getattr(config, view)
         options = ComputeOptions(jnp.dtype(config.dtype), settings.remat, settings.scan_layers)
-        encoders[view] = load_encoder(workdir / ENCODERS / view, options, place=placed(mesh), params=view in online)
+        folder = workdir / ENCODERS / view
+        source = check_kept_encoder(folder, weights=view in online)
+        if view in online and not source.has_weights:
+            folder = _found_again(folder, source)
+        encoders[view] = load_encoder(folder, options, place=placed(mesh), params=view in online)
     return encoders
+
+
+def _found_again(folder: Path, source: EncoderSource) -> Path:
+    """The checkpoint of an encoder that was kept without weights, if it is still the same."""
+    place = f"{folder}: its weights were not kept, because training read its states from a store"
+    try:
+        found = find_folder(source.checkpoint, source.revision or None)
+        fingerprint = checkpoint_fingerprint(found)
+    except CheckpointError as error:
+        raise CheckpointError(f"{place}; needed now is {source.checkpoint}: {error}") from error
+    if fingerprint != source.fingerprint:
+        raise CheckpointError(f"{place}; {source.checkpoint} is now another one (its SHA-256 differs)")
+    return found
 
 
 def batch_inputs(
@@ -110,7 +127,7 @@ def _stored(
     place = f"config.model.{view}.store: {settings.store}"
     made_with = store.facts.source
     wanted: Mapping[str, Any] = {
-        "checkpoint": read_json(workdir / ENCODERS / view / _SOURCE)["fingerprint"],
+        "checkpoint": read_encoder_source(workdir / ENCODERS / view).fingerprint,
         "layers": list(_resolved(workdir, view, settings)),
         "combine": "mean" if made_with.get("combine") == "mean" and settings.combine == "mean" else "stack",
     }
@@ -134,5 +151,5 @@ def _stored(
 
 
 def _resolved(workdir: Path, view: str, settings: EncoderViewConfig) -> tuple[int, ...]:
-    num_layers = read_json(workdir / ENCODERS / view / "config.json")["num_hidden_layers"]
+    num_layers = read_num_layers(workdir / ENCODERS / view)
     return resolve_layers(settings.layers, num_layers, f"config.model.{view}.layers")

@@ -106,7 +106,9 @@ class Builder(CorpusBuilder):
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Item]]:
         """Sentences in EmoBank's own splits, or fragments of those for training."""
         if importlib.util.find_spec("espeakng_loader") is None:
-            raise CorpusError(f"{self.name} needs espeakng-loader: pip install -r requirements-corpora.txt")
+            raise CorpusError(
+                f"{self.name} needs espeakng-loader, which is not installed (pip install espeakng-loader)"
+            )
         config = self.builder_config
         sentences = read_sentences()
         if config.fragments:

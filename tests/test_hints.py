@@ -1,0 +1,84 @@
+"""What messages propose exists: packages, commands, flags, config fields; also where only the package is installed."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import FrozenConfigDict
+
+from configs import default
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [
+    ROOT / "launch.py",
+    *sorted((ROOT / "emojax").rglob("*.py")),
+    *sorted((ROOT / "tfds_builders").rglob("*.py")),
+]
+REQUIRED = "\n".join(path.read_text() for path in ROOT.glob("requirements*.txt"))
+
+
+def text_of(node):
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part) or "{}" for part in node.values)
+    return None
+
+
+def docstrings(tree):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, kinds)]
+    return {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+
+
+@pytest.fixture(scope="module")
+def messages():
+    """(file, text) of every string that is no docstring; the one of launch.py is its help text."""
+    found = []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        hidden = docstrings(tree) if path.name != "launch.py" else set()
+        texts = (text_of(node) for node in ast.walk(tree) if id(node) not in hidden)
+        found += [(path.relative_to(ROOT), text) for text in texts if text]
+    return found
+
+
+def matches(messages, pattern):
+    return [(path, found) for path, text in messages for found in re.findall(pattern, text)]
+
+
+def test_packages_are_on_the_index_and_required_by_name(messages):
+    found = matches(messages, r"pip install ([^);`]+)")
+    assert len({package for _, package in found}) >= 3
+    for path, package in found:
+        name = package.strip().strip("'")
+        assert re.fullmatch(r"[\w.-]+(\[\w+\])?", name), f"{path}: pip install {package}"
+        assert not name.startswith("emojax"), f"{path}: the package is on no index"
+        assert re.search(rf"^{re.escape(name)}\b|^{re.escape(name)}[=<>]", REQUIRED, re.MULTILINE), f"{path}: {name}"
+
+
+def test_no_message_names_a_file_that_an_installed_package_lacks(messages):
+    assert not matches([m for m in messages if m[0].parts[0] == "emojax"], r"requirements[\w-]*\.txt")
+
+
+def test_modules_and_flags_exist(messages):
+    modules = {module for _, module in matches(messages, r"python -m ([\w.]+)")}
+    assert {"tfds_builders", "emojax.report"} <= modules
+    assert all(importlib.util.find_spec(module) for module in modules)
+    defined = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (ROOT / "launch.py").read_text())) | {"config", "help"}
+    for path, command in matches(messages, r"python launch\.py([^;`\n]*)"):
+        assert set(re.findall(r"--(\w+)", command)) <= defined, path
+
+
+def test_config_fields_that_are_proposed_exist(messages):
+    config = FrozenConfigDict(default.get_config())
+    fields = matches(messages, r"--config\.([\w.{}]+)=")
+    assert len(fields) >= 3
+    for path, field in fields:
+        if path.name == "launch.py":  # a.b, an example; and fields of other configs
+            continue
+        value = config
+        for part in field.replace("{}", "acoustic").split("."):
+            value = value[part]

@@ -1,0 +1,233 @@
+"""Encoders of a workdir: loaded only where they are needed, held once by a sweep, and checked when they are read."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from emojax.config import parse_experiment
+from emojax.encoders import load_encoder
+from emojax.errors import CheckpointError, EmojaxError
+from emojax.files import SKIP_DIGESTS
+from emojax.parallel import MeshConfig, make_mesh, processes
+from emojax.workdir import ENCODERS, keep_encoders, kept_encoders, load_encoders, read_encoder_source
+from emojax.workdir.kept_encoders import SHARED_FOLDER, check_kept_encoder
+from tests import text_checkpoints
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    return text_checkpoints.write_checkpoint(
+        tmp_path_factory.mktemp("published"), text_checkpoints.make_model("BertModel")
+    )
+
+
+@pytest.fixture
+def checkpoint(published, tmp_path):
+    return pathlib.Path(shutil.copytree(published, tmp_path / "checkpoint"))
+
+
+def model_config(checkpoint, store="", keep_stored=False):
+    tree = default.get_config()
+    tree.model.views = ("lexical",)
+    tree.model.lexical.update({"checkpoint": str(checkpoint), "store": store})
+    tree.model.keep_stored_encoders = keep_stored
+    return parse_experiment(tree.to_dict()).model
+
+
+def kept(workdir):
+    return workdir / ENCODERS / "lexical"
+
+
+def loaded(workdir, config, online=("lexical",)):
+    mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])
+    return load_encoders(workdir, config, mesh, online)["lexical"]
+
+
+def assert_same_weights(encoder, checkpoint):
+    expected = load_encoder(checkpoint).params
+    jax.tree.map(np.testing.assert_array_equal, encoder.params, expected)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What was loaded when encoders were kept: whether with weights."""
+    calls = []
+
+    def load(*arguments, params=True, **options):
+        calls.append(params)
+        return load_encoder(*arguments, params=params, **options)
+
+    monkeypatch.setattr(kept_encoders, "load_encoder", load)
+    return calls
+
+
+def test_a_sweep_converts_and_holds_the_weights_once(checkpoint, tmp_path, loads):
+    runs, config = [tmp_path / "runs" / str(number) for number in range(3)], model_config(checkpoint)
+    for run in runs:
+        keep_encoders(run, config)
+        keep_encoders(run, config)  # continued
+    assert loads.count(True) == 1
+    assert len({(kept(run) / WEIGHTS).stat().st_ino for run in runs}) == 1
+    assert len({(kept(run) / "tokenizer.json").stat().st_ino for run in runs}) == 3
+    assert_same_weights(loaded(runs[2], config), checkpoint)
+
+
+def test_a_workdir_is_complete_alone(checkpoint, tmp_path):
+    config = model_config(checkpoint)
+    keep_encoders(tmp_path / "runs" / "one", config)
+    expected = load_encoder(checkpoint)
+    moved = shutil.copytree(tmp_path / "runs" / "one", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "runs")
+    shutil.rmtree(checkpoint)
+    jax.tree.map(np.testing.assert_array_equal, loaded(moved, config).params, expected.params)
+
+
+def test_weights_are_kept_where_the_environment_says_and_copied_where_links_cannot_be(
+    checkpoint, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise OSError("another file system")
+
+    monkeypatch.setenv(SHARED_FOLDER, str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(os, "link", refuse)
+    config = model_config(checkpoint)
+    keep_encoders(tmp_path / "runs" / "one", config)
+    fingerprint = read_encoder_source(kept(tmp_path / "runs" / "one")).fingerprint
+    assert (tmp_path / "elsewhere" / fingerprint / WEIGHTS).is_file()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one"]
+    assert_same_weights(loaded(tmp_path / "runs" / "one", config), checkpoint)
+
+
+def test_an_encoder_read_from_a_store_is_neither_loaded_nor_copied(checkpoint, tmp_path, loads):
+    config = model_config(checkpoint, store="a_store")
+    keep_encoders(tmp_path / "run", config)
+    assert not any(loads)
+    assert not list(tmp_path.rglob(f"run/**/{WEIGHTS}"))
+    assert not (tmp_path / ".encoders").exists()
+    assert loaded(tmp_path / "run", config, online=()).num_layers == 2
+    assert_same_weights(loaded(tmp_path / "run", config), checkpoint)
+
+
+def test_one_that_is_gone_or_another_one_is_told_when_it_must_compute(checkpoint, tmp_path):
+    config = model_config(checkpoint, store="a_store")
+    keep_encoders(tmp_path / "run", config)
+    weights = checkpoint / WEIGHTS
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"weights were not kept, .* is now another one"):
+        loaded(tmp_path / "run", config)
+    shutil.rmtree(checkpoint)
+    with pytest.raises(CheckpointError, match=r"weights were not kept, .*; needed now is .*: no such folder"):
+        loaded(tmp_path / "run", config)
+    assert loaded(tmp_path / "run", config, online=()).num_layers == 2
+
+
+def test_a_flag_keeps_the_weights_of_stored_encoders_too_also_later(checkpoint, tmp_path):
+    keep_encoders(tmp_path / "run", model_config(checkpoint, store="a_store"))
+    config = model_config(checkpoint, store="a_store", keep_stored=True)
+    keep_encoders(tmp_path / "run", config)
+    expected = load_encoder(checkpoint)
+    shutil.rmtree(checkpoint)
+    jax.tree.map(np.testing.assert_array_equal, loaded(tmp_path / "run", config).params, expected.params)
+
+
+def flip(file, position):
+    content = bytearray(file.read_bytes())
+    content[position % len(content)] ^= 1 << position % 8
+    file.write_bytes(content)
+
+
+def test_any_flipped_byte_of_a_kept_encoder_is_found(checkpoint, tmp_path, monkeypatch):
+    config = model_config(checkpoint)
+    keep_encoders(tmp_path / "run", config)
+    folder = kept(tmp_path / "run")
+    size = (folder / WEIGHTS).stat().st_size
+    for position in np.random.default_rng(0).integers(0, size, 12).tolist():
+        flip(folder / WEIGHTS, position)
+        with pytest.raises(CheckpointError, match=rf"{WEIGHTS}: was changed or damaged since it was written"):
+            check_kept_encoder(folder, weights=True)
+        flip(folder / WEIGHTS, position)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        flip(folder / name, 40)
+        with pytest.raises(CheckpointError, match=rf"{name}: was changed or damaged"):
+            loaded(tmp_path / "run", config, online=())
+        flip(folder / name, 40)
+    flip(folder / WEIGHTS, size - 1)
+    with pytest.raises(CheckpointError, match="was changed or damaged"):
+        loaded(tmp_path / "run", config)
+    monkeypatch.setenv(SKIP_DIGESTS, "1")
+    loaded(tmp_path / "run", config)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=r"no such file; delete .* training then keeps"):
+        loaded(tmp_path / "run", config)
+
+
+def test_a_damaged_shared_encoder_is_made_anew(checkpoint, tmp_path):
+    config = model_config(checkpoint)
+    keep_encoders(tmp_path / "one", config)
+    flip(kept(tmp_path / "one") / WEIGHTS, 999)
+    keep_encoders(tmp_path / "two", config)
+    assert_same_weights(loaded(tmp_path / "two", config), checkpoint)
+
+
+def test_a_workdir_without_digests_is_loaded_as_before(checkpoint, tmp_path):
+    config = model_config(checkpoint)
+    keep_encoders(tmp_path / "run", config)
+    source = kept(tmp_path / "run") / "source.json"
+    tree = json.loads(source.read_text())
+    source.write_text(json.dumps({key: tree[key] for key in ("checkpoint", "fingerprint")}))
+    keep_encoders(tmp_path / "run", config)
+    assert_same_weights(loaded(tmp_path / "run", config), checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": {"../../x": "a"}}, r"files must be names of files beside it, has '\.\./\.\./x'"),
+        ({"files": {"config.json": 3}}, "files.config.json must be text, got 3"),
+        ({"fingerprint": None}, "fingerprint must be text, got None"),
+        ({"files": [1]}, "files must be a group"),
+    ],
+)
+def test_a_source_of_wrong_types_is_refused(checkpoint, tmp_path, changes, message):
+    config = model_config(checkpoint)
+    keep_encoders(tmp_path / "run", config)
+    source = kept(tmp_path / "run") / "source.json"
+    source.write_text(json.dumps(json.loads(source.read_text()) | changes))
+    with pytest.raises(CheckpointError, match=rf"source\.json.*{message}"):
+        loaded(tmp_path / "run", config)
+
+
+def test_an_encoder_of_another_modality_is_refused_before_its_weights_are_read(checkpoints, tmp_path, loads):
+    with pytest.raises(
+        CheckpointError, match=r"config\.model\.lexical\.checkpoint: .* must be a text encoder, is a speech encoder"
+    ):
+        keep_encoders(tmp_path / "run", model_config(checkpoints["acoustic"]))
+    assert not any(loads)
+
+
+def test_only_the_first_process_acts_and_the_others_learn_that_it_failed(monkeypatch):
+    acted = []
+    monkeypatch.setattr(processes, "is_alone", lambda: False)
+    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: value)
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    processes.do_once("x", lambda: acted.append(1))
+    assert not acted
+    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: np.int32(1))
+    with pytest.raises(EmojaxError, match="x: failed in process 0"):
+        processes.do_once("x", lambda: acted.append(1))
+
+    def fail():
+        raise CheckpointError("its own message")
+
+    monkeypatch.setattr(processes, "is_first", lambda: True)
+    with pytest.raises(CheckpointError, match="its own message"):
+        processes.do_once("x", fail)
