@@ -24,12 +24,21 @@ from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_fram
 from emojax.schema import to_tree
 from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
 from emojax.types import SAMPLE_RATE
-from emojax.workdir import CONFIG, Checkpoints, abstract_like, checkpoint_directory, refuse_other_config, write_json
+from emojax.workdir import (
+    CONFIG,
+    Checkpoints,
+    abstract_like,
+    checkpoint_directory,
+    holds,
+    refuse_other_config,
+    write_json,
+)
 
 ENCODER = "encoder"
 """Folder of a workdir with the encoder that came out, as transformers reads it."""
 
 
+@holds("workdir")
 def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     """Pre-trains, or continues, a workdir; writes its encoder when training is done.
 

@@ -16,6 +16,7 @@ from emojax.encoders.preprocess import waveform_preprocess
 from emojax.encoders.registry import family_of
 from emojax.encoders.tensor_table import convert, renamed_names
 from emojax.errors import CheckpointError
+from emojax.files import is_vacant
 from emojax.published.layouts import PublishedModel, our_order, read_published
 from emojax.schema import to_tree
 from emojax.types import CorpusInfo
@@ -25,6 +26,7 @@ from emojax.workdir import (
     SUMMARY,
     Checkpoints,
     checkpoint_directory,
+    holds,
     unknown_labels,
     write_corpus_facts,
     write_encoder_source,
@@ -35,6 +37,7 @@ _SCALE = (1.0, 7.0)
 """Of MSP-Podcast, which these models were trained on; they predict it mapped to [0, 1], as ours do."""
 
 
+@holds("workdir")
 def import_published(config: ExperimentConfig, workdir: Path) -> None:
     """Imports the checkpoint that `config.model.acoustic.checkpoint` names.
 
@@ -50,7 +53,7 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     """
     if config.model.views != ("acoustic",):
         raise CheckpointError(f"config.model.views: {config.model.views} is not allowed; allowed: ('acoustic',)")
-    if workdir.exists() and any(workdir.iterdir()):
+    if not is_vacant(workdir):
         raise CheckpointError(f"{workdir}: is not empty; allowed: a new or empty folder")
     settings = config.model.acoustic
     revision = settings.revision or None

@@ -23,6 +23,10 @@ from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
 from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import write_json as write_json
+from emojax.workdir.inside import check_inside as check_inside
+from emojax.workdir.lock import hold as hold
+from emojax.workdir.lock import holds as holds
+from emojax.workdir.metric_records import read_metric_records as read_metric_records
 from emojax.workdir.quantised import QUANTISED as QUANTISED
 from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel
