@@ -12,5 +12,6 @@ def started_with_others() -> bool:
 
 
 def quiet_native_logs() -> None:
-    """Turns off what C++ logs of lost connections, before jaxlib is imported; what the user has set stays."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Turns off what C++ logs of lost connections, before jaxlib is imported; a level the user has set stays."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # what JAX sets itself
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
