@@ -13,12 +13,19 @@ but the workdir. `extract` runs an encoder, or a teacher, over a corpus and keep
 that is not finished. `import` makes a workdir of a published emotion model. `pretrain` trains a speech encoder without
 labels; it then lies in DIR/encoder. `quantise` makes a workdir with 8-bit weights, to evaluate and load as any other.
 `plan` compiles the training step for a TPU slice, without one, and tells memory, exchanges and predicted speed.
-Ctrl-C and SIGTERM save first; the same command then continues. Exit status: 0 done (or saved on SIGTERM), 1 an error
-told in one line, 2 wrong usage, 130 stopped by Ctrl-C.
+Ctrl-C and SIGTERM during training or extraction save first; the same command then continues. At any other moment
+they end the command with one line, and a second one always ends it at once. Exit status: 0 done (or saved on SIGTERM),
+1 an error reported in one line, 2 wrong usage, 130 stopped by Ctrl-C, 143 stopped by SIGTERM with nothing saved.
+One command at a time writes in a folder; a second one ends with an error that names host and process of the first.
 
 Started by srun or mpirun, or on every host of a TPU slice, the same command runs as one program over all their
 devices; elsewhere `--coordinator=HOST:PORT --num_processes=N --process_id=K` says who belongs together.
 """
+
+from emojax.interruption import INTERRUPTED, end_process, watch_signals
+
+if __name__ == "__main__":
+    watch_signals()  # what is imported below takes seconds
 
 import os
 import signal
@@ -46,7 +53,7 @@ _JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "Several processes: ho
 _HEARTBEAT_SECONDS = flags.DEFINE_integer("heartbeat_seconds", 100, "Several processes: silence that means death.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: where corpora are, if not where training found them.")
 
-_USAGE, _INTERRUPTED = 2, 130
+_USAGE = 2
 
 
 class _UsageError(Exception):
@@ -54,32 +61,46 @@ class _UsageError(Exception):
 
 
 def main(argv: list[str]) -> int:
-    """Runs one mode; returns the exit status."""
-    from emojax.errors import EmojaxError, reason
-    from emojax.parallel import keep_freed_memory, use_compilation_cache
-
+    """Runs one mode; returns the exit status. After an error the process ends here."""
     logging.set_verbosity(logging.WARNING)  # TFDS and JAX tell at INFO what files and backends they looked for
     if len(argv) > 1:
         return _fail(f"{argv[1]!r} is no flag; see python launch.py --help", _USAGE)
     if not _WORKDIR.value:
         return _fail("--workdir=DIR is missing", _USAGE)
+    status, message = _run(Path(_WORKDIR.value))
+    if status in (1, _USAGE):
+        # At once: the exit handlers of libraries would wait for lost processes, or print tracebacks of a full disk.
+        sys.stdout.flush()
+        end_process(status, message)
+    return status
+
+
+def _run(workdir: Path) -> tuple[int, str]:
+    """Runs the mode; returns the exit status and, for an error, the line that reports it."""
+    from emojax.errors import EmojaxError, is_full_disk, reason
+    from emojax.task_launchers import quiet_native_logs, started_with_others
+
+    if _NUM_PROCESSES.value or started_with_others():
+        quiet_native_logs()
+    from emojax.parallel import LOST, keep_freed_memory, lost_process, use_compilation_cache
+
     keep_freed_memory()
     use_compilation_cache()
     try:
         _join_processes()
-        return _MODES[_MODE.value](Path(_WORKDIR.value))
+        return _MODES[_MODE.value](workdir), ""
     except EmojaxError as error:
-        return _alone_or_gone(_fail(str(error), 1))
+        return 1, f"error: {error}"
     except _UsageError as error:
-        return _alone_or_gone(_fail(str(error), _USAGE))
+        return _USAGE, f"error: {error}"
     except Exception as error:
-        from emojax.parallel import lost_process
-
-        if not lost_process(error):
-            traceback.print_exc()
-            return _alone_or_gone(1)
-        lost = "another process was lost; the same command, on all of them, continues"
-        return _alone_or_gone(_fail(f"{lost} ({reason(error)})", 1))
+        if lost_process(error):
+            return 1, f"{LOST} ({reason(error)})"
+        if isinstance(error, OSError) or is_full_disk(error):
+            place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            return 1, f"error: {place}{reason(error)}"
+        traceback.print_exc()
+        return 1, ""
 
 
 def _join_processes() -> None:
@@ -98,32 +119,24 @@ def _join_processes() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def _alone_or_gone(status: int) -> int:
-    """The exit status of a process that failed; with others, it leaves at once, lest it wait for them at the exit."""
-    from emojax.parallel import is_alone
-
-    if not is_alone():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
-
-
 def _train(workdir: Path) -> int:
     from emojax.config import parse_experiment
     from emojax.evaluation import evaluate_workdir
     from emojax.training import train_workdir
+    from emojax.workdir import hold
 
-    outcome = train_workdir(parse_experiment(_config_tree()), workdir)
-    if outcome.interrupted_by is not None:
-        return _interrupted(outcome.interrupted_by, f"stopped at step {outcome.steps}, which is saved")
-    evaluate_workdir(workdir)
+    config = parse_experiment(_config_tree())
+    with hold(workdir):  # no other command in between
+        outcome = train_workdir(config, workdir)
+        if outcome.interrupted_by is not None:
+            return _interrupted(outcome.interrupted_by, f"stopped at step {outcome.steps}, which is saved")
+        evaluate_workdir(workdir)
     return 0
 
 
 def _evaluate(workdir: Path) -> int:
     if _CONFIG.value is not None:
-        return _fail("--mode=evaluate takes its config from the workdir; leave --config out", _USAGE)
+        raise _UsageError("--mode=evaluate takes its config from the workdir; leave --config out")
     from emojax.evaluation import evaluate_workdir
 
     evaluate_workdir(workdir, corpus_name=_CORPUS.value, splits=tuple(_SPLITS.value), data_dir=_DATA_DIR.value)
@@ -219,7 +232,7 @@ def _config_tree() -> dict[str, Any]:
 
 def _interrupted(number: signal.Signals, message: str) -> int:
     print(f"{message}; the same command continues", file=sys.stderr)
-    return _INTERRUPTED if number is signal.SIGINT else 0
+    return INTERRUPTED if number is signal.SIGINT else 0
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -229,9 +242,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except FileNotFoundError as error:
         sys.exit(_fail(f"--config: {error.filename or error} does not exist", _USAGE))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        line = lines[-1] if lines[0].endswith(":") else lines[0]  # what a config file raised comes last
-        sys.exit(_fail(line.strip("'\""), _USAGE))
+        # KeyError shows its message as Python would write it, with quotes and \\n; ml_collections raises it for a field
+        # that does not exist, with a second line that names the field it may have been.
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        lines = [line.strip() for line in message.splitlines() if line.strip()] or [type(error).__name__]
+        if lines[0].endswith(":"):  # what a config file raised comes last
+            lines = lines[-1:]
+        elif isinstance(error, KeyError):
+            lines[0] = f"--config: has no field {lines[0]}"
+        sys.exit(_fail("; ".join(lines), _USAGE))
 
 
 def _fail(message: str, status: int) -> int:

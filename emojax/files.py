@@ -2,8 +2,12 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
+import re
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +18,32 @@ MAX_JSON_BYTES = 256 * 2**20
 """A JSON file larger than this is refused: vocabularies have a few MB, indices of sharded checkpoints less."""
 
 
+LOCK = ".lock"
+"""File of a workdir or store that a process is writing in (see `emojax.workdir.lock`)."""
+
+_TEMPORARY = re.compile(r"\..+\.\d+(\.[0-9a-f]{8})?\.tmp")
+"""Names of files that `atomic_write` has not finished: .NAME.PROCESS.RANDOM.tmp."""
+
+_ABANDONED_SECONDS = 3600.0
+"""A temporary file that was not written to for so long is of a process that was killed."""
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to, which replaces `path` when the block ends without an error.
 
-    A reader, or a crash at any moment, finds the old file or the new one, never a part.
+    A reader, or a crash at any moment, finds the old file or the new one, never a part. What a killed process left of
+    an earlier attempt at the same file is removed after an hour (in a workdir: at the next start, see
+    `remove_temporaries`).
 
     Raises:
       EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The random part keeps apart threads, and containers on one disk, where process ids are small and the same.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
@@ -36,6 +54,53 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether a folder is absent, or holds nothing but the lock of who is about to use it."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `atomic_write` gives to what it has not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def remove_temporaries(folder: Path, depth: int = 2) -> None:
+    """Removes what killed processes left of `atomic_write`; links are not followed, what cannot be removed stays.
+
+    Args:
+      folder: that no other process writes in.
+      depth: levels of folders below it that are looked through too.
+    """
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                if depth:
+                    remove_temporaries(Path(entry.path), depth - 1)
+            elif is_temporary(entry.name):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if entry.name.startswith(f".{path.name}.") and is_temporary(entry.name):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
+                        os.unlink(entry.path)
+
+
+def write_all(file: io.FileIO, data: bytes) -> None:
+    """Writes to an unbuffered file: the system may take a part of the data, e.g. where a disk becomes full.
+
+    Raises:
+      OSError: not all of it could be written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from emojax.errors import EmojaxError
+from emojax.interruption import watch_signals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,4 +50,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    watch_signals()
     sys.exit(main())

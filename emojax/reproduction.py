@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from emojax.errors import EmojaxError
+from emojax.interruption import watch_signals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,4 +33,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    watch_signals()
     sys.exit(main())

@@ -60,6 +60,8 @@ def error_line(result):
     assert "Traceback" not in result.stderr, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
+    assert result.stderr.endswith(f"{lines[0]}\n"), result.stderr
+    assert "\\n" not in lines[0]
     return lines[0]
 
 
@@ -166,7 +168,7 @@ def test_evaluate_needs_only_the_workdir(finished, mini_data_dir):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.data.batch_sise=3"], "batch_sise"),
+        (["--config.data.batch_sise=3"], "error: --config: has no field 'batch_sise'; Did you mean \"batch_size\""),
         (["--config.data.batch_size=many"], "batch_size"),
         (["--config.data.batch_size=0"], "config.data.batch_size must"),
         (

@@ -217,17 +217,20 @@ def test_an_encoder_of_another_modality_is_refused_before_its_weights_are_read(c
 def test_only_the_first_process_acts_and_the_others_learn_that_it_failed(monkeypatch):
     acted = []
     monkeypatch.setattr(processes, "is_alone", lambda: False)
+    monkeypatch.setattr(processes, "wait_for_all", lambda name: None)
     monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: value)
     monkeypatch.setattr(processes, "is_first", lambda: False)
-    processes.do_once("x", lambda: acted.append(1))
+    processes.first_decides(lambda: acted.append(1), "x")
     assert not acted
-    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: np.int32(1))
-    with pytest.raises(EmojaxError, match="x: failed in process 0"):
-        processes.do_once("x", lambda: acted.append(1))
+    told = np.frombuffer(b"its own message".ljust(4096, b"\0"), np.uint8)
+    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: told)
+    with pytest.raises(EmojaxError, match=r"^its own message$"):
+        processes.first_decides(lambda: acted.append(1), "x")
 
     def fail():
         raise CheckpointError("its own message")
 
     monkeypatch.setattr(processes, "is_first", lambda: True)
-    with pytest.raises(CheckpointError, match="its own message"):
-        processes.do_once("x", fail)
+    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: value)
+    with pytest.raises(EmojaxError, match=r"^its own message$"):
+        processes.first_decides(fail, "x")

@@ -1,5 +1,10 @@
 """Builds corpora: `python -m tfds_builders NAME [NAME ...] [--config=C] [--data_dir=D] [--manual_dir=M]`."""
 
+from emojax.interruption import INTERRUPTED, end_process, watch_signals
+
+if __name__ == "__main__":
+    watch_signals("tfds_builders: ")  # what is imported below takes seconds
+
 import argparse
 import os
 import sys
@@ -7,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emojax.errors import CorpusError, EmojaxError
+from emojax.errors import CorpusError, EmojaxError, is_full_disk, reason
 from tfds_builders.registry import ENTRIES, builder_class, check_names
 
 if TYPE_CHECKING:
@@ -30,9 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"tfds_builders: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # called by a program that does not watch signals
         print("tfds_builders: interrupted; nothing was left behind", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    except Exception as error:  # TFDS and array_record have their own kinds for what the file system refuses
+        if not is_full_disk(error):
+            raise
+        print(f"tfds_builders: --data_dir={options.data_dir}: cannot be written ({reason(error)})", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -110,4 +120,8 @@ def _available_cores() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == 1:  # at once: the exit handlers of libraries would print tracebacks of a full disk
+        sys.stdout.flush()
+        end_process(status)
+    sys.exit(status)

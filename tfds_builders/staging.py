@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emojax.errors import CorpusError
+from emojax.interruption import cleaned_up
 
 _SECONDS_FOR_WORKERS_TO_END = 5.0
 
@@ -29,21 +30,30 @@ def staging_directory(data_dir: Path, name: str) -> Iterator[Path]:
         raise CorpusError(f"{name} is being built in {data_dir} by another process") from error
     except OSError as error:
         raise CorpusError(f"{data_dir}: cannot be written ({error.strerror})") from error
-    try:
+
+    def remove() -> None:
+        for _ in range(3):  # a signal may end the process while another thread writes here
+            shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+    with cleaned_up(remove):
         for leftover in directory.iterdir():
             shutil.rmtree(leftover)
         yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
 
 
 def move_into_place(built: Path, target: Path, retired: Path) -> None:
-    """Renames a finished folder to `target`; what was there before goes to `retired`."""
+    """Renames a finished folder to `target`; what was there before goes to `retired`, or stays where this fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(retired)
-    built.rename(target)
+
+    def restore() -> None:
+        if retired.exists() and not target.exists():
+            retired.rename(target)
+
+    with cleaned_up(restore):
+        if target.exists():
+            target.rename(retired)
+        built.rename(target)
 
 
 def _lock(directory: Path) -> int:

@@ -1,6 +1,5 @@
 """Draws the learning curves of a run from its metrics.jsonl."""
 
-import json
 import math
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from emojax.errors import EmojaxError
 from emojax.evaluation.plots import PALETTE, plain, save_figure
 from emojax.evaluation.results import read_run
-from emojax.workdir import METRICS
+from emojax.workdir import METRICS, read_metric_records
 
 LEARNING_CURVES = "learning_curves.png"
 
@@ -41,23 +40,17 @@ def write_learning_curves(workdir: Path) -> Path | None:
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """Reads every number of a metrics.jsonl by name, e.g. `train/loss`; lines cut short are left out.
+    """Reads every number of a metrics.jsonl by name, e.g. `train/loss`; lines that are no records are skipped.
 
     Raises:
       EmojaxError: the file cannot be read.
     """
     curves: dict[str, Curve] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise EmojaxError(f"{path}: cannot be read ({error})") from error
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(record, dict) or not _is_number(record.get("step")):
-            continue
+        records = read_metric_records(path)
+    except OSError as error:
+        raise EmojaxError(f"{path}: cannot be read ({error.strerror})") from error
+    for _, record in records:
         for name, value in record.items():
             if name not in ("step", "epoch") and _is_number(value):
                 steps, values = curves.setdefault(name, ([], []))

@@ -15,9 +15,10 @@ from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.parallel import is_first, make_mesh
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE, CorpusInfo
-from emojax.workdir import CONFIG, CorpusFacts, batch_inputs, read_corpus_facts, read_json, restore_model
+from emojax.workdir import CONFIG, CorpusFacts, batch_inputs, holds, read_corpus_facts, read_json, restore_model
 
 
+@holds("workdir", create=False)
 def evaluate_workdir(
     workdir: Path, corpus_name: str = "", splits: tuple[str, ...] = (), data_dir: str = ""
 ) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from emojax.evaluation.plots import draw_attributes, draw_confusion, save_figure
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.submission import wants_submission, write_submission
 from emojax.evaluation.summary import TrainLabels, summarise
-from emojax.workdir import write_json
+from emojax.workdir import check_inside, write_json
 
 EVALUATION = "evaluation"
 """Folder of a workdir with the evaluation on its own corpus, and a folder for each other corpus."""
@@ -20,9 +20,15 @@ def evaluation_directory(workdir: Path, other_corpus: str | None = None) -> Path
     Args:
       workdir: of the model evaluated.
       other_corpus: name of the corpus if it is not the one the model was trained on.
+
+    Raises:
+      CheckpointError: the folder is a link that leads out of the workdir.
     """
     directory = workdir / EVALUATION
-    return directory if other_corpus is None else directory / _file_name(other_corpus)
+    if other_corpus is not None:
+        directory = directory / _file_name(other_corpus)
+    check_inside(workdir, directory)
+    return directory
 
 
 def write_evaluation(

@@ -37,7 +37,7 @@ from emojax.store import (
     write_split_facts,
 )
 from emojax.types import SAMPLE_RATE
-from emojax.workdir import SUMMARY, write_json
+from emojax.workdir import SUMMARY, holds, write_json
 
 _BATCHES_IN_FLIGHT = 2
 
@@ -72,6 +72,7 @@ class Extraction:
         return self.audio_hours * 3600 / max(self.seconds, 1e-9)
 
 
+@holds("directory")
 def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
     """Computes what is missing of a store.
 

@@ -17,10 +17,11 @@ from emojax.parallel.layout import state_sharding as state_sharding
 from emojax.parallel.layout import to_global_arrays as to_global_arrays
 from emojax.parallel.layout import to_host as to_host
 from emojax.parallel.layout import undivided as undivided
+from emojax.parallel.lost_process import LOST as LOST
 from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import make_mesh as make_mesh
 from emojax.parallel.processes import all_should_stop as all_should_stop
-from emojax.parallel.processes import do_once as do_once
+from emojax.parallel.processes import first_decides as first_decides
 from emojax.parallel.processes import is_alone as is_alone
 from emojax.parallel.processes import is_first as is_first
 from emojax.parallel.processes import join_processes as join_processes

@@ -1,7 +1,6 @@
 """Several processes as one program: they find each other, do once what needs doing once, and stop together."""
 
 import importlib.util
-import os
 import socket
 import sys
 import time
@@ -14,9 +13,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax.errors import ConfigError, EmojaxError
+from emojax.interruption import sigterm_shared_with_jax
+from emojax.parallel.lost_process import ends_with_one_line
+from emojax.task_launchers import started_with_others
 
-_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-"""Where srun and Open MPI's mpirun say how many processes they started."""
+_MESSAGE_BYTES = 1024
+"""Of an error that one process reports to the others."""
 
 _TPU_DEVICES = ("/dev/accel0", "/dev/vfio/0")
 """Files of a machine with a TPU."""
@@ -59,9 +61,10 @@ def join_processes(
         if process_id:
             _wait_for_listener(coordinator, join_seconds, who)
     try:
-        jax.distributed.initialize(
-            **named, initialization_timeout=join_seconds, heartbeat_timeout_seconds=heartbeat_seconds
-        )
+        with sigterm_shared_with_jax(), ends_with_one_line():
+            jax.distributed.initialize(
+                **named, initialization_timeout=join_seconds, heartbeat_timeout_seconds=heartbeat_seconds
+            )
     except ValueError:
         if named:
             raise
@@ -107,30 +110,30 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def do_once(name: str, action: Callable[[], None]) -> None:
-    """Does something in the first process only; every process returns when it is done, or raises if it failed.
+def first_decides(action: Callable[[], object], name: str) -> None:
+    """Runs an action in the first process; where it fails, all of them fail.
 
     Args:
-      name: what it is, for the error of the other processes.
-      action: may raise `EmojaxError`.
+      action: may raise an EmojaxError.
+      name: says where, for the error of a process that waits in vain.
 
     Raises:
-      EmojaxError: in the first process what `action` raised, in the others that it failed there.
+      EmojaxError: the action's, with the same message in every process.
     """
     if is_alone():
         action()
         return
-    failure: EmojaxError | None = None
+    message = b""
     if is_first():
         try:
             action()
         except EmojaxError as error:
-            failure = error
-    failed = multihost_utils.broadcast_one_to_all(np.int32(failure is not None))
-    if failure is not None:
-        raise failure
-    if int(failed):
-        raise EmojaxError(f"{name}: failed in process 0, whose message says why")
+            message = str(error).encode()[:_MESSAGE_BYTES]
+    wait_for_all(name)
+    padded = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+    answer = np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().rstrip(b"\0")
+    if answer:
+        raise EmojaxError(answer.decode(errors="replace"))
 
 
 def all_should_stop(step: int) -> bool:
@@ -143,6 +146,6 @@ def all_should_stop(step: int) -> bool:
 
 
 def _started_with_others() -> bool:
-    if any(int(os.environ.get(name) or 1) > 1 for name in _TASKS):
+    if started_with_others():
         return True
     return any(Path(path).exists() for path in _TPU_DEVICES) and importlib.util.find_spec("libtpu") is not None

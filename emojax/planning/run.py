@@ -18,7 +18,7 @@ from emojax.planning.chips import Chip, find_chip, topology_devices
 from emojax.planning.flops import count_flops
 from emojax.planning.hlo import Collective, collectives, memory_traffic, parse_program
 from emojax.schema import to_tree
-from emojax.workdir import CONFIG, refuse_other_config, write_corpus_facts, write_json
+from emojax.workdir import CONFIG, holds, refuse_other_config, write_corpus_facts, write_json
 
 PLAN = "plan.json"
 """The plan of a workdir."""
@@ -33,6 +33,7 @@ _TOO_MUCH = (r"Used ([\d.]+)([BKMGT]?) of [\d.]+[BKMGT]? hbm", r"\(([\d.]+)([BKM
 """What the compiler says of a step that needs more memory than there is: so much, at least."""
 
 
+@holds("workdir")
 def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict[str, Any]:
     """Compiles the training step of a config for a TPU slice and writes `plan.json`.
 

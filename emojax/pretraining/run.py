@@ -24,12 +24,23 @@ from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_fram
 from emojax.schema import to_tree
 from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
 from emojax.types import SAMPLE_RATE
-from emojax.workdir import CONFIG, Checkpoints, abstract_like, checkpoint_directory, refuse_other_config, write_json
+from emojax.workdir import (
+    CHECKPOINTS,
+    CONFIG,
+    Checkpoints,
+    abstract_like,
+    check_inside,
+    checkpoint_directory,
+    holds,
+    refuse_other_config,
+    write_json,
+)
 
 ENCODER = "encoder"
 """Folder of a workdir with the encoder that came out, as transformers reads it."""
 
 
+@holds("workdir")
 def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     """Pre-trains, or continues, a workdir; writes its encoder when training is done.
 
@@ -50,6 +61,9 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     wait_for_all(f"{workdir} was looked at")
     write_json(workdir / CONFIG, to_tree(config))
     saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    if not config.training.checkpoint_dir:
+        check_inside(workdir, workdir / CHECKPOINTS)
+    check_inside(workdir, workdir / ENCODER)
     with Checkpoints(saved, writing=True) as checkpoints:
         centroids = np.zeros((config.units.clusters, features.size), np.float32)
         if checkpoints.latest_step is None:  # a checkpoint holds them

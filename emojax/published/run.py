@@ -13,6 +13,7 @@ from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, sav
 from emojax.encoders.checkpoint_files import find_folder, read_tensors
 from emojax.encoders.load import read_parameters
 from emojax.errors import CheckpointError
+from emojax.files import is_vacant
 from emojax.published.card import ModelCard, read_card
 from emojax.published.layouts import PublishedModel, our_order, read_published
 from emojax.schema import to_tree
@@ -23,6 +24,7 @@ from emojax.workdir import (
     SUMMARY,
     Checkpoints,
     checkpoint_directory,
+    holds,
     unknown_labels,
     write_corpus_facts,
     write_encoder_source,
@@ -30,6 +32,7 @@ from emojax.workdir import (
 )
 
 
+@holds("workdir")
 def import_published(config: ExperimentConfig, workdir: Path) -> None:
     """Imports the checkpoint that `config.model.acoustic.checkpoint` names.
 
@@ -45,7 +48,7 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     """
     if config.model.views != ("acoustic",):
         raise CheckpointError(f"config.model.views: {config.model.views} is not allowed; allowed: ('acoustic',)")
-    if workdir.exists() and any(workdir.iterdir()):
+    if not is_vacant(workdir):
         raise CheckpointError(f"{workdir}: is not empty; allowed: a new or empty folder")
     settings = config.model.acoustic
     revision = settings.revision or None

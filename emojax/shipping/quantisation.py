@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 
 from emojax.errors import CheckpointError, ConfigError
+from emojax.files import is_vacant
 from emojax.parallel import MeshConfig, make_mesh
-from emojax.workdir import CONFIG, CORPUS, QUANTISED, restore_model, write_quantised
+from emojax.workdir import CONFIG, CORPUS, QUANTISED, holds, restore_model, write_quantised
 
 
+@holds("target")
 def quantise_workdir(workdir: Path, target: Path) -> Path:
     """Writes a workdir that has 8-bit weights in place of checkpoints; it is evaluated and loaded as any other.
 
@@ -24,7 +26,7 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     """
     if (workdir / QUANTISED).exists():
         raise CheckpointError(f"{workdir}: is quantised already")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not is_vacant(target):
         raise ConfigError(f"--output={target}: is not allowed; allowed: a new or empty folder")
     import jax
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from emojax.errors import CheckpointError
-from emojax.files import read_json_object, write_json
+from emojax.files import is_vacant, read_json_object, write_json
 from emojax.store.records import DTYPES, ArraySpec
 
 STORE, SPLIT = "store.json", "split.json"
@@ -81,7 +81,7 @@ def write_facts(directory: Path, facts: StoreFacts) -> None:
     if (directory / STORE).exists():
         read_facts(directory).refuse_other(facts, str(directory))
         return
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if not is_vacant(directory):
         raise CheckpointError(f"{directory}: holds something else than a store; allowed: a new or empty folder")
     write_json(directory / STORE, dataclasses.asdict(facts))
 

@@ -45,15 +45,18 @@ from emojax.training.summary import write_summary
 from emojax.training.teachers import Teacher, load_teacher, measure_teacher
 from emojax.types import MISSING_EMOTION, Batch
 from emojax.workdir import (
+    CHECKPOINTS,
     CONFIG,
     Checkpoints,
     CorpusFacts,
     TrainedOutputs,
     batch_inputs,
     build_model,
+    check_inside,
     checkpoint_directory,
     corpus_facts,
     example_batch,
+    holds,
     keep_encoders,
     load_encoders,
     refuse_other_config,
@@ -64,6 +67,7 @@ from emojax.workdir import (
 )
 
 
+@holds("workdir")
 def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     """Trains, or continues, a workdir.
 
@@ -122,6 +126,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
     write_corpus_facts(workdir, facts)
     saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    if not config.training.checkpoint_dir:
+        check_inside(workdir, workdir / CHECKPOINTS)
     with Checkpoints(saved, writing=True) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
         example = example_batch(config, model, online)

@@ -34,7 +34,7 @@ from emojax.store import (
 )
 from emojax.training.teachers import MIN_SAMPLES, OUTPUTS, Teacher, load_members
 from emojax.types import Batch
-from emojax.workdir import read_json
+from emojax.workdir import holds, read_json
 from emojax.workdir.files import CONFIG
 
 
@@ -83,6 +83,7 @@ class CachedOutputs:
     interrupted_by: signal.Signals | None = None
 
 
+@holds("directory")
 def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
     """Computes what is missing of a cache, split by split.
 

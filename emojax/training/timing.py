@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import jax
 
+from emojax.workdir import check_inside
+
 PROFILE = "profile"
 """Folder of a workdir with the traces."""
 
@@ -81,6 +83,8 @@ class Tracer:
     def __init__(self, workdir: Path, first: int, steps: int):
         """Traces `steps` steps (0: none) after the first few of those that begin at step `first`."""
         self._folder = workdir / PROFILE
+        if steps:
+            check_inside(workdir, self._folder)
         self._from, self._to = first + _UNTRACED, first + _UNTRACED + steps
         self._tracing = False
 

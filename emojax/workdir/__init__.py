@@ -21,9 +21,13 @@ from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
 from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import write_json as write_json
+from emojax.workdir.inside import check_inside as check_inside
 from emojax.workdir.kept_encoders import ENCODERS as ENCODERS
 from emojax.workdir.kept_encoders import read_encoder_source as read_encoder_source
 from emojax.workdir.kept_encoders import write_encoder_source as write_encoder_source
+from emojax.workdir.lock import hold as hold
+from emojax.workdir.lock import holds as holds
+from emojax.workdir.metric_records import read_metric_records as read_metric_records
 from emojax.workdir.quantised import QUANTISED as QUANTISED
 from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel

@@ -13,7 +13,7 @@ from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.load import read_num_layers
 from emojax.errors import CheckpointError
 from emojax.models import EmotionModelConfig, EncoderViewConfig
-from emojax.parallel import do_once, placed
+from emojax.parallel import first_decides, placed
 from emojax.store import Store
 from emojax.workdir.kept_encoders import (
     ENCODERS,
@@ -44,7 +44,7 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
             except CheckpointError as error:
                 raise CheckpointError(f"config.model.{view}.checkpoint: {error}") from error
 
-        do_once(f"{workdir / ENCODERS / view}", keep)
+        first_decides(keep, f"{workdir / ENCODERS / view}")
 
 
 def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online: tuple[str, ...]) -> dict[str, Encoder]:

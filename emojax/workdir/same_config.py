@@ -6,6 +6,7 @@ from typing import Any
 
 from emojax.config import difference
 from emojax.errors import CheckpointError
+from emojax.files import is_vacant
 from emojax.workdir.files import CONFIG, read_json
 
 
@@ -22,7 +23,7 @@ def refuse_other_config(tree: Mapping[str, Any], workdir: Path) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise CheckpointError(f"{workdir}: is a file; allowed: a folder of this run")
     if not (workdir / CONFIG).exists():
-        if workdir.is_dir() and any(workdir.iterdir()):
+        if not is_vacant(workdir):
             raise CheckpointError(f"{workdir}: holds other files and no {CONFIG}; allowed: a new or empty folder")
         return
     found = difference(read_json(workdir / CONFIG), tree)
