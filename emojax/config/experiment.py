@@ -57,6 +57,7 @@ CHANGEABLE = (
     "data.workers",
     "evaluation",
     "mesh",
+    "training.checkpoint_digests",
     "training.checkpoint_dir",
     "training.checkpoint_every_steps",
     "training.log_every_steps",
@@ -77,7 +78,12 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
 LOCATIONS = ("checkpoint", "store", "workdir", "cache", "folder")
 """Keys of fields that say where something is: moving it changes its folder, seldom its name."""
 
-_SINCE = {"mesh.tensor": 1, "training.profile_steps": 0, "training.checkpoint_dir": ""}
+_SINCE = {
+    "mesh.tensor": 1,
+    "training.profile_steps": 0,
+    "training.checkpoint_dir": "",
+    "training.checkpoint_digests": True,
+}
 """Fields that the first workdirs do not have, with the values that mean what was done then."""
 
 

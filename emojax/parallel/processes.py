@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax.errors import ConfigError, EmojaxError
@@ -103,6 +104,13 @@ def wait_for_all(name: str) -> None:
     """Returns when every process has come here; `name` says where, for the error of one that waits in vain."""
     if not is_alone():
         multihost_utils.sync_global_devices(name)
+
+
+def smallest_of_all(number: int) -> int:
+    """Returns the smallest number that any process gives; every process must ask."""
+    if is_alone():
+        return number
+    return int(np.min(multihost_utils.process_allgather(np.int32(number))))
 
 
 def all_should_stop(step: int) -> bool:

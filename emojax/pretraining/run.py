@@ -24,7 +24,7 @@ from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_fram
 from emojax.schema import to_tree
 from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
 from emojax.types import SAMPLE_RATE
-from emojax.workdir import CONFIG, Checkpoints, abstract_like, checkpoint_directory, refuse_other_config, write_json
+from emojax.workdir import CONFIG, Checkpoints, abstract_like, own_checkpoint_directory, refuse_other_config, write_json
 
 ENCODER = "encoder"
 """Folder of a workdir with the encoder that came out, as transformers reads it."""
@@ -49,8 +49,8 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
     wait_for_all(f"{workdir} was looked at")
     write_json(workdir / CONFIG, to_tree(config))
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
-    with Checkpoints(saved, writing=True) as checkpoints:
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         centroids = np.zeros((config.units.clusters, features.size), np.float32)
         if checkpoints.latest_step is None:  # a checkpoint holds them
             units = config.units

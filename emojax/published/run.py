@@ -24,7 +24,7 @@ from emojax.workdir import (
     ENCODERS,
     SUMMARY,
     Checkpoints,
-    checkpoint_directory,
+    own_checkpoint_directory,
     unknown_labels,
     write_corpus_facts,
     write_encoder_source,
@@ -74,8 +74,8 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
         citation=published.notes["citation"],
     )
     write_corpus_facts(workdir, unknown_labels(info))
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
-    with Checkpoints(saved, writing=True) as checkpoints:
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         model = {"params": _parameters(published), "statistics": {}}
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
     write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})

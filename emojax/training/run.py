@@ -51,11 +51,11 @@ from emojax.workdir import (
     TrainedOutputs,
     batch_inputs,
     build_model,
-    checkpoint_directory,
     corpus_facts,
     example_batch,
     keep_encoders,
     load_encoders,
+    own_checkpoint_directory,
     refuse_other_config,
     stored_views,
     trained_outputs,
@@ -118,8 +118,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     encoders = load_encoders(workdir, config.model, mesh, online)
     model = build_model(config, facts, encoders)
     write_corpus_facts(workdir, facts)
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
-    with Checkpoints(saved, writing=True) as checkpoints:
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
         example = example_batch(config, model, online)
         state = fresh_state(

@@ -2,7 +2,6 @@
 
 from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like
-from emojax.workdir.checkpoints import checkpoint_directory as checkpoint_directory
 from emojax.workdir.corpus_facts import CorpusFacts as CorpusFacts
 from emojax.workdir.corpus_facts import TrainedOutputs as TrainedOutputs
 from emojax.workdir.corpus_facts import corpus_facts as corpus_facts
@@ -23,10 +22,13 @@ from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
 from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import write_json as write_json
+from emojax.workdir.location import known_checkpoint_directory as known_checkpoint_directory
+from emojax.workdir.location import own_checkpoint_directory as own_checkpoint_directory
 from emojax.workdir.quantised import QUANTISED as QUANTISED
 from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel
 from emojax.workdir.restore import build_model as build_model
 from emojax.workdir.restore import example_batch as example_batch
+from emojax.workdir.restore import read_config as read_config
 from emojax.workdir.restore import restore_model as restore_model
 from emojax.workdir.same_config import refuse_other_config as refuse_other_config
