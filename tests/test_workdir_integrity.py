@@ -253,12 +253,22 @@ def test_digests_name_no_files_outside(copied):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("gru_layers", 10**6), ("conv_channels", 10**9), ("embedding_size", 10**12)]
+    ("changes", "message"),
+    [
+        ({"gru_layers": 10**6}, r"config\.json: .*network\.gru_layers must be >= 0 and <= 64, got 1000000"),
+        (
+            {"gru_layers": 8, "gru_size": 16_384},
+            r"checkpoints/2: params/.*, its config and corpus.json ask for \(16384, 4\)",
+        ),
+        ({"embedding_size": 16_384}, r"checkpoints/2: .* ask for \(.*16384"),
+    ],
 )
-def test_sizes_that_the_checkpoint_does_not_have_are_refused_before_a_model_is_built(copied, monkeypatch, field, value):
-    monkeypatch.setattr("emojax.workdir.restore.build_model", lambda *arguments: pytest.fail("a model was built"))
-    rewritten(copied / "config.json", lambda tree: tree["model"]["log_mel"]["network"].update({field: value}))
-    with pytest.raises(CheckpointError, match=rf"config.json: .*network\.{field}.* must be <= \d+"):
+def test_sizes_that_the_checkpoint_does_not_have_are_refused_before_anything_is_read(
+    copied, monkeypatch, changes, message
+):
+    monkeypatch.setattr(Checkpoints, "restore", lambda *arguments: pytest.fail("arrays were read"))
+    rewritten(copied / "config.json", lambda tree: tree["model"]["log_mel"]["network"].update(changes))
+    with pytest.raises(CheckpointError, match=message):
         emojax.load(copied)
 
 

@@ -149,7 +149,8 @@ class TrainingConfig:
     ] = ""
     checkpoint_digests: Annotated[
         bool,
-        "Whether SHA-256 digests are saved with checkpoints and compared when they are read: 2 s per GB; not on buckets.",
+        "Whether SHA-256 digests are saved with checkpoints and compared when these are read (2 s per GB); not on "
+        "buckets.",
     ] = True
 
 

@@ -22,7 +22,7 @@ from emojax.workdir.encoders import load_encoders, stored_views
 from emojax.workdir.files import CONFIG, read_json
 from emojax.workdir.location import known_checkpoint_directory
 from emojax.workdir.quantised import QUANTISED, quantised_shapes, read_quantised
-from emojax.workdir.sizes import Shapes, check_claims, check_shapes
+from emojax.workdir.shapes import Shapes, check_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,6 @@ def restore_model(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     facts = read_corpus_facts(workdir)
     with _saved_weights(workdir, config) as saved:
-        check_claims(config.model, saved.shapes, str(workdir / CONFIG))
         online = tuple(
             view for view in config.model.encoder_views if not (stored and view in stored_views(config.model))
         )
