@@ -7,12 +7,19 @@ import json
 import os
 import re
 import secrets
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from emojax.errors import CheckpointError, EmojaxError
+
+DIGEST = "sha256"
+"""Key of a JSON object that holds the digest of the others."""
+
+MAX_JSON_DEPTH = 100
+"""JSON nested more deeply is refused; what is written here has less than ten levels."""
 
 MAX_JSON_BYTES = 256 * 2**20
 """A JSON file larger than this is refused: vocabularies have a few MB, indices of sharded checkpoints less."""
@@ -115,6 +122,38 @@ def write_json(path: Path, tree: Any) -> None:
         file.write("\n")
 
 
+def with_digest(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the SHA-256 of a JSON object's content to it, which `checked_content` compares.
+
+    It is a digest of the values, not of the bytes: another indentation or order of keys does not matter.
+    """
+    return {**tree, DIGEST: _digest(tree)}
+
+
+def checked_content(tree: dict[str, Any], place: str, error: type[EmojaxError] = CheckpointError) -> dict[str, Any]:
+    """Removes the digest that `with_digest` added; an object without one (written before there were any) is returned
+    as it is.
+
+    Raises:
+      EmojaxError: of class `error`: the content is not what was written.
+    """
+    if DIGEST not in tree:
+        return tree
+    content = {key: value for key, value in tree.items() if key != DIGEST}
+    if tree[DIGEST] != _digest(content):
+        raise error(
+            f"{place}: is damaged or was edited (its {DIGEST} does not match); "
+            f"if the edit is wanted, remove the key {DIGEST!r}"
+        )
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    written = json.loads(json.dumps(content))  # tuples become lists, keys text, as in the file
+    text = json.dumps(written, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_json(path: Path, error: type[EmojaxError] = CheckpointError, *, missing: str = "no such file") -> Any:
     """Reads a JSON file that may come from a stranger.
 
@@ -124,10 +163,14 @@ def read_json(path: Path, error: type[EmojaxError] = CheckpointError, *, missing
       missing: what the message says where there is no such file.
 
     Raises:
-      EmojaxError: of class `error`: the file is missing, too large, not UTF-8, not JSON, or nested too deeply.
+      EmojaxError: of class `error`: the file is missing, no regular file, too large, not UTF-8, not JSON, or nested
+        too deeply.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device would wait, or never end
+            raise error(f"{path}: is not a regular file")
+        size = status.st_size
         if size > MAX_JSON_BYTES:
             raise error(f"{path}: has {size} bytes; a JSON file must have at most {MAX_JSON_BYTES}")
         return parse_json(path.read_text(encoding="utf-8"), str(path), error)
@@ -147,11 +190,24 @@ def parse_json(text: str, place: str, error: type[EmojaxError] = CheckpointError
       **options: passed to `json.loads`.
     """
     try:
-        return json.loads(text, **options)
+        tree = json.loads(text, **options)
     except RecursionError as problem:
         raise error(f"{place}: is nested too deeply") from problem
     except ValueError as problem:
         raise error(f"{place}: is not valid JSON ({problem})") from problem
+    if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _depth(tree) > MAX_JSON_DEPTH:
+        raise error(f"{place}: is nested too deeply")
+    return tree
+
+
+def _depth(tree: Any) -> int:
+    """Counts the levels of a tree, without recursion, no further than needed."""
+    depth, level = 0, [tree]
+    while level and depth <= MAX_JSON_DEPTH:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+        depth += bool(containers)
+    return depth
 
 
 def read_json_object(

@@ -209,8 +209,16 @@ def _convert_plain(hint: Any, value: Any, path: str) -> Any:
                 raise ConfigError(f"{path} must be a finite number, got {_shown(value)}")
             return value if type(value) is float else number
     elif hint not in (int, float) and isinstance(value, hint):
+        if hint is str:
+            _check_text(value, path)
         return value
     raise ConfigError(f"{path} must be {describe_type(hint)}, got {_shown(value)}")
+
+
+def _check_text(value: str, path: str) -> None:
+    """Refuses text that no file name, table or terminal can take: JSON can hold it."""
+    if "\0" in value or (not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)):
+        raise ConfigError(f"{path} must be text without NUL and lone surrogates, got {_shown(value)}")
 
 
 def _convert_choice(hint: Any, value: Any, path: str) -> Any:
@@ -295,6 +303,9 @@ def describe_bounds(extras: typing.Iterable[Any]) -> str:
                 lengths.append("not be empty" if bound.min_length == 1 else f"have at least {bound.min_length} entries")
             case MaxLen():
                 lengths.append(f"have at most {bound.max_length} entries")
+    sizes = {b.min_length if isinstance(b, MinLen) else b.max_length for b in extras if isinstance(b, MinLen | MaxLen)}
+    if len(lengths) == 2 and len(sizes) == 1:
+        lengths = [f"have {sizes.pop()} entries"]
     return " and ".join(([f"be {' and '.join(limits)}"] if limits else []) + lengths)
 
 

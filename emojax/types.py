@@ -1,11 +1,15 @@
 """The vocabulary every part shares: attribute order, sample rate, batches, outputs, corpus facts."""
 
 import dataclasses
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from emojax.errors import ConfigError
+from emojax.schema import MaxLen, MinLen, settings
 
 AnyArray = Any
 """Batches are NumPy arrays on the host and JAX arrays on devices."""
@@ -131,24 +135,26 @@ class SplitRoles:
     test: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class CorpusInfo:
-    """Facts about a corpus that travel with every model and number made from it.
+    """Metadata of a corpus that travels with every model and number made from it."""
 
-    Attributes:
-      name: TFDS name with builder config and version, e.g. `emobank_spoken/full/1.0.0`.
-      scale: lowest and highest value of the attribute scale, e.g. (1, 7).
-      categories: names of the emotion categories in the order of `Batch.emotion`.
-      speech: whether the speech was recorded from people or synthesised.
-      attribute_source: whether attributes were rated by people, derived from something else, or do not exist.
-      licence: licence of the corpus.
-      citation: how to cite it.
-    """
+    name: Annotated[str, MinLen(1), "TFDS name with builder config and version, e.g. `emobank_spoken/full/1.0.0`."]
+    scale: Annotated[tuple[float, float], "Lowest and highest value of the attribute scale, e.g. (1, 7)."]
+    categories: Annotated[tuple[Annotated[str, MinLen(1)], ...], MaxLen(1000), "Emotions, as `Batch.emotion` counts."]
+    speech: Annotated[Literal["recorded", "synthesised"], "Whether people were recorded, or the speech is synthetic."]
+    attribute_source: Annotated[Literal["rated", "derived", "none"], "Rated by people, derived, or there are none."]
+    licence: Annotated[str, "Licence of the corpus."]
+    citation: Annotated[str, "How to cite it."]
 
-    name: str
-    scale: tuple[float, float]
-    categories: tuple[str, ...]
-    speech: Literal["recorded", "synthesised"]
-    attribute_source: Literal["rated", "derived", "none"]
-    licence: str
-    citation: str
+    def __post_init__(self):
+        """Checks the scale and the categories.
+
+        Raises:
+          ConfigError: the scale is empty or swapped, or a category occurs twice.
+        """
+        low, high = self.scale
+        if not low < high or math.isinf(high - low):
+            raise ConfigError(f"scale must be a lower and a higher number, got {[low, high]}")
+        if len(set(self.categories)) < len(self.categories):
+            raise ConfigError(f"categories must differ, got {list(self.categories)}")

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 from emojax.errors import EmojaxError
 from emojax.evaluation import Predictions, TrainLabels, summarise, write_evaluation
 from emojax.types import ATTRIBUTES
+from emojax.workdir import read_json
 from tests.evaluation_examples import CATEGORIES, corpus, predictions, train_labels
 
 
@@ -156,7 +157,7 @@ def test_an_evaluation_leaves_scores_predictions_and_plots(tmp_path):
     returned = write_evaluation(tmp_path / "evaluation", predictions(), train_labels(), num_resamples=20)
     names = {path.name for path in (tmp_path / "evaluation").iterdir()}
     assert names == {"test.json", "test.csv", "test_attributes.png", "test_confusion.png"}
-    assert json.loads((tmp_path / "evaluation" / "test.json").read_text()) == strict_json(returned)
+    assert read_json(tmp_path / "evaluation" / "test.json") == strict_json(returned)
 
 
 def test_a_later_evaluation_leaves_no_plot_of_the_earlier_one(tmp_path):

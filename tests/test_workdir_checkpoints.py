@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from emojax.errors import CheckpointError, TrainingError
 from emojax.parallel import MeshConfig, make_mesh, replicated, state_sharding
-from emojax.workdir import Checkpoints, abstract_like, checkpoint_directory, read_json, write_json
+from emojax.workdir import Checkpoints, abstract_like, read_json, write_json
 
 MODEL = {"params": {"a": jnp.arange(16.0).reshape(8, 2)}, "statistics": {}}
 TRAINING = {"step": jnp.int32(3), "opt_state": [jnp.ones(8), jnp.zeros((), jnp.int32)]}
@@ -57,14 +58,19 @@ def test_a_checkpoint_is_restored_onto_any_mesh(tmp_path, devices, fsdp):
 def test_another_model_or_a_truncated_checkpoint_is_named(tmp_path):
     save_some(tmp_path)
     other = {"params": {"a": jnp.zeros((9, 2))}, "statistics": {}}
-    with Checkpoints(tmp_path, writing=False) as checkpoints:
-        with pytest.raises(CheckpointError, match=r"5: cannot be restored"):
-            checkpoints.restore(5, {"model": abstract_like(other, replicated(mesh()))})
-        for path in (tmp_path / "5" / "model").rglob("*"):
-            if path.is_file() and path.stat().st_size > 64:
-                path.write_bytes(path.read_bytes()[:20])
-        with pytest.raises(CheckpointError, match=r"5: cannot be restored"):
-            checkpoints.restore(5, {"model": abstract_like(MODEL, replicated(mesh()))})
+    with (
+        Checkpoints(tmp_path, writing=False) as checkpoints,
+        pytest.raises(CheckpointError, match=r"5: cannot be restored"),
+    ):
+        checkpoints.restore(5, {"model": abstract_like(other, replicated(mesh()))})
+    for path in (tmp_path / "5" / "model").rglob("*"):
+        if path.is_file() and path.stat().st_size > 64:
+            path.write_bytes(path.read_bytes()[:20])
+    with (
+        Checkpoints(tmp_path, writing=False) as checkpoints,
+        pytest.raises(CheckpointError, match=r"5/model/.*: is damaged .*step 3 is intact: remove .*5 to use it"),
+    ):
+        checkpoints.restore(5, {"model": abstract_like(MODEL, replicated(mesh()))})
 
 
 def test_what_an_interrupted_save_left_is_ignored_and_removed_only_by_the_run_that_writes(tmp_path):
@@ -92,26 +98,16 @@ def test_json_files_are_strict_and_whole(tmp_path):
         write_json(tmp_path / "x.json", {"a": float("nan")})
     assert read_json(tmp_path / "x.json") == {"a": [1.5, None]}
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"x.json: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"x.json: is not valid JSON"):
         read_json(tmp_path / "x.json")
     with pytest.raises(CheckpointError, match=r"config.json: no such file; .* is not a workdir"):
         read_json(tmp_path / "config.json")
 
 
-def test_checkpoints_may_lie_elsewhere_and_a_bucket_goes_to_the_library_that_knows_it(tmp_path, monkeypatch):
-    assert checkpoint_directory(tmp_path, "") == tmp_path / "checkpoints"
-    save_some(checkpoint_directory(tmp_path, str(tmp_path / "elsewhere")))
-    with Checkpoints(tmp_path / "elsewhere", writing=False) as checkpoints:
-        assert (checkpoints.latest_step, checkpoints.best_step) == (5, 3)
-    bucket = checkpoint_directory(tmp_path, "gs://bucket/run")
-    assert str(bucket / "3") == "gs://bucket/run/3"
-    asked = []
-
+def test_a_bucket_whose_library_is_missing_is_one_line(monkeypatch):
     def open_bucket(*arguments, **settings):
-        asked.append(arguments[0])
         raise ImportError("Please install gcsfs")
 
     monkeypatch.setattr("emojax.workdir.checkpoints.ocp.training.Checkpointer", open_bucket)
     with pytest.raises(TrainingError, match=r"gs://bucket/run: cannot be reached \(Please install gcsfs\)"):
-        Checkpoints(bucket, writing=False)
-    assert str(asked[0]) == "gs://bucket/run"
+        Checkpoints(epath.Path("gs://bucket/run"), writing=False)

@@ -58,6 +58,7 @@ CHANGEABLE = (
     "evaluation",
     "mesh",
     "model.keep_stored_encoders",
+    "training.checkpoint_digests",
     "training.checkpoint_dir",
     "training.checkpoint_every_steps",
     "training.log_every_steps",
@@ -83,6 +84,7 @@ _SINCE = {
     "model.keep_stored_encoders": True,
     "training.profile_steps": 0,
     "training.checkpoint_dir": "",
+    "training.checkpoint_digests": True,
 }
 """Fields that the first workdirs do not have, with the values that mean what was done then."""
 

@@ -147,6 +147,11 @@ class TrainingConfig:
     checkpoint_dir: Annotated[
         str, "Folder of the checkpoints, for instance on a bucket (gs://BUCKET/FOLDER); empty: WORKDIR/checkpoints."
     ] = ""
+    checkpoint_digests: Annotated[
+        bool,
+        "Whether SHA-256 digests are saved with checkpoints and compared when these are read (2 s per GB); not on "
+        "buckets.",
+    ] = True
 
 
 @settings

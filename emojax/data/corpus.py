@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.errors import ConfigError, CorpusError, reason
+from emojax.schema import parse
 from emojax.types import MISSING_EMOTION, CorpusInfo, SplitRoles
 
 # The registry of builders is above this floor; a test compares.
@@ -89,14 +90,15 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
     absent = {"scale", "categories", "speech", "attribute_source"} - set(metadata)
     if absent:
         raise CorpusError(f"{directory}: its metadata lacks {', '.join(sorted(absent))}; rebuild it with tfds_builders")
-    info = CorpusInfo(
-        name=builder.info.full_name,
-        scale=(float(metadata["scale"][0]), float(metadata["scale"][1])),
-        categories=tuple(metadata["categories"]),
-        speech=metadata["speech"],
-        attribute_source=metadata["attribute_source"],
-        licence=metadata.get("licence", ""),
-        citation=metadata.get("citation", ""),
+    info = parse(
+        CorpusInfo,
+        {
+            "name": builder.info.full_name,
+            **{key: metadata[key] for key in ("scale", "categories", "speech", "attribute_source")},
+            **{key: metadata.get(key, "") for key in ("licence", "citation")},
+        },
+        f"{directory}: metadata",
+        error=CorpusError,
     )
     sizes = {split: int(facts.num_examples) for split, facts in builder.info.splits.items()}
     roles = _roles(metadata["roles"]) if metadata.get("roles") else None

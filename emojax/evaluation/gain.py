@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from emojax.errors import EmojaxError
+from emojax.errors import CheckpointError, EmojaxError
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.writing import evaluation_directory
 from emojax.metrics.bootstrap import resampled_by
 from emojax.metrics.paired import Gain, bootstrap_gain
+from emojax.schema import parse, settings
 from emojax.types import CorpusInfo
 from emojax.workdir import read_json
 
@@ -66,18 +67,26 @@ def _read(workdir: Path, split: str) -> Predictions:
     path = folder / f"{split}.csv"
     if not path.is_file():
         raise EmojaxError(f"{workdir}: was not evaluated on {split!r}: {path} is not there")
-    summary = read_json(folder / f"{split}.json")
-    try:
-        low, high = summary["scale"]
-        info = CorpusInfo(
-            summary["corpus"],
-            (low, high),
-            tuple(summary["categories"]),
-            summary["speech"],
-            summary["attribute_source"],
-            "",
-            "",
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise EmojaxError(f"{folder / split}.json: lacks {error}") from error
+    place = folder / f"{split}.json"
+    found = parse(_Summary, read_json(place), str(place), error=CheckpointError, unknown="ignore")
+    info = parse(
+        CorpusInfo,
+        {"name": found.corpus, **{key: getattr(found, key) for key in _SHARED}, "licence": "", "citation": ""},
+        str(place),
+        error=CheckpointError,
+    )
     return Predictions.read_csv(path, info, split)
+
+
+_SHARED = ("scale", "categories", "speech", "attribute_source")
+
+
+@settings
+class _Summary:
+    """What `SPLIT.json` says of the corpus."""
+
+    corpus: str
+    scale: tuple[float, float]
+    categories: tuple[str, ...]
+    speech: str
+    attribute_source: str

@@ -1,7 +1,6 @@
 """Reads what workdirs say about their runs and evaluations, trusting nothing: workdirs may come from strangers."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,12 +105,12 @@ def read_run(path: Path, name: str = "") -> Run:
     """
     if not path.is_dir():
         raise CheckpointError(f"{path} is no workdir: " + ("it is a file" if path.exists() else "it does not exist"))
-    config = _read_object(path / CONFIG)
+    config = read_json(path / CONFIG)
     name = name or path.resolve().name
     summary, problems = {}, []
     if (path / SUMMARY).exists():
         try:
-            summary = _read_object(path / SUMMARY)
+            summary = read_json(path / SUMMARY)
         except CheckpointError as error:
             problems.append(str(error))
     run = Run(
@@ -172,19 +171,8 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)[:_MAX_TEXT]
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        tree = read_json(path)
-        json.dumps(tree)  # nested too deeply to be walked: found here
-    except RecursionError as error:
-        raise CheckpointError(f"{path}: is nested too deeply") from error
-    if not isinstance(tree, dict):
-        raise CheckpointError(f"{path}: is no JSON object")
-    return tree
-
-
 def _read_result(run: Run, path: Path, summary: dict[str, Any]) -> Result:
-    tree = _read_object(path)
+    tree = read_json(path)
     corpus, split, n = tree.get("corpus"), tree.get("split"), _count(tree.get("n"))
     if not isinstance(corpus, str) or not isinstance(split, str) or n is None:
         raise CheckpointError(f"{path}: is no evaluation of a split (corpus, split or n is missing)")
@@ -222,7 +210,7 @@ def _scores(tree: dict[str, Any]) -> dict[str, Score]:
 
 def _trained_on(path: Path, config: dict[str, Any]) -> str:
     try:
-        info = _mapping(_read_object(path / CORPUS).get("info"))
+        info = _mapping(read_json(path / CORPUS).get("info"))
     except CheckpointError:  # pre-training keeps no facts of its corpus
         info = _mapping(config.get("corpus"))
     name = info["name"] if isinstance(info.get("name"), str) else "unknown corpus"

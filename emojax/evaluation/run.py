@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from emojax.config import ExperimentConfig, parse_kept
+from emojax.config import ExperimentConfig
 from emojax.data import BatchStream, choose_categories, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.predict import make_predict_step, predict_split
@@ -15,7 +15,7 @@ from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.parallel import is_first, make_mesh
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE, CorpusInfo
-from emojax.workdir import CONFIG, CorpusFacts, batch_inputs, holds, read_corpus_facts, read_json, restore_model
+from emojax.workdir import CorpusFacts, batch_inputs, holds, read_config, read_corpus_facts, restore_model
 
 
 @holds("workdir", create=False)
@@ -38,7 +38,7 @@ def evaluate_workdir(
     """
     if not workdir.is_dir():
         raise CheckpointError(f"{workdir}: no such workdir")
-    config = parse_kept(read_json(workdir / CONFIG))
+    config = read_config(workdir)
     mesh = make_mesh(config.mesh)
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_facts(workdir).info.name

@@ -26,4 +26,5 @@ from emojax.parallel.processes import is_alone as is_alone
 from emojax.parallel.processes import is_first as is_first
 from emojax.parallel.processes import join_processes as join_processes
 from emojax.parallel.processes import lost_process as lost_process
+from emojax.parallel.processes import smallest_of_all as smallest_of_all
 from emojax.parallel.processes import wait_for_all as wait_for_all

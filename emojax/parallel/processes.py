@@ -136,6 +136,13 @@ def first_decides(action: Callable[[], object], name: str) -> None:
         raise EmojaxError(answer.decode(errors="replace"))
 
 
+def smallest_of_all(number: int) -> int:
+    """Returns the smallest number that any process gives; every process must ask."""
+    if is_alone():
+        return number
+    return int(np.min(multihost_utils.process_allgather(np.int32(number))))
+
+
 def all_should_stop(step: int) -> bool:
     """Whether any process was told to stop (SIGTERM), decided so that all stop after the same step.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from emojax.audio import load_sounds
-from emojax.config import ExperimentConfig, TeacherConfig, parse_kept
+from emojax.config import ExperimentConfig, TeacherConfig
 from emojax.data import open_corpus, read_index
 from emojax.encoders import ComputeOptions
 from emojax.errors import CorpusError
@@ -23,15 +23,14 @@ from emojax.training.state import TrainState, abstract_state
 from emojax.training.teachers import Teacher, TeacherArrays
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, StoredRows
 from emojax.workdir import (
-    CONFIG,
     ENCODERS,
     CorpusFacts,
     TrainedModel,
     abstract_like,
     corpus_facts,
     example_batch,
+    read_config,
     read_corpus_facts,
-    read_json,
     stored_views,
     unknown_labels,
 )
@@ -142,7 +141,7 @@ def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher
 
 
 def _member(workdir: Path, settings: TeacherConfig, mesh: Mesh) -> TrainedModel:
-    config = parse_kept(read_json(workdir / CONFIG))
+    config = read_config(workdir)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=settings.dtype))
     facts = read_corpus_facts(workdir)
     views = config.model.encoder_views

@@ -30,8 +30,8 @@ from emojax.workdir import (
     Checkpoints,
     abstract_like,
     check_inside,
-    checkpoint_directory,
     holds,
+    own_checkpoint_directory,
     refuse_other_config,
     write_json,
 )
@@ -60,11 +60,11 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
     wait_for_all(f"{workdir} was looked at")
     write_json(workdir / CONFIG, to_tree(config))
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not config.training.checkpoint_dir:
         check_inside(workdir, workdir / CHECKPOINTS)
     check_inside(workdir, workdir / ENCODER)
-    with Checkpoints(saved, writing=True) as checkpoints:
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         centroids = np.zeros((config.units.clusters, features.size), np.float32)
         if checkpoints.latest_step is None:  # a checkpoint holds them
             units = config.units

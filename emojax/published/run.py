@@ -23,8 +23,8 @@ from emojax.workdir import (
     ENCODERS,
     SUMMARY,
     Checkpoints,
-    checkpoint_directory,
     holds,
+    own_checkpoint_directory,
     unknown_labels,
     write_corpus_facts,
     write_encoder_source,
@@ -63,8 +63,8 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     write_encoder_source(kept, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
     info = _corpus_info(published, read_card(folder))
     write_corpus_facts(workdir, unknown_labels(info))
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
-    with Checkpoints(saved, writing=True) as checkpoints:
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
     write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})
     low, high = info.scale

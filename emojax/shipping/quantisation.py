@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from emojax.errors import CheckpointError, ConfigError
-from emojax.files import is_vacant
+from emojax.files import atomic_write, is_vacant
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.workdir import CONFIG, CORPUS, QUANTISED, holds, restore_model, write_quantised
 
@@ -23,6 +23,7 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     Raises:
       ConfigError: the model has an encoder, or `target` holds something.
       CheckpointError: `workdir` cannot be restored.
+      EmojaxError: `target` cannot be written.
     """
     if (workdir / QUANTISED).exists():
         raise CheckpointError(f"{workdir}: is quantised already")
@@ -33,7 +34,7 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
     if trained.config.model.encoder_views:
         raise ConfigError(f"{workdir}: has a pre-trained encoder; allowed: models on log-mel alone")
-    target.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, CORPUS):
-        shutil.copyfile(workdir / name, target / name)
+        with atomic_write(target / name) as temporary:
+            shutil.copyfile(workdir / name, temporary)
     return write_quantised(trained.variables, target)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
@@ -22,8 +22,9 @@ from emojax.errors import CheckpointError, TrainingError
 from emojax.interruption import Interruption
 from emojax.parallel import all_should_stop, is_alone, is_first
 from emojax.progress import Progress
+from emojax.schema import Ge, parse, settings
 from emojax.training.metric_log import MetricLog
-from emojax.training.selection import Selection
+from emojax.training.selection import SavedSelection, Selection
 from emojax.training.state import TrainState
 from emojax.training.timing import StepTimer, Tracer
 from emojax.types import Batch
@@ -82,6 +83,24 @@ def train(
       CheckpointError: the latest checkpoint cannot be restored.
     """
     return _Run(state, step, stream, validate, checkpoints, config, workdir).run()
+
+
+@settings
+class SavedPosition:
+    """State of a `BatchStream`."""
+
+    position: Annotated[int, Ge(0), "Batches handed out."]
+    num_batches: Annotated[int, Ge(0)]
+
+
+@settings
+class SavedProgress:
+    """Metadata of a checkpoint that training continues from."""
+
+    data: SavedPosition
+    selection: SavedSelection
+    evaluated: Annotated[int, Ge(-1), "Last step with a validation result."]
+    seconds: Annotated[float, Ge(0), "Spent by all runs of the workdir."]
 
 
 class _Run:
@@ -183,13 +202,15 @@ class _Run:
         saved = self._state.replace(teachers=None)
         model, training = _parts(abstract_like(saved, jax.tree.map(lambda leaf: leaf.sharding, saved)))
         parts = self._checkpoints.restore(step, {"model": model, "training": training})
-        facts = self._checkpoints.facts(step)
-        try:
-            self._stream.set_state(facts["data"])
-            self._selection.set_state(facts["selection"])
-            self._evaluated, self._seconds_before = facts["evaluated"], facts["seconds"]
-        except KeyError as error:
-            raise CheckpointError(f"{self._workdir}: checkpoint {step} lacks {error}") from error
+        place = f"{self._workdir}: checkpoint {step}"
+        facts = parse(SavedProgress, self._checkpoints.facts(step), place, error=CheckpointError)
+        if facts.data.position > self._stream.num_batches:
+            raise CheckpointError(
+                f"{place}.data.position must be <= {self._stream.num_batches}, got {facts.data.position}"
+            )
+        self._stream.set_state(dataclasses.asdict(facts.data))
+        self._selection.set_state(facts.selection)
+        self._evaluated, self._seconds_before = facts.evaluated, facts.seconds
         self._state = _joined(parts["model"], parts["training"], self._state)
 
     def _read(self, log: MetricLog) -> None:

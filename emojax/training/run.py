@@ -53,12 +53,12 @@ from emojax.workdir import (
     batch_inputs,
     build_model,
     check_inside,
-    checkpoint_directory,
     corpus_facts,
     example_batch,
     holds,
     keep_encoders,
     load_encoders,
+    own_checkpoint_directory,
     refuse_other_config,
     stored_views,
     trained_outputs,
@@ -125,10 +125,10 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
     write_corpus_facts(workdir, facts)
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not config.training.checkpoint_dir:
         check_inside(workdir, workdir / CHECKPOINTS)
-    with Checkpoints(saved, writing=True) as checkpoints:
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
         example = example_batch(config, model, online)
         state = fresh_state(

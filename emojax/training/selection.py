@@ -1,9 +1,30 @@
 """Which checkpoint is best, and when to stop: a small state machine over validation results."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from emojax.schema import Ge, settings
 from emojax.types import ATTRIBUTES
+
+
+@settings
+class BestValue:
+    """Best value of a validation figure, and its step."""
+
+    value: float
+    step: Annotated[int, Ge(0)]
+
+
+@settings
+class SavedSelection:
+    """State of a `Selection` as a checkpoint holds it."""
+
+    patience: Annotated[int, Ge(0)]
+    best_score: float | None
+    best_step: Annotated[int, Ge(0)]
+    since_best: Annotated[int, Ge(0)]
+    best_of_each: Mapping[str, BestValue]
 
 
 @dataclasses.dataclass
@@ -44,8 +65,7 @@ class Selection:
         """JSON-able state."""
         return dataclasses.asdict(self)
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: SavedSelection) -> None:
         """Restores what `get_state` gave, but for the patience, which is the config's."""
-        for name, value in state.items():
-            if name != "patience":
-                setattr(self, name, value)
+        self.best_score, self.best_step, self.since_best = state.best_score, state.best_step, state.since_best
+        self.best_of_each = {name: dataclasses.asdict(best) for name, best in state.best_of_each.items()}

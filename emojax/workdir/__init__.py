@@ -2,7 +2,6 @@
 
 from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like
-from emojax.workdir.checkpoints import checkpoint_directory as checkpoint_directory
 from emojax.workdir.corpus_facts import CorpusFacts as CorpusFacts
 from emojax.workdir.corpus_facts import TrainedOutputs as TrainedOutputs
 from emojax.workdir.corpus_facts import corpus_facts as corpus_facts
@@ -25,6 +24,8 @@ from emojax.workdir.inside import check_inside as check_inside
 from emojax.workdir.kept_encoders import ENCODERS as ENCODERS
 from emojax.workdir.kept_encoders import read_encoder_source as read_encoder_source
 from emojax.workdir.kept_encoders import write_encoder_source as write_encoder_source
+from emojax.workdir.location import known_checkpoint_directory as known_checkpoint_directory
+from emojax.workdir.location import own_checkpoint_directory as own_checkpoint_directory
 from emojax.workdir.lock import hold as hold
 from emojax.workdir.lock import holds as holds
 from emojax.workdir.metric_records import read_metric_records as read_metric_records
@@ -33,5 +34,6 @@ from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel
 from emojax.workdir.restore import build_model as build_model
 from emojax.workdir.restore import example_batch as example_batch
+from emojax.workdir.restore import read_config as read_config
 from emojax.workdir.restore import restore_model as restore_model
 from emojax.workdir.same_config import refuse_other_config as refuse_other_config

@@ -1,13 +1,15 @@
 """Saves and restores what must survive a run, with orbax: asynchronously, the latest and the best, any mesh.
 
 A checkpoint holds two parts. `model` is what predicts (`params`, averaged where averaging is on, and `statistics`);
-it is all that evaluation, prediction and teaching need. `training` is the rest of what continuing needs. Facts that
-are no arrays (position in the data, selection) ride along as JSON.
+it is all that evaluation, prediction and teaching need. `training` is the rest of what continuing needs. Metadata that
+are no arrays (position in the data, selection) ride along as JSON. The digests of all files are written when the
+checkpoint is complete, in the background, before it gets its name: one that has its name has its digests.
 """
 
 import contextlib
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,63 +17,86 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from emojax.errors import CheckpointError, TrainingError, reason
-from emojax.parallel import is_first, wait_for_all
-from emojax.workdir.files import CHECKPOINTS
+from emojax.errors import CheckpointError, EmojaxError, TrainingError, reason
+from emojax.files import DIGEST, checked_content, with_digest
+from emojax.parallel import is_first, smallest_of_all, wait_for_all
+from emojax.workdir.digests import DIGESTS, Digests, first_damaged, read_digests, write_digests
 
 SCORE = "score"
 """Name of the number that ranks checkpoints (larger is better)."""
+
+_METRICS = "metrics"
+"""Folder of a checkpoint with its score."""
 
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 """Folders of saves that were not finished; orbax ignores them, but would leave them lying."""
 
 
-def checkpoint_directory(workdir: Path, named: str) -> epath.Path:
-    """Where the checkpoints of a workdir are.
-
-    Args:
-      workdir: of the run.
-      named: `training.checkpoint_dir`; may be on a bucket, which is read and written by the libraries that know it.
-    """
-    if "://" in named:
-        return epath.Path(named)
-    # Orbax refuses a relative path, and only when it saves.
-    return epath.Path(Path(named).expanduser().absolute() if named else (workdir / CHECKPOINTS).absolute())
-
-
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that finishes pending saves on leaving."""
 
-    def __init__(self, directory: Path | epath.Path, *, writing: bool):
+    def __init__(self, directory: Path | epath.Path, *, writing: bool, digests: bool = True):
         """Opens the folder.
 
         Args:
-          directory: where checkpoints are, from `checkpoint_directory`; created if need be.
-          writing: this run saves there: what an interrupted save left half-written is removed. Without it, a save
-            that another process has under way is left alone.
+          directory: where checkpoints are; created if need be.
+          writing: this run saves there: what an interrupted save or deletion left is removed. Without it, a save that
+            another process has under way is left alone.
+          digests: whether digests are written and compared. On a bucket they are not: its objects have checksums of
+            their own, and reading them back costs a download.
+
+        Raises:
+          TrainingError: the folder cannot be written to, or not be reached.
+          CheckpointError: the score or the digests of a checkpoint are damaged.
         """
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs what it also raises, with tracebacks
-        policies = ocp.training.preservation_policies
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics[SCORE], reverse=False, n=1, keep_checkpoints_without_metrics=False
-        )
         self._directory = epath.Path(directory)
+        self._has_digests = digests and "://" not in str(directory)
+        self._kept: list[int] = []  # when the save under way is done
+        self._saving = 0
+        self._leftover: set[int] = set()
+        self._verified: set[tuple[int, str]] = set()
+        self._pending: Any = None
         try:
-            if writing and is_first():
-                for left in self._directory.glob(_UNFINISHED):
-                    left.rmtree()
-            if writing:
-                wait_for_all(f"{directory} is tidy")
+            self._look_around(writing)
+            # Orbax copies what it is given, of a bound method the object too; functions stay as they are.
+            when_complete = ocp.options.AsyncOptions(post_finalization_callback=lambda: self._seal())
             self._checkpointer = ocp.training.Checkpointer(
                 self._directory,
+                context=ocp.Context(async_options=when_complete),
                 save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
+                preservation_policy=_Preserve(self),
             )
         except OSError as error:
             raise TrainingError(f"{directory}: checkpoints cannot be kept there ({error.strerror})") from error
         except ImportError as error:  # the library of a bucket is not installed
             raise TrainingError(f"{directory}: cannot be reached ({error})") from error
-        self._pending: Any = None
+        except EmojaxError:
+            raise
+        except Exception as error:  # orbax reads the scores of all checkpoints, whatever is in these files
+            raise CheckpointError(f"{directory}: a checkpoint's score cannot be read ({reason(error)})") from error
+
+    def _look_around(self, writing: bool) -> None:
+        """Checks what says which checkpoints there are, and removes what was interrupted."""
+        if writing and is_first():
+            for left in self._directory.glob(_UNFINISHED):
+                left.rmtree()
+        steps = self._steps_on_disk() if self._has_digests else []
+        digests = self._digests(steps[-1]) if steps else None
+        if digests is not None:
+            self._leftover = set(steps) - {steps[-1], *digests.kept}
+        if writing and is_first():
+            for step in self._leftover:  # the deletion of an older one was interrupted
+                (self._directory / str(step)).rmtree()
+        if writing:
+            wait_for_all(f"{self._directory} is tidy")
+        for step in sorted(set(steps) - self._leftover):
+            self._compare(step, (_METRICS,), self._digests(step), together=False)
+
+    def _steps_on_disk(self) -> list[int]:
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit() and path.is_dir())
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -91,14 +116,30 @@ class Checkpoints:
     @property
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None without one."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+        return max((c.step for c in self._checkpointer.checkpoints if c.step not in self._leftover), default=None)
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the highest score (the earliest of equals), None without a scored one."""
-        scored = [c for c in self._checkpointer.checkpoints if c.metrics and SCORE in c.metrics]
-        return max(scored, key=lambda c: (c.metrics[SCORE], -c.step)).step if scored else None
+        """Step of the checkpoint with the highest score (the earliest of equals), None without a scored one.
+
+        Raises:
+          CheckpointError: a score is no number.
+        """
+        return _best(self._scores())
+
+    def _scores(self) -> dict[int, float]:
+        scores = {}
+        for checkpoint in self._checkpointer.checkpoints:
+            if checkpoint.step in self._leftover or checkpoint.metrics is None:
+                continue
+            found: Any = (
+                checkpoint.metrics.get(SCORE) if isinstance(checkpoint.metrics, Mapping) else checkpoint.metrics
+            )
+            if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+                place = self._directory / str(checkpoint.step) / _METRICS
+                raise CheckpointError(f"{place}: {SCORE} must be a finite number, got {str(found)[:100]!r}")
+            scores[checkpoint.step] = float(found)
+        return scores
 
     def save(self, step: int, model: Any, training: Any, facts: Mapping[str, Any], score: float | None) -> None:
         """Starts saving in the background; waits first for a save still under way.
@@ -108,7 +149,7 @@ class Checkpoints:
           model: tree of arrays that predicts.
           training: tree of the other arrays.
           facts: JSON-able.
-          score: validation score if this step was evaluated, else None.
+          score: validation score if this step was evaluated, else None; one that is not finite ranks nothing.
 
         Raises:
           TrainingError: an earlier save failed (full disk); the checkpoints before it are intact.
@@ -116,15 +157,30 @@ class Checkpoints:
         self.wait()
         if step == self.latest_step:
             return
+        scores = self._scores()
+        if score is not None and math.isfinite(score):
+            scores[step] = score
+        best = _best(scores)
+        self._saving, self._kept = step, sorted({step} if best is None else {step, best})
         try:
             self._pending = self._checkpointer.save_checkpointables_async(
                 step,
                 {"model": model, "training": training},
-                metrics=None if score is None else {SCORE: score},
-                custom_metadata=dict(facts),
+                metrics={SCORE: scores[step]} if step in scores else None,
+                custom_metadata=with_digest(facts) if self._has_digests else dict(facts),
             )
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
+
+    def _seal(self) -> None:
+        """Writes the digests of a checkpoint whose files are complete; orbax then gives the folder its name.
+
+        Runs in orbax's thread, of the first process alone, when all processes have written their part.
+        """
+        if self._has_digests:
+            unnamed = list(self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
+            # Where renaming a folder is not atomic, orbax writes under the final name and adds a file at the end.
+            write_digests(Path(unnamed[0] if unnamed else self._directory / str(self._saving)), self._kept)
 
     def wait(self) -> None:
         """Returns when nothing is being saved.
@@ -141,7 +197,7 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def restore(self, step: int, abstract: Mapping[str, Any]) -> dict[str, Any]:
-        """Restores parts of a checkpoint.
+        """Restores parts of a checkpoint; of several processes, all must call it.
 
         Args:
           step: one that exists.
@@ -150,28 +206,112 @@ class Checkpoints:
         Raises:
           CheckpointError: it is not there, damaged, or of another model.
         """
+        self._verify(step, abstract)
         try:
             return self._checkpointer.load_checkpointables(step, dict(abstract))
         except Exception as error:  # orbax and tensorstore raise many kinds; the user needs to know which checkpoint
             raise CheckpointError(f"{self._directory / str(step)}: cannot be restored ({reason(error)})") from error
 
     def facts(self, step: int) -> dict[str, Any]:
-        """The JSON facts saved with a checkpoint.
+        """The JSON metadata saved with a checkpoint.
 
         Raises:
           CheckpointError: it is not there or damaged.
         """
+        return checked_content(self._metadata(step), f"{self._directory / str(step)}: metadata")
+
+    def _metadata(self, step: int) -> dict[str, Any]:
+        folder = self._directory / str(step)
         try:
-            found = self._checkpointer.checkpointables_metadata(step).custom_metadata
+            found = ocp.metadata(folder, checkpointable_name="model").custom_metadata
+        except Exception as error:
+            raise CheckpointError(f"{folder}: cannot be read ({reason(error)})") from error
+        if not isinstance(found, dict) or (DIGEST not in found and self._digests(step) is not None):
+            raise CheckpointError(f"{folder}: cannot be read (its metadata is gone){self._way_out(step)}")
+        return found
+
+    def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Reads the shapes of the arrays of `model` by path, `params/...`; of several processes, all must call it.
+
+        Raises:
+          CheckpointError: it is not there or damaged.
+        """
+        self._verify(step, ("model",))
+        try:
+            found = ocp.metadata(self._directory / str(step), checkpointable_name="model").metadata
+            leaves = jax.tree_util.tree_leaves_with_path(found, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+            return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
         except Exception as error:
             raise CheckpointError(f"{self._directory / str(step)}: cannot be read ({reason(error)})") from error
-        if not isinstance(found, dict):
-            raise CheckpointError(f"{self._directory / str(step)}: cannot be read (its metadata is gone)")
-        return found
+
+    def _verify(self, step: int, parts: Iterable[str]) -> None:
+        """Checks the files of some parts of a checkpoint, once."""
+        missing = tuple(part for part in parts if (step, part) not in self._verified)
+        digests = self._digests(step)
+        if digests is None and self._has_digests and DIGEST in self._metadata(step):
+            raise CheckpointError(f"{self._directory / str(step) / DIGESTS}: is missing{self._way_out(step)}")
+        self._compare(step, missing, digests, together=True)
+        self._verified |= {(step, part) for part in missing}
+
+    def _digests(self, step: int) -> Digests | None:
+        if not self._has_digests:
+            return None
+        try:
+            return read_digests(Path(self._directory / str(step)))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{self._way_out(step)}") from error
+
+    def _compare(self, step: int, parts: Sequence[str], digests: Digests | None, *, together: bool) -> None:
+        """Compares files of a checkpoint with their digests.
+
+        Args:
+          step: of the checkpoint.
+          parts: its folders.
+          digests: of its files; None: it was written without.
+          together: every process compares a share of the files, and all learn what was found.
+        """
+        if digests is None:
+            return
+        names, folder = digests.of(parts), Path(self._directory / str(step))
+        first, every = (jax.process_index(), jax.process_count()) if together else (0, 1)
+        found = first_damaged(folder, digests, names[first::every])
+        place = len(names) if found is None else first + every * found
+        place = smallest_of_all(place) if together else place
+        if place < len(names) and folder.is_dir():  # else its run has just removed it
+            what = "is damaged" if (folder / names[place]).exists() else "is missing"
+            raise CheckpointError(f"{folder / names[place]}: {what} (SHA-256 does not match){self._way_out(step)}")
+
+    def _way_out(self, damaged: int) -> str:
+        """Names another checkpoint that is intact."""
+        for step in reversed(self._steps_on_disk()):
+            folder = Path(self._directory / str(step))
+            if step == damaged or step in self._leftover:
+                continue
+            with contextlib.suppress(CheckpointError):
+                digests = read_digests(folder)
+                if digests is not None and first_damaged(folder, digests, list(digests.files)) is None:
+                    return (
+                        f"; the checkpoint of step {step} is intact: remove {self._directory / str(damaged)} to use it"
+                    )
+        return "; no other checkpoint is known to be intact"
 
     def _failed(self, error: Exception) -> TrainingError:
         why = reason(error)
         return TrainingError(f"{self._directory}: a checkpoint could not be saved ({why}); earlier ones are intact")
+
+
+class _Preserve:
+    """Orbax's policy: of each save, the steps that `Checkpoints.save` decided to keep."""
+
+    def __init__(self, owner: Checkpoints):
+        self._owner = owner
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [checkpoint.step in self._owner._kept for checkpoint in checkpoints]
+
+
+def _best(scores: Mapping[int, float]) -> int | None:
+    return max(scores, key=lambda step: (scores[step], -step), default=None)
 
 
 def abstract_like(tree: Any, sharding: Any) -> Any:

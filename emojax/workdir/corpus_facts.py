@@ -6,17 +6,51 @@ for the mean and random predictors that are printed beside every result.
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.data import SplitIndex
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, ConfigError
 from emojax.objectives import DistillationConfig, ObjectiveConfig
+from emojax.schema import Ge, Le, MaxLen, MinLen, parse, settings
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, CorpusInfo
 from emojax.workdir.files import CORPUS, read_json, write_json
 
 _QUANTILES = (np.arange(200) + 0.5) / 200
+
+_MOST_ITEMS = 20_000_000
+"""More training items than any corpus has; a file from elsewhere must not ask for memory without bound."""
+
+_Quantiles = Annotated[tuple[float, ...], MinLen(len(_QUANTILES)), MaxLen(len(_QUANTILES))] | None
+
+
+@settings
+class _AttributeQuantiles:
+    activation: _Quantiles
+    valence: _Quantiles
+    dominance: _Quantiles
+
+
+@settings
+class _TrainingLabels:
+    attribute_quantiles: _AttributeQuantiles
+    emotion_counts: tuple[Annotated[int, Ge(0), Le(_MOST_ITEMS)], ...]
+    known: bool = True
+
+
+@settings
+class _CorpusFile:
+    info: CorpusInfo
+    training_labels: _TrainingLabels
+
+    def __post_init__(self):
+        counts, categories = self.training_labels.emotion_counts, self.info.categories
+        if len(counts) != len(categories):
+            raise ConfigError(f"training_labels.emotion_counts must have {len(categories)} counts, got {len(counts)}")
+        if sum(counts) > _MOST_ITEMS:
+            raise ConfigError(f"training_labels.emotion_counts must sum to <= {_MOST_ITEMS}, got {sum(counts)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,21 +123,17 @@ def read_corpus_facts(workdir: Path) -> CorpusFacts:
     """Reads `corpus.json`.
 
     Raises:
-      CheckpointError: it is not there or incomplete.
+      CheckpointError: it is not there, damaged, incomplete, or holds values that no training writes.
     """
-    tree = read_json(workdir / CORPUS)
-    try:
-        info = dict(tree["info"])
-        info["scale"], info["categories"] = tuple(info["scale"]), tuple(info["categories"])
-        labels = tree["training_labels"]
-        missing = [np.nan] * len(_QUANTILES)
-        columns = [labels["attribute_quantiles"][attribute] or missing for attribute in ATTRIBUTES]
-        counts = labels["emotion_counts"]
-        return CorpusFacts(
-            info=CorpusInfo(**info),
-            attributes=np.array(columns, np.float64).T,
-            emotion=np.repeat(np.arange(len(counts)), counts),
-            labels_known=labels.get("known", True),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{workdir / CORPUS}: is incomplete ({error})") from error
+    path = workdir / CORPUS
+    found = parse(_CorpusFile, read_json(path), f"{path}: corpus", error=CheckpointError, missing="default")
+    labels = found.training_labels
+    missing = (np.nan,) * len(_QUANTILES)
+    columns = [getattr(labels.attribute_quantiles, attribute) or missing for attribute in ATTRIBUTES]
+    counts = labels.emotion_counts
+    return CorpusFacts(
+        info=found.info,
+        attributes=np.array(columns, np.float64).T,
+        emotion=np.repeat(np.arange(len(counts)), counts),
+        labels_known=labels.known,
+    )

@@ -1,5 +1,6 @@
 """The small files of a workdir: its config, the corpus it was trained on, the summary of its training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,21 @@ CHECKPOINTS = "checkpoints"
 """Folder of orbax checkpoints."""
 
 
-def write_json(path: Path, tree: Any) -> None:
-    """Writes strict JSON atomically; of several processes, the first writes.
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a JSON object with the digest of its content, atomically; of several processes, the first writes.
 
     Raises:
       EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
     """
     if is_first():
-        files.write_json(path, tree)
+        files.write_json(path, files.with_digest(tree))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object of a workdir.
+    """Reads a JSON object of a workdir, without its digest.
 
     Raises:
-      CheckpointError: the file is missing, or does not hold a JSON object.
+      CheckpointError: the file is missing, does not hold a JSON object, or does not match its digest.
     """
-    return files.read_json_object(path, missing=f"no such file; {path.parent} is not a workdir")
+    tree = files.read_json_object(path, missing=f"no such file; {path.parent} is not a workdir")
+    return files.checked_content(tree, str(path))

@@ -5,7 +5,9 @@ value is integer times scale, rounded to nearest, symmetric, -127 to 127. Vector
 is safetensors: reading it runs nothing.
 """
 
-from collections.abc import Mapping
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ import flax.traverse_util
 import numpy as np
 from jaxtyping import Float, Int8
 
-from emojax.errors import CheckpointError, TrainingError, reason
-from emojax.files import atomic_write
+from emojax.errors import CheckpointError, reason
+from emojax.files import DIGEST, atomic_write
 
 QUANTISED = "weights_int8.safetensors"
 """File of a workdir that has quantised weights in place of checkpoints."""
@@ -31,10 +33,10 @@ def quantise(values: Float[np.ndarray, "*D C"]) -> tuple[Int8[np.ndarray, "*D C"
 
 
 def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
-    """Writes `weights_int8.safetensors` of variables and returns its path.
+    """Writes `weights_int8.safetensors` of variables, with a digest of its tensors, and returns its path.
 
     Raises:
-      TrainingError: it cannot be written (full disk).
+      EmojaxError: it cannot be written (full disk, no permission).
     """
     from safetensors.numpy import save_file
 
@@ -45,13 +47,22 @@ def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
             tensors[name], tensors[name + _SCALE] = quantise(values)
         else:
             tensors[name] = values
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     path = workdir / QUANTISED
-    try:
-        with atomic_write(path) as temporary:
-            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary)
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, {DIGEST: _digest(tensors)})
     return path
+
+
+def quantised_shapes(workdir: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays by path, without reading them.
+
+    Raises:
+      CheckpointError: the file is damaged.
+    """
+    with _opened(workdir / QUANTISED) as file:
+        names = [name for name in file.keys() if not name.endswith(_SCALE)]  # noqa: SIM118
+        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
 def read_quantised(workdir: Path, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,17 +75,58 @@ def read_quantised(workdir: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       CheckpointError: the file is damaged, or of another model.
     """
-    from safetensors.numpy import load_file
-
     path = workdir / QUANTISED
-    try:
-        tensors = load_file(path)
-    except Exception as error:  # safetensors has its own kind for damaged files
-        raise CheckpointError(f"{path}: cannot be read ({reason(error)})") from error
-    found = {}
-    for name, wanted in flax.traverse_util.flatten_dict(dict(like), sep="/").items():
-        if name not in tensors or tensors[name].shape != wanted.shape:
-            raise CheckpointError(f"{path}: {name} is not there in shape {wanted.shape}")
-        values = tensors[name]
-        found[name] = values.astype(np.float32) * tensors[name + _SCALE] if values.dtype == np.int8 else values
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest = (file.metadata() or {}).get(DIGEST)  # the first such files had none
+    if digest is not None and digest != _digest(tensors):
+        raise CheckpointError(f"{path}: is damaged (SHA-256 does not match)")
+    found = {
+        name: _values(tensors, name, wanted.shape, path)
+        for name, wanted in flax.traverse_util.flatten_dict(dict(like), sep="/").items()
+    }
     return flax.traverse_util.unflatten_dict(found, sep="/")
+
+
+def _values(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    """Computes the float32 values of an array.
+
+    Raises:
+      CheckpointError: it is missing, or has another shape or dtype, or scales that are none.
+    """
+    if name not in tensors:
+        raise CheckpointError(f"{path}: {name} is missing")
+    values = tensors[name]
+    if values.shape != shape or values.dtype not in (np.int8, np.float32):
+        raise CheckpointError(
+            f"{path}: {name} must be int8 or float32 of shape {shape}, found {values.dtype} of shape {values.shape}"
+        )
+    if values.dtype == np.float32:
+        return values
+    scale = tensors.get(name + _SCALE)
+    if scale is None or scale.dtype != np.float32 or scale.shape != shape[-1:]:
+        found = "none" if scale is None else f"{scale.dtype} of shape {scale.shape}"
+        raise CheckpointError(f"{path}: {name}{_SCALE} must be float32 of shape {shape[-1:]}, found {found}")
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise CheckpointError(f"{path}: {name}{_SCALE} must be finite and > 0 throughout")
+    return values.astype(np.float32) * scale
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Computes the SHA-256 of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name, values in sorted(tensors.items()):
+        digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # damaged; a dtype NumPy does not have
+        raise CheckpointError(f"{path}: cannot be read ({reason(error)})") from error

@@ -1,26 +1,28 @@
 """Brings a trained model back from its workdir alone."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from etils import epath
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig, parse_kept
 from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
-from emojax.parallel import put, replicated, state_sharding
+from emojax.parallel import put, state_sharding
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
-from emojax.workdir.checkpoints import Checkpoints, abstract_like, checkpoint_directory
+from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
 from emojax.workdir.encoders import load_encoders, stored_views
 from emojax.workdir.files import CONFIG, read_json
-from emojax.workdir.quantised import QUANTISED, read_quantised
+from emojax.workdir.location import known_checkpoint_directory
+from emojax.workdir.quantised import QUANTISED, quantised_shapes, read_quantised
+from emojax.workdir.shapes import Shapes, check_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,43 +67,80 @@ def restore_model(
     Raises:
       CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
     """
-    tree = read_json(workdir / CONFIG)
-    try:
-        config = parse_kept(tree)
-        if dtype:
-            config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
-    except ConfigError as error:
-        raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
+    config = read_config(workdir)
+    if dtype:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     facts = read_corpus_facts(workdir)
-    quantised = (workdir / QUANTISED).exists()
-    saved = checkpoint_directory(workdir, config.training.checkpoint_dir)
-    if not quantised and not saved.is_dir():
-        raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
-    online = tuple(view for view in config.model.encoder_views if not (stored and view in stored_views(config.model)))
-    encoders = load_encoders(workdir, config.model, mesh, online)
-    model = build_model(config, facts, encoders)
-    batch = example_batch(config, model, online)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
-    params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
-    wanted = {"params": params, "statistics": shapes.get("statistics", {})}
-    layout = state_sharding(wanted, mesh, parameter_axes(model.encoders))
-    if quantised:
-        whole = replicated(mesh)
-        step, variables = 0, jax.tree.map(lambda values: put(values, whole), read_quantised(workdir, wanted))
-        variables.setdefault("statistics", {})
-    else:
-        step, variables = _best_checkpoint(saved, workdir, abstract_like(wanted, layout))
+    with _saved_weights(workdir, config) as saved:
+        online = tuple(
+            view for view in config.model.encoder_views if not (stored and view in stored_views(config.model))
+        )
+        encoders = load_encoders(workdir, config.model, mesh, online)
+        model = build_model(config, facts, encoders)
+        batch = example_batch(config, model, online)
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+        params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
+        wanted = {"params": params, "statistics": shapes.get("statistics", {})}
+        check_shapes(wanted, saved.shapes, saved.place)
+        variables = saved.read(wanted, state_sharding(wanted, mesh, parameter_axes(model.encoders)))
     loaded = {view: {"encoder": encoders[view].params} for view in online}
     params = merge_params(variables["params"], loaded)
-    return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, step, online)
+    return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, saved.step, online)
 
 
-def _best_checkpoint(saved: epath.Path, workdir: Path, abstract: Any) -> tuple[int, dict[str, Any]]:
-    with Checkpoints(saved, writing=False) as checkpoints:
+def read_config(workdir: Path) -> ExperimentConfig:
+    """Reads the config of a workdir.
+
+    Raises:
+      CheckpointError: it is not there, damaged, or holds a value that is not allowed.
+    """
+    tree = read_json(workdir / CONFIG)
+    try:
+        return parse_kept(tree)
+    except ConfigError as error:
+        raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _SavedWeights:
+    """Weights on disk: of a checkpoint, or as 8-bit integers.
+
+    Attributes:
+      step: of the checkpoint; 0 for integers.
+      place: for messages.
+      shapes: of all arrays by path.
+      read: from a tree of shapes and one of shardings to the variables.
+    """
+
+    step: int
+    place: str
+    shapes: Shapes
+    read: Callable[[Any, Any], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWeights]:
+    if (workdir / QUANTISED).exists():
+
+        def read_integers(wanted: Any, layout: Any) -> dict[str, Any]:
+            variables = jax.tree.map(put, read_quantised(workdir, wanted), layout)
+            return {"statistics": {}, **variables}
+
+        yield _SavedWeights(0, str(workdir / QUANTISED), quantised_shapes(workdir), read_integers)
+        return
+    directory = known_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    if not directory.is_dir():
+        raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
+    with Checkpoints(directory, writing=False, digests=config.training.checkpoint_digests) as checkpoints:
         step = checkpoints.best_step if checkpoints.best_step is not None else checkpoints.latest_step
         if step is None:
             raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
-        return step, checkpoints.restore(step, {"model": abstract})["model"]
+        yield _SavedWeights(
+            step,
+            str(directory / str(step)),
+            checkpoints.shapes(step),
+            lambda wanted, layout: checkpoints.restore(step, {"model": abstract_like(wanted, layout)})["model"],
+        )
 
 
 def build_model(config: ExperimentConfig, facts: CorpusFacts, encoders: Mapping[str, Encoder]) -> EmotionModel:

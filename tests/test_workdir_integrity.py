@@ -1,0 +1,389 @@
+"""What a workdir holds is checked before it is believed: flipped bytes, wrong values, claims that nothing backs."""
+
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import emojax
+from configs import default
+from emojax.config import parse_experiment
+from emojax.errors import CheckpointError, EmojaxError
+from emojax.evaluation.results import read_run
+from emojax.files import checked_content, with_digest
+from emojax.models import EmotionModel
+from emojax.parallel import MeshConfig, make_mesh, replicated
+from emojax.schema import to_tree
+from emojax.shipping.quantisation import quantise_workdir
+from emojax.types import CorpusInfo
+from emojax.workdir import (
+    QUANTISED,
+    Checkpoints,
+    abstract_like,
+    example_batch,
+    own_checkpoint_directory,
+    read_corpus_facts,
+    restore_model,
+    unknown_labels,
+    write_corpus_facts,
+    write_json,
+)
+from emojax.workdir.digests import DIGESTS
+
+INFO = CorpusInfo("toy/1.0.0", (1.0, 7.0), ("anger", "neutral"), "recorded", "rated", "CC0-1.0", "nobody")
+TRAINING = {"step": jnp.int32(3), "opt_state": [jnp.arange(400.0)]}
+
+
+def mesh():
+    return make_mesh(MeshConfig(1, 1), jax.devices()[:1])
+
+
+def make_workdir(folder, checkpoint_dir=""):
+    """A workdir of a tiny model that was never trained: step 2 is the best, step 3 the latest."""
+    tree = default.get_config()
+    tree.model.log_mel.network.update({"gru_layers": 0, "conv_channels": 4, "embedding_size": 4})
+    tree.objective.emotion_weight = 0.5
+    tree.training.checkpoint_dir = checkpoint_dir
+    config = parse_experiment(tree.to_dict())
+    model = EmotionModel(config.model, 2)
+    variables = jax.jit(model.init)(jax.random.key(0), example_batch(config, model, ()))
+    write_json(folder / "config.json", to_tree(config))
+    write_corpus_facts(folder, unknown_labels(INFO))
+    with Checkpoints(own_checkpoint_directory(folder, checkpoint_dir), writing=True) as checkpoints:
+        for step, score in ((1, 0.1), (2, 0.5), (3, 0.2)):
+            scaled = jax.tree.map(lambda leaf, step=step: leaf * step, variables)
+            checkpoints.save(step, scaled, TRAINING, {"position": step, "best": 0.5}, score)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return make_workdir(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def small(workdir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small") / "small"
+    quantise_workdir(workdir, folder)
+    return folder
+
+
+@pytest.fixture
+def copied(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def everything(folder):
+    """All that is read of a workdir, for prediction and for continuing."""
+    trained = restore_model(folder, mesh())
+    found = [trained.step, repr(trained.config), repr(trained.facts.info), trained.facts.attributes, trained.variables]
+    if (folder / "checkpoints").is_dir():
+        with Checkpoints(folder / "checkpoints", writing=False) as checkpoints:
+            step = checkpoints.latest_step
+            abstract = abstract_like(TRAINING, replicated(mesh()))
+            found += [step, repr(checkpoints.facts(step)), checkpoints.restore(step, {"training": abstract})]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
+
+
+def kinds(folder):
+    """The files of a workdir, of several alike (data of arrays) the first."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            parts = path.relative_to(folder).parts
+            found.setdefault("/".join(part if len(part) < 32 else "X" for part in parts), path.relative_to(folder))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("integers", [False, True])
+def test_a_flipped_byte_is_named_or_changes_nothing(workdir, small, tmp_path, seed, integers):
+    source = small if integers else workdir
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder)
+    expected, found_out = everything(folder), set()
+    for number, (kind, name) in enumerate(kinds(folder).items()):
+        random = np.random.default_rng((seed, number))
+        content = (folder / name).read_bytes()
+        damaged = bytearray(content)
+        damaged[random.integers(len(content))] ^= 1 << int(random.integers(8))
+        (folder / name).write_bytes(damaged)
+        try:
+            found = everything(folder)
+        except CheckpointError:
+            found_out.add(kind)
+        else:
+            for ours, theirs in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(ours, theirs, err_msg=f"{kind}, seed {seed}")
+        (folder / name).write_bytes(content)
+    arrays = {"checkpoints/2/model/d/X", "checkpoints/2/model/ocdbt.process_0/d/X", "checkpoints/3/training/d/X"}
+    assert found_out >= ({QUANTISED} if integers else arrays | {"checkpoints/2/metrics/metrics"})
+
+
+def test_a_damaged_checkpoint_is_named_with_the_one_that_is_intact(copied):
+    (data,) = (path for path in (copied / "checkpoints" / "2" / "model" / "d").iterdir())
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        CheckpointError, match=rf"2/model/d/{data.name}: is damaged .*; the checkpoint of step 3 is int"
+    ):
+        emojax.load(copied)
+    shutil.rmtree(copied / "checkpoints" / "2")
+    assert restore_model(copied, mesh()).step == 3
+    (copied / "checkpoints" / "3" / DIGESTS).unlink()
+    with pytest.raises(CheckpointError, match=rf"3/{DIGESTS}: is missing; no other checkpoint is known to be intact"):
+        emojax.load(copied)
+
+
+def test_the_comparison_can_be_left_out_and_older_checkpoints_have_none(copied):
+    folder = copied / "checkpoints"
+    (data,) = (folder / "2" / "model" / "ocdbt.process_0" / "d").iterdir()
+    data.write_bytes(data.read_bytes()[:-1] + b"x")  # what the arrays are not read from
+    abstract = {"training": abstract_like(TRAINING, replicated(mesh()))}
+    with Checkpoints(folder, writing=False, digests=False) as checkpoints:
+        assert checkpoints.restore(2, abstract)["training"]["step"] == 3
+    with Checkpoints(copied / "old", writing=True, digests=False) as checkpoints:
+        checkpoints.save(1, TRAINING, TRAINING, {"position": 1}, 0.5)
+    assert not list((copied / "old").rglob(DIGESTS))
+    with Checkpoints(copied / "old", writing=False) as checkpoints:
+        assert checkpoints.best_step == 1
+        assert checkpoints.restore(1, abstract)["training"]["step"] == 3
+
+
+def test_what_an_interrupted_deletion_left_is_no_checkpoint(copied):
+    folder = copied / "checkpoints"
+    left = folder / "1"
+    shutil.copytree(folder / "2", left)
+    shutil.rmtree(left / "model" / "d")
+    with Checkpoints(folder, writing=False) as checkpoints:
+        assert (checkpoints.best_step, checkpoints.latest_step) == (2, 3)
+    assert left.exists()
+    with Checkpoints(folder, writing=True) as checkpoints:
+        assert (checkpoints.best_step, checkpoints.latest_step) == (2, 3)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[" * 100_000, '{"score": "high"}', '{"score": NaN}', "[1]", "\xff", '{"s": 1}']
+)
+def test_a_damaged_score_is_one_line_in_checkpoints_without_digests_too(copied, content):
+    for path in copied.rglob(DIGESTS):
+        path.unlink()
+    (copied / "checkpoints" / "2" / "metrics" / "metrics").write_bytes(content.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"checkpoints") as caught:
+        emojax.load(copied)
+    assert "\n" not in str(caught.value)
+
+
+def rewritten(path, change):
+    """Changes a JSON file as somebody would who wants it to be accepted."""
+    tree = checked_content(json.loads(path.read_text()), str(path))
+    change(tree)
+    path.write_text(json.dumps(with_digest(tree)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (["1", "7"], r"info\.scale\[0\] must be a number, got '1'"),
+        ([4, 4], r"info\.scale must be a lower and a higher number"),
+        ([7, 1], r"info\.scale must be a lower and a higher number"),
+        ([1, float("inf")], r"info\.scale\[1\] must be a finite number"),
+        ([1], r"info\.scale must have 2 values"),
+        (None, r"info\.scale must be a list"),
+    ],
+)
+def test_a_scale_that_is_none_is_refused(copied, scale, message):
+    rewritten(copied / "corpus.json", lambda tree: tree["info"].update(scale=scale))
+    with pytest.raises(CheckpointError, match=rf"corpus\.json: corpus\.{message}"):
+        emojax.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree["training_labels"].update(emotion_counts=[10**15, 0]), "must be >= 0 and <= 20000000"),
+        (lambda tree: tree["training_labels"].update(emotion_counts=[2 * 10**7] * 2), "must sum to <= 20000000"),
+        (lambda tree: tree["training_labels"].update(emotion_counts=[1]), "must have 2 counts"),
+        (lambda tree: tree["training_labels"]["attribute_quantiles"].update(valence=[1.0]), "have 200 entries"),
+        (lambda tree: tree["info"].update(categories=["anger", "anger"]), "categories must differ"),
+        (lambda tree: tree["info"].update(categories=["anger", "\ud800"]), "must be text without"),
+        (lambda tree: tree["info"].pop("name"), "info.name is missing"),
+        (lambda tree: tree.clear(), "info is missing"),
+    ],
+)
+def test_corpus_metadata_of_other_types_and_sizes_is_refused(copied, change, message):
+    rewritten(copied / "corpus.json", change)
+    with pytest.raises(CheckpointError, match=message):
+        read_corpus_facts(copied)
+
+
+@pytest.mark.parametrize("name", ["config.json", "corpus.json", "checkpoints/3/sha256.json"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "is nested too deeply"),
+        ('{"a": ' * 300 + "1" + "}" * 300, "is nested too deeply"),
+        ("[1]", "must hold a JSON object, found list"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_json_of_another_form_is_one_line(copied, name, content, message):
+    (copied / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=message):
+        emojax.load(copied)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(copied):
+    (copied / "config.json").unlink()
+    os.mkfifo(copied / "config.json")
+    with pytest.raises(CheckpointError, match=r"config.json: is not a regular file"):
+        emojax.load(copied)
+
+
+def test_digests_name_no_files_outside(copied):
+    rewritten(copied / "checkpoints" / "3" / DIGESTS, lambda tree: tree["files"].update({"../../../secret": "0"}))
+    with pytest.raises(CheckpointError, match=r"must be paths below the folder, got '\.\./\.\./\.\./secret'"):
+        emojax.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gru_layers": 10**6}, r"config\.json: .*network\.gru_layers must be >= 0 and <= 64, got 1000000"),
+        (
+            {"gru_layers": 8, "gru_size": 16_384},
+            r"checkpoints/2: params/.*, its config and corpus.json ask for \(16384, 4\)",
+        ),
+        ({"embedding_size": 16_384}, r"checkpoints/2: .* ask for \(.*16384"),
+    ],
+)
+def test_sizes_that_the_checkpoint_does_not_have_are_refused_before_anything_is_read(
+    copied, monkeypatch, changes, message
+):
+    monkeypatch.setattr(Checkpoints, "restore", lambda *arguments: pytest.fail("arrays were read"))
+    rewritten(copied / "config.json", lambda tree: tree["model"]["log_mel"]["network"].update(changes))
+    with pytest.raises(CheckpointError, match=message):
+        emojax.load(copied)
+
+
+def test_arrays_of_another_shape_are_named_before_they_are_read(copied, small, tmp_path):
+    shutil.copytree(small, tmp_path / "integers")
+    for folder, place in ((copied, "checkpoints/2"), (tmp_path / "integers", QUANTISED)):
+        rewritten(folder / "config.json", lambda tree: tree["model"]["log_mel"]["network"].update(embedding_size=5))
+        with pytest.raises(
+            CheckpointError, match=rf"{place}: params/.* has shape \(.*4.*\), its config .* ask for \(.*5"
+        ):
+            emojax.load(folder)
+    rewritten(copied / "corpus.json", lambda tree: tree["info"].update(categories=[]))
+    with pytest.raises(CheckpointError, match=r"emotion_counts must have 0 counts, got 2"):
+        emojax.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, n: t.pop(n + ".scale"), r"\.scale must be float32 of shape \(\d+,\), found none"),
+        (lambda t, n: t.update({n + ".scale": t[n + ".scale"][:1]}), r"\.scale must be float32 of shape"),
+        (lambda t, n: t.update({n + ".scale": t[n + ".scale"].astype(np.float64)}), r"found float64"),
+        (lambda t, n: t.update({n + ".scale": t[n + ".scale"] * np.nan}), r"\.scale must be finite and > 0"),
+        (lambda t, n: t.update({n + ".scale": t[n + ".scale"] * 0}), r"\.scale must be finite and > 0"),
+        (lambda t, n: t.update({n: t[n].astype(np.int16)}), r"must be int8 or float32 .*, found int16"),
+        (lambda t, n: t.pop(n), r"has no array"),
+    ],
+)
+def test_integers_without_usable_scales_are_refused(small, tmp_path, change, message):
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    tensors = load_file(folder / QUANTISED)
+    name = next(name for name in tensors if name + ".scale" in tensors)
+    change(tensors, name)
+    save_file(tensors, folder / QUANTISED)
+    with pytest.raises(CheckpointError, match=message):
+        emojax.load(folder)
+
+
+def test_integers_go_nowhere_that_cannot_be_written(workdir, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmojaxError, match=r"file/small/config.json: cannot be written"):
+        quantise_workdir(workdir, tmp_path / "file" / "small")
+
+
+def test_checkpoints_elsewhere_are_read_only_where_they_name_the_workdir(tmp_path):
+    mine = make_workdir(tmp_path / "mine", str(tmp_path / "disk" / "mine"))
+    moved = tmp_path / "moved"
+    shutil.move(mine, moved)
+    assert restore_model(moved, mesh()).step == 2
+    # somebody else's workdir that names the same place
+    other = make_workdir(tmp_path / "other")
+    rewritten(
+        other / "config.json", lambda tree: tree["training"].update(checkpoint_dir=str(tmp_path / "disk" / "mine"))
+    )
+    assert restore_model(other, mesh()).step == 2  # its own, which are inside
+    shutil.rmtree(other / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id of this workdir and so is not r"):
+        emojax.load(other)
+    write_json(other / "checkpoints.json", {"id": "0" * 32})
+    with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id"):
+        emojax.load(other)
+    with pytest.raises(
+        CheckpointError, match=r"has the checkpoints of another workdir; allowed: a folder for this one"
+    ):
+        own_checkpoint_directory(other, str(tmp_path / "disk" / "mine"))
+
+
+def test_a_run_from_before_the_ids_is_confirmed_by_continuing_it(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    folder = make_workdir(tmp_path / "run", str(elsewhere))
+    (folder / "checkpoints.json").unlink()
+    (elsewhere / "workdir.json").unlink()
+    with pytest.raises(CheckpointError, match=r"if it is your own run, continue it once"):
+        emojax.load(folder)
+    with pytest.raises(CheckpointError, match=r"has the checkpoints of another workdir"):
+        own_checkpoint_directory(tmp_path / "new", str(elsewhere))
+    (folder / "metrics.jsonl").touch()
+    own_checkpoint_directory(folder, str(elsewhere))
+    assert restore_model(folder, mesh()).step == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("gs://bucket/run", r"gs://bucket/run.*: cannot be reached \(.*install gcsfs"),
+        ("ftp://host/run", r"ftp://host/run is not allowed; allowed: a folder, gs://, s3://, az://"),
+        ("~nobody-of-that-name/run", r"checkpoint_dir: ~nobody-of-that-name/run: "),
+    ],
+)
+def test_a_place_that_cannot_be_reached_is_one_line(copied, monkeypatch, place, message):
+    def without_gcsfs(path):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr("etils.epath.gpath.PosixGPath.exists", without_gcsfs)
+    rewritten(copied / "config.json", lambda tree: tree["training"].update(checkpoint_dir=place))
+    write_json(copied / "checkpoints.json", {"id": "0" * 32})
+    with pytest.raises(CheckpointError, match=message):
+        emojax.load(copied)
+
+
+def test_results_nested_too_deeply_for_any_walk_are_a_problem_and_no_traceback(copied):
+    for name in ("summary.json", "evaluation/test.json"):
+        (copied / name).parent.mkdir(exist_ok=True)
+        (copied / name).write_text('{"a": ' * 900 + "1" + "}" * 900)
+    problems = read_run(copied).problems
+    assert [problem.partition(": ")[2] for problem in problems[1:]] == ["is nested too deeply"] * 2
+
+
+def test_an_edit_is_told_with_how_to_accept_it(copied):
+    tree = json.loads((copied / "config.json").read_text())
+    tree["seed"] = 7
+    (copied / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(CheckpointError, match=r"config.json: is damaged or was edited .* remove the key 'sha256'"):
+        emojax.load(copied)
+    del tree["sha256"]
+    (copied / "config.json").write_text(json.dumps(tree, indent=7, sort_keys=True))
+    assert restore_model(copied, mesh()).config.seed == 7
