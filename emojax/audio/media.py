@@ -35,7 +35,7 @@ def missing_package(head: bytes) -> str | None:
     kind = next((name for offset, magic, name in _MAGIC if head[offset : offset + len(magic)] == magic), None)
     if kind is None:
         return ""
-    return f"; {kind} needs PyAV: pip install av (requirements-media.txt)"
+    return f"; {kind} needs PyAV, which is not installed (pip install av)"
 
 
 def decode_media(file: BinaryFile, block_values: int) -> Iterator[tuple[int, Float32[np.ndarray, "S channels"]]]:
