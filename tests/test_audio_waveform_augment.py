@@ -221,11 +221,11 @@ def test_a_users_folder_is_searched_divided_and_checked(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NoiseConfig(1.5, 0.0, 1.0, ""), "noise.probability: 1.5"),
-        (lambda: NoiseConfig(0.5, 10.0, 1.0, ""), "noise.low_snr_db: 10.0 is above"),
-        (lambda: SpeedConfig(0.5, 0.6), "speed.max_change: 0.6"),
-        (lambda: GainConfig(0.5, -1.0), "gain.max_db: -1"),
-        (lambda: ReverberationConfig(0.5, 0.0, ""), "reverberation.max_seconds: 0"),
+        (lambda: NoiseConfig(1.5, 0.0, 1.0, ""), r"probability must be >= 0 and <= 1, got 1\.5"),
+        (lambda: NoiseConfig(0.5, 10.0, 1.0, ""), "low_snr_db must be <= high_snr_db"),
+        (lambda: SpeedConfig(0.5, 0.6), "max_change must be"),
+        (lambda: GainConfig(0.5, -1.0), "max_db must be"),
+        (lambda: ReverberationConfig(0.5, 0.0, ""), "max_seconds must be"),
     ],
 )
 def test_a_wrong_value_names_its_field(make, message):
