@@ -6,6 +6,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from emojax.shipping import Prediction as Prediction
     from emojax.shipping import Predictor as Predictor
