@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from multiprocessing.shared_memory import SharedMemory
 
 import jax
 import numpy as np
@@ -133,19 +134,39 @@ def test_restored_state_continues_with_exactly_the_batches_not_yet_handed_out(mi
             equal(left, right)
 
 
-def test_worker_processes_give_the_same_batches(mini_data_dir):
-    workers = DataConfig(
-        batch_size=8,
-        bucket_seconds=(1.0, 2.0),
-        num_buckets=4,
-        max_seconds=12.0,
-        workers=2,
-        max_tokens=8,
-        unlabelled_share=0.5,
-    )
-    alone, together = make_stream(mini_data_dir, epochs=2), make_stream(mini_data_dir, epochs=2, config=workers)
+class SharedMemoryLog:
+    """Names of the shared memory that this process has opened and not unlinked yet."""
+
+    def __init__(self, monkeypatch):
+        self.opened, self.held = 0, set()
+        init, unlink = SharedMemory.__init__, SharedMemory.unlink
+
+        def logged_init(memory, *args, **kwargs):
+            init(memory, *args, **kwargs)
+            self.opened += 1
+            self.held.add(memory.name)
+
+        def logged_unlink(memory):
+            unlink(memory)
+            self.held.discard(memory.name)
+
+        monkeypatch.setattr(SharedMemory, "__init__", logged_init)
+        monkeypatch.setattr(SharedMemory, "unlink", logged_unlink)
+
+
+def test_worker_processes_give_the_same_batches_and_leave_no_shared_memory(mini_data_dir, monkeypatch):
+    log = SharedMemoryLog(monkeypatch)
+    workers = dataclasses.replace(CONFIG, workers=2)
+    alone, together = (list(make_stream(mini_data_dir, epochs=2, config=config)) for config in (CONFIG, workers))
+    assert log.opened
+    assert not log.held  # although `together` is still in use
     for left, right in zip(alone, together, strict=True):
         equal(left, right)
+    stopped = iter(make_stream(mini_data_dir, epochs=9, config=dataclasses.replace(CONFIG, workers=1)))
+    batch = next(stopped)
+    equal(batch, alone[0])
+    stopped.close()
+    assert not log.held
 
 
 def test_batches_are_divided_over_devices_without_changing(mini_data_dir):

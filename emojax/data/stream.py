@@ -1,13 +1,18 @@
 """Feeds batches in order, read ahead by grain's threads or worker processes and laid onto the devices in time."""
 
 import collections
+import contextlib
 import dataclasses
+import gc
+import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import grain
+import jax
 import numpy as np
 from absl import flags
+from grain.multiprocessing import SharedMemoryArray
 from jax.sharding import Mesh
 from jaxtyping import Int
 
@@ -219,7 +224,33 @@ class BatchStream:
             )
         else:
             iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
-        yield from iterable
+        batches = iter(iterable)
+        try:
+            yield from map(_copied, batches) if self._workers else batches
+        finally:
+            batches.close()
+            del batches
+            if self._workers:
+                _free_shared_memory()
+
+
+def _copied(batch: Batch) -> Batch:
+    """Copies arrays out of the shared memory of worker processes, which is freed with the last reference to them.
+
+    On CPUs a `jax.Array` can be such a reference: it would keep the memory until the process exits, which counts as
+    a leak, and fill /dev/shm, which is small in many containers.
+    """
+    return jax.tree.map(np.array, batch)
+
+
+def _free_shared_memory() -> None:
+    """Frees the shared memory of batches read before, now: at the exit of the process it would count as leaked."""
+    gc.collect()  # grain's iterators keep their last batches in reference cycles
+    # grain frees in a thread of a pool that has one; a task of ours ends after those that are queued.
+    pool = getattr(SharedMemoryArray, "_del_thread_pool", None)
+    if pool is not None and not sys.is_finalizing():
+        with contextlib.suppress(ValueError):  # the pool has been stopped: the process exits
+            pool.apply_async(int).wait(timeout=5)
 
 
 def _left_out(count: int, place: str, min_samples: int) -> list[str]:
