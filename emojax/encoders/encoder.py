@@ -20,6 +20,7 @@ from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
 from emojax.encoders.registry import family_of
 from emojax.encoders.speech_encoder import min_samples
 from emojax.errors import AudioError, CorpusError
+from emojax.parallel import check_not_forked
 
 SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
 """Samples or tokens that the shortest inputs are padded to."""
@@ -84,7 +85,9 @@ class Encoder:
           AudioError: an item is no mono floating-point waveform, has samples that are not finite or far above full
             scale, or is too short for one frame.
           CorpusError: an item is no text or has more tokens than the encoder takes.
+          EmojaxError: JAX cannot compute in this process (`check_not_forked`).
         """
+        check_not_forked()
         sequences = self._sequences(items)
         encoded: list[np.ndarray] = [np.empty(0)] * len(sequences)
         for rows, inputs, lengths in padded_batches(sequences, *self._limits()):

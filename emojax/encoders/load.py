@@ -24,6 +24,7 @@ from emojax.encoders.registry import family_of
 from emojax.encoders.stored_tensor import StoredTensor
 from emojax.encoders.tensor_table import check_layers, convert, renamed_names
 from emojax.files import read_json_object
+from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE
 
 _DEFAULT_OPTIONS = ComputeOptions()
@@ -54,6 +55,7 @@ def load_encoder(
     Raises:
       CheckpointError: the checkpoint is absent, damaged, of another kind, or does not fit its own `config.json`.
     """
+    check_not_forked()
     folder = find_folder(os.fspath(name_or_path), revision)
     config, family = read_config(folder)
     if not params:

@@ -24,7 +24,7 @@ from emojax.extraction.inputs import EncoderInputs
 from emojax.extraction.plan import shard_bounds
 from emojax.extraction.states import STATES, StateComputer
 from emojax.interruption import Interruption
-from emojax.parallel import is_first
+from emojax.parallel import check_not_forked, is_first
 from emojax.progress import Progress
 from emojax.store import (
     SplitFacts,
@@ -188,6 +188,7 @@ class _SplitJob:
 
 def _local_mesh() -> Mesh:
     """This host's devices, as many as a power of two."""
+    check_not_forked()
     devices = jax.local_devices()
     devices = devices[: 1 << (len(devices).bit_length() - 1)]
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)

@@ -2,6 +2,7 @@
 
 from emojax.parallel.compilation import COMPILATIONS as COMPILATIONS
 from emojax.parallel.compilation import use_compilation_cache as use_compilation_cache
+from emojax.parallel.forking import check_not_forked as check_not_forked
 from emojax.parallel.host_memory import keep_freed_memory as keep_freed_memory
 from emojax.parallel.layout import AxesOf as AxesOf
 from emojax.parallel.layout import batch_sharding as batch_sharding

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from emojax.errors import ConfigError
+from emojax.parallel.forking import check_not_forked
 from emojax.schema import Ge, Le, settings
 
 BATCH_AXES = ("data", "fsdp")
@@ -51,7 +52,9 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
 
     Raises:
       ConfigError: the axes do not multiply to the number of devices.
+      EmojaxError: JAX cannot compute in this process (`check_not_forked`).
     """
+    check_not_forked()
     devices = jax.devices() if devices is None else devices
     sizes = [getattr(config, axis) for axis in MESH_AXES]
     if -1 in sizes:

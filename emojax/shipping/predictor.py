@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from emojax.audio import read_audio, to_mono_16khz
 from emojax.errors import AudioError, CorpusError
 from emojax.evaluation import make_predict_step, softmax
-from emojax.parallel import MeshConfig, make_mesh
+from emojax.parallel import MeshConfig, check_not_forked, make_mesh
 from emojax.text import Tokenizer
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
@@ -81,7 +81,9 @@ class Predictor:
         Raises:
           AudioError: an item cannot be used; the message names it.
           CorpusError: another number of transcripts than of items, or transcripts for a model that reads none.
+          EmojaxError: JAX cannot compute in this process (`check_not_forked`).
         """
+        check_not_forked()
         if isinstance(items, np.ndarray):
             if rate is None:
                 raise AudioError("an array needs its sample rate: predict(array, rate)")

@@ -12,6 +12,7 @@ from emojax.audio import check_samples, log_mel, normalise_with
 from emojax.errors import AudioError, ConfigError
 from emojax.models import TCGRU, EmotionHeads, LogMelViewConfig, stack_frames
 from emojax.models.tcgru import StreamState
+from emojax.parallel import check_not_forked
 from emojax.shipping.predictor import Prediction, Predictor
 from emojax.types import SAMPLE_RATE, EmotionOutput
 
@@ -72,6 +73,7 @@ class Stream:
           AudioError: the chunk is no mono waveform, or has samples that are not finite or above `MAX_MAGNITUDE`; the
             stream goes on as if it had not come.
         """
+        check_not_forked()
         self._waiting = np.concatenate([self._waiting, _waveform(chunk)])
         hop, window = self._view.filterbank.hop_samples, self._view.filterbank.window_samples
         stack = hop * self._view.stack
