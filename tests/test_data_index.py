@@ -1,39 +1,193 @@
-"""The table that is kept beside a corpus is scanned again where it claims more than it holds."""
+"""Tables of splits: they and the digests of content follow the corpus, and a planted or damaged one is not believed."""
 
-import io
-import zipfile
+import hashlib
+import json
+import shutil
+import struct
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from emojax.data import index as index_module
-from emojax.data import open_corpus, read_index
-
-
-def header(shape):
-    written = io.BytesIO()
-    fields = {"descr": "<i8", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(written, fields)
-    return written.getvalue()
+from emojax.content import FEATURES
+from emojax.data import index, open_corpus, open_split, read_index
+from emojax.errors import CorpusError
+from tests import built_corpus, mini_corpus
 
 
-def with_claim(path, shape):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("num_samples.npy", header(shape) + bytes(64))
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    built_corpus.build(folder)
+    return folder
 
 
-def compressed(path, _):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("num_samples.npy", header((10**6,)) + bytes(8 * 10**6))
+@pytest.fixture
+def built(original, tmp_path):
+    """A copy to damage, and a counter of scans."""
+    shutil.copytree(original, tmp_path / "data")
+    return open_corpus("built_corpus", tmp_path / "data")
 
 
-@pytest.mark.parametrize("plant", [with_claim, compressed, lambda path, _: path.write_bytes(b"PK\x03\x04junk")])
-def test_a_kept_table_that_claims_more_than_it_holds_is_scanned_again(mini_data_dir, monkeypatch, plant):
-    corpus = open_corpus("mini_corpus", mini_data_dir)
-    expected = read_index(corpus, "dev")
-    (cached,) = (corpus.directory / ".index").glob("dev-*.npz")
-    plant(cached, (2**40,))
-    monkeypatch.setattr(index_module.np, "load", lambda *_, **__: pytest.fail("it was loaded"))
-    np.testing.assert_array_equal(read_index(corpus, "dev").num_samples, expected.num_samples)
-    monkeypatch.undo()
-    np.testing.assert_array_equal(read_index(corpus, "dev").ids, expected.ids)
+@pytest.fixture
+def scans(monkeypatch):
+    scan, scanned = index._scan, []
+    monkeypatch.setattr(index, "_scan", lambda corpus, name: (scanned.append(name), scan(corpus, name))[1])
+    return scanned
+
+
+def same(left, right):
+    for column in ("ids", "speakers", "genders", "num_samples", "attributes", "emotion"):
+        np.testing.assert_array_equal(getattr(left, column), getattr(right, column))
+    assert left.content == right.content
+
+
+def test_digests_are_those_of_the_values_in_the_order_of_the_split(built):
+    examples = list(open_split(built, "train"))
+    texts = [bytes(example["transcript"]) for example in examples]
+    expected = {
+        "audio": b"".join(struct.pack("<q", len(e["audio"])) + e["audio"].astype("<i2").tobytes() for e in examples),
+        "transcript": b"".join(struct.pack("<I", len(text)) + text for text in texts),
+        "emotion": np.array([e["emotion"] for e in examples], "<i8").tobytes(),
+        "num_samples": np.array([len(e["audio"]) for e in examples], "<i8").tobytes(),
+    }
+    found = read_index(built, "train").content
+    for name, content in expected.items():
+        assert found[name] == hashlib.sha256(content).hexdigest() == built.content["train"][name]
+    assert set(found) == set(FEATURES)
+
+
+def test_each_feature_has_a_digest_of_its_own_and_processes_change_none(original, tmp_path):
+    before = open_corpus("built_corpus", original).content
+    assert built_corpus.build(tmp_path / "two", processes=2).content == before
+    changed = {
+        "audio": {"audio": np.ones(5000, np.int16)},
+        "transcript": {"transcript": "other words"},
+        "attributes": {"attributes": (1.0, 2.0, 3.0)},
+        "emotion_votes": {"emotion_votes": (1.0, 0.0, 0.0)},
+    }
+    for feature, values in changed.items():
+        after = built_corpus.build(tmp_path / "changed", {("train", 3): values}).content
+        different = {name for name in FEATURES if after["train"][name] != before["train"][name]}
+        assert different == ({"audio", "num_samples"} if feature == "audio" else {feature})
+        assert after["dev"] == before["dev"]
+
+
+def test_parts_and_sums_are_rows_of_whole_tables(built):
+    whole, dev = read_index(built, "train"), read_index(built, "dev")
+    mixed = read_index(built, "train[25%:75%]+dev")
+    np.testing.assert_array_equal(mixed.ids, [*whole.ids[3:9], *dev.ids])
+    np.testing.assert_array_equal(mixed.ids, [e["id"].decode() for e in open_split(built, "train[25%:75%]+dev")])
+    assert read_index(built, "train[:50%]").content == whole.content
+    assert mixed.content["audio"] not in (whole.content["audio"], dev.content["audio"])
+
+
+def test_a_table_is_kept_beside_a_corpus_that_describes_its_content(built, scans):
+    first, second = read_index(built, "dev"), read_index(built, "dev")
+    same(first, second)
+    assert scans == ["dev"]
+    assert list((built.directory / ".index").glob("dev-*.safetensors"))
+
+
+def test_a_table_of_an_older_corpus_is_kept_in_the_users_cache_alone(tmp_path, scans, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    mini_corpus.build(tmp_path / "data")
+    corpus = open_corpus("mini_corpus", tmp_path / "data")
+    same(read_index(corpus, "dev"), read_index(corpus, "dev"))
+    assert scans == ["dev"]
+    assert not (corpus.directory / ".index").exists()
+    (table,) = (tmp_path / "cache").rglob("dev-*.safetensors")
+    for position in range(8, table.stat().st_size, 97):  # any byte but those of the header's length
+        content = bytearray(table.read_bytes())
+        content[position] ^= 1
+        table.write_bytes(content)
+        same(read_index(corpus, "dev"), read_index(corpus, "dev"))
+
+
+def planted(built, change):
+    read_index(built, "dev")
+    (path,) = (built.directory / ".index").glob("dev-*.safetensors")
+    tensors = safetensors.numpy.load_file(path)
+    change(tensors)
+    with safetensors.safe_open(path, "np") as file:
+        metadata = file.metadata()
+    safetensors.numpy.save_file(tensors, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize("column", ["attributes", "emotion", "num_samples", "ids", "speakers", "genders"])
+def test_a_planted_table_with_other_values_is_not_believed(built, scans, column):
+    before = read_index(built, "dev")
+    planted(built, lambda tensors: tensors.update({column: tensors[column][::-1].copy() + 1}))
+    same(read_index(built, "dev"), before)
+    assert scans == ["dev", "dev"]
+
+
+HUGE = json.dumps({"ids": {"dtype": "U32", "shape": [2**40, 1], "data_offsets": [0, 2**42]}}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\3\4",
+        struct.pack("<Q", 2**40) + b"{}",
+        struct.pack("<Q", len(HUGE)) + HUGE,
+    ],
+    ids=["empty", "zip", "header of 1 TB", "2^40 values"],
+)
+def test_a_table_that_claims_too_much_or_is_cut_is_ignored(built, content):
+    before = read_index(built, "dev")
+    (path,) = (built.directory / ".index").glob("dev-*.safetensors")
+    path.write_bytes(content)
+    same(read_index(built, "dev"), before)
+    assert path.stat().st_size > len(content)  # written again
+
+
+def test_a_table_of_another_size_is_ignored(built):
+    before = read_index(built, "dev")
+    planted(built, lambda tensors: tensors.update({name: values[:2].copy() for name, values in tensors.items()}))
+    same(read_index(built, "dev"), before)
+
+
+def test_files_that_are_not_those_the_metadata_describes_are_refused(built, tmp_path):
+    other = built_corpus.build(tmp_path / "other", {("dev", 1): {"attributes": (1.0, 2.0, 3.0)}})
+    for shard in other.directory.glob("*-dev.array_record*"):
+        shutil.copy(shard, built.directory / shard.name)
+    with pytest.raises(CorpusError, match=r"split 'dev': attributes of its files differ .* again with --overwrite"):
+        read_index(built, "dev")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": [7.0, 1.0]}, r"metadata\.scale must be a lower and a higher number, got \[7\.0, 1\.0\]"),
+        ({"scale": ["1", "7"]}, r"metadata\.scale\[0\] must be a number, got '1'"),
+        ({"categories": "joy"}, r"metadata\.categories must be a list"),
+        ({"categories": ["joy", "joy"]}, r"metadata\.categories must differ"),
+        ({"speech": "sung"}, r"metadata\.speech must be 'recorded' or 'synthesised'"),
+        ({"roles": {"train": 3}}, r"metadata\.roles"),
+        ({"content": {"dev": 3}}, r"metadata\.content\.dev must be a group"),
+    ],
+)
+def test_metadata_of_the_wrong_kind_is_named(built, change, message):
+    path = built.directory / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorpusError, match=message):
+        open_corpus("built_corpus", built.directory.parents[1])
+
+
+def test_infinite_labels_and_ids_that_occur_twice_are_named(tmp_path):
+    class Twice(mini_corpus.MiniCorpus):
+        name = "twice"
+
+        def _generate_examples(self, split):
+            for number, example in super()._generate_examples(split):
+                yield number, example | {"id": "same"}
+
+    Twice(data_dir=str(tmp_path), sizes={"dev": 3}).download_and_prepare()
+    with pytest.raises(CorpusError, match=r"split 'dev': id 'same' occurs twice"):
+        read_index(open_corpus("twice", tmp_path), "dev")
+    changes = {("dev", 2): {"attributes": (1.0, float("inf"), 3.0)}}
+    with pytest.raises(CorpusError, match=r"split 'dev': utterance 'dev_002' has an infinite attribute"):
+        read_index(built_corpus.build(tmp_path / "infinite", changes), "dev")

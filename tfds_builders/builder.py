@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from emojax.content import ContentDigest
 from emojax.errors import CorpusError, reason
 from emojax.progress import Progress
 from tfds_builders.schema import CorpusFacts, dataset_info
@@ -92,6 +93,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
         self.seconds = collections.defaultdict(float)
         self.counts = collections.Counter()
         self._problems = []
+        self._content: dict[str, ContentDigest] = collections.defaultdict(ContentDigest)
         self._ids: set[str] = set()
         return {split: self._shards(split, items) for split, items in self.items(manual_dir).items()}
 
@@ -126,6 +128,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
         if split not in self.seconds:
             raise CorpusError(f"{self.info.full_name}: split {split!r} has no utterance ({dict(self.counts)})")
         self.info.metadata["counts"] = dict(sorted(self.counts.items()))
+        self.info.metadata["content"] = {split: digest.hexdigests() for split, digest in self._content.items()}
 
     def _count(self, split: str, made: Made) -> None:
         self.counts.update(made.counted)
@@ -139,6 +142,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
             raise CorpusError(f"{self.info.full_name}: id {made.example['id']!r} occurs twice")
         self._ids.add(made.example["id"])
         self.seconds[split] += float(made.example["duration"])
+        self._content[split].update(made.example)
         if made.example["duration"] < _ENCODER_FRAME:
             self.counts["shorter_than_25_ms"] += 1
 

@@ -62,10 +62,10 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
 
 
 def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.core.DatasetInfo:
-    """What a builder's `_info` returns; `metadata["counts"]` is empty until the corpus is generated.
+    """What a builder's `_info` returns; `counts` and `content` of the metadata are empty until the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
-    `folds`, `remarks`, `counts`.
+    `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
     """
     metadata = tfds.core.MetadataDict(
         scale=list(facts.scale),
@@ -79,6 +79,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.
         folds=[dataclasses.asdict(fold) for fold in facts.folds],
         remarks=list(facts.remarks),
         counts={},
+        content={},
     )
     return tfds.core.DatasetInfo(
         builder=builder,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from emojax.content import FEATURES
 from emojax.errors import ConfigError, CorpusError, reason
-from emojax.schema import parse
+from emojax.schema import parse, settings
 from emojax.types import MISSING_EMOTION, CorpusInfo, SplitRoles
 
 # The registry of builders is above this floor; a test compares.
@@ -31,6 +32,8 @@ class Corpus:
       roles: what its splits are for; None if it does not say.
       folds: the same for every fold of its cross-validation.
       chosen: what number each of `info.categories` has in the files; None where they are all of them.
+      content: digests of the features of each split (`emojax.content`), as the builder computed them; of corpora built
+        by older versions empty.
     """
 
     info: CorpusInfo
@@ -39,6 +42,7 @@ class Corpus:
     roles: SplitRoles | None
     folds: tuple[SplitRoles, ...]
     chosen: tuple[int, ...] | None = None
+    content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     def place(self, split: str) -> str:
         """How messages call a split."""
@@ -90,6 +94,7 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
     absent = {"scale", "categories", "speech", "attribute_source"} - set(metadata)
     if absent:
         raise CorpusError(f"{directory}: its metadata lacks {', '.join(sorted(absent))}; rebuild it with tfds_builders")
+    place = f"{directory}: metadata"
     info = parse(
         CorpusInfo,
         {
@@ -97,17 +102,23 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
             **{key: metadata[key] for key in ("scale", "categories", "speech", "attribute_source")},
             **{key: metadata.get(key, "") for key in ("licence", "citation")},
         },
-        f"{directory}: metadata",
+        place,
         error=CorpusError,
     )
-    sizes = {split: int(facts.num_examples) for split, facts in builder.info.splits.items()}
-    roles = _roles(metadata["roles"]) if metadata.get("roles") else None
-    folds = tuple(_roles(fold) for fold in metadata.get("folds", ()))
-    return Corpus(info=info, directory=directory, split_sizes=sizes, roles=roles, folds=folds)
+    described = {key: metadata[key] for key in ("roles", "folds", "content") if metadata.get(key)}
+    splits = parse(_SplitMetadata, described, place, error=CorpusError, missing="default")
+    sizes = {split: int(found.num_examples) for split, found in builder.info.splits.items()}
+    content = {split: digests for split, digests in splits.content.items() if set(digests) == set(FEATURES)}
+    return Corpus(info, directory, sizes, splits.roles, splits.folds, content=content)
 
 
-def _roles(stored: Mapping[str, Any]) -> SplitRoles:
-    return SplitRoles(stored["train"], stored["validation"], tuple(stored["test"]))
+@settings
+class _SplitMetadata:
+    """What the TFDS metadata of a corpus holds about its splits."""
+
+    roles: SplitRoles | None = None
+    folds: tuple[SplitRoles, ...] = ()
+    content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def choose_categories(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
@@ -153,6 +164,20 @@ def open_split(corpus: Corpus, split: str) -> Any:
     if len(source) == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
     return source
+
+
+def split_parts(corpus: Corpus, split: str) -> list[tuple[str, slice]]:
+    """Positions in whole splits of the utterances of a split: `a[:50%]+b` of a and b, in order.
+
+    Args:
+      corpus: from `open_corpus`.
+      split: one that `open_split` opens.
+    """
+    import tensorflow_datasets as tfds
+
+    infos = tfds.builder_from_directory(corpus.directory).info.splits
+    found = tfds.core.ReadInstruction.from_spec(split).to_absolute(dict(infos.items()))
+    return [(part.splitname, slice(part.from_, part.to)) for part in found]
 
 
 def split_names(split: str) -> list[str]:

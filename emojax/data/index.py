@@ -1,23 +1,20 @@
 """A split's table without its audio: what batching, evaluation and baselines must know of every utterance."""
 
-import contextlib
 import dataclasses
-import hashlib
-import math
-import zipfile
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.data.corpus import Corpus, open_split, split_names
+from emojax.content import ContentDigest, joined_digests
+from emojax.data.corpus import Corpus, open_split, split_parts
+from emojax.data.index_cache import read_cached_table, write_cached_table
 from emojax.data.records import read_utterances
-from emojax.errors import EmojaxError
-from emojax.files import atomic_write
-from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
+from emojax.errors import CorpusError
+from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES
 
-_CHUNK = 512
+_CHUNK = 64
+"""Utterances in memory at a time, audio included."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +28,7 @@ class SplitIndex:
       num_samples: length at 16 kHz.
       attributes: activation, valence, dominance in the corpus's own scale; NaN where missing.
       emotion: consensus category; -1 where missing.
+      content: digests (`emojax.content`) of the split; of a part of a split, of the whole split.
     """
 
     ids: np.ndarray
@@ -39,80 +37,75 @@ class SplitIndex:
     num_samples: Int[np.ndarray, "N"]
     attributes: Float[np.ndarray, "N 3"]
     emotion: Int[np.ndarray, "N"]
+    content: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def read_index(corpus: Corpus, split: str) -> SplitIndex:
-    """Reads a split's table; the first reading scans the split and is kept beside the corpus where that is writable.
+    """Reads a split's table; the first reading scans the split, audio included, and its result is kept.
 
     Raises:
-      CorpusError: no such split, or the split is empty.
+      CorpusError: no such split, the split is empty, or its content is not what the corpus's metadata describes.
     """
-    source = open_split(corpus, split)
-    cached = corpus.directory / ".index" / f"{split}-{_fingerprint(corpus.directory, split)}.npz"
-    columns = _load(cached)
-    if columns is None:
-        columns = _scan(source, corpus.place(split))
-        _store(cached, columns)
-    return SplitIndex(**(columns | {"emotion": corpus.emotion(columns["emotion"])}))
+    open_split(corpus, split)  # names what is wrong with the name
+    parts = split_parts(corpus, split)
+    tables = {name: _whole_table(corpus, name) for name in dict(parts)}
+    columns = {
+        column: np.concatenate([tables[name][0][column][rows] for name, rows in parts])
+        for column in next(iter(tables.values()))[0]
+    }
+    content = joined_digests([tables[name][1] for name, _ in parts])
+    return SplitIndex(**(columns | {"emotion": corpus.emotion(columns["emotion"])}), content=content)
 
 
-def _scan(source: Any, place: str) -> dict[str, np.ndarray]:
+def _whole_table(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
+    """Columns and digests of one whole split."""
+    cached = read_cached_table(corpus, name)
+    if cached is not None:
+        return cached
+    columns, content = _scan(corpus, name)
+    described = corpus.content.get(name, content)
+    changed = [feature for feature in content if content[feature] != described[feature]]
+    if changed:
+        raise CorpusError(
+            f"{corpus.place(name)}: {', '.join(changed)} of its files differ from what its metadata describes; "
+            "build it again with --overwrite"
+        )
+    write_cached_table(corpus, name, columns, content)
+    return columns, content
+
+
+def _scan(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    source, place, digest = open_split(corpus, name), corpus.place(name), ContentDigest()
     rows: list[dict] = []
     for start in range(0, len(source), _CHUNK):
-        rows.extend(read_utterances(source, range(start, min(start + _CHUNK, len(source))), place, audio=False))
-    seconds = np.array([row["duration"] for row in rows], np.float64)
-    return {
+        for row in read_utterances(source, range(start, min(start + _CHUNK, len(source))), place):
+            digest.update(row)
+            del row["audio"]
+            rows.append(row)
+    columns = {
         "ids": np.array([row["id"] for row in rows]),
         "speakers": np.array([row["speaker"] for row in rows]),
         "genders": np.array([row["gender"] for row in rows]),
-        "num_samples": np.round(seconds * SAMPLE_RATE).astype(np.int64),
+        "num_samples": np.array([row["num_samples"] for row in rows], np.int64),
         "attributes": np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES),
         "emotion": np.array([row["emotion"] for row in rows], np.int32),
     }
+    _check_values(columns, np.array([len(row["emotion_votes"]) for row in rows]), place)
+    return columns, digest.hexdigests()
 
 
-def _fingerprint(directory: Path, split: str) -> str:
-    """Changes whenever the split's files do, so that a stale table is never used."""
-    digest = hashlib.sha256()
-    for name in split_names(split):
-        for path in sorted(directory.glob(f"*-{name}.*")):
-            facts = path.stat()
-            digest.update(f"{path.name}:{facts.st_size}:{facts.st_mtime_ns};".encode())
-    return digest.hexdigest()[:16]
-
-
-def _load(path: Path) -> dict[str, np.ndarray] | None:
-    names = {field.name for field in dataclasses.fields(SplitIndex)}
-    try:
-        if not _holds_what_it_claims(path):
-            return None
-        with np.load(path, allow_pickle=False) as stored:
-            columns = dict(stored)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None  # not there, or cut short: scan again
-    return columns if set(columns) == names else None
-
-
-def _holds_what_it_claims(path: Path) -> bool:
-    """Whether the arrays of an npz file are as large as their headers say: no more memory is asked for than it has."""
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:  # compressed, which ours are not
-            return False
-        for entry in entries:
-            with archive.open(entry) as file:
-                if np.lib.format.read_magic(file) != (1, 0):
-                    return False
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if math.prod(shape) * dtype.itemsize > entry.file_size:
-                return False
-    return True
-
-
-def _store(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """A table that cannot be kept (read-only corpus, full disk) is only read again next time."""
-    with contextlib.suppress(EmojaxError), atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **columns)
+def _check_values(columns: Mapping[str, np.ndarray], num_categories: Int[np.ndarray, "N"], place: str) -> None:
+    """Checks what batches and scores rely on; every utterance has a share of votes for each category."""
+    unique, counts = np.unique(columns["ids"], return_counts=True)
+    if len(unique) < len(columns["ids"]):
+        raise CorpusError(f"{place}: id {str(unique[counts > 1][0])!r} occurs twice")
+    for wrong, what in (
+        (np.isinf(columns["attributes"]).any(axis=1), "an infinite attribute"),
+        (columns["emotion"] < MISSING_EMOTION, "an emotion below -1"),
+        (columns["emotion"] >= num_categories, "an emotion that is none of the categories"),
+    ):
+        if wrong.any():
+            raise CorpusError(f"{place}: utterance {str(columns['ids'][wrong.argmax()])!r} has {what}")

@@ -9,10 +9,9 @@ from emojax.data.corpus import Corpus, open_split
 from emojax.data.inputs import BatchInputs, StoredInput
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
 from emojax.data.records import read_utterances
-from emojax.errors import CorpusError
 from emojax.store import DTYPES
 from emojax.text import Tokenizer
-from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
+from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch, StoredRows
 
 
 class BatchLoader:
@@ -89,9 +88,7 @@ class BatchLoader:
         """First sample and number of samples taken of each utterance; a crop's place is drawn anew every epoch."""
         starts, num_samples = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int32)
         for row, example in zip(present, examples, strict=True):
-            samples = len(example["audio"]) if self._inputs.audio else round(float(example["duration"]) * SAMPLE_RATE)
-            if samples == 0:
-                raise CorpusError(f"{self._corpus.info.name}: utterance {example['id']!r} has no audio")
+            samples = example["num_samples"]
             num_samples[row] = min(samples, planned.num_samples)
             if samples > planned.num_samples:
                 seed = (self._plan.seed, planned.epoch, int(indices[row]))

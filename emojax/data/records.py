@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from emojax.errors import CorpusError, reason
+from emojax.types import NUM_ATTRIBUTES
 
 _TEXTS = ("id", "transcript", "speaker", "gender")
 _VECTORS = ("attributes", "attributes_std", "emotion_votes")
+_BYTES_PER_SAMPLE = 2
 
 
 def read_utterances(source: Any, indices: Sequence[int], place: str, audio: bool = True) -> list[dict[str, Any]]:
@@ -21,7 +23,8 @@ def read_utterances(source: Any, indices: Sequence[int], place: str, audio: bool
       audio: whether to take the audio.
 
     Returns:
-      For each the features of the schema: texts as str, vectors as float32, `audio` as int16.
+      For each the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,); and S as
+      `num_samples`.
 
     Raises:
       CorpusError: an utterance cannot be read; the message names the place and the positions.
@@ -42,8 +45,13 @@ def _decoded(feature: Any, audio: bool) -> dict[str, Any]:
     utterance: dict[str, Any] = {name: feature[name].bytes_list.value[0].decode() for name in _TEXTS}
     for name in _VECTORS:
         utterance[name] = np.array(feature[name].float_list.value, np.float32)
+    if len(utterance["attributes"]) != NUM_ATTRIBUTES:
+        raise ValueError(f"{utterance['id']!r} has {len(utterance['attributes'])} attributes")
     utterance["emotion"] = feature["emotion"].int64_list.value[0]
-    utterance["duration"] = feature["duration"].float_list.value[0]
+    stored = feature["audio"].bytes_list.value[0]
+    utterance["num_samples"], half = divmod(len(stored), _BYTES_PER_SAMPLE)
+    if half or not stored:
+        raise ValueError(f"{utterance['id']!r} has {len(stored)} bytes of audio")
     if audio:
-        utterance["audio"] = np.frombuffer(feature["audio"].bytes_list.value[0], np.int16)
+        utterance["audio"] = np.frombuffer(stored, "<i2")
     return utterance

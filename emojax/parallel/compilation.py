@@ -1,9 +1,10 @@
 """Keeps compiled programs on disk, so that a command compiles only what no earlier one has; counts what it compiles."""
 
 import os
-from pathlib import Path
 
 import jax
+
+from emojax.files import user_cache
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -12,8 +13,7 @@ def use_compilation_cache() -> None:
     """Turns on JAX's persistent cache in the user's cache folder, unless `$JAX_COMPILATION_CACHE_DIR` names another."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "emojax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
 
 
 class _Compilations:

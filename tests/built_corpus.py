@@ -1,0 +1,65 @@
+"""A tiny corpus written by the project's own builder, whose utterances a test can change one by one."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from emojax.data import Corpus, open_corpus
+from emojax.types import SplitRoles
+from tests.mini_corpus import CATEGORIES, SCALE, make_example
+from tfds_builders.build import build as build_corpus
+from tfds_builders.builder import CorpusBuilder
+from tfds_builders.schema import CorpusFacts
+from tfds_builders.utterance import Made, utterance
+
+SIZES = {"train": 12, "dev": 5, "test": 4}
+
+
+def make_utterance(item) -> Made:
+    split, number, changes = item
+    example = make_example(split, number, True, len(CATEGORIES))
+    del example["duration"]
+    return Made(utterance(**{**example, "num_categories": len(CATEGORIES), **changes}))
+
+
+class BuiltCorpus(CorpusBuilder, skip_registration=True):
+    """`changes` maps (split, number) to features that differ."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "built_corpus"
+    changes: ClassVar[dict] = {}
+
+    @property
+    def make_utterance(self):
+        return make_utterance
+
+    def facts(self):
+        roles = SplitRoles("train", "dev", ("test",))
+        return CorpusFacts("", SCALE, CATEGORIES, "synthesised", "derived", "CC0-1.0", "none", "", roles)
+
+    def items(self, manual_dir):
+        return {
+            split: [(split, number, self.changes.get((split, number), {})) for number in range(size)]
+            for split, size in SIZES.items()
+        }
+
+
+def build(data_dir: Path, changes=None, processes=1) -> Corpus:
+    """Builds it, again if it is there."""
+    BuiltCorpus.changes = changes or {}
+    build_corpus(BuiltCorpus, data_dir, overwrite=True, processes=processes)
+    return open_corpus("built_corpus", data_dir)
+
+
+def noise_instead_of_speech() -> dict:
+    """Changes that replace all audio by noise of the same lengths."""
+    rng = np.random.default_rng(0)
+    return {
+        (split, number): {
+            "audio": rng.integers(-3000, 3000, len(make_example(split, number, True, 3)["audio"]), dtype=np.int16)
+        }
+        for split, size in SIZES.items()
+        for number in range(size)
+    }
