@@ -42,11 +42,11 @@ class ContentDigest:
           utterance: features of the schema: texts as str, `audio` as int16 (S,), `emotion` as an integer, the others
             as float32; `num_samples` is not needed.
         """
-        audio = np.asarray(utterance["audio"], "<i2")
+        audio = np.ascontiguousarray(utterance["audio"], "<i2")
         for name, digest in self._digests.items():
             if name == "audio":
                 digest.update(struct.pack("<q", len(audio)))
-                digest.update(audio)
+                digest.update(audio.data)
             else:
                 value = len(audio) if name == "num_samples" else utterance[name]
                 digest.update(_encoded(name, [value]))

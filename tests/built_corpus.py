@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from emojax.data import Corpus, open_corpus
@@ -51,15 +50,3 @@ def build(data_dir: Path, changes=None, processes=1) -> Corpus:
     BuiltCorpus.changes = changes or {}
     build_corpus(BuiltCorpus, data_dir, overwrite=True, processes=processes)
     return open_corpus("built_corpus", data_dir)
-
-
-def noise_instead_of_speech() -> dict:
-    """Changes that replace all audio by noise of the same lengths."""
-    rng = np.random.default_rng(0)
-    return {
-        (split, number): {
-            "audio": rng.integers(-3000, 3000, len(make_example(split, number, True, 3)["audio"]), dtype=np.int16)
-        }
-        for split, size in SIZES.items()
-        for number in range(size)
-    }

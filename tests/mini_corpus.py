@@ -16,9 +16,9 @@ class MiniCorpus(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     name = "mini_corpus"
 
-    def __init__(self, *, sizes=None, rated=True, categorised=True, hidden=(), **kwargs):
+    def __init__(self, *, sizes=None, rated=True, categorised=True, hidden=(), noise=False, **kwargs):
         self.sizes = SIZES if sizes is None else sizes
-        self.rated, self.categorised, self.hidden = rated, categorised, hidden
+        self.rated, self.categorised, self.hidden, self.noise = rated, categorised, hidden, noise
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self):
@@ -56,6 +56,9 @@ class MiniCorpus(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split):
         for number in range(self.sizes[split]):
             example = make_example(split, number, self.rated, len(CATEGORIES) if self.categorised else 0)
+            if self.noise:  # of the same length
+                random = np.random.default_rng(number)
+                example["audio"] = random.integers(-3000, 3000, len(example["audio"]), dtype=np.int16)
             unknown = {"attributes": np.full(3, np.nan, np.float32), "emotion": -1}
             yield number, example | (unknown if split in self.hidden else {})
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,11 @@ from emojax.config import TeacherConfig, parse_experiment
 from emojax.data import AUDIO, BatchStream, Unlabelled, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import evaluate_workdir
+from emojax.files import write_sealed_json
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
-from emojax.training.teacher_cache import cache_teacher, parse_teacher_cache
-from emojax.training.teachers import load_teacher, measure_teacher, residual_units
+from emojax.training.teacher_cache import cache_teacher, fingerprint, parse_teacher_cache
+from emojax.training.teachers import load_members, load_teacher, measure_teacher, residual_units
 from tests import mini_corpus
 
 
@@ -55,14 +57,23 @@ def taught(folders):
     return {"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)[: len(folders)]}
 
 
-def cache_of(folders, data_dir, corpus, place):
+def cache_config(folders, data_dir, corpus):
     cache = extract_teacher.get_config()
     cache.corpus.update({"name": corpus, "data_dir": str(data_dir)})
     cache.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
     cache.teacher.update(taught(folders))
-    assert cache_teacher(parse_teacher_cache(cache.to_dict()), place).utterances == 37 + 11 + 9
-    assert cache_teacher(parse_teacher_cache(cache.to_dict()), place).utterances == 0
+    return cache.to_dict()
+
+
+def cache_of(folders, data_dir, corpus, place):
+    config = parse_teacher_cache(cache_config(folders, data_dir, corpus))
+    assert cache_teacher(config, place).utterances == 37 + 11 + 9
+    assert cache_teacher(config, place).utterances == 0
     return place
+
+
+def one_device_mesh():
+    return make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
 
 
 EVERYTHING = {"attribute_weight": 1.0, "emotion_weight": 1.0, "embedding_weight": 1.0, "condition": "soft"}
@@ -120,6 +131,51 @@ def test_what_is_too_short_for_the_teacher_is_left_out_where_its_cache_teaches(
     capsys.readouterr()
     train(config, tmp_path / "run")
     assert "utterances of fewer than 20000 samples are left out" in capsys.readouterr().out
+
+
+def test_a_cache_of_a_corpus_whose_audio_was_replaced_is_refused(teachers, tmp_path):
+    cache = teachers[1]
+    mini_corpus.build(tmp_path, noise=True)
+    config = tree(tmp_path, attribute_weight=1.0)
+    config.teacher.cache = str(cache)
+    with pytest.raises(CheckpointError, match=rf"{cache}/train: was computed from other audio .*; delete {cache} and"):
+        train(config, tmp_path / "student")
+    with pytest.raises(CheckpointError, match=rf"{cache}/train: was computed from other audio .*; delete {cache} and"):
+        cache_teacher(parse_teacher_cache(cache_config(teachers[0], tmp_path, "mini_corpus")), cache)
+
+
+def test_a_cache_of_a_teacher_with_other_weights_of_the_same_config_is_refused(mini_data_dir, teachers, tmp_path):
+    (folder, _), cache = teachers
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    members = load_members(TeacherConfig(str(again), (), "", "float32"), None, one_device_mesh()).members
+    before = fingerprint(members[0])
+    assert before == json.loads((cache / "store.json").read_text())["source"]["teacher"][0]
+    variables = jax.tree.map(lambda leaf: leaf + 0, members[0].variables)
+    assert fingerprint(dataclasses.replace(members[0], variables=variables)) == before
+    leaves, structure = jax.tree.flatten(variables)
+    leaves[-1] = leaves[-1] + 1e-3
+    assert fingerprint(dataclasses.replace(members[0], variables=jax.tree.unflatten(structure, leaves))) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arrays": [{"name": "outputs", "dtype": "float32", "shape": [6]}]}, r"must have >= 10 values, got \(6,\)"),
+        ({"arrays": [{"name": "states", "dtype": "float32", "shape": [21]}]}, "arrays must be 'outputs' alone"),
+        ({"source": {"teacher_categories": 3}}, r"source\.teacher_categories must be a list"),
+        ({"source": {"weights": ["1"]}}, r"source\.weights\[0\] must be a number"),
+    ],
+)
+def test_a_cache_that_declares_what_no_teacher_gives_is_refused(mini_data_dir, teachers, tmp_path, change, message):
+    shutil.copytree(teachers[1], tmp_path / "cache")
+    stored = json.loads((tmp_path / "cache" / "store.json").read_text())
+    del stored["sha256"]
+    change = change | {"source": stored["source"] | change.get("source", {})}
+    write_sealed_json(tmp_path / "cache" / "store.json", stored | change)
+    settings = parse_experiment(tree(mini_data_dir).to_dict()).distillation
+    with pytest.raises(CheckpointError, match=message):
+        load_teacher(TeacherConfig("", (), str(tmp_path / "cache"), "float32"), settings, (), one_device_mesh())
 
 
 def test_in_micro_batches_the_gradient_is_the_same(mini_data_dir, teachers, tmp_path):

@@ -11,14 +11,15 @@ import emojax
 import emojax.encoders
 from configs import default
 from emojax.config import parse_experiment
-from emojax.data import open_corpus, open_split
+from emojax.data import open_corpus, open_split, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import evaluate_workdir
 from emojax.extraction import extract_store, parse_extraction
+from emojax.files import write_sealed_json
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
-from emojax.workdir import restore_model
-from tests import speech_checkpoints
+from emojax.workdir import batch_inputs, restore_model
+from tests import mini_corpus, speech_checkpoints
 
 MAX_TOKENS = 6
 
@@ -186,7 +187,7 @@ def test_fine_tuning_in_parts_resumes_bit_for_bit(mini_data_dir, checkpoints, tm
 
 def test_a_store_of_another_kind_is_refused_before_training(mini_data_dir, checkpoints, stores, tmp_path):
     for changes, message in (
-        ({"model__acoustic__layers": (1,)}, r"was made with layers \[1, 2\], not \[1\]"),
+        ({"model__acoustic__layers": (1,)}, r"was made with layers \(1, 2\), not \(1,\)"),
         ({"data__max_tokens": 7}, "was made with max_tokens 6, not 7"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -199,6 +200,47 @@ def test_a_store_of_another_kind_is_refused_before_training(mini_data_dir, check
     speech_checkpoints.write_checkpoint(tmp_path / "other", model, normalize=True)
     with pytest.raises(CheckpointError, match="was made with checkpoint"):
         train_workdir(experiment(mini_data_dir, other, stores), tmp_path / "run")
+
+
+def test_a_store_of_a_corpus_whose_audio_was_replaced_is_refused(checkpoints, stores, online, tmp_path):
+    mini_corpus.build(tmp_path, noise=True)
+    with pytest.raises(CheckpointError) as caught:
+        train_workdir(experiment(tmp_path, checkpoints, stores, views=("acoustic",)), tmp_path / "run")
+    assert str(caught.value) == (
+        f"{stores}/acoustic/train: was computed from other audio than the corpus has now; "
+        f"delete {stores}/acoustic and run `--mode=extract` again"
+    )
+    words = experiment(tmp_path, checkpoints, stores, views=("lexical",)).model
+    inputs = batch_inputs(online, words, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())
+    assert inputs.fitted(read_index(open_corpus("mini_corpus", tmp_path), "train[50%:]"))  # words are as they were
+
+
+@pytest.mark.parametrize(
+    ("view", "change", "message"),
+    [
+        ("acoustic", {"source": {"samples_per_frame": 640}}, "was made with samples_per_frame 640, not 320"),
+        ("acoustic", {"source": {"samples_per_frame": 0}}, r"source\.samples_per_frame must be >= 1"),
+        ("acoustic", {"source": {"pooling": "max"}}, r"source\.pooling must be 'none' or 'mean'"),
+        ("acoustic", {"source": {"layers": [10**15]}}, r"source\.layers\[0\] must be >= 0 and <= 1000"),
+        ("acoustic", {"shape": [2, 33]}, r"rows must have shape \(2, 32\) \(layers, features\), got \(2, 33\)"),
+        ("acoustic", {"shape": [64]}, r"rows must have shape \(2, 32\)"),
+        ("acoustic", {"name": "values"}, r"arrays must be 'states' alone, got \['values'\]"),
+        ("lexical", {"source": {"max_tokens": None}}, "was made with max_tokens None, not 6"),
+        ("lexical", {"source": {"checkpoint": 3}}, r"source\.checkpoint must be text"),
+    ],
+)
+def test_a_store_that_declares_what_its_encoder_does_not_give_is_refused(
+    mini_data_dir, checkpoints, stores, online, tmp_path, view, change, message
+):
+    shutil.copytree(stores / view, tmp_path / view)
+    tree = json.loads((tmp_path / view / "store.json").read_text())
+    del tree["sha256"]
+    tree["source"] |= change.get("source", {})
+    tree["arrays"][0] |= {key: value for key, value in change.items() if key != "source"}
+    write_sealed_json(tmp_path / view / "store.json", tree)
+    config = experiment(mini_data_dir, checkpoints, tmp_path, views=(view,))
+    with pytest.raises(CheckpointError, match=message):
+        batch_inputs(online, config.model, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())
 
 
 def test_an_encoder_of_the_wrong_kind_and_uneven_parts_are_refused(mini_data_dir, checkpoints, tmp_path):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from emojax.data.index import SplitIndex
 from emojax.errors import CheckpointError
-from emojax.store import StoredSplit, split_fingerprint
+from emojax.store import StoredSplit, check_content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,7 @@ class StoredInput:
       array: name of the array.
       rows: what its rows are.
       samples_per_row: distance of two frames; 0 where rows are not frames.
+      may_lack: whether an utterance may have no row, as an empty transcript has.
       first: position in the store of the first utterance that is read.
     """
 
@@ -25,22 +26,34 @@ class StoredInput:
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
+    may_lack: bool = True
     first: int = 0
 
     def fitted(self, index: SplitIndex) -> "StoredInput":
         """The same for a split of the corpus, or for a part of the split that is stored.
 
         Raises:
-          CheckpointError: it was made from other utterances.
+          CheckpointError: it was computed from other content than the corpus has.
         """
-        ids, facts = index.ids.tolist(), self.split.facts
+        check_content(self.split.directory, self.split.facts.content, index.content)
+        ids, stored = index.ids.tolist(), self.split.facts.ids
         first = self.split.positions.get(ids[0], 0)
-        same = ids == list(facts.ids[first : first + len(ids)])
-        if len(ids) == len(facts.ids):
-            same = same and facts.fingerprint == split_fingerprint(ids, index.num_samples)
-        if not same:
-            raise CheckpointError(f"{self.split.directory}: was made from another version of the corpus")
+        if ids != list(stored[first : first + len(ids)]):
+            raise CheckpointError(f"{self.split.directory}: its {len(stored)} utterances are not those of the split")
         return dataclasses.replace(self, first=first)
+
+    def check_rows(self, num_rows: int, num_samples: int) -> None:
+        """Checks how many rows an utterance of so many samples has.
+
+        Raises:
+          CheckpointError: fewer or more than are possible.
+        """
+        most = {"utterance": 1, "frames": num_samples // max(self.samples_per_row, 1)}.get(self.rows, num_rows)
+        if num_rows > most or not (num_rows or self.may_lack):
+            raise CheckpointError(
+                f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
+                f"expected {'at most ' if self.may_lack else ''}{most}"
+            )
 
     def num_rows(self, num_samples: int, max_tokens: int) -> int:
         """Static number of rows in a batch of so many samples."""
@@ -71,7 +84,7 @@ class BatchInputs:
         """The same with stores that have been checked against a split.
 
         Raises:
-          CheckpointError: a store was made from other utterances.
+          CheckpointError: a store was computed from other content than the corpus has.
         """
         return dataclasses.replace(self, stored={name: stored.fitted(index) for name, stored in self.stored.items()})
 

@@ -72,7 +72,7 @@ class BatchLoader:
             weight=(indices != FILLER).astype(np.float32),
             index=indices.astype(np.int32),
             stored={
-                name: self._stored(stored, indices[present], present, starts, num_samples, planned.num_samples)
+                name: self._stored(stored, examples, indices[present], present, starts, planned.num_samples)
                 for name, stored in self._inputs.stored.items()
             },
         )
@@ -113,10 +113,10 @@ class BatchLoader:
     def _stored(
         self,
         stored: StoredInput,
+        examples: list[dict[str, Any]],
         positions: np.ndarray,
         present: np.ndarray,
         starts: np.ndarray,
-        num_samples: np.ndarray,
         padded: int,
     ) -> StoredRows:
         """The stored rows of the same utterances, cropped where the audio is."""
@@ -124,7 +124,9 @@ class BatchLoader:
         rows = stored.num_rows(padded, self._max_tokens)
         values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
         counts = np.zeros(len(starts), np.int32)
-        for row, arrays in zip(present, stored.split.__getitems__((positions + stored.first).tolist()), strict=True):
+        read = stored.split.__getitems__((positions + stored.first).tolist())
+        for row, example, arrays in zip(present, examples, read, strict=True):
+            stored.check_rows(len(arrays[stored.array]), example["num_samples"])
             first = stored.first_row(int(starts[row]))
             found = arrays[stored.array][first : first + rows]
             values[row, : len(found)], counts[row] = found, len(found)

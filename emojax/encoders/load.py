@@ -80,15 +80,15 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family]:
     return config, family_of(config, str(file))
 
 
-def read_num_layers(folder: Path) -> int:
-    """Transformer layers of a checkpoint, from its `config.json` alone.
+def read_sizes(folder: Path) -> Any:
+    """Reads the sizes of a checkpoint (`SpeechEncoderConfig`, `TextTransformerConfig`) from its `config.json` alone.
 
     Raises:
       CheckpointError: as `read_config`.
     """
     config, family = read_config(folder)
     module: Any = family.build_module(config, frozenset(), _DEFAULT_OPTIONS)
-    return int(module.config.num_layers)
+    return module.config
 
 
 def read_parameters(

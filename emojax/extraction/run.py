@@ -8,30 +8,32 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from emojax.data import open_corpus, read_index
+from emojax.data import SplitIndex, open_corpus, read_index
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder
 from emojax.encoders.batching import padded_batches
 from emojax.encoders.encoder import SHORTEST_BUCKET
 from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig
 from emojax.extraction.inputs import EncoderInputs
 from emojax.extraction.plan import shard_bounds
-from emojax.extraction.states import STATES, StateComputer
+from emojax.extraction.states import StateComputer
 from emojax.interruption import Interruption
 from emojax.parallel import check_not_forked, is_first
 from emojax.progress import Progress
+from emojax.schema import to_tree
 from emojax.store import (
+    STATES,
     SplitFacts,
+    StatesSource,
     StoreFacts,
     missing_shards,
     remove_leftovers,
-    split_fingerprint,
+    split_content,
     write_facts,
     write_shard,
     write_split_facts,
@@ -96,7 +98,7 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
     run, start = Extraction(), time.monotonic()
     with Interruption() as interruption:
         for split, index in indices.items():
-            facts = _split_facts(config, encoder, computer, index.ids, index.num_samples)
+            facts = _split_facts(config, encoder, computer, index)
             if is_first():
                 write_split_facts(directory / split, facts)
             inputs = EncoderInputs(corpus, split, encoder, config.encoder.max_tokens)
@@ -205,32 +207,29 @@ def _load(config: ExtractEncoderConfig, mesh: Mesh) -> Encoder:
 
 
 def _facts(config: ExtractConfig, corpus: str, encoder: Encoder, computer: StateComputer) -> StoreFacts:
-    source: dict[str, Any] = {
-        "checkpoint": checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
-        "model_type": encoder.config["model_type"],
-        "layers": list(computer.layers),
-        "combine": config.states.combine,
-        "pooling": config.states.pooling,
-        "dtype": config.encoder.dtype,
-    }
-    if encoder.family.modality == "text":
-        source["max_tokens"] = config.encoder.max_tokens
-    else:
-        source["samples_per_frame"] = _samples_per_frame(encoder)
-    return StoreFacts(corpus, source, (computer.spec,))
+    reads_text = encoder.family.modality == "text"
+    source = StatesSource(
+        checkpoint=checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
+        model_type=encoder.config["model_type"],
+        layers=computer.layers,
+        combine=config.states.combine,
+        pooling=config.states.pooling,
+        dtype=config.encoder.dtype,
+        max_tokens=config.encoder.max_tokens if reads_text else None,
+        samples_per_frame=None if reads_text else _samples_per_frame(encoder),
+    )
+    return StoreFacts(corpus, to_tree(source), (computer.spec,))
 
 
 def _samples_per_frame(encoder: Encoder) -> int:
     return math.prod(encoder.module.config.convolution.strides)
 
 
-def _split_facts(
-    config: ExtractConfig, encoder: Encoder, computer: StateComputer, ids: np.ndarray, num_samples: np.ndarray
-) -> SplitFacts:
-    hears = encoder.family.modality == "speech"
-    rows = np.ones_like(num_samples)
+def _split_facts(config: ExtractConfig, encoder: Encoder, computer: StateComputer, index: SplitIndex) -> SplitFacts:
+    speech = encoder.family.modality == "speech"
+    rows = np.ones_like(index.num_samples)
     if config.states.pooling == "none":
-        rows = num_samples // _samples_per_frame(encoder) if hears else rows * config.encoder.max_tokens
-    bounds = shard_bounds(num_samples, rows * computer.spec.bytes_per_row, hears)
-    named = tuple(ids.tolist())
-    return SplitFacts(named, split_fingerprint(named, num_samples), bounds)
+        rows = index.num_samples // _samples_per_frame(encoder) if speech else rows * config.encoder.max_tokens
+    bounds = shard_bounds(index.num_samples, rows * computer.spec.bytes_per_row, speech)
+    content = split_content(index.content, "audio" if speech else "transcript")
+    return SplitFacts(tuple(index.ids.tolist()), content, bounds)

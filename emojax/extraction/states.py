@@ -13,11 +13,7 @@ from emojax.encoders import Encoder, resolve_layers, select_layers
 from emojax.encoders.preprocess import WaveformPreprocess
 from emojax.extraction.config import StatesConfig
 from emojax.models.pooling import pool
-from emojax.store import DTYPES, ArraySpec
-
-STATES = "states"
-"""Name of the stored array: (frames or tokens, layers, D), one row where pooled; no row for an empty transcript or a
-recording too short for one frame."""
+from emojax.store import DTYPES, STATES, ArraySpec
 
 
 class StateComputer:

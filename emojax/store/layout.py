@@ -1,22 +1,21 @@
-"""What a store says of itself: `store.json` (where its values come from) and one `split.json` per split."""
+"""What a store declares: `store.json` (where its values come from) and one `split.json` per split."""
 
-import dataclasses
-import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from jaxtyping import Int
-
-from emojax.errors import CheckpointError
-from emojax.files import is_vacant, read_json_object, write_json
-from emojax.store.records import DTYPES, ArraySpec
+from emojax.errors import CheckpointError, ConfigError
+from emojax.files import is_vacant, read_json_object, read_sealed_json, write_sealed_json
+from emojax.schema import MaxLen, MinLen, parse, settings, to_tree
+from emojax.store.records import ArraySpec
 
 STORE, SPLIT = "store.json", "split.json"
 
+_PLURALS = {"id": "utterances", "transcript": "transcripts"}
 
-@dataclasses.dataclass(frozen=True)
+
+@settings
 class StoreFacts:
     """Where the values of a store come from.
 
@@ -24,11 +23,13 @@ class StoreFacts:
       corpus: TFDS name with config and version.
       source: JSON values that determine the numbers: checkpoint hash, layers, pooling, ...
       arrays: what is stored of every utterance.
+      format: of the files; the first format had no number, and described utterances by id and length alone.
     """
 
-    corpus: str
+    corpus: Annotated[str, MinLen(1)]
     source: Mapping[str, Any]
-    arrays: tuple[ArraySpec, ...]
+    arrays: Annotated[tuple[ArraySpec, ...], MinLen(1), MaxLen(16)]
+    format: Literal[2] = 2
 
     def refuse_other(self, other: "StoreFacts", place: str) -> None:
         """Compares with what is wanted.
@@ -46,34 +47,64 @@ class StoreFacts:
             raise CheckpointError(f"{place}: holds {self.arrays}, not {other.arrays}")
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class SplitFacts:
     """One split of a store.
 
     Attributes:
       ids: of the utterances, in the corpus's order.
-      fingerprint: of the corpus's split, from `split_fingerprint`.
+      content: digests (`emojax.content`) of those features of the corpus's split that the values depend on.
       bounds: first utterance of each shard, and the number of utterances.
     """
 
-    ids: tuple[str, ...]
-    fingerprint: str
-    bounds: tuple[int, ...]
+    ids: Annotated[tuple[str, ...], MinLen(1)]
+    content: Annotated[Mapping[str, str], MinLen(1)]
+    bounds: Annotated[tuple[int, ...], MinLen(2)]
+
+    def __post_init__(self):
+        if self.bounds[0] != 0 or self.bounds[-1] != len(self.ids):
+            ends = f"{self.bounds[0]} to {self.bounds[-1]}"
+            raise ConfigError(f"bounds must go from 0 to {len(self.ids)}, the number of ids, got {ends}")
+        if any(first >= end for first, end in itertools.pairwise(self.bounds)):
+            raise ConfigError("bounds must ascend")
+        if len(set(self.ids)) < len(self.ids):
+            raise ConfigError("ids must differ")
 
     def shard_name(self, shard: int) -> str:
         """File name of a shard; a file of that name is complete."""
         return f"{shard:05d}-of-{len(self.bounds) - 1:05d}.array_record"
 
 
-def split_fingerprint(ids: Sequence[str], num_samples: Int[np.ndarray, "N"]) -> str:
-    """Changes with any change of which utterances a split has, in which order, and how long they are."""
-    digest = hashlib.sha256("\0".join(ids).encode())
-    digest.update(np.asarray(num_samples, "<i8").tobytes())
-    return digest.hexdigest()[:32]
+def split_content(content: Mapping[str, str], *features: str) -> dict[str, str]:
+    """Selects the digests that values depend on.
+
+    Args:
+      content: of the corpus's split, e.g. `SplitIndex.content`.
+      features: what the values are computed from, e.g. `audio`.
+    """
+    return {name: content[name] for name in ("id", *features)}
+
+
+def check_content(directory: Path, stored: Mapping[str, str], corpus: Mapping[str, str]) -> None:
+    """Compares what a split of a store was computed from with what the corpus has now.
+
+    Args:
+      directory: of the store's split.
+      stored: digests, `SplitFacts.content`.
+      corpus: digests of all features of the corpus's split.
+
+    Raises:
+      CheckpointError: they differ; the message names the features, and how to make the store again.
+    """
+    changed = [_PLURALS.get(name, name) for name in stored if stored[name] != corpus.get(name)]
+    if changed:
+        raise CheckpointError(
+            f"{directory}: was computed from other {', '.join(changed)} than the corpus has now; {_again(directory)}"
+        )
 
 
 def write_facts(directory: Path, facts: StoreFacts) -> None:
-    """Writes `store.json`, or checks that the one there says the same.
+    """Writes `store.json`, or checks that the one there is the same.
 
     Raises:
       CheckpointError: the folder holds another store, or something else.
@@ -83,36 +114,37 @@ def write_facts(directory: Path, facts: StoreFacts) -> None:
         return
     if not is_vacant(directory):
         raise CheckpointError(f"{directory}: holds something else than a store; allowed: a new or empty folder")
-    write_json(directory / STORE, dataclasses.asdict(facts))
+    write_sealed_json(directory / STORE, to_tree(facts))
 
 
 def read_facts(directory: Path) -> StoreFacts:
     """Reads `store.json`.
 
     Raises:
-      CheckpointError: it is not there, or damaged.
+      CheckpointError: it is not there, damaged, or of an older version.
     """
-    tree = _read(directory / STORE)
-    try:
-        arrays = tuple(ArraySpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in tree["arrays"])
-        if any(spec.dtype not in DTYPES for spec in arrays):
-            raise ValueError(f"dtype of {arrays}")
-        return StoreFacts(tree["corpus"], tree["source"], arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory / STORE}: is incomplete ({error})") from error
+    path = directory / STORE
+    missing = f"no such file; {directory} is not a finished store"
+    if "format" not in read_json_object(path, missing=missing):
+        raise CheckpointError(
+            f"{directory}: was made by an older version, which did not record what the corpus held; {_again(path)}"
+        )
+    return parse(StoreFacts, read_sealed_json(path), str(path), error=CheckpointError)
 
 
 def write_split_facts(directory: Path, facts: SplitFacts) -> None:
-    """Writes a split's `split.json`, or checks that the one there says the same.
+    """Writes a split's `split.json`, or checks that the one there is the same.
 
     Raises:
-      CheckpointError: it was made from other utterances, or cut into other shards.
+      CheckpointError: it was computed from other content, or divided into other shards.
     """
     if (directory / SPLIT).exists():
-        if read_split_facts(directory) != facts:
-            raise CheckpointError(f"{directory}: was made from other utterances or another version of the corpus")
+        found = read_split_facts(directory)
+        check_content(directory, found.content, facts.content)
+        if found != facts:
+            raise CheckpointError(f"{directory}: is divided into other shards; {_again(directory)}")
         return
-    write_json(directory / SPLIT, dataclasses.asdict(facts))
+    write_sealed_json(directory / SPLIT, to_tree(facts))
 
 
 def read_split_facts(directory: Path) -> SplitFacts:
@@ -121,12 +153,10 @@ def read_split_facts(directory: Path) -> SplitFacts:
     Raises:
       CheckpointError: it is not there, or damaged.
     """
-    tree = _read(directory / SPLIT)
-    try:
-        return SplitFacts(tuple(tree["ids"]), tree["fingerprint"], tuple(tree["bounds"]))
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{directory / SPLIT}: is incomplete ({error})") from error
+    path = directory / SPLIT
+    tree = read_sealed_json(path, missing=f"no such file; {directory} is not a finished split of a store")
+    return parse(SplitFacts, tree, str(path), error=CheckpointError)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json_object(path, missing=f"no such file; {path.parent} is not a finished store")
+def _again(path: Path) -> str:
+    return f"delete {path.parent} and run `--mode=extract` again"

@@ -26,12 +26,13 @@ class Store:
         self.facts: StoreFacts = read_facts(directory)
 
     def split(self, name: str) -> "StoredSplit":
-        """Opens a split; of a part of one (`train[:50%]`) the whole.
+        """Opens a split; of a part of one (`train[:50%]`) the whole, unless the part has a folder of its own.
 
         Raises:
           CheckpointError: the split is not there, or not finished.
         """
-        folder = self.directory / name.partition("[")[0]
+        whole = name if "+" in name else name.partition("[")[0]
+        folder = self.directory / (name if (self.directory / name).is_dir() else whole)
         if not folder.is_dir():
             there = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
             raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(there) or 'none'}")

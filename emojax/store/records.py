@@ -1,21 +1,24 @@
 """One utterance's arrays as bytes: plain little-endian values behind their lengths, nothing that could run code."""
 
-import dataclasses
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import ml_dtypes
 import numpy as np
 
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, ConfigError
+from emojax.schema import Ge, Le, MaxLen, MinLen, settings
 
 DTYPES: Mapping[str, Any] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 """Types that values are stored as."""
 
+_MAX_BYTES_PER_ROW = 2**26
+"""Batches are allocated by the declared shape; all layers of the largest encoders need a hundredth of this."""
 
-@dataclasses.dataclass(frozen=True)
+
+@settings
 class ArraySpec:
     """What is the same for all utterances about one stored array.
 
@@ -25,9 +28,13 @@ class ArraySpec:
       shape: of one row; the number of rows (frames, tokens) differs between utterances and may be 0.
     """
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    name: Annotated[str, MinLen(1)]
+    dtype: Literal["float16", "bfloat16", "float32"]
+    shape: Annotated[tuple[Annotated[int, Ge(1), Le(2**20)], ...], MaxLen(4)]
+
+    def __post_init__(self):
+        if self.bytes_per_row > _MAX_BYTES_PER_ROW:
+            raise ConfigError(f"shape: a row must have at most {_MAX_BYTES_PER_ROW} bytes, got {self.shape}")
 
     @property
     def bytes_per_row(self) -> int:

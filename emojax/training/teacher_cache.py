@@ -17,24 +17,27 @@ import numpy as np
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
 from emojax.extraction.config import ExtractCorpusConfig
+from emojax.files import json_digest
 from emojax.interruption import Interruption
 from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
 from emojax.progress import Progress
-from emojax.schema import Gt, MinLen, parse, settings
+from emojax.schema import Gt, MinLen, parse, settings, to_tree
 from emojax.store import (
+    OUTPUTS,
     ArraySpec,
     SplitFacts,
     StoreFacts,
+    TeacherSource,
     missing_shards,
     remove_leftovers,
-    split_fingerprint,
+    split_content,
     write_facts,
     write_shard,
     write_split_facts,
 )
-from emojax.training.teachers import MIN_SAMPLES, OUTPUTS, Teacher, load_members
+from emojax.training.teachers import Teacher, load_members
 from emojax.types import Batch
-from emojax.workdir import holds, read_json
+from emojax.workdir import TrainedModel, holds, read_json
 from emojax.workdir.files import CONFIG
 
 
@@ -95,12 +98,17 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
     settings = TeacherConfig(config.teacher.workdir, config.teacher.weights, "", config.teacher.dtype)
     teacher = load_members(settings, None, mesh)
     spec = ArraySpec(OUTPUTS, "float32", (teacher.num_outputs,))
-    source = {"teacher": _fingerprint(teacher), "weights": list(teacher.weights), "dtype": settings.dtype}
-    source |= {"teacher_categories": list(teacher.categories)}
-    if teacher.min_samples > 1:
-        source[MIN_SAMPLES] = teacher.min_samples
+    features = _features(teacher)
+    source = TeacherSource(
+        teacher=tuple(fingerprint(member) for member in teacher.members),
+        weights=teacher.weights,
+        dtype=settings.dtype,
+        teacher_categories=teacher.categories,
+        max_tokens=config.data.max_tokens if "transcript" in features else None,
+        min_samples=teacher.min_samples,
+    )
     if is_first():
-        write_facts(directory, StoreFacts(corpus.info.name, source, (spec,)))
+        write_facts(directory, StoreFacts(corpus.info.name, to_tree(source), (spec,)))
     compute = jax.jit(on_mesh(functools.partial(_outputs, teacher), mesh))
     run, start = CachedOutputs(), time.monotonic()
     batches_done = itertools.count()
@@ -108,7 +116,7 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
         for split in config.corpus.splits or tuple(corpus.split_sizes):
             index = read_index(corpus, split)
             ids = tuple(index.ids.tolist())
-            facts = SplitFacts(ids, split_fingerprint(ids, index.num_samples), (0, len(ids)))
+            facts = SplitFacts(ids, split_content(index.content, *features), (0, len(ids)))
             if is_first():
                 write_split_facts(directory / split, facts)
             wait_for_all(f"{directory / split} is described")
@@ -147,10 +155,17 @@ def _outputs(teacher: Teacher, members: Any, batch: Batch) -> jax.Array:
     return jnp.concatenate(teacher.said(members, batch), axis=1)
 
 
-def _fingerprint(teacher: Teacher) -> list[str]:
-    """Of every member: its config and which of its checkpoints speaks."""
-    prints = []
-    for member in teacher.members:
-        text = f"{read_json(member.workdir / CONFIG)} {member.step}"
-        prints.append(hashlib.sha256(text.encode()).hexdigest()[:32])
-    return prints
+def _features(teacher: Teacher) -> tuple[str, ...]:
+    """Features of the corpus that the outputs depend on."""
+    views = {view for member in teacher.members for view in member.config.model.views}
+    return (("audio",) if views - {"lexical"} else ()) + (("transcript",) if "lexical" in views else ())
+
+
+def fingerprint(member: TrainedModel) -> str:
+    """Digest of a member's config, step, and the values of all its variables."""
+    digest = hashlib.sha256(f"{json_digest(read_json(member.workdir / CONFIG))} {member.step}".encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(member.variables):
+        values = np.asarray(to_host(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape};".encode())
+        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
+    return digest.hexdigest()

@@ -23,18 +23,12 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.objectives import DistillationConfig
 from emojax.parallel import put, replicated, to_host
 from emojax.progress import Progress
-from emojax.store import Store
+from emojax.store import OUTPUTS, Store, TeacherSource, array_of, source_of
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
 from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_encoder_source, restore_model
 
 CACHED = "teacher"
 """Key of `Batch.stored` under which a cache's rows arrive."""
-
-OUTPUTS = "outputs"
-"""Name of a cache's one array: attributes, spread, probabilities, embedding, one behind the other."""
-
-MIN_SAMPLES = "min_samples"
-"""Key of a cache's source: the teacher's `min_samples`, where single samples are too few."""
 
 _MAX_BATCHES = 200
 _LEAST_TAU = 1e-6
@@ -107,7 +101,7 @@ class Teacher:
           CheckpointError: no cache is of that corpus, or it lacks the split.
         """
         if self.cached:
-            stored = StoredInput(_cache_of(self.cached, corpus).split(split), OUTPUTS, "utterance")
+            stored = StoredInput(_cache_of(self.cached, corpus).split(split), OUTPUTS, "utterance", may_lack=False)
             return dataclasses.replace(own, stored={**own.stored, CACHED: stored})
         tokenizer = own.tokenizer
         for model in self.members:
@@ -124,8 +118,7 @@ class Teacher:
     @property
     def num_outputs(self) -> int:
         """Values per utterance in a cache."""
-        sizes = [_embedding_size(model) for model in self.members]
-        return 2 * NUM_ATTRIBUTES + len(self.known) + sum(sizes)
+        return _num_outputs(self.known, sum(_embedding_size(model) for model in self.members))
 
     def _read(self, batch: Batch) -> tuple[Array, Array, Array, Array]:
         rows = batch.stored[CACHED].values[:, 0].astype(jnp.float32)
@@ -207,14 +200,15 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
 def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
     stores = [Store(Path(folder).expanduser()) for folder in config.caches]
     first = stores[0].facts
-    for store in stores:
-        if "teacher_categories" not in store.facts.source:
-            raise CheckpointError(f"{store.directory}: holds no outputs of a teacher")
+    sources = [source_of(store.facts, TeacherSource, store.directory) for store in stores]
+    for store, source in zip(stores, sources, strict=True):
+        shape, least = array_of(store.facts, OUTPUTS, store.directory).shape, _num_outputs(source.teacher_categories, 1)
+        if len(shape) != 1 or shape[0] < least:
+            raise CheckpointError(f"{store.directory}: rows of {OUTPUTS!r} must have >= {least} values, got {shape}")
         # All of one teacher: only the corpus may differ.
         store.facts.refuse_other(dataclasses.replace(first, corpus=store.facts.corpus), str(store.directory))
-    known = tuple(first.source["teacher_categories"])
-    least = first.source.get(MIN_SAMPLES, 0)
-    return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh), least)
+    known = sources[0].teacher_categories
+    return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh), sources[0].min_samples)
 
 
 def _cache_of(folders: tuple[str, ...], corpus: str) -> Store:
@@ -286,6 +280,10 @@ def residual_units(
         residuals = np.abs(line[0, column] + line[1, column] * told - label)
         tau[column] = max(np.quantile(residuals, config.quantile), _LEAST_TAU)
     return line, tau, tau_spread
+
+
+def _num_outputs(known: tuple[str, ...], embedding_size: int) -> int:
+    return 2 * NUM_ATTRIBUTES + len(known) + embedding_size
 
 
 def _mean_and_spread(values: Float[Array, "M B D"], weights: tuple[float, ...]) -> tuple[Array, Array]:

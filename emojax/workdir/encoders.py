@@ -1,5 +1,6 @@
 """The encoders of a workdir: which are kept, how they are loaded, and what a model reads of a split."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +11,11 @@ from jax.sharding import Mesh
 from emojax.data import BatchInputs, StoredInput
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers
 from emojax.encoders.checkpoint_files import find_folder
-from emojax.encoders.load import read_num_layers
+from emojax.encoders.load import read_sizes
 from emojax.errors import CheckpointError
 from emojax.models import EmotionModelConfig, EncoderViewConfig
 from emojax.parallel import first_decides, placed
-from emojax.store import Store
+from emojax.store import STATES, StatesSource, Store, array_of, source_of
 from emojax.workdir.kept_encoders import (
     ENCODERS,
     EncoderSource,
@@ -125,31 +126,31 @@ def _stored(
 ) -> StoredInput:
     store = Store(Path(settings.store).expanduser())
     place = f"config.model.{view}.store: {settings.store}"
-    made_with = store.facts.source
+    made_with = source_of(store.facts, StatesSource, store.directory)
+    folder = workdir / ENCODERS / view
+    sizes = read_sizes(folder)
     wanted: Mapping[str, Any] = {
-        "checkpoint": read_encoder_source(workdir / ENCODERS / view).fingerprint,
-        "layers": list(_resolved(workdir, view, settings)),
-        "combine": "mean" if made_with.get("combine") == "mean" and settings.combine == "mean" else "stack",
+        "checkpoint": read_encoder_source(folder).fingerprint,
+        "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{view}.layers"),
+        "combine": "mean" if made_with.combine == settings.combine == "mean" else "stack",
+        "max_tokens": max_tokens if view == "lexical" else None,
+        "samples_per_frame": math.prod(sizes.convolution.strides) if view == "acoustic" else None,
     }
-    if "max_tokens" in made_with:
-        wanted = {**wanted, "max_tokens": max_tokens}
     if store.facts.corpus != corpus:
         raise CheckpointError(f"{place} was made from corpus {store.facts.corpus}, not {corpus}")
     for key, value in wanted.items():
-        if made_with.get(key) != value:
-            raise CheckpointError(f"{place} was made with {key} {made_with.get(key)!r}, not {value!r}")
-    pooled = made_with.get("pooling") != "none"
+        if getattr(made_with, key) != value:
+            raise CheckpointError(f"{place} was made with {key} {getattr(made_with, key)!r}, not {value!r}")
+    shape = array_of(store.facts, STATES, store.directory).shape
+    if shape != (expected := made_with.row_shape(sizes.hidden_size)):
+        raise CheckpointError(f"{place}: rows must have shape {expected} (layers, features), got {shape}")
+    pooled = made_with.pooling != "none"
     network = settings.network
     if pooled and (network.gru_layers or network.conv_channels or network.pooling != "mean"):
         raise CheckpointError(
             f"{place} has one row per utterance; allowed: a network with gru_layers 0, conv_channels 0, pooling 'mean'"
         )
     rows: Literal["frames", "tokens", "utterance"] = (
-        "utterance" if pooled else "tokens" if "max_tokens" in made_with else "frames"
+        "utterance" if pooled else "tokens" if view == "lexical" else "frames"
     )
-    return StoredInput(store.split(split), "states", rows, made_with.get("samples_per_frame", 0))
-
-
-def _resolved(workdir: Path, view: str, settings: EncoderViewConfig) -> tuple[int, ...]:
-    num_layers = read_num_layers(workdir / ENCODERS / view)
-    return resolve_layers(settings.layers, num_layers, f"config.model.{view}.layers")
+    return StoredInput(store.split(split), STATES, rows, made_with.samples_per_frame or 0)
