@@ -252,7 +252,7 @@ def test_unsupported_configuration_is_named(checkpoint, tmp_path, key, value):
     settings = transformers.AutoConfig.from_pretrained(folder).to_dict() | {key: value}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    with pytest.raises(CheckpointError, match=rf"config\.json\.{key} must be "):
+    with pytest.raises(CheckpointError, match=rf"config\.json\.{key}\S* must "):
         load_encoder(tmp_path)
 
 
