@@ -92,6 +92,14 @@ def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
         )
     assert found[0].embedding.shape == (16, 12)
     np.testing.assert_allclose(found[0].emotion_probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    batches = [jax.device_get((stream.load(n), jax.jit(teacher)(arrays, stream.load(n)))) for n in range(3)]
+    attributes, embedding = (
+        np.concatenate([getattr(output, name)[batch.weight > 0] for batch, output in batches])
+        for name in ("attributes", "embedding")
+    )
+    assert len(attributes) == len(index)  # no row that only fills a batch
+    np.testing.assert_allclose(found[0].attribute_variance[0], attributes.var(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(found[0].embedding_variance[0], embedding.var(axis=0).sum(), rtol=1e-4)
 
 
 def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(mini_data_dir, teachers, tmp_path):

@@ -127,7 +127,8 @@ def _model(config: ExperimentConfig, facts: CorpusFacts, checkpoints: dict[str, 
 def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher:
     """The teachers that run inside the step; one from a cache needs no more than the rows in the batch."""
     whole = replicated(mesh)
-    shapes = ((2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,), (NUM_ATTRIBUTES,))
+    line, by_attribute = (2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,)
+    shapes: tuple[tuple[int, ...], ...] = (line, by_attribute, by_attribute, by_attribute, ())
     units = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=whole) for shape in shapes]
     categories = facts.info.categories
     if settings.caches:

@@ -6,6 +6,7 @@ without `debias`). They only measure; the student sees the teacher's predictions
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from jaxtyping import Array, Float
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, StoredInput
 from emojax.errors import CheckpointError, ConfigError
+from emojax.metrics.moments import CoMoments, co_moments
+from emojax.metrics.regression import moments_in_float64
 from emojax.objectives import DistillationConfig
 from emojax.parallel import put, replicated, to_host
 from emojax.progress import Progress
@@ -36,6 +39,9 @@ OUTPUTS = "outputs"
 _MAX_BATCHES = 200
 _LEAST_TAU = 1e-6
 
+_LEAST_DEVIATION = 1e-4
+"""Of a teacher's predictions, on a scale of [0, 1]: with less, the line through them would be steep at random."""
+
 
 @flax.struct.dataclass
 class TeacherArrays:
@@ -46,12 +52,16 @@ class TeacherArrays:
       line: a and b of every attribute (2, 3).
       tau: unit of the residuals from labels (3,).
       tau_spread: unit of the spread of several teachers (3,); infinite with one.
+      attribute_variance: of its attributes over the training data (3,); 0 where not measured.
+      embedding_variance: of its embedding over the training data, summed over coordinates (); 0 where not measured.
     """
 
     members: Any
     line: Any
     tau: Any
     tau_spread: Any
+    attribute_variance: Any
+    embedding_variance: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +96,8 @@ class Teacher:
             residual=jnp.where(jnp.isnan(residual), 0.0, residual),
             emotion_probabilities=in_categories(probabilities, self.known, self.categories),
             embedding=embedding,
+            attribute_variance=jnp.broadcast_to(arrays.attribute_variance, attributes.shape),
+            embedding_variance=jnp.broadcast_to(arrays.embedding_variance, attributes.shape[:1]),
         )
         return jax.lax.stop_gradient(output)
 
@@ -222,11 +234,12 @@ def _cache_of(folders: tuple[str, ...], corpus: str) -> Store:
 def _unmeasured(members: list[Any], mesh: Mesh) -> TeacherArrays:
     line = np.stack([np.zeros(NUM_ATTRIBUTES, np.float32), np.ones(NUM_ATTRIBUTES, np.float32)])
     units = np.ones(NUM_ATTRIBUTES, np.float32), np.full(NUM_ATTRIBUTES, np.inf, np.float32)
-    return TeacherArrays(members, *(put(values, replicated(mesh)) for values in (line, *units)))
+    variances = np.zeros(NUM_ATTRIBUTES, np.float32), np.zeros((), np.float32)
+    return TeacherArrays(members, *(put(values, replicated(mesh)) for values in (line, *units, *variances)))
 
 
 def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: DistillationConfig) -> TeacherArrays:
-    """Measures how wrong a teacher is on training data, for the conditions that need it.
+    """Measures a teacher's residuals and the spread of its outputs on training data, where distillation needs them.
 
     Args:
       teacher: from `load_teacher`.
@@ -237,23 +250,34 @@ def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: Distill
         return teacher.arrays
     unmeasured = dataclasses.replace(teacher.arrays, tau_spread=jnp.ones_like(teacher.arrays.tau))
 
-    def answers(arrays: TeacherArrays, batch: Batch) -> tuple[Array, Array, Array]:
+    def answers(arrays: TeacherArrays, batch: Batch) -> tuple[tuple[Array, ...], CoMoments]:
         # Without labels, the residual is the spread itself.
         unlabelled = batch.replace(attributes=jnp.full_like(batch.attributes, jnp.nan))  # type: ignore[attr-defined]
         output = teacher(arrays, unlabelled)
-        return output.attributes, output.residual, jnp.where(batch.weight[:, None] != 0, batch.attributes, jnp.nan)
+        rows = output.attributes, output.residual, batch.attributes, batch.weight
+        return rows, co_moments(output.embedding, output.embedding, batch.weight)
 
     compute = jax.jit(answers)
     count = min(_MAX_BATCHES, stream.plan.batches_per_epoch)
-    found = []
+    found, of_batches = [], []
     with Progress("measure teacher", count, "batches") as progress:
         for number in range(count):
-            found.append(to_host(compute(unmeasured, stream.load(number))))
+            rows, moments = to_host(compute(unmeasured, stream.load(number)))
+            found.append(rows)
+            of_batches.append(jax.tree.map(lambda values: np.asarray(values, np.float64), moments))
             progress.advance()
-    predictions, spreads, labels = (np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True))
+    *columns, weights = (np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True))
+    predictions, spreads, labels = (values[weights > 0] for values in columns)
     line, tau, tau_spread = residual_units(predictions, spreads, labels, distillation)
-    measured = (put(np.asarray(values, np.float32), teacher.arrays.tau.sharding) for values in (line, tau, tau_spread))
-    return TeacherArrays(teacher.arrays.members, *measured)
+    whole = moments_in_float64(predictions, predictions)
+    variance = whole.variance_sum_label / np.maximum(whole.weight, 1)
+    embeddings: CoMoments = functools.reduce(CoMoments.merge, of_batches)
+    embedding_variance = embeddings.variance_sum_label.sum() / max(embeddings.weight[0], 1.0)
+    measured = (line, tau, tau_spread, variance, embedding_variance)
+    sharding = teacher.arrays.tau.sharding
+    return TeacherArrays(
+        teacher.arrays.members, *(put(np.asarray(values, np.float32), sharding) for values in measured)
+    )
 
 
 def residual_units(
@@ -273,7 +297,7 @@ def residual_units(
         if both.sum() < 2:
             continue
         told, label = told[both], label[both]
-        if config.debias and told.std() > 0:
+        if config.debias and told.std() > _LEAST_DEVIATION:
             slope = np.cov(told, label, bias=True)[0, 1] / told.var()
             line[:, column] = label.mean() - slope * told.mean(), slope
         residuals = np.abs(line[0, column] + line[1, column] * told - label)
