@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from emojax.evaluation.csv_cells import write_cell
 from emojax.evaluation.results import SCORES, Result, Score, by_split, printable, shared_baselines
 
 _WIDTH_OF_FILES = 140
@@ -47,12 +48,16 @@ def write_json_rows(results: list[Result], file: TextIO) -> None:
 
 
 def write_csv_rows(results: list[Result], file: TextIO) -> None:
-    """Writes `rows` as CSV with a header; fields are empty where there is no number."""
+    """Writes `rows` as CSV with a header; fields are empty where there is no number.
+
+    Text that a spreadsheet would run has an apostrophe in front (see `emojax.evaluation.csv_cells`).
+    """
     flat = rows(results)
     if flat:
         writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(flat)
+        for row in flat:
+            writer.writerow({key: write_cell(value) if isinstance(value, str) else value for key, value in row.items()})
 
 
 def describe_split(results: list[Result]) -> str:
