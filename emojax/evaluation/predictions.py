@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError, reason
+from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.csv_cells import read_cell, write_cell
 from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
@@ -34,6 +35,9 @@ class Predictions:
       attribute_labels: labelled attributes on the corpus's scale; NaN where missing.
       emotion_probabilities: probability of each of `corpus.categories`; C is 0 if there is no prediction.
       emotion_labels: index into `corpus.categories`; -1 where missing.
+      match: how the model's categories were matched with the corpus's, if it has any; then `corpus.categories` are
+        those that are scored. Not part of the CSV file.
+      num_unscored: labelled utterances whose category the model does not have; they have no label here.
     """
 
     corpus: CorpusInfo
@@ -44,6 +48,8 @@ class Predictions:
     attribute_labels: Float[np.ndarray, "N 3"]
     emotion_probabilities: Float[np.ndarray, "N C"]
     emotion_labels: Int[np.ndarray, "N"]
+    match: CategoryMatch | None = None
+    num_unscored: int = 0
 
     def __post_init__(self):
         """Converts and checks the fields.

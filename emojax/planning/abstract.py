@@ -20,7 +20,7 @@ from emojax.planning.architectures import describe_encoder
 from emojax.training.optimizer import make_optimizer
 from emojax.training.run import abstract_step, objective_parameters_of, refuse_uneven_parts
 from emojax.training.state import TrainState, abstract_state
-from emojax.training.teachers import Teacher, TeacherArrays
+from emojax.training.teachers import Teacher, TeacherArrays, united_categories
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, StoredRows
 from emojax.workdir import (
     CONFIG,
@@ -135,8 +135,7 @@ def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher
         return Teacher((), (), categories, categories, settings.caches, TeacherArrays([], *units))
     members = tuple(_member(Path(folder).expanduser(), settings, mesh) for folder in settings.workdirs)
     weights = settings.weights or (1.0,) * len(members)
-    named = [name for member in members if member.outputs.categories for name in member.facts.info.categories]
-    known = tuple(dict.fromkeys(named))
+    known = united_categories(members)
     share = tuple(weight / sum(weights) for weight in weights)
     arrays = TeacherArrays([member.variables for member in members], *units)
     return Teacher(members, share, known, categories, (), arrays)

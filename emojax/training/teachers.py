@@ -7,7 +7,7 @@ without `debias`). They only measure; the student sees the teacher's predictions
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, StoredInput
 from emojax.errors import CheckpointError, ConfigError
+from emojax.evaluation import match_categories, same_categories
 from emojax.metrics.moments import CoMoments, co_moments
 from emojax.metrics.regression import moments_in_float64
 from emojax.objectives import DistillationConfig
@@ -160,11 +161,13 @@ class Teacher:
 def in_categories(
     probabilities: Float[Array, "B K"], known: tuple[str, ...], wanted: tuple[str, ...]
 ) -> Float[Array, "B C"]:
-    """Probabilities in another order of categories; 0 for those that are not known, NaN if none is."""
-    if not any(name in known for name in wanted):
+    """Probabilities in another order of categories, which may be spelt otherwise (see `emojax.evaluation.categories`);
+    0 for those that are not known, NaN if none is."""
+    same = same_categories(wanted, known)
+    if not same:
         return jnp.full((probabilities.shape[0], len(wanted)), jnp.nan)
     nothing = jnp.where(jnp.isnan(probabilities[:, 0]), jnp.nan, 0.0)
-    columns = [probabilities[:, known.index(name)] if name in known else nothing for name in wanted]
+    columns = [probabilities[:, known.index(same[name])] if name in same else nothing for name in wanted]
     return jnp.stack(columns, axis=1)
 
 
@@ -184,9 +187,26 @@ def load_teacher(
       ConfigError: the teacher has nothing of what is to be learned from it.
     """
     teacher = _open_caches(config, categories, mesh) if config.caches else load_members(config, categories, mesh)
-    if distillation.emotion_weight and not set(teacher.known) & set(categories):
-        raise ConfigError("config.distillation.emotion_weight: teacher and corpus share no category; allowed: 0")
+    if distillation.emotion_weight:
+        match = match_categories(teacher.known, categories)
+        if not match.usable:
+            raise ConfigError(
+                f"config.distillation.emotion_weight must be 0, got {distillation.emotion_weight}: teacher and corpus "
+                f"share {len(match.scored)} categories, at least 2 are needed ({match})"
+            )
+        if str(match):
+            print(f"categories of teacher (model) and corpus: {match}", flush=True)
     return teacher
+
+
+def united_categories(members: Iterable[TrainedModel]) -> tuple[str, ...]:
+    """The categories that at least one member was trained on, each once, as the first of them spells it."""
+    known: list[str] = []
+    for model in members:
+        names = model.facts.info.categories if model.outputs.categories else ()
+        same = same_categories(names, known)
+        known += [name for name in names if name not in same]
+    return tuple(known)
 
 
 def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh: Mesh) -> Teacher:
@@ -204,8 +224,7 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
     members = tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders)
     weights = config.weights or (1.0,) * len(members)
     share = tuple(weight / sum(weights) for weight in weights)
-    named = [name for model in members if model.outputs.categories for name in model.facts.info.categories]
-    known = tuple(dict.fromkeys(named))
+    known = united_categories(members)
     arrays = _unmeasured([model.variables for model in members], mesh)
     return Teacher(members, share, known, known if categories is None else categories, (), arrays)
 
