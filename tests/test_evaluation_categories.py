@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,12 @@ def test_different_emotions_are_never_put_together(one, other):
 def test_every_word_belongs_to_one_emotion():
     words = [word for name, others in SYNONYMS.items() for word in (name, *others)]
     assert len(set(words)) == len(words)
+
+
+def test_the_documented_table_is_the_one_in_use():
+    lines = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text().splitlines()
+    rows = [f"| {name} | {', '.join(others)} |" for name, others in SYNONYMS.items()]
+    assert [line for line in lines if line in rows] == rows
 
 
 def test_what_a_side_tells_apart_is_not_put_together_unless_a_map_says_so():

@@ -24,7 +24,8 @@ class ObjectiveConfig:
     attribute_weights: Annotated[
         tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]],
         "Weights of 1 - CCC of activation, valence, dominance; they sum to 1 (the papers: 1/3 each), or are all 0 to "
-        "train on categories alone. Attributes without ratings are left out and the others scaled up.",
+        "train on categories alone. Attributes without ratings are left out and the others scaled up; one with ratings "
+        "of one value must have weight 0.",
     ] = (1 / 3, 1 / 3, 1 / 3)
     emotion_weight: Annotated[
         float,
@@ -37,7 +38,8 @@ class ObjectiveConfig:
     )
     label_smoothing: Annotated[float, Ge(0), Lt(1), "Share of the target spread evenly over all categories."] = 0.0
     emotion_target: Annotated[
-        Literal["consensus", "votes"], "Target of the logits: the consensus category or the distribution of votes."
+        Literal["consensus", "votes"],
+        "Target of the logits: the consensus category or the distribution of votes, if there are any.",
     ] = "consensus"
     weighting: Annotated[
         Literal["fixed", "learned"],
