@@ -1,7 +1,7 @@
 """Trains and evaluates emotion models from a config file.
 
   python launch.py --config=configs/NAME.py --workdir=DIR [--config.a.b=value ...]
-  python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test]
+  python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.a.b=value ...]
@@ -44,6 +44,9 @@ _MODE = flags.DEFINE_enum(
 )
 _CORPUS = flags.DEFINE_string("corpus", "", "evaluate: another corpus than the one trained on.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; the config's test splits by default.")
+_CATEGORY_MAP = flags.DEFINE_list(
+    "category_map", [], "evaluate: THEIRS:OURS,... for categories of the corpus that the model has by another name."
+)
 _OUTPUT = flags.DEFINE_string("output", "", "quantise: the small workdir that is made.")
 _TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
@@ -139,7 +142,13 @@ def _evaluate(workdir: Path) -> int:
         raise _UsageError("--mode=evaluate takes its config from the workdir; leave --config out")
     from emojax.evaluation import evaluate_workdir
 
-    evaluate_workdir(workdir, corpus_name=_CORPUS.value, splits=tuple(_SPLITS.value), data_dir=_DATA_DIR.value)
+    evaluate_workdir(
+        workdir,
+        corpus_name=_CORPUS.value,
+        splits=tuple(_SPLITS.value),
+        data_dir=_DATA_DIR.value,
+        category_map=_CATEGORY_MAP.value,
+    )
     return 0
 
 

@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     from emojax.evaluation.gain import measure_gain
 
     try:
-        gains, what = measure_gain(arguments.workdirs, arguments.over, arguments.split, arguments.resamples)
+        gains, what, undefined = measure_gain(arguments.workdirs, arguments.over, arguments.split, arguments.resamples)
     except EmojaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -25,15 +25,22 @@ def main(argv: list[str] | None = None) -> int:
             attribute: {name: value if math.isfinite(value) else None for name, value in gain.items()}  # type: ignore[arg-type]
             for attribute, gain in gains.items()
         }
-        print(json.dumps({"on": what, "ccc": known}, indent=2, allow_nan=False))
+        print(json.dumps({"on": what, "ccc": known, "undefined": undefined}, indent=2, allow_nan=False))
         return 0
     print(f"{what}\n{'CCC':<11} before   after    gain   [95 %]             relative")
     for attribute, gain in gains.items():
+        if attribute in undefined:
+            print(f"{attribute:<11} undefined: {undefined[attribute]}")
+            continue
         values = f"{gain['before']:6.3f}  {gain['after']:6.3f}  {gain['gain']:+6.3f}"
-        interval = f"[{gain['low']:+.3f}, {gain['high']:+.3f}]"
-        relative = f"{gain['relative']:+.0%} [{gain['relative_low']:+.0%}, {gain['relative_high']:+.0%}]"
-        print(f"{attribute:<11} {values}  {interval}   {relative}")
+        interval = f"[{_text(gain['low'], '+.3f')}, {_text(gain['high'], '+.3f')}]"
+        ends = f"[{_text(gain['relative_low'], '+.0%')}, {_text(gain['relative_high'], '+.0%')}]"
+        print(f"{attribute:<11} {values}  {interval}   {_text(gain['relative'], '+.0%')} {ends}")
     return 0
+
+
+def _text(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "–"
 
 
 def _parser() -> argparse.ArgumentParser:

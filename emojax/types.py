@@ -54,12 +54,16 @@ class TeacherOutput:
         there is no label, how far several teachers are apart, in such units; 0 where nothing is known.
       emotion_probabilities: of the student's categories; NaN where the teacher has none.
       embedding: of the utterance; of several teachers side by side.
+      attribute_variance: of `attributes` over the training data, the same in every row; None where unknown.
+      embedding_variance: of `embedding` over the training data, summed over E, the same in every row; None likewise.
     """
 
     attributes: Float[AnyArray, "B 3"]
     residual: Float[AnyArray, "B 3"]
     emotion_probabilities: Float[AnyArray, "B C"]
     embedding: Float[AnyArray, "B E"]
+    attribute_variance: Float[AnyArray, "B 3"] | None = None
+    embedding_variance: Float[AnyArray, "B"] | None = None
 
 
 @flax.struct.dataclass

@@ -16,13 +16,13 @@ class MiniCorpus(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     name = "mini_corpus"
 
-    def __init__(self, *, sizes=None, rated=True, categorised=True, hidden=(), noise=False, **kwargs):
-        self.sizes = SIZES if sizes is None else sizes
+    def __init__(self, *, sizes=None, rated=True, categorised=True, hidden=(), noise=False, names=CATEGORIES, **kwargs):
+        self.sizes, self.names = SIZES if sizes is None else sizes, names
         self.rated, self.categorised, self.hidden, self.noise = rated, categorised, hidden, noise
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self):
-        categories = CATEGORIES if self.categorised else ()
+        categories = self.names if self.categorised else ()
         features = {
             "id": tfds.features.Text(),
             "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES),

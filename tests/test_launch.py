@@ -116,6 +116,11 @@ def test_one_command_trains_and_evaluates(finished):
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
+def test_a_wrong_category_map_is_told_in_one_line(finished, mini_data_dir):
+    result = launch(mini_data_dir, "--mode=evaluate", f"--workdir={finished[0]}", "--category_map=joy:happiness,sad")
+    assert "--category_map: 'sad' is no pair" in error_line(result)
+
+
 def test_the_same_config_gives_the_same_result(finished, mini_data_dir, tmp_path):
     workdir, _ = finished
     assert train(mini_data_dir, tmp_path / "again").returncode == 0

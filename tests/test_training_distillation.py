@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import audmetric
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from configs import default, extract_teacher
 from emojax.config import TeacherConfig, parse_experiment
 from emojax.data import AUDIO, BatchStream, Unlabelled, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.evaluation import evaluate_workdir
+from emojax.evaluation import Predictions, evaluate_workdir
 from emojax.files import write_sealed_json
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
@@ -103,6 +104,72 @@ def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
         )
     assert found[0].embedding.shape == (16, 12)
     np.testing.assert_allclose(found[0].emotion_probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    batches = [jax.device_get((stream.load(n), jax.jit(teacher)(arrays, stream.load(n)))) for n in range(3)]
+    attributes, embedding = (
+        np.concatenate([getattr(output, name)[batch.weight > 0] for batch, output in batches])
+        for name in ("attributes", "embedding")
+    )
+    assert len(attributes) == len(index)  # no row that only fills a batch
+    np.testing.assert_allclose(found[0].attribute_variance[0], attributes.var(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(found[0].embedding_variance[0], embedding.var(axis=0).sum(), rtol=1e-4)
+
+
+class RenamedCorpus(mini_corpus.MiniCorpus):
+    """The same utterances, whose categories are spelt otherwise; a few are of one that no model has."""
+
+    name = "renamed_corpus"
+
+    def _generate_examples(self, split):
+        for number, example in super()._generate_examples(split):
+            calm = example["emotion"] >= 0 and number % 4 == 1
+            votes = {"emotion_votes": np.full(len(self.names), np.nan, np.float32)}
+            yield number, example | votes | ({"emotion": 3} if calm else {})
+
+
+def test_a_corpus_with_other_spellings_gets_the_scores_of_its_utterances(mini_data_dir, teachers, tmp_path):
+    folder = teachers[0][0]
+    names = ("Angry", "joy", "NEUTRAL", "calm")
+    RenamedCorpus(data_dir=str(tmp_path), sizes={"test": 40}, names=names).download_and_prepare()
+    found = evaluate_workdir(folder, "renamed_corpus", ("test",), str(tmp_path))["test"]
+    table = Predictions.read_csv(
+        folder / "evaluation" / "renamed_corpus-1.0.0" / "test.csv",
+        dataclasses.replace(open_corpus("renamed_corpus", tmp_path).info, categories=names[:3]),
+        "test",
+    )
+    labelled = table.emotion_labels >= 0
+    truth, predicted = table.emotion_labels[labelled], table.predicted_emotions[labelled]
+    assert found["uar"]["value"] == pytest.approx(audmetric.unweighted_average_recall(truth, predicted))
+    assert found["categories"] == list(names[:3])
+    assert found["category_match"]["mapping"] == {"Angry": ["anger"], "joy": ["happiness"], "NEUTRAL": ["neutral"]}
+    assert found["category_match"]["left_out"] == 8
+    assert found["baselines"]["random"]["uar"] > 0.2
+    pairs = [f"{name}:" for name in names[:2]]
+    lacking = evaluate_workdir(folder, "renamed_corpus", ("test",), str(tmp_path), pairs)["test"]
+    assert lacking["ccc"] == found["ccc"]
+    assert "uar" not in lacking
+    assert lacking["undefined"]["uar"] == "model and corpus share 1 categories, 2 are needed"
+    RenamedCorpus(data_dir=str(tmp_path / "only"), sizes={"test": 9}, names=names, rated=False).download_and_prepare()
+    with pytest.raises(ConfigError, match=r"shares 1 categories with .*--category_map=THEIRS:OURS"):
+        evaluate_workdir(folder, "renamed_corpus", ("test",), str(tmp_path / "only"), pairs)
+
+
+def test_a_teacher_with_other_spellings_teaches_the_same(mini_data_dir, teachers, capsys):
+    settings = dataclasses.replace(parse_experiment(tree(mini_data_dir).to_dict()).distillation, emotion_weight=1.0)
+    who = TeacherConfig(str(teachers[0][0]), (), "", "float32")
+    mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
+    corpus = open_corpus("mini_corpus", mini_data_dir)
+    batch = BatchStream(
+        corpus, "train", read_index(corpus, "train"), parse_experiment(tree(mini_data_dir).to_dict()).data, mesh,
+        training=True,
+    ).load(0)  # fmt: skip
+    told = []
+    for categories in (("anger", "happiness", "neutral"), ("angry", "Joy", "neutral")):
+        teacher = load_teacher(who, settings, categories, mesh)
+        told.append(jax.device_get(jax.jit(teacher)(teacher.arrays, batch)).emotion_probabilities)
+    np.testing.assert_array_equal(told[0], told[1])
+    assert "angry = anger, Joy = happiness" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="share 1 categories, at least 2 are needed"):
+        load_teacher(who, settings, ("angry", "calm"), mesh)
 
 
 def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(mini_data_dir, teachers, tmp_path):

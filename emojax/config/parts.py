@@ -160,9 +160,8 @@ class EvaluationConfig:
 
     score: Annotated[
         Literal["auto", "ccc", "uar"],
-        'Validation score that ranks checkpoints: "ccc", the mean CCC of the rated attributes; "uar"; "auto": CCC '
-        "where "
-        "there are ratings.",
+        'Validation score that ranks checkpoints: "ccc", the mean CCC of the attributes whose validation labels '
+        'differ; "uar"; "auto": CCC where there is one, else UAR.',
     ] = "auto"
     window_seconds: Annotated[
         float,

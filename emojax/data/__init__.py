@@ -14,3 +14,4 @@ from emojax.data.inputs import StoredInput as StoredInput
 from emojax.data.stream import BatchStream as BatchStream
 from emojax.data.stream import DataConfig as DataConfig
 from emojax.data.stream import Unlabelled as Unlabelled
+from emojax.data.votes import has_votes as has_votes

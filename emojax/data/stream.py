@@ -40,7 +40,7 @@ class DataConfig:
         Ge(1),
         Le(2**20),
         "Utterances per step, over all devices and hosts; a multiple of the number of devices. CCC is computed over "
-        "it.",
+        "it: at least 2 labelled ones where attributes are trained.",
     ] = 32
     bucket_seconds: Annotated[
         tuple[Annotated[float, Gt(0), Le(3600)], ...],

@@ -1,5 +1,7 @@
 """Turns predictions into files people and machines read: CSV, scores with intervals, plots, reports."""
 
+from emojax.evaluation.categories import match_categories as match_categories
+from emojax.evaluation.categories import same_categories as same_categories
 from emojax.evaluation.learning_curves import write_learning_curves as write_learning_curves
 from emojax.evaluation.predict import PredictStep as PredictStep
 from emojax.evaluation.predict import make_predict_step as make_predict_step

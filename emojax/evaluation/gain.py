@@ -7,17 +7,18 @@ import numpy as np
 
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.undefined import undefined_scores
 from emojax.evaluation.writing import evaluation_directory
 from emojax.metrics.bootstrap import resampled_by
 from emojax.metrics.paired import Gain, bootstrap_gain
 from emojax.schema import parse, settings
-from emojax.types import CorpusInfo
+from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import read_json
 
 
 def measure_gain(
     after: Sequence[Path], before: Sequence[Path], split: str, num_resamples: int = 1000
-) -> tuple[dict[str, Gain], str]:
+) -> tuple[dict[str, Gain], str, dict[str, str]]:
     """Compares two systems on the utterances of a split that both have predicted.
 
     Args:
@@ -27,7 +28,7 @@ def measure_gain(
       num_resamples: of the bootstrap.
 
     Returns:
-      The gain by attribute, and in words what it is measured on.
+      The gain by attribute, in words what it is measured on, and the reason by attribute where it is undefined.
 
     Raises:
       EmojaxError: a workdir was not evaluated on the split, or not on the same utterances as the others, or predicts
@@ -46,10 +47,16 @@ def measure_gain(
     for path, predictions in found.items():
         if np.isnan(predictions.attributes).all():
             raise EmojaxError(f"{path}: predicts no attribute; allowed: runs that were trained on attributes")
+    undefined = {
+        attribute: reasons[f"ccc.{attribute}"]
+        for reasons in map(undefined_scores, found.values())
+        for attribute in ATTRIBUTES
+        if f"ccc.{attribute}" in reasons
+    }
     gains = bootstrap_gain(
         [found[path].attributes for path in before],
         [found[path].attributes for path in after],
-        first.attribute_labels,
+        np.where([attribute in undefined for attribute in ATTRIBUTES], np.nan, first.attribute_labels),
         first.speakers,
         num_resamples,
     )
@@ -59,6 +66,7 @@ def measure_gain(
     return (
         gains,
         f"{first.corpus.name} {split}{speech}, {len(first.ids)} utterances; 95 % over {number} {unit}s, paired",
+        undefined,
     )
 
 

@@ -1,5 +1,6 @@
 """Runs a model over a whole split."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from jax.sharding import Mesh
 
 from emojax.data import BatchStream, SplitIndex
 from emojax.data.plan import FILLER
+from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.windows import averaged, windowed
 from emojax.models import EmotionModel
@@ -47,7 +49,7 @@ def predict_split(
     info: CorpusInfo,
     split: str,
     outputs: TrainedOutputs,
-    categories: tuple[str, ...],
+    match: CategoryMatch,
 ) -> Predictions:
     """Predicts every utterance of a split that the stream has, once.
 
@@ -59,16 +61,16 @@ def predict_split(
       info: of the corpus.
       split: its name.
       outputs: which of the model's outputs mean something; the others are left out.
-      categories: the model's, which need not be those of the corpus: equal names are matched.
+      match: of the model's categories and the corpus's. Utterances of categories that are not shared have none.
 
     Returns:
-      Predictions in the corpus's scale and categories, in the order of `index`, without what the stream leaves out.
+      Predictions in the corpus's scale, in the order of `index`, without what the stream leaves out, and in the
+      categories that are shared; in the corpus's own, none of them predicted, where too few are.
     """
     attributes = np.full((len(index), NUM_ATTRIBUTES), np.nan)
-    probabilities = np.zeros((len(index), len(info.categories)))
+    scored = outputs.categories and match.usable
+    probabilities = np.zeros((len(index), len(match.scored) if scored else 0))
     predicted_rows = np.zeros(len(index), bool)
-    shared = [name for name in info.categories if name in categories] if outputs.categories else []
-    ours, theirs = [categories.index(name) for name in shared], [info.categories.index(name) for name in shared]
     low, high = info.scale
     with Progress(f"predict {info.name} {split}", stream.num_batches, "batches") as progress:
         for batch in stream:
@@ -77,19 +79,22 @@ def predict_split(
             present = rows != FILLER
             predicted_rows[rows[present]] = True
             attributes[rows[present]] = low + (high - low) * predicted[present].astype(np.float64)
-            if shared:
-                probabilities[np.ix_(rows[present], theirs)] = softmax(logits[present][:, ours])
+            if scored:
+                probabilities[rows[present]] = match.probabilities(softmax(logits[present][:, match.used]))
             progress.advance()
     kept = np.flatnonzero(predicted_rows)
+    emotion = index.emotion[kept]
     return Predictions(
-        corpus=info,
+        corpus=dataclasses.replace(info, categories=match.scored) if scored else info,
         split=split,
         ids=index.ids[kept].tolist(),
         speakers=index.speakers[kept].tolist(),
         attributes=np.where(outputs.attributes, attributes, np.nan)[kept],
         attribute_labels=index.attributes[kept].astype(np.float64),
-        emotion_probabilities=probabilities[kept] if shared else probabilities[kept, :0],
-        emotion_labels=index.emotion[kept].astype(np.int64),
+        emotion_probabilities=probabilities[kept],
+        emotion_labels=(match.corpus_labels(emotion) if scored else emotion).astype(np.int64),
+        match=match if outputs.categories else None,
+        num_unscored=int((emotion >= 0).sum() - (match.corpus_labels(emotion) >= 0).sum()) if scored else 0,
     )
 
 

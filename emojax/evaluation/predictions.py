@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError, reason
+from emojax.evaluation.categories import CategoryMatch
+from emojax.evaluation.csv_cells import read_cell, write_cell
 from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
 
@@ -33,6 +35,9 @@ class Predictions:
       attribute_labels: labelled attributes on the corpus's scale; NaN where missing.
       emotion_probabilities: probability of each of `corpus.categories`; C is 0 if there is no prediction.
       emotion_labels: index into `corpus.categories`; -1 where missing.
+      match: how the model's categories were matched with the corpus's, if it has any; then `corpus.categories` are
+        those that are scored. Not part of the CSV file.
+      num_unscored: labelled utterances whose category the model does not have; they have no label here.
     """
 
     corpus: CorpusInfo
@@ -43,6 +48,8 @@ class Predictions:
     attribute_labels: Float[np.ndarray, "N 3"]
     emotion_probabilities: Float[np.ndarray, "N C"]
     emotion_labels: Int[np.ndarray, "N"]
+    match: CategoryMatch | None = None
+    num_unscored: int = 0
 
     def __post_init__(self):
         """Converts and checks the fields.
@@ -68,7 +75,8 @@ class Predictions:
         """Writes one row per utterance; numbers in full precision, fields empty where missing.
 
         Columns: `id`, `speaker`, `label_activation`, `predicted_activation` and so on, `label_emotion`,
-        `predicted_emotion` (names of categories), and `probability_CATEGORY` if categories are predicted.
+        `predicted_emotion` (names of categories), and `probability_CATEGORY` if categories are predicted. Text that a
+        spreadsheet would run has an apostrophe in front (see `emojax.evaluation.csv_cells`).
 
         Raises:
           EmojaxError: the file cannot be written; what was there is intact.
@@ -81,7 +89,7 @@ class Predictions:
             for row, (name, speaker) in enumerate(zip(self.ids, self.speakers, strict=True)):
                 pairs = zip(self.attribute_labels[row], self.attributes[row], strict=True)
                 writer.writerow(
-                    [name, speaker]
+                    [write_cell(name), write_cell(speaker)]
                     + [_number_text(value) for pair in pairs for value in pair]
                     + [_category_text(index, categories) for index in (self.emotion_labels[row], predicted[row])]
                     + [_number_text(value) for value in self.emotion_probabilities[row]]
@@ -118,8 +126,8 @@ class Predictions:
         return cls(
             corpus=corpus,
             split=split,
-            ids=[row["id"] for row in rows],
-            speakers=[row["speaker"] for row in rows],
+            ids=[read_cell(row["id"]) for row in rows],
+            speakers=[read_cell(row["speaker"]) for row in rows],
             attributes=numbers([f"predicted_{attribute}" for attribute in ATTRIBUTES]),
             attribute_labels=numbers([f"label_{attribute}" for attribute in ATTRIBUTES]),
             emotion_probabilities=numbers([f"probability_{c}" for c in corpus.categories] if has_probabilities else []),
@@ -177,7 +185,7 @@ def _number_text(value: float) -> str:
 
 
 def _category_text(index: int, categories: tuple[str, ...]) -> str:
-    return "" if index == MISSING_EMOTION else categories[index]
+    return "" if index == MISSING_EMOTION else write_cell(categories[index])
 
 
 def _number(path: Path, row: int, column: str, fields: dict[str, Any]) -> float:
@@ -189,7 +197,7 @@ def _number(path: Path, row: int, column: str, fields: dict[str, Any]) -> float:
 
 
 def _category(path: Path, row: int, fields: dict[str, Any], corpus: CorpusInfo) -> int:
-    name = fields["label_emotion"]
+    name = read_cell(fields["label_emotion"])
     if not name:
         return MISSING_EMOTION
     if name not in corpus.categories:

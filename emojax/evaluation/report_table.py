@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from emojax.evaluation.csv_cells import write_cell
 from emojax.evaluation.results import SCORES, Result, Score, by_split, printable, shared_baselines
 
 _WIDTH_OF_FILES = 140
@@ -47,12 +48,16 @@ def write_json_rows(results: list[Result], file: TextIO) -> None:
 
 
 def write_csv_rows(results: list[Result], file: TextIO) -> None:
-    """Writes `rows` as CSV with a header; fields are empty where there is no number."""
+    """Writes `rows` as CSV with a header; fields are empty where there is no number.
+
+    Text that a spreadsheet would run has an apostrophe in front (see `emojax.evaluation.csv_cells`).
+    """
     flat = rows(results)
     if flat:
         writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(flat)
+        for row in flat:
+            writer.writerow({key: write_cell(value) if isinstance(value, str) else value for key, value in row.items()})
 
 
 def describe_split(results: list[Result]) -> str:
@@ -61,17 +66,22 @@ def describe_split(results: list[Result]) -> str:
     size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}: NOT the same utterances"
     kinds = {result.speech for result in results}
     speech = f"{kinds.pop()} speech" if len(kinds) == 1 else "speech said to be of different kinds"
+    scored = {result.categories for result in results if "uar" in result.scores}
+    categories = ", NOT the same categories" if len(scored) > 1 else ""
     derived = ", attributes derived, not rated" if any(r.attribute_source == "derived" for r in results) else ""
-    return f"{results[0].corpus}, split {results[0].split}: {speech}{derived}, {size}"
+    return f"{results[0].corpus}, split {results[0].split}: {speech}{derived}, {size}{categories}"
 
 
 def describe_protocol(result: Result) -> str:
     """What a reader must know to compare a row with another paper's number."""
     speakers = "speakers unknown" if result.speakers is None else f"{result.speakers} speakers"
     seeds = f"seed{'s' if len(result.seeds) > 1 else ''} {', '.join(result.seeds)}"
+    match = f"; categories: {result.match}" if result.match else ""
+    undefined = "; ".join(f"{SCORES[name]} undefined: {why}" for name, why in result.undefined.items())
     return (
         f"{result.system}: {result.corpus}, split {result.split}, {result.speech} speech, n = {result.n}, {speakers}, "
-        f"{seeds}, each score over all utterances of the split at once, {result.interval}"
+        f"{seeds}, each score over all utterances of the split at once, {result.interval}{match}"
+        f"{'; ' if undefined else ''}{undefined}"
     )
 
 
@@ -150,6 +160,9 @@ def _row(kind: str, system: str, result: Result, scores: dict[str, Score]) -> di
         "seeds": " ".join(result.seeds) if own else None,
         "interval": result.interval if own else None,
         "aggregation": "all utterances of the split at once",
+        "categories": ", ".join(result.categories),
+        "category_match": result.match if own else None,
+        "undefined": "; ".join(f"{SCORES[name]}: {why}" for name, why in result.undefined.items()),
     }
     for name in SCORES:
         score = scores.get(name)

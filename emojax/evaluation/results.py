@@ -50,6 +50,9 @@ class Result:
       parameters: trained parameters.
       seconds: training time; over several seeds its mean.
       plots: PNG files of the evaluation.
+      categories: that are scored; () if unknown.
+      match: in words, which categories of corpus and model were put together or left out; "" where they are the same.
+      undefined: reason by key of `SCORES` for those that are not defined.
     """
 
     system: str
@@ -66,6 +69,9 @@ class Result:
     parameters: int | None
     seconds: float | None
     plots: tuple[Path, ...]
+    categories: tuple[str, ...] = ()
+    match: str = ""
+    undefined: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +198,33 @@ def _read_result(run: Run, path: Path, summary: dict[str, Any]) -> Result:
         parameters=_count(summary.get("parameters")),
         seconds=_number(summary.get("seconds")),
         plots=tuple(sorted(path.parent.glob(f"{_glob_literal(path.stem)}_*.png"))),
+        categories=tuple(map(printable, _texts(tree.get("categories")))),
+        match=_match(_mapping(tree.get("category_match"))),
+        undefined=_undefined(_mapping(tree.get("undefined"))),
     )
+
+
+def _match(tree: dict[str, Any]) -> str:
+    """What a reader must know of the categories, in one line."""
+    pairs = [(theirs, _texts(ours)) for theirs, ours in _mapping(tree.get("mapping")).items()]
+    renamed = ", ".join(f"{theirs} = {'+'.join(ours)}" for theirs, ours in pairs if ours != [theirs])
+    parts = [f"{renamed} (corpus = model)"] if renamed else []
+    for side in ("corpus", "model"):
+        names = _texts(tree.get(f"only_in_{side}"))
+        parts += [f"only in the {side}: {', '.join(names)}"] if names else []
+    left_out = _count(tree.get("left_out"))
+    parts += [f"{left_out} utterances left out"] if left_out else []
+    return printable("; ".join(parts))
+
+
+def _undefined(tree: dict[str, Any]) -> dict[str, str]:
+    names = {name: name.replace("ccc_", "ccc.") for name in SCORES}
+    reasons = {name: tree.get(key) for name, key in names.items()}
+    return {name: printable(why) for name, why in reasons.items() if isinstance(why, str)}
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _scores(tree: dict[str, Any]) -> dict[str, Score]:

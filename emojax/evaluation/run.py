@@ -1,5 +1,6 @@
 """Evaluates a workdir: restores its best model, predicts whole splits, writes scores, tables and plots."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,20 +8,26 @@ import numpy as np
 
 from emojax.config import ExperimentConfig
 from emojax.data import BatchStream, choose_categories, open_corpus, read_index
-from emojax.errors import CheckpointError, ConfigError
+from emojax.errors import CheckpointError, ConfigError, TrainingError
+from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
 from emojax.evaluation.predict import make_predict_step, predict_split
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.summary import TrainLabels, summarise
+from emojax.evaluation.undefined import undefined_scores
 from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.parallel import is_first, make_mesh
-from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE, CorpusInfo
-from emojax.workdir import CorpusFacts, batch_inputs, holds, read_config, read_corpus_facts, restore_model
+from emojax.types import ATTRIBUTES, SAMPLE_RATE, CorpusInfo
+from emojax.workdir import CorpusFacts, TrainedModel, batch_inputs, holds, read_config, read_corpus_facts, restore_model
 
 
 @holds("workdir", create=False)
 def evaluate_workdir(
-    workdir: Path, corpus_name: str = "", splits: tuple[str, ...] = (), data_dir: str = ""
+    workdir: Path,
+    corpus_name: str = "",
+    splits: tuple[str, ...] = (),
+    data_dir: str = "",
+    category_map: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Evaluates the best checkpoint of a workdir and writes `evaluation/SPLIT.json`, `.csv` and plots.
 
@@ -29,6 +36,8 @@ def evaluate_workdir(
       corpus_name: another corpus than the one trained on; its results go to `evaluation/CORPUS/`, one folder deeper.
       splits: splits to evaluate; by default the config's test splits, or, of another corpus, every split it has.
       data_dir: where corpora are; by default where the config says.
+      category_map: pairs `THEIRS:OURS` of a category of the corpus and one of the model, for categories that are not
+        matched by name (see `emojax.evaluation.categories`).
 
     Returns:
       The summary of each split (see `summarise`) by the split's name.
@@ -38,6 +47,7 @@ def evaluate_workdir(
     """
     if not workdir.is_dir():
         raise CheckpointError(f"{workdir}: no such workdir")
+    pairs = parse_category_map(category_map)
     config = read_config(workdir)
     mesh = make_mesh(config.mesh)
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
@@ -48,7 +58,8 @@ def evaluate_workdir(
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
     predict = make_predict_step(trained.model, mesh, window_samples(config, trained.online))
-    labels = _training_labels(trained.facts, corpus.info)
+    match = _match(trained, corpus.info, pairs)
+    labels = _training_labels(trained.facts, corpus.info, match)
     summaries = {}
     for split in splits:
         index = read_index(corpus, split)
@@ -65,7 +76,7 @@ def evaluate_workdir(
             corpus.info,
             split,
             trained.outputs,
-            trained.facts.info.categories,
+            match,
         )
         resamples = config.evaluation.bootstrap_resamples
         if is_first():
@@ -89,7 +100,7 @@ def window_samples(config: ExperimentConfig, online: tuple[str, ...]) -> int:
 
 
 def validation_metrics(predictions: Predictions, score: Literal["auto", "ccc", "uar"]) -> dict[str, float]:
-    """The few numbers that training is steered by.
+    """The few numbers that choose the best checkpoint.
 
     Args:
       predictions: of the validation split.
@@ -97,44 +108,61 @@ def validation_metrics(predictions: Predictions, score: Literal["auto", "ccc", "
         (`auto`) the mean CCC where there is one and else the UAR.
 
     Returns:
-      `ccc_<attribute>`, `uar`, `accuracy` where defined, and `score`. A CCC that is undefined (all predictions and
-      labels one constant) counts as 0.
+      `ccc_<attribute>`, `uar`, `accuracy` where defined (see `emojax.evaluation.undefined`), and `score`.
+
+    Raises:
+      TrainingError: the score is undefined.
     """
     metrics: dict[str, float] = {}
+    reasons = undefined_scores(predictions)
     labels, predicted = predictions.attribute_labels, predictions.attributes
     scores = regression_scores(predicted, np.where(np.isnan(predicted), np.nan, labels))["ccc"]
-    usable = ~(np.isnan(labels).all(axis=0) | np.isnan(predicted).all(axis=0))
-    for attribute, flag in zip(ATTRIBUTES, usable, strict=True):
-        if flag:
-            metrics[f"ccc_{attribute}"] = float(np.nan_to_num(scores[attribute]))
+    for attribute in ATTRIBUTES:
+        if f"ccc.{attribute}" not in reasons:
+            metrics[f"ccc_{attribute}"] = scores[attribute]
     ccc = float(np.mean(list(metrics.values()))) if metrics else None
-    categories = predictions.emotion_probabilities.shape[1]
-    if categories and (predictions.emotion_labels != MISSING_EMOTION).any():
+    if "accuracy" not in reasons:
+        categories = predictions.emotion_probabilities.shape[1]
         confusion = confusion_matrix(predictions.predicted_emotions, predictions.emotion_labels, categories)
         named = classification_scores(confusion)
-        metrics |= {"uar": named["uar"], "accuracy": named["accuracy"]}
-    use_ccc = ccc is not None if score == "auto" else score == "ccc"
-    metrics["score"] = ccc if use_ccc and ccc is not None else metrics["uar"]
-    return metrics
+        metrics |= {name: named[name] for name in ("uar", "accuracy") if name not in reasons}
+    chosen = ccc if score == "ccc" or (score == "auto" and ccc is not None) else metrics.get("uar")
+    if chosen is None:
+        why = "; ".join(f"{name}: {why}" for name, why in reasons.items() if name.startswith(("ccc.", "uar")))
+        raise TrainingError(f"{predictions.corpus.name}, split {predictions.split!r}: no score to validate by ({why})")
+    return metrics | {"score": chosen}
 
 
-def _training_labels(facts: CorpusFacts, info: CorpusInfo) -> TrainLabels:
-    """The training corpus's labels as the evaluated corpus would write them: its scale, its categories."""
+def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, str]]) -> CategoryMatch:
+    """Of the model's categories and the corpus's; says where they differ, refuses where nothing can be scored."""
+    match = match_categories(trained.facts.info.categories, info.categories, pairs)
+    if not trained.outputs.categories or not info.categories:
+        return match
+    if str(match):
+        print(f"{trained.workdir.name} on {info.name}: categories: {match}", flush=True)
+    if not match.usable and not (any(trained.outputs.attributes) and info.attribute_source != "none"):
+        raise ConfigError(
+            f"{info.name}: shares {len(match.scored)} categories with {trained.workdir}, at least 2 are needed "
+            f"({match}); name equal ones by --category_map=THEIRS:OURS,..."
+        )
+    return match
+
+
+def _training_labels(facts: CorpusFacts, info: CorpusInfo, match: CategoryMatch) -> TrainLabels:
+    """The training corpus's labels as they are scored: in the evaluated corpus's scale, in the shared categories."""
     (low, high), (new_low, new_high) = facts.info.scale, info.scale
     attributes = new_low + (facts.attributes - low) * ((new_high - new_low) / (high - low))
-    names = facts.info.categories
-    numbers = [info.categories.index(name) if name in info.categories else MISSING_EMOTION for name in names]
-    emotions = np.array(numbers, np.int64)[facts.emotion] if names else facts.emotion
-    return TrainLabels(attributes=attributes, emotions=emotions)
+    return TrainLabels(attributes=attributes, emotions=match.model_labels(facts.emotion))
 
 
 def _line(workdir: Path, summary: dict[str, Any]) -> str:
     parts = [f"{workdir.name}: {summary['corpus']} {summary['split']}, n {summary['n']}"]
-    for attribute in ATTRIBUTES:
-        found = summary.get("ccc", {}).get(attribute, {})
-        if found.get("value") is not None:
-            parts.append(f"CCC {attribute} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]")
-    if summary.get("uar", {}).get("value") is not None:
-        uar = summary["uar"]
-        parts.append(f"UAR {uar['value']:.3f} [{uar['low']:.3f}, {uar['high']:.3f}]")
+    named = {f"CCC {attribute}": summary.get("ccc", {}).get(attribute, {}) for attribute in ATTRIBUTES}
+    for title, score in (named | {"UAR": summary.get("uar", {})}).items():
+        if score.get("value") is not None:
+            parts.append(f"{title} {score['value']:.3f}")
+            if score["low"] is not None:
+                parts[-1] += f" [{score['low']:.3f}, {score['high']:.3f}]"
+    if summary["category_match"] and summary["category_match"]["left_out"]:
+        parts.append(f"{summary['category_match']['left_out']} utterances of other categories left out")
     return "; ".join(parts)

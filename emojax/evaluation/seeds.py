@@ -11,7 +11,7 @@ def group_seeds(runs: list[Run]) -> list[Result]:
     """Results of the runs; where configs differ only in `seed`, one result per corpus and split in place of many.
 
     Runs stay apart if a seed comes twice (a copied workdir would make results look steadier than they are), or if
-    their evaluations are not of the same utterances. Standard deviations are those of a sample (n - 1).
+    their evaluations are not of the same utterances or categories. Standard deviations are those of a sample (n - 1).
     """
     families: dict[str, list[Run]] = {}
     for run in runs:
@@ -24,7 +24,8 @@ def group_seeds(runs: list[Run]) -> list[Result]:
             continue
         name = _family_name([run.name for run in family])
         for same_split in by_split(apart).values():
-            comparable = len(same_split) > 1 and len({(result.n, result.speakers) for result in same_split}) == 1
+            measured = {(result.n, result.speakers, result.categories) for result in same_split}
+            comparable = len(same_split) > 1 and len(measured) == 1
             results += [_merge(name, same_split)] if comparable else same_split
     return results
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emojax.evaluation.csv_cells import write_cell
 from emojax.evaluation.predictions import Predictions
 from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES
@@ -29,4 +30,4 @@ def write_submission(path: Path, predictions: Predictions) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["FileName", *(_COLUMNS[attribute] for attribute in ATTRIBUTES)])
         for id, values in zip(predictions.ids, predictions.attributes, strict=True):
-            writer.writerow([f"{id}.wav", *(f"{value:.6f}" for value in values)])
+            writer.writerow([write_cell(f"{id}.wav"), *(f"{value:.6f}" for value in values)])

@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError
+from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.undefined import undefined_scores
 from emojax.metrics import (
     bootstrap_classification,
     bootstrap_regression,
@@ -22,6 +24,8 @@ from emojax.metrics import (
     regression_scores,
     resampled_by,
 )
+from emojax.metrics.classification import CLASSIFICATION_MEASURES
+from emojax.metrics.regression import REGRESSION_MEASURES
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
 NUM_RANDOM_DRAWS = 100
@@ -59,6 +63,11 @@ def summarise(
         corpus, split, n, speech, attribute_source, scale, categories; speakers (None if unknown);
         labelled: number of labelled utterances per attribute and for `emotion`;
         interval: what the intervals are, in words; bootstrap: over, resamples, seed;
+        category_match: None without a model's categories; else `mapping` (the model's categories by the corpus's that
+          they are scored against), `only_in_corpus`, `only_in_model`, and `left_out`: labelled utterances of
+          categories that the model does not have, which are not scored. `categories` are those that are;
+        undefined: the reason for every score that is None, by its name, e.g. `ccc.valence` (see `undefined_scores`),
+          and for every interval, e.g. `uar.interval`;
         ccc, pearson, rmse, mae: per attribute value, low, high; `ccc.mean.value`, None unless all three are defined
           (all absent if no attribute is both predicted and labelled; errors are in the unit of the corpus's scale);
         uar, macro_f1, accuracy: value, low, high; confusion: counts, row = label, column = prediction
@@ -83,22 +92,27 @@ def summarise(
         "scale": list(corpus.scale),
         "categories": list(corpus.categories),
         "speakers": len(set(speakers) - {""}) or None,
+        "category_match": _describe_match(predictions),
         "labelled": _count_labelled(predictions),
         "interval": _describe_interval(speakers, num_resamples),
         "bootstrap": {"over": resampled_by(speakers), "resamples": num_resamples, "seed": seed},
     }
+    reasons = undefined_scores(predictions)
     if not np.isnan(labels).all():
         intervals = bootstrap_regression(predictions.attributes, labels, speakers, num_resamples, seed)
+        intervals = _without_undefined(intervals, reasons)
         summary |= _nulled(intervals)
         summary["ccc"]["mean"] = {"value": _mean([intervals["ccc"][name]["value"] for name in ATTRIBUTES])}
     if has_emotions:
         predicted, emotions = predictions.predicted_emotions, predictions.emotion_labels
         num_categories = len(corpus.categories)
-        summary |= _nulled(bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed))
+        named = bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed)
+        summary |= _nulled(_without_undefined(named, reasons))
         summary["confusion"] = confusion_matrix(predicted, emotions, num_categories).tolist()
+    summary["undefined"] = _told_reasons(summary, reasons, predictions.match)
     if train_labels is not None:
         emotions = predictions.emotion_labels if has_emotions else np.full(len(labels), MISSING_EMOTION)
-        summary["baselines"] = _score_baselines(labels, emotions, len(corpus.categories), train_labels)
+        summary["baselines"] = _score_baselines(labels, emotions, len(corpus.categories), train_labels, reasons)
     return summary
 
 
@@ -126,7 +140,7 @@ def _describe_interval(speakers: list[str], num_resamples: int) -> str:
 
 
 def _score_baselines(
-    labels: np.ndarray, emotions: np.ndarray, num_categories: int, train: TrainLabels
+    labels: np.ndarray, emotions: np.ndarray, num_categories: int, train: TrainLabels, reasons: Mapping[str, str]
 ) -> dict[str, Scores]:
     train_attributes = np.asarray(train.attributes, np.float64)
     has_attributes = not np.isnan(labels).all() and not np.isnan(train_attributes).all()
@@ -136,10 +150,10 @@ def _score_baselines(
     def score(attributes: np.ndarray | None, predicted: np.ndarray | None) -> Scores:
         scores: Scores = {}
         if attributes is not None:
-            scores |= regression_scores(attributes, labels)
+            scores |= regression_scores(attributes, labels)  # of what is constant, Pearson's correlation is NaN
         if predicted is not None:
             scores |= classification_scores(confusion_matrix(predicted, emotions, num_categories))
-        return scores
+        return _without_undefined(scores, {name: why for name, why in reasons.items() if "pearson" not in name})
 
     mean = score(
         mean_attributes(train_attributes, n) if has_attributes else None,
@@ -153,6 +167,55 @@ def _score_baselines(
         for draw in range(NUM_RANDOM_DRAWS)
     ]
     return {name: _complete(scores) for name, scores in (("mean", mean), ("random", _average(draws)))}
+
+
+def _describe_match(predictions: Predictions) -> dict[str, Any] | None:
+    match = predictions.match
+    if match is None or not match.model:
+        return None
+    return {
+        "mapping": match.mapping,
+        "only_in_corpus": match.only_in_corpus,
+        "only_in_model": match.only_in_model,
+        "left_out": predictions.num_unscored,
+    }
+
+
+def _told_reasons(
+    summary: Mapping[str, Any], reasons: Mapping[str, str], match: CategoryMatch | None
+) -> dict[str, str]:
+    """Reasons for what is None in a summary, and for the absence of categories that both sides have too few of."""
+    unshared = match is not None and bool(match.corpus) and not match.usable
+    told = {
+        name: why
+        for name, why in reasons.items()
+        if name.split(".")[0] in summary or (unshared and name in CLASSIFICATION_MEASURES)
+    }
+    for measure in (*REGRESSION_MEASURES, *CLASSIFICATION_MEASURES):
+        scores = summary.get(measure, {})
+        named = {measure: scores} if "value" in scores else {f"{measure}.{key}": score for key, score in scores.items()}
+        for name, score in named.items():
+            if name == "ccc.mean":
+                told |= {} if score["value"] is not None else {name: "not all three are defined"}
+            elif score["value"] is not None and score["low"] is None:
+                told[f"{name}.interval"] = "too few speakers or utterances to resample"
+    return told
+
+
+def _without_undefined(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> Scores:
+    """The scores with NaN, ends of the interval included, for those that have no meaning."""
+
+    def cleared(tree: Mapping[str, Any], path: str) -> Scores:
+        found: Scores = {}
+        for key, value in tree.items():
+            name = f"{path}{key}"
+            if isinstance(value, Mapping):
+                found[key] = dict.fromkeys(value, math.nan) if name in reasons else cleared(value, f"{name}.")
+            else:
+                found[key] = math.nan if name in reasons else value
+        return found
+
+    return cleared(scores, "")
 
 
 def _complete(scores: Scores) -> Scores:

@@ -20,12 +20,22 @@ MIN_SPEAKERS = 3
 95 % intervals over speakers held the true CCC in 54, 75, 80, 88, 92, 93 % of cases for 2, 3, 4, 5, 20, 40 speakers,
 intervals over utterances in 63 to 70 % whatever the number: speakers are the better unit from 3 on."""
 
+MIN_UNITS = 2
+"""With fewer speakers (or utterances) that have a label there is nothing to resample: no interval."""
+
+_MIN_DEFINED = 2 / 3
+"""Share of resamples in which a measure must be defined: of two utterances only half have a correlation, the same one
+every time, and the interval would have no width."""
+
 _BLOCK = 4_000_000
 """Multiplicities held in memory at a time (32 MB)."""
 
 
 class Interval(TypedDict):
-    """A value on the whole set, with the lower and upper end of its 95 % interval; NaN where undefined."""
+    """A value on the whole set, with the lower and upper end of its 95 % interval; NaN where undefined.
+
+    The value may be defined where its interval is not, e.g. the error of a single utterance.
+    """
 
     value: float
     low: float
@@ -51,10 +61,11 @@ def bootstrap_regression(
     predictions, labels = np.asarray(predictions, np.float64), np.asarray(labels, np.float64)
     whole = moments_in_float64(predictions, labels)
     sums = sum_by_unit(centred_sums(predictions, labels, whole), resampling_units(speakers, len(labels)))
+    enough = (sums[:, 0] > 0).sum(axis=0) >= MIN_UNITS
 
     def measure(resampled: np.ndarray) -> np.ndarray:
         moments = moments_of_sums(resampled, whole)
-        return np.stack([of(moments) for of in REGRESSION_MEASURES.values()], axis=1)
+        return np.where(enough, np.stack([of(moments) for of in REGRESSION_MEASURES.values()], axis=1), np.nan)
 
     low, high = percentile_interval(sums, measure, num_resamples, seed)
     return {
@@ -90,10 +101,11 @@ def bootstrap_classification(
     units = resampling_units(speakers, len(labels))
     sums = np.zeros((units.max(initial=-1) + 1, num_categories**2))
     np.add.at(sums, (units[labelled], cells), 1)
+    enough = sums.any(axis=1).sum() >= MIN_UNITS
 
     def measure(resampled: np.ndarray) -> np.ndarray:
         matrices = resampled.reshape(-1, num_categories, num_categories)
-        return np.stack([of(matrices) for of in CLASSIFICATION_MEASURES.values()], axis=1)
+        return np.where(enough, np.stack([of(matrices) for of in CLASSIFICATION_MEASURES.values()], axis=1), np.nan)
 
     low, high = percentile_interval(sums, measure, num_resamples, seed)
     return {
@@ -139,11 +151,12 @@ def percentile_interval(
       seed: of the draws.
 
     Returns:
-      Arrays of the shape of one value. Resamples where a value is NaN do not count; NaN if none is left.
+      Arrays of the shape of one value. Resamples where a value is NaN do not count; NaN if these are more than a third.
     """
     resampled = (np.tensordot(drawn, sums, axes=1) for drawn in _draw_multiplicities(len(sums), num_resamples, seed))
     values = np.concatenate([measure(sums_of_resamples) for sums_of_resamples in resampled])
-    undefined = np.isnan(values).all(axis=0)
+    values = np.where(np.isfinite(values), values, np.nan)
+    undefined = np.isnan(values).mean(axis=0) > 1 - _MIN_DEFINED
     low, high = np.nanpercentile(np.where(undefined, 0.0, values), [2.5, 97.5], axis=0)
     return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 

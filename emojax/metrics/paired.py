@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax.metrics.bootstrap import (
+    MIN_UNITS,
     centred_sums,
     moments_of_sums,
     percentile_interval,
@@ -62,13 +63,16 @@ def bootstrap_gain(
         [sum_by_unit(centred_sums(run, labels, whole), units) for run, whole in zip(runs, wholes, strict=True)], axis=1
     )
 
+    enough = (sums[:, 0, 0] > 0).sum(axis=0) >= MIN_UNITS
+
     def compared(scores: list[np.ndarray]) -> np.ndarray:
         first, second = np.mean(scores[: len(before)], axis=0), np.mean(scores[len(before) :], axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.stack([second - first, second / first - 1], axis=-2)
 
     def measure(resampled: np.ndarray) -> np.ndarray:
-        return compared([ccc(moments_of_sums(resampled[:, run], whole)) for run, whole in enumerate(wholes)])
+        scores = [ccc(moments_of_sums(resampled[:, run], whole)) for run, whole in enumerate(wholes)]
+        return np.where(enough, compared(scores), np.nan)
 
     whole_scores = [ccc(whole) for whole in wholes]
     (gain, relative), (low, high) = compared(whole_scores), percentile_interval(sums, measure, num_resamples, seed)

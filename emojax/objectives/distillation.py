@@ -9,15 +9,21 @@ from jaxtyping import Array, Float
 
 from emojax.metrics.moments import co_moments
 from emojax.objectives.ccc import ccc_loss, has_ccc
-from emojax.objectives.embedding_match import PROJECTED, EmbeddingLoss, embedding_loss
+from emojax.objectives.embedding_match import LEAST_SHARE, PROJECTED, EmbeddingLoss, embedding_loss
 from emojax.objectives.multitask import ObjectiveConfig, multitask_loss
 from emojax.schema import Ge, Gt, Le, Lt, settings
 from emojax.types import ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
 
 Condition = Literal["none", "residual", "hard", "relative", "soft"]
 
-_LEAST_VARIANCE = 1e-6
-"""On a scale of [0, 1]: a spread of a thousandth of it."""
+_LEAST_VARIANCE = 1e-4
+"""Of a teacher's attributes in a batch, on a scale of [0, 1]: a spread of a hundredth of it."""
+
+_LEAST_TRUST = 1e-6
+"""Smaller weights are 0: sums of such weights lose their precision, and the utterances have no influence anyway."""
+
+_LEAST_KNOWN = 1e-3
+"""Probability that a teacher must leave to the student's categories: less of it says nothing about them."""
 
 
 @settings
@@ -30,10 +36,12 @@ class DistillationConfig:
     emotion_weight: Annotated[
         float, Ge(0), Le(10**6), "Weight of the divergence from the teacher's category probabilities."
     ] = 0.0
-    temperature: Annotated[float, Gt(0), Le(1000), "Temperature of both category distributions."] = 2.0
+    temperature: Annotated[float, Ge(0.01), Le(100), "Temperature of both category distributions."] = 2.0
     embedding_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the distance to the teacher's embedding."] = 0.0
     embedding_loss: Annotated[
-        EmbeddingLoss, '"mse" or "cosine" after a learned linear projection, "cka" or "relational" without one.'
+        EmbeddingLoss,
+        '"mse" or "cosine" after a learned linear projection, "cka" or "relational" without one. All but "cosine" '
+        "compare sets: they need two utterances in a batch.",
     ] = "mse"
     condition: Annotated[
         Condition,
@@ -51,8 +59,10 @@ class DistillationConfig:
 
     @property
     def measures_teacher(self) -> bool:
-        """Whether it must be known beforehand how wrong the teacher is on training data."""
-        return self.condition in ("residual", "hard", "soft")
+        """Whether statistics of the teacher on training data are needed: residuals, or the spread of its outputs."""
+        squared_attributes = self.attribute_weight > 0 and self.attribute_loss == "mse"
+        squared_embedding = self.embedding_weight > 0 and self.embedding_loss == "mse"
+        return self.condition in ("residual", "hard", "soft") or squared_attributes or squared_embedding
 
 
 def projection_parameters(
@@ -89,8 +99,12 @@ def distilled_loss(
 
     Utterances without a label have no residual of that kind and follow the teacher (in `soft`, `residual` and `hard`
     by how far several teachers are apart, in units of the same quantile). The teacher's attribute term is 1 − weighted
-    CCC to its predictions, or their weighted squared error over their variance. Categories: T²·KL(teacher || student)
-    at temperature T (Hinton et al. 2015), mean over rows the teacher has categories for.
+    CCC to its predictions, or their weighted squared error over their variance (in the batch, or a tenth of the one in
+    the training data where that is more). Categories: T²·KL(teacher || student) at temperature T (Hinton et al. 2015),
+    mean over rows where the teacher gives the student's categories a probability of 0.001 or more together.
+
+    Terms that compare sets (attributes, embeddings but for `cosine`) are 0 with gradient 0 where fewer than two
+    utterances count.
 
     Args:
       output: of the student.
@@ -135,7 +149,8 @@ def _trust(output: EmotionOutput, batch: Batch, teacher: TeacherOutput, conditio
     if condition in ("residual", "hard"):
         return (teacher.residual <= 1.0).astype(jnp.float32)
     if condition == "soft":
-        return jnp.exp(-teacher.residual)
+        trust = jnp.exp(-teacher.residual)
+        return jnp.where(trust < _LEAST_TRUST, 0.0, trust)
     if condition == "relative":
         labels = batch.attributes
         student = jax.lax.stop_gradient(output.attributes)
@@ -157,14 +172,19 @@ def _attribute_losses(
     if kind == "ccc":
         return ccc_loss(output.attributes, teacher.attributes, weights), usable
     moments = co_moments(output.attributes, teacher.attributes, weights)
-    losses = moments.squared_error / jnp.maximum(moments.variance_sum_label, _LEAST_VARIANCE)
+    least: Array | float = _LEAST_VARIANCE
+    if teacher.attribute_variance is not None:
+        least = jnp.maximum(LEAST_SHARE * teacher.attribute_variance[0], _LEAST_VARIANCE)
+    total = jnp.where(moments.weight > 0, moments.weight, 1.0)
+    losses = moments.squared_error / jnp.maximum(moments.variance_sum_label, least * total)
     return jnp.where(usable, losses, 0.0), usable
 
 
 def _emotion_loss(output: EmotionOutput, batch: Batch, teacher: TeacherOutput, temperature: float) -> Float[Array, ""]:
     if output.emotion_logits.shape[1] == 0:
         return jnp.zeros((), jnp.float32)
-    known = (batch.weight != 0) & ~jnp.isnan(teacher.emotion_probabilities).any(axis=1)
+    # A row with a missing probability has a NaN sum, and is left out too.
+    known = (batch.weight > 0) & (teacher.emotion_probabilities.sum(axis=1) >= _LEAST_KNOWN)
     probabilities = jnp.where(known[:, None], teacher.emotion_probabilities, 1.0)
     # softmax(logits / T) of the teacher, from its probabilities; a category it does not know has probability 0.
     target = jax.nn.softmax(jnp.log(jnp.maximum(probabilities, 1e-30)) / temperature)
@@ -187,4 +207,5 @@ def _embedding_loss(
     if config.embedding_loss in PROJECTED:
         projection = parameters["projection"]
         student = student @ projection["kernel"] + projection["bias"]
-    return embedding_loss(student, teacher.embedding, batch.weight, config.embedding_loss)
+    variance = 0.0 if teacher.embedding_variance is None else teacher.embedding_variance[0]
+    return embedding_loss(student, teacher.embedding, batch.weight, config.embedding_loss, variance)

@@ -1,7 +1,13 @@
-"""How far a student's embeddings are from a teacher's: four measures, 0 for equal ones, about 1 for unrelated ones."""
+"""How far a student's embeddings are from a teacher's: four measures, 0 for equal ones, about 1 for unrelated ones.
+
+`mse`, `cka` and `relational` are statistics of a set: of fewer than two rows they are 0 with gradient 0. Every spread
+that is divided by has a floor, far below what a batch of different utterances has, so that equal rows (a short last
+batch, a constant teacher) give a bounded loss and gradient.
+"""
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -10,52 +16,106 @@ EmbeddingLoss = Literal["mse", "cosine", "cka", "relational"]
 PROJECTED: tuple[EmbeddingLoss, ...] = ("mse", "cosine")
 """Measures that compare coordinates, so that the student's embedding is first brought into the teacher's space."""
 
+LEAST_SHARE = 0.1
+"""A batch's variance is at least this share of that of the training data."""
+
+_LEAST_VARIANCE = 1e-3
+"""Least variance of a teacher's embeddings in a batch relative to their mean square."""
+
+_LEAST_SPREAD = 1e-3
+"""Least spread of a batch relative to the size of its embeddings (root mean squares)."""
+
+_LEAST_LENGTH = 1e-2
+"""Least length of an embedding relative to the batch's (root mean squares)."""
+
+_LEAST_SIZE = 1e-2
+"""Embeddings smaller than this in every coordinate count as they are: they are not scaled up."""
+
 _EPSILON = 1e-8
 
 
 def embedding_loss(
-    student: Float[Array, "B E"], teacher: Float[Array, "B F"], weights: Float[Array, "B"], kind: EmbeddingLoss
+    student: Float[Array, "B E"],
+    teacher: Float[Array, "B F"],
+    weights: Float[Array, "B"],
+    kind: EmbeddingLoss,
+    teacher_variance: Float[Array, ""] | float = 0.0,
 ) -> Float[Array, ""]:
     """Compares two sets of embeddings over the global batch.
 
-    `mse`: mean squared difference over the teacher's variance in the batch. `cosine`: 1 − cosine, mean over rows.
-    `cka`: 1 − linear centred kernel alignment (Kornblith et al. 2019), which knows no coordinates. `relational`: mean
-    squared difference of pairwise distances, each set's scaled to mean 1 (Park et al. 2019, without the Huber bend).
+    `mse`: mean squared difference over the teacher's variance in the batch, or `LEAST_SHARE` of the one in the training
+    data where that is more. `cosine`: 1 − cosine, mean over rows. `cka`: 1 − linear centred kernel alignment (Kornblith
+    et al. 2019), which depends on no coordinates. `relational`: mean squared difference of pairwise distances, each
+    set's scaled to mean 1 (Park et al. 2019, without the Huber bend).
 
     Args:
       student: E = F for `mse` and `cosine`: projected.
-      teacher: any values; rows of weight 0 take no part.
+      teacher: any values, no gradient; rows of weight 0 take no part.
       weights: not negative.
       kind: measure.
+      teacher_variance: of the teacher's embeddings over the training data, summed over coordinates; 0 if unknown.
+
+    Returns:
+      float32; 0 with gradient 0 without rows, and, but for `cosine`, with a single one.
     """
-    counted = weights[:, None] != 0
+    counted = weights[:, None] > 0
     student = jnp.where(counted, student.astype(jnp.float32), 0.0)
-    teacher = jnp.where(counted, teacher.astype(jnp.float32), 0.0)
+    teacher = jax.lax.stop_gradient(jnp.where(counted, teacher.astype(jnp.float32), 0.0))
     share = weights / jnp.maximum(weights.sum(), _EPSILON)
-    if kind == "cosine":
-        lengths = _length(student) * _length(teacher)
-        return (share * (1.0 - (student * teacher).sum(axis=1) / lengths)).sum()
-    if kind == "relational":
-        pairs = share[:, None] * share * (1.0 - jnp.eye(len(share)))
-        difference = _relative_distances(student, pairs) - _relative_distances(teacher, pairs)
-        return (pairs * jnp.square(difference)).sum() / jnp.maximum(pairs.sum(), _EPSILON)
-    centred_teacher = teacher - share @ teacher
-    if kind == "mse":
-        variance = (share @ jnp.square(centred_teacher)).sum()
-        return (share @ jnp.square(student - teacher)).sum() / (variance + _EPSILON)
+    measure = {"mse": _squared_error, "cosine": _cosine_distance, "cka": _misalignment, "relational": _distance_error}
+    loss = measure[kind](student, teacher, share, jnp.asarray(teacher_variance, jnp.float32))
+    return jnp.where(counted.sum() >= (1 if kind == "cosine" else 2), loss, 0.0)
+
+
+def _squared_error(student: Array, teacher: Array, share: Array, teacher_variance: Array) -> Array:
+    variance = (share @ jnp.square(teacher - share @ teacher)).sum()
+    least = jnp.maximum(LEAST_SHARE * teacher_variance, _LEAST_VARIANCE * (share @ jnp.square(teacher)).sum())
+    return (share @ jnp.square(student - teacher)).sum() / (jnp.maximum(variance, least) + _EPSILON)
+
+
+def _cosine_distance(student: Array, teacher: Array, share: Array, _: Array) -> Array:
+    student, teacher = _scaled(student), _scaled(teacher)
+    cosine = (student * teacher).sum(axis=1) / (_length(student, share) * _length(teacher, share))
+    return (share * (1.0 - cosine)).sum()
+
+
+def _misalignment(student: Array, teacher: Array, share: Array, _: Array) -> Array:
+    student, teacher = _scaled(student), _scaled(teacher)
     root = jnp.sqrt(share)[:, None]
-    left, right = root * (student - share @ student), root * centred_teacher
-    shared = jnp.square(left.T @ right).sum()
-    norms = jnp.sqrt(jnp.square(left.T @ left).sum() * jnp.square(right.T @ right).sum())
-    return 1.0 - shared / (norms + _EPSILON)
+    left, right = root * (student - share @ student), root * (teacher - share @ teacher)
+    norms = _kernel_norm(left, student, share) * _kernel_norm(right, teacher, share)
+    return 1.0 - jnp.square(left.T @ right).sum() / norms
 
 
-def _length(rows: Float[Array, "B E"]) -> Float[Array, "B"]:
-    return jnp.sqrt(jnp.square(rows).sum(axis=1) + _EPSILON)
+def _distance_error(student: Array, teacher: Array, share: Array, _: Array) -> Array:
+    pairs = share[:, None] * share * (1.0 - jnp.eye(len(share)))
+    difference = _relative_distances(student, share, pairs) - _relative_distances(teacher, share, pairs)
+    return (pairs * jnp.square(difference)).sum() / jnp.maximum(pairs.sum(), _EPSILON)
 
 
-def _relative_distances(rows: Float[Array, "B E"], pairs: Float[Array, "B B"]) -> Float[Array, "B B"]:
+def _scaled(rows: Float[Array, "B E"]) -> Float[Array, "B E"]:
+    """Coordinates of at most 1, so that no power of them overflows; for measures that a factor does not change."""
+    return rows / jax.lax.stop_gradient(jnp.maximum(jnp.abs(rows).max(initial=0.0), _LEAST_SIZE))
+
+
+def _length(rows: Float[Array, "B E"], share: Float[Array, "B"]) -> Float[Array, "B"]:
+    squares = jnp.square(rows).sum(axis=1)
+    least = jax.lax.stop_gradient(_LEAST_LENGTH**2 * (share @ squares) + _EPSILON)
+    return jnp.sqrt(jnp.maximum(squares, least))
+
+
+def _kernel_norm(root: Float[Array, "B E"], rows: Float[Array, "B E"], share: Float[Array, "B"]) -> Float[Array, ""]:
+    """Frobenius norm of the centred kernel (`root` times its transpose)."""
+    least = _LEAST_SPREAD**2 * jax.lax.stop_gradient((share @ jnp.square(rows)).sum() + 1.0)
+    return jnp.sqrt(jnp.maximum(jnp.square(root.T @ root).sum(), jnp.square(least)))
+
+
+def _relative_distances(
+    rows: Float[Array, "B E"], share: Float[Array, "B"], pairs: Float[Array, "B B"]
+) -> Float[Array, "B B"]:
+    rows = _scaled(rows)
     squares = jnp.square(rows[:, None] - rows[None]).sum(axis=-1)
     distances = jnp.sqrt(squares + _EPSILON)
     mean = (pairs * distances).sum() / jnp.maximum(pairs.sum(), _EPSILON)
-    return distances / (mean + _EPSILON)
+    least = _LEAST_SPREAD * jnp.sqrt(jax.lax.stop_gradient((share @ jnp.square(rows)).sum() + 1.0))
+    return distances / jnp.maximum(mean, least)

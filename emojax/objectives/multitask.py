@@ -14,6 +14,8 @@ from emojax.objectives.ccc import ccc_loss, has_ccc
 from emojax.schema import Ge, Le, Lt, settings
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput
 
+_MAX_LOG_VARIANCE = 10.0
+
 
 @settings
 class ObjectiveConfig:
@@ -22,7 +24,8 @@ class ObjectiveConfig:
     attribute_weights: Annotated[
         tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]],
         "Weights of 1 - CCC of activation, valence, dominance; they sum to 1 (the papers: 1/3 each), or are all 0 to "
-        "train on categories alone. Attributes without ratings are left out and the others scaled up.",
+        "train on categories alone. Attributes without ratings are left out and the others scaled up; one with ratings "
+        "of one value must have weight 0.",
     ] = (1 / 3, 1 / 3, 1 / 3)
     emotion_weight: Annotated[
         float,
@@ -35,7 +38,8 @@ class ObjectiveConfig:
     )
     label_smoothing: Annotated[float, Ge(0), Lt(1), "Share of the target spread evenly over all categories."] = 0.0
     emotion_target: Annotated[
-        Literal["consensus", "votes"], "Target of the logits: the consensus category or the distribution of votes."
+        Literal["consensus", "votes"],
+        "Target of the logits: the consensus category or the distribution of votes, if there are any.",
     ] = "consensus"
     weighting: Annotated[
         Literal["fixed", "learned"],
@@ -66,7 +70,7 @@ def multitask_loss(
     corpus without ratings trains on its categories alone, one without categories (C = 0) on its attributes alone.
 
     With learned weighting every task's loss L becomes exp(−s) L + s, s its learned log-variance (Kendall, Gal and
-    Cipolla 2018, equation 7, up to the factor 1/2): tasks that cannot be done well count less.
+    Cipolla 2018, equation 7, up to the factor 1/2): tasks that cannot be done well count less. s counts within ±10.
 
     Args:
       output: predictions of a model.
@@ -86,12 +90,12 @@ def multitask_loss(
     )
     # Configured weights sum to 1 or 0; weights that are left and sum to 0 stay 0.
     scale = jnp.where(weights.sum() > 0, weights.sum(), 1.0)
-    emotion_loss, num_emotion_labels = _cross_entropy(output, batch, config, class_weights)
+    emotion_loss, num_emotion_labels, has_emotion = _cross_entropy(output, batch, config, class_weights)
     attribute_terms, emotion_term = attribute_losses, emotion_loss
     if config.weighting == "learned":
-        variances = parameters["log_variance"]
+        variances = _log_variance(parameters)
         attribute_terms = jnp.exp(-variances[:NUM_ATTRIBUTES]) * attribute_losses + variances[:NUM_ATTRIBUTES]
-        emotion_term = jnp.exp(-variances[-1]) * emotion_loss + variances[-1] * (num_emotion_labels > 0)
+        emotion_term = jnp.exp(-variances[-1]) * emotion_loss + variances[-1] * has_emotion
     loss = (weights * attribute_terms).sum() / scale + config.emotion_weight * emotion_term
 
     labelled = (batch.weight != 0)[:, None] & ~jnp.isnan(batch.attributes)
@@ -101,10 +105,15 @@ def multitask_loss(
         metrics[f"loss/ccc_{attribute}"] = attribute_losses[column]
         metrics[f"labels/{attribute}"] = num_labels[column]
         if config.weighting == "learned":
-            metrics[f"weight/{attribute}"] = jnp.exp(-parameters["log_variance"][column])
+            metrics[f"weight/{attribute}"] = jnp.exp(-_log_variance(parameters)[column])
     if config.weighting == "learned":
-        metrics["weight/emotion"] = jnp.exp(-parameters["log_variance"][-1])
+        metrics["weight/emotion"] = jnp.exp(-_log_variance(parameters)[-1])
     return loss, metrics
+
+
+def _log_variance(parameters: Mapping[str, Any]) -> Float[Array, "4"]:
+    # A task whose loss goes to 0 would otherwise get a weight without bound.
+    return jnp.clip(parameters["log_variance"], -_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
 
 
 def class_weights(counts: Num[np.ndarray, "C"], mode: Literal["none", "inverse_frequency"]) -> Float[Array, "C"]:
@@ -124,21 +133,22 @@ def class_weights(counts: Num[np.ndarray, "C"], mode: Literal["none", "inverse_f
 
 def _cross_entropy(
     output: EmotionOutput, batch: Batch, config: ObjectiveConfig, class_weights: Array
-) -> tuple[Array, Array]:
-    """Weighted mean of −Σ_c target_c · log p_c over labelled rows, and the number of these rows.
+) -> tuple[Array, Array, Array]:
+    """Weighted mean of −Σ_c target_c · log p_c over labelled rows, their number, and whether any of them has weight.
 
     A row weighs its batch weight times the class weight of its target (the mean over the votes' distribution).
     """
     num_categories = output.emotion_logits.shape[1]
     if num_categories == 0:
-        return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
+        return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), bool)
     target, labelled = _target(batch, config.emotion_target, num_categories)
     logits = jnp.where(labelled[:, None], output.emotion_logits.astype(jnp.float32), 0.0)
     row_weights = jnp.where(labelled, batch.weight.astype(jnp.float32) * (target @ class_weights), 0.0)
     smoothed = (1.0 - config.label_smoothing) * target + config.label_smoothing / num_categories
     losses = -(smoothed * jax.nn.log_softmax(logits)).sum(axis=1)
     total = row_weights.sum()
-    return (row_weights * losses).sum() / jnp.where(total > 0, total, 1.0), labelled.sum().astype(jnp.float32)
+    loss = (row_weights * losses).sum() / jnp.where(total > 0, total, 1.0)
+    return loss, labelled.sum().astype(jnp.float32), total > 0
 
 
 def _target(batch: Batch, kind: str, num_categories: int) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ from emojax.planning.architectures import describe_encoder
 from emojax.training.optimizer import make_optimizer
 from emojax.training.run import abstract_step, objective_parameters_of, refuse_uneven_parts
 from emojax.training.state import TrainState, abstract_state
-from emojax.training.teachers import Teacher, TeacherArrays
+from emojax.training.teachers import Teacher, TeacherArrays, united_categories
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, StoredRows
 from emojax.workdir import (
     ENCODERS,
@@ -126,15 +126,15 @@ def _model(config: ExperimentConfig, facts: CorpusFacts, checkpoints: dict[str, 
 def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher:
     """The teachers that run inside the step; one from a cache needs no more than the rows in the batch."""
     whole = replicated(mesh)
-    shapes = ((2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,), (NUM_ATTRIBUTES,))
+    line, by_attribute = (2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,)
+    shapes: tuple[tuple[int, ...], ...] = (line, by_attribute, by_attribute, by_attribute, ())
     units = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=whole) for shape in shapes]
     categories = facts.info.categories
     if settings.caches:
         return Teacher((), (), categories, categories, settings.caches, TeacherArrays([], *units))
     members = tuple(_member(Path(folder).expanduser(), settings, mesh) for folder in settings.workdirs)
     weights = settings.weights or (1.0,) * len(members)
-    named = [name for member in members if member.outputs.categories for name in member.facts.info.categories]
-    known = tuple(dict.fromkeys(named))
+    known = united_categories(members)
     share = tuple(weight / sum(weights) for weight in weights)
     arrays = TeacherArrays([member.variables for member in members], *units)
     return Teacher(members, share, known, categories, (), arrays)

@@ -23,10 +23,11 @@ from emojax.data import (
     read_index,
     split_names,
 )
-from emojax.errors import ConfigError, CorpusError
+from emojax.errors import ConfigError
 from emojax.evaluation import (
     PredictStep,
     make_predict_step,
+    match_categories,
     predict_split,
     validation_metrics,
     window_samples,
@@ -36,6 +37,7 @@ from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, put, wait_for_all
 from emojax.schema import to_tree
+from emojax.training.labels import check_labels
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state
@@ -43,7 +45,7 @@ from emojax.training.statistics import fill_statistics
 from emojax.training.step import make_train_step
 from emojax.training.summary import write_summary
 from emojax.training.teachers import Teacher, load_teacher, measure_teacher
-from emojax.types import MISSING_EMOTION, Batch
+from emojax.types import Batch
 from emojax.workdir import (
     CHECKPOINTS,
     CONFIG,
@@ -85,7 +87,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     training, validation = (splits[name] for name in (config.corpus.train_split, config.corpus.validation_split))
     config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
     refuse_other_config(to_tree(config), workdir)
-    _refuse_useless_labels(config, corpus, training, validation)
+    check_labels(config, corpus, training, validation)
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
     mesh = make_mesh(config.mesh)
@@ -195,30 +197,6 @@ def _unlabelled(
     return Unlabelled(other, split, read_index(other, split), inputs, rows)
 
 
-def _refuse_useless_labels(
-    config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex
-) -> None:
-    """Stops a run that could train on nothing, or could not tell its best checkpoint."""
-    weighted = np.array(config.objective.attribute_weights) > 0
-    named = [(config.corpus.validation_split, validation)]
-    if not (config.distillation.on and config.distillation.label_weight == 0):  # else the teacher alone is heard
-        named.insert(0, (config.corpus.train_split, training))
-    for name, index in named:
-        rated = (~np.isnan(index.attributes)).any(axis=0) & weighted
-        categorised = bool((index.emotion != MISSING_EMOTION).any()) and config.objective.emotion_weight > 0
-        if not (rated.any() or categorised):
-            raise CorpusError(
-                f"{corpus.info.name}: split {name!r} has no label that the objective uses "
-                "(see objective.attribute_weights and objective.emotion_weight)"
-            )
-        wanted = {"ccc": bool(rated.any()), "uar": categorised}.get(config.evaluation.score, True)
-        if not wanted:
-            raise ConfigError(
-                f"config.evaluation.score: {config.evaluation.score!r} has no labels in split {name!r} of "
-                f"{corpus.info.name}; allowed: 'auto'"
-            )
-
-
 def refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
     """Stops a run whose batch does not divide over micro-batches and devices."""
     parts, rows = config.training.micro_batches, config.data.batch_size
@@ -319,6 +297,6 @@ def _validate(
     stream = BatchStream(
         corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=min_samples
     )
-    categories = corpus.info.categories
-    predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, categories)
+    match = match_categories(corpus.info.categories, corpus.info.categories)
+    predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, match)
     return validation_metrics(predictions, config.evaluation.score)

@@ -6,7 +6,8 @@ without `debias`). They only measure; the student sees the teacher's predictions
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from jaxtyping import Array, Float
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, StoredInput
 from emojax.errors import CheckpointError, ConfigError
+from emojax.evaluation import match_categories, same_categories
+from emojax.metrics.moments import CoMoments, co_moments
+from emojax.metrics.regression import moments_in_float64
 from emojax.objectives import DistillationConfig
 from emojax.parallel import put, replicated, to_host
 from emojax.progress import Progress
@@ -33,6 +37,9 @@ CACHED = "teacher"
 _MAX_BATCHES = 200
 _LEAST_TAU = 1e-6
 
+_LEAST_DEVIATION = 1e-4
+"""Of a teacher's predictions, on a scale of [0, 1]: with less, the line through them would be steep at random."""
+
 
 @flax.struct.dataclass
 class TeacherArrays:
@@ -43,12 +50,16 @@ class TeacherArrays:
       line: a and b of every attribute (2, 3).
       tau: unit of the residuals from labels (3,).
       tau_spread: unit of the spread of several teachers (3,); infinite with one.
+      attribute_variance: of its attributes over the training data (3,); 0 where not measured.
+      embedding_variance: of its embedding over the training data, summed over coordinates (); 0 where not measured.
     """
 
     members: Any
     line: Any
     tau: Any
     tau_spread: Any
+    attribute_variance: Any
+    embedding_variance: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +96,8 @@ class Teacher:
             residual=jnp.where(jnp.isnan(residual), 0.0, residual),
             emotion_probabilities=in_categories(probabilities, self.known, self.categories),
             embedding=embedding,
+            attribute_variance=jnp.broadcast_to(arrays.attribute_variance, attributes.shape),
+            embedding_variance=jnp.broadcast_to(arrays.embedding_variance, attributes.shape[:1]),
         )
         return jax.lax.stop_gradient(output)
 
@@ -146,11 +159,13 @@ class Teacher:
 def in_categories(
     probabilities: Float[Array, "B K"], known: tuple[str, ...], wanted: tuple[str, ...]
 ) -> Float[Array, "B C"]:
-    """Probabilities in another order of categories; 0 for those that are not known, NaN if none is."""
-    if not any(name in known for name in wanted):
+    """Probabilities in another order of categories, which may be spelt otherwise (see `emojax.evaluation.categories`);
+    0 for those that are not known, NaN if none is."""
+    same = same_categories(wanted, known)
+    if not same:
         return jnp.full((probabilities.shape[0], len(wanted)), jnp.nan)
     nothing = jnp.where(jnp.isnan(probabilities[:, 0]), jnp.nan, 0.0)
-    columns = [probabilities[:, known.index(name)] if name in known else nothing for name in wanted]
+    columns = [probabilities[:, known.index(same[name])] if name in same else nothing for name in wanted]
     return jnp.stack(columns, axis=1)
 
 
@@ -170,9 +185,26 @@ def load_teacher(
       ConfigError: the teacher has nothing of what is to be learned from it.
     """
     teacher = _open_caches(config, categories, mesh) if config.caches else load_members(config, categories, mesh)
-    if distillation.emotion_weight and not set(teacher.known) & set(categories):
-        raise ConfigError("config.distillation.emotion_weight: teacher and corpus share no category; allowed: 0")
+    if distillation.emotion_weight:
+        match = match_categories(teacher.known, categories)
+        if not match.usable:
+            raise ConfigError(
+                f"config.distillation.emotion_weight must be 0, got {distillation.emotion_weight}: teacher and corpus "
+                f"share {len(match.scored)} categories, at least 2 are needed ({match})"
+            )
+        if str(match):
+            print(f"categories of teacher (model) and corpus: {match}", flush=True)
     return teacher
+
+
+def united_categories(members: Iterable[TrainedModel]) -> tuple[str, ...]:
+    """The categories that at least one member was trained on, each once, as the first of them spells it."""
+    known: list[str] = []
+    for model in members:
+        names = model.facts.info.categories if model.outputs.categories else ()
+        same = same_categories(names, known)
+        known += [name for name in names if name not in same]
+    return tuple(known)
 
 
 def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh: Mesh) -> Teacher:
@@ -190,8 +222,7 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
     members = tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders)
     weights = config.weights or (1.0,) * len(members)
     share = tuple(weight / sum(weights) for weight in weights)
-    named = [name for model in members if model.outputs.categories for name in model.facts.info.categories]
-    known = tuple(dict.fromkeys(named))
+    known = united_categories(members)
     arrays = _unmeasured([model.variables for model in members], mesh)
     least = max(model.model.min_samples for model in members)
     return Teacher(members, share, known, known if categories is None else categories, (), arrays, least)
@@ -223,11 +254,12 @@ def _cache_of(folders: tuple[str, ...], corpus: str) -> Store:
 def _unmeasured(members: list[Any], mesh: Mesh) -> TeacherArrays:
     line = np.stack([np.zeros(NUM_ATTRIBUTES, np.float32), np.ones(NUM_ATTRIBUTES, np.float32)])
     units = np.ones(NUM_ATTRIBUTES, np.float32), np.full(NUM_ATTRIBUTES, np.inf, np.float32)
-    return TeacherArrays(members, *(put(values, replicated(mesh)) for values in (line, *units)))
+    variances = np.zeros(NUM_ATTRIBUTES, np.float32), np.zeros((), np.float32)
+    return TeacherArrays(members, *(put(values, replicated(mesh)) for values in (line, *units, *variances)))
 
 
 def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: DistillationConfig) -> TeacherArrays:
-    """Measures how wrong a teacher is on training data, for the conditions that need it.
+    """Measures a teacher's residuals and the spread of its outputs on training data, where distillation needs them.
 
     Args:
       teacher: from `load_teacher`.
@@ -238,23 +270,34 @@ def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: Distill
         return teacher.arrays
     unmeasured = dataclasses.replace(teacher.arrays, tau_spread=jnp.ones_like(teacher.arrays.tau))
 
-    def answers(arrays: TeacherArrays, batch: Batch) -> tuple[Array, Array, Array]:
+    def answers(arrays: TeacherArrays, batch: Batch) -> tuple[tuple[Array, ...], CoMoments]:
         # Without labels, the residual is the spread itself.
         unlabelled = batch.replace(attributes=jnp.full_like(batch.attributes, jnp.nan))  # type: ignore[attr-defined]
         output = teacher(arrays, unlabelled)
-        return output.attributes, output.residual, jnp.where(batch.weight[:, None] != 0, batch.attributes, jnp.nan)
+        rows = output.attributes, output.residual, batch.attributes, batch.weight
+        return rows, co_moments(output.embedding, output.embedding, batch.weight)
 
     compute = jax.jit(answers)
     count = min(_MAX_BATCHES, stream.plan.batches_per_epoch)
-    found = []
+    found, of_batches = [], []
     with Progress("measure teacher", count, "batches") as progress:
         for number in range(count):
-            found.append(to_host(compute(unmeasured, stream.load(number))))
+            rows, moments = to_host(compute(unmeasured, stream.load(number)))
+            found.append(rows)
+            of_batches.append(jax.tree.map(lambda values: np.asarray(values, np.float64), moments))
             progress.advance()
-    predictions, spreads, labels = (np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True))
+    *columns, weights = (np.concatenate(parts).astype(np.float64) for parts in zip(*found, strict=True))
+    predictions, spreads, labels = (values[weights > 0] for values in columns)
     line, tau, tau_spread = residual_units(predictions, spreads, labels, distillation)
-    measured = (put(np.asarray(values, np.float32), teacher.arrays.tau.sharding) for values in (line, tau, tau_spread))
-    return TeacherArrays(teacher.arrays.members, *measured)
+    whole = moments_in_float64(predictions, predictions)
+    variance = whole.variance_sum_label / np.maximum(whole.weight, 1)
+    embeddings: CoMoments = functools.reduce(CoMoments.merge, of_batches)
+    embedding_variance = embeddings.variance_sum_label.sum() / max(embeddings.weight[0], 1.0)
+    measured = (line, tau, tau_spread, variance, embedding_variance)
+    sharding = teacher.arrays.tau.sharding
+    return TeacherArrays(
+        teacher.arrays.members, *(put(np.asarray(values, np.float32), sharding) for values in measured)
+    )
 
 
 def residual_units(
@@ -274,7 +317,7 @@ def residual_units(
         if both.sum() < 2:
             continue
         told, label = told[both], label[both]
-        if config.debias and told.std() > 0:
+        if config.debias and told.std() > _LEAST_DEVIATION:
             slope = np.cov(told, label, bias=True)[0, 1] / told.var()
             line[:, column] = label.mean() - slope * told.mean(), slope
         residuals = np.abs(line[0, column] + line[1, column] * told - label)
