@@ -83,7 +83,7 @@ class Predictor:
           items: a path; a file opened for reading bytes; an array with `rate`; an (array, rate) pair; or a list or
             tuple of paths, files and pairs. Arrays have any sample rate, as `emojax.audio.to_mono_16khz` takes them:
             integers or floats of shape (S,), (S, channels) or (channels, S).
-          rate: sample rate of `items` where it is a bare array (Hz, 1000 to 10,000,000).
+          rate: sample rate of `items` where it is a bare array (Hz).
           transcripts: the words of each item, for models that read them; "" or None: the model does without.
 
         Returns:
