@@ -14,7 +14,7 @@ import pytest
 
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
-from emojax.encoders.batching import padded_batches
+from emojax.encoders.batching import padded_batches, row_counts
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction, plan, run
 from emojax.store import Store
@@ -226,6 +226,15 @@ def test_batches_hold_every_sequence_once_and_filled_ones_have_one_shape_per_len
     assert sorted(seen) == list(range(len(sequences)))
     shapes = {inputs.shape for _, inputs, _ in batches}
     assert not fill or len(shapes) == len({length for _, length in shapes})
+
+
+@hypothesis.given(count=st.integers(1, 300), most=st.sampled_from([1, 2, 4, 8, 16, 32, 64]))
+def test_few_row_counts_hold_any_number_of_sequences_and_at_most_a_quarter_of_a_batch_is_empty(count, most):
+    counts = row_counts(count, most)
+    assert set(counts) <= {1, 4, 16, most}
+    assert sum(counts[:-1]) < count <= sum(counts)
+    assert sum(counts) - count <= 0.25 * counts[-1]
+    assert len(counts) <= count // most + 9
 
 
 def test_the_command_line_extracts_and_reports_its_speed(mini_data_dir, bert, tmp_path):

@@ -7,6 +7,9 @@ import numpy as np
 
 _MAX_ROWS = 64
 
+_LEAST_FILLED = 0.75
+"""Share of the rows of a batch that must hold sequences."""
+
 
 def padded_batches(
     sequences: Sequence[np.ndarray],
@@ -28,23 +31,44 @@ def padded_batches(
         longer to compile than a part of one batch to compute.
 
     Yields:
-      Indices of the sequences, zero-padded inputs (rows, S), lengths (rows,) int32. Rows are filled up to a power of
-      two, or to those of the bucket's other batches, with sequences of length 0.
+      Indices of the sequences, zero-padded inputs (rows, S), lengths (rows,) int32. Without `fill`, few sequences cost
+      little: rows are as `row_counts` says. Rows that are left over hold sequences of length 0.
     """
     buckets: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
         buckets.setdefault(_bucket_length(len(sequence), shortest, longest), []).append(index)
     for length, indices in sorted(buckets.items()):
         max_rows = devices * _power_of_two_below(min(max(batch_size // length, 1), _MAX_ROWS))
-        for start in range(0, len(indices), max_rows):
-            rows = indices[start : start + max_rows]
-            num_rows = max_rows if fill else max(1 << (len(rows) - 1).bit_length(), devices)
+        counts = [max_rows] * -(-len(indices) // max_rows)
+        if not fill:
+            counts = [devices * rows for rows in row_counts(-(-len(indices) // devices), max_rows // devices)]
+        start = 0
+        for num_rows in counts:
+            rows = indices[start : start + num_rows]
+            start += num_rows
             inputs = np.zeros((num_rows, length), sequences[rows[0]].dtype)
             lengths = np.zeros(num_rows, np.int32)
             for row, index in enumerate(rows):
                 lengths[row] = len(sequences[index])
                 inputs[row, : lengths[row]] = sequences[index]
             yield rows, inputs, lengths
+
+
+def row_counts(count: int, most: int) -> list[int]:
+    """Rows of the batches that hold `count` sequences: `most`, or 1, 4, 16, ... where fewer are left.
+
+    Fewer sizes would compute more rows that hold nothing, more sizes would compile more programs. So at most a quarter
+    of a batch's rows hold nothing, and a length has at most four programs.
+    """
+    sizes = sorted({most, *itertools.takewhile(lambda size: size < most, (4**power for power in itertools.count()))})
+    counts = []
+    while count > 0:
+        enough = next((size for size in sizes if size >= count), most)
+        if count < _LEAST_FILLED * enough:
+            enough = max(size for size in sizes if size <= count)
+        counts.append(enough)
+        count -= enough
+    return counts
 
 
 def _bucket_length(length: int, shortest: int, longest: int | None) -> int:

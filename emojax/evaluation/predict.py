@@ -1,7 +1,7 @@
 """Runs a model over a whole split."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -12,33 +12,46 @@ from emojax.data import BatchStream, SplitIndex
 from emojax.data.plan import FILLER
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
-from emojax.evaluation.windows import averaged, windowed
+from emojax.evaluation.windows import WHOLE, Windows, predict_windows, softmax
 from emojax.models import EmotionModel
 from emojax.parallel import on_mesh, to_host
 from emojax.progress import Progress
 from emojax.types import NUM_ATTRIBUTES, Batch, CorpusInfo, EmotionOutput
 from emojax.workdir import TrainedOutputs
 
-PredictStep = Callable[[dict[str, Any], Batch], EmotionOutput]
 
+class PredictStep:
+    """The compiled forward pass: `step(variables, batch) -> EmotionOutput`.
 
-def make_predict_step(model: EmotionModel, mesh: Mesh, window_samples: int = 0) -> PredictStep:
-    """The jitted forward pass: `predict(variables, batch) -> EmotionOutput`.
+    Training's validation, evaluation and `emojax.load(...).predict` all predict by it, so that an utterance gets the
+    same numbers from each of them.
 
-    Args:
-      model: what predicts.
-      mesh: that variables and batches are divided over.
-      window_samples: longer batches are predicted in windows of so many samples and averaged; 0: whole.
+    Attributes:
+      forward: the same without windows.
     """
 
-    def predict(variables: dict[str, Any], batch: Batch) -> EmotionOutput:
-        if not window_samples or batch.waveform.shape[1] <= window_samples:
+    def __init__(self, model: EmotionModel, mesh: Mesh, windows: Windows = WHOLE):
+        """Compiles nothing yet.
+
+        Args:
+          model: what predicts.
+          mesh: that variables and batches are divided over.
+          windows: how batches are divided that are longer than a window.
+        """
+
+        def forward(variables: dict[str, Any], batch: Batch) -> EmotionOutput:
             output: Any = model.apply(variables, batch, train=False)
             return output
-        by_window: Any = model.apply(variables, windowed(batch, window_samples), train=False)
-        return averaged(by_window, batch, window_samples)
 
-    return jax.jit(on_mesh(predict, mesh))
+        self.forward = jax.jit(on_mesh(forward, mesh))
+        self._mesh, self._windows = mesh, windows
+
+    def __call__(self, variables: dict[str, Any], batch: Batch) -> EmotionOutput:
+        """Predicts every row of a batch; the arrays are NumPy's, and whole on every host."""
+        forward = functools.partial(self.forward, variables)
+        if self._windows.divide(batch.waveform.shape[1]):
+            return predict_windows(forward, batch, self._windows, self._mesh)
+        return to_host(forward(batch))
 
 
 def predict_split(
@@ -54,7 +67,7 @@ def predict_split(
     """Predicts every utterance of a split that the stream has, once.
 
     Args:
-      predict: from `make_predict_step`.
+      predict: the model's step.
       variables: the model's.
       stream: the split's batches, in evaluation order.
       index: the split's table, which the labels are taken from.
@@ -75,12 +88,14 @@ def predict_split(
     with Progress(f"predict {info.name} {split}", stream.num_batches, "batches") as progress:
         for batch in stream:
             output = predict(variables, batch)
-            rows, predicted, logits = to_host((batch.index, output.attributes, output.emotion_logits))
+            rows = to_host(batch.index)
             present = rows != FILLER
             predicted_rows[rows[present]] = True
-            attributes[rows[present]] = low + (high - low) * predicted[present].astype(np.float64)
+            attributes[rows[present]] = low + (high - low) * output.attributes[present].astype(np.float64)
             if scored:
-                probabilities[rows[present]] = match.probabilities(softmax(logits[present][:, match.used]))
+                probabilities[rows[present]] = match.probabilities(
+                    softmax(output.emotion_logits[present][:, match.used])
+                )
             progress.advance()
     kept = np.flatnonzero(predicted_rows)
     emotion = index.emotion[kept]
@@ -96,10 +111,3 @@ def predict_split(
         match=match if outputs.categories else None,
         num_unscored=int((emotion >= 0).sum() - (match.corpus_labels(emotion) >= 0).sum()) if scored else 0,
     )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities from logits along the last axis, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from emojax.config import ExperimentConfig
 from emojax.data import BatchStream, choose_categories, open_corpus, read_index
-from emojax.errors import CheckpointError, ConfigError, TrainingError
+from emojax.errors import CheckpointError, TrainingError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
-from emojax.evaluation.predict import make_predict_step, predict_split
+from emojax.evaluation.predict import PredictStep, predict_split
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.summary import TrainLabels, summarise
 from emojax.evaluation.undefined import undefined_scores
+from emojax.evaluation.windows import windows_of
 from emojax.evaluation.writing import evaluation_directory, write_evaluation
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.parallel import is_first, make_mesh
-from emojax.types import ATTRIBUTES, SAMPLE_RATE, CorpusInfo
+from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import CorpusFacts, TrainedModel, batch_inputs, holds, read_config, read_corpus_facts, restore_model
 
 
@@ -57,7 +57,7 @@ def evaluate_workdir(
     trained = restore_model(workdir, mesh, stored=own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
-    predict = make_predict_step(trained.model, mesh, window_samples(config, trained.online))
+    predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
     match = _match(trained, corpus.info, pairs)
     labels = _training_labels(trained.facts, corpus.info, match)
     summaries = {}
@@ -85,18 +85,6 @@ def evaluate_workdir(
             summaries[split] = summarise(predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
     return summaries
-
-
-def window_samples(config: ExperimentConfig, online: tuple[str, ...]) -> int:
-    """Samples of a window utterances are predicted in; 0: whole.
-
-    Raises:
-      ConfigError: a view reads a store, which has no windows.
-    """
-    stored = [view for view in config.model.encoder_views if view not in online]
-    if config.evaluation.window_seconds and stored:
-        raise ConfigError(f"config.evaluation.window_seconds: the {stored[0]} view reads a store; allowed: 0")
-    return round(config.evaluation.window_seconds * SAMPLE_RATE)
 
 
 def validation_metrics(predictions: Predictions, score: Literal["auto", "ccc", "uar"]) -> dict[str, float]:

@@ -1,56 +1,162 @@
-"""Long utterances predicted window by window, and averaged."""
+"""Long utterances predicted window by window, so that memory does not grow with their length, and averaged."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from emojax.types import Batch, EmotionOutput
+from emojax.config import ExperimentConfig
+from emojax.errors import ConfigError
+from emojax.models import EmotionModel
+from emojax.parallel import batch_sharding, num_batch_shards, to_host
+from emojax.types import SAMPLE_RATE, Batch, EmotionOutput
+
+ENCODER_SECONDS = 40
+"""Audio a speech encoder computes at once where the config leaves it open, and that a device computes at once of
+utterances in windows. Attention takes memory by the square of this; the longest utterances of the corpora with a
+builder (34 s, IEMOCAP) are still whole."""
 
 _LEAST_SHARE = 0.25
 """A last window shorter than this share of a whole one is left out, unless it is the only one."""
 
 
-def windowed(batch: Batch, samples: int) -> Batch:
-    """A batch of windows, `ceil(S / samples)` rows for every row, in order; those beyond an utterance's end are empty.
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """How utterances are divided.
+
+    Attributes:
+      samples: longest window; utterances that are no longer stay whole. 0: all stay whole.
+      equal: an utterance becomes as few windows of equal length as possible, which hold all of it. Otherwise windows
+        have `samples`, save the last: it is left out where it is shorter than a quarter of that and not the only one.
+      at_once: samples computed at once on a device, one window at least; 0: one window of every row of the batch.
+    """
+
+    samples: int
+    equal: bool = False
+    at_once: int = 0
+
+    def divide(self, num_samples: int) -> bool:
+        """Whether utterances padded to so many samples are divided."""
+        return 0 < self.samples < num_samples
+
+    def bounds(self, num_samples: Int[np.ndarray, "B"]) -> tuple[Int[np.ndarray, "B W"], Int[np.ndarray, "B W"]]:
+        """First sample and length of every window; W is the largest number any utterance has.
+
+        The length is 0 where an utterance has no such window, or where it is left out.
+        """
+        counts = -(-num_samples.astype(np.int64)[:, None] // self.samples)
+        numbers = np.arange(counts.max(initial=0))
+        if self.equal:
+            shortest, longer = np.divmod(num_samples[:, None], np.maximum(counts, 1))
+            starts = numbers * shortest + np.minimum(numbers, longer)
+            return starts, np.where(numbers < counts, shortest + (numbers < longer), 0)
+        starts = np.broadcast_to(numbers * self.samples, (len(num_samples), len(numbers)))
+        lengths = np.clip(num_samples[:, None] - starts, 0, self.samples)
+        return starts, np.where((lengths < _LEAST_SHARE * self.samples) & (numbers > 0), 0, lengths)
+
+    def row_groups(self, rows: int, shards: int) -> Iterator[Int[np.ndarray, "R"]]:
+        """Rows of a batch computed at once: as many of every shard's, always the same number."""
+        own = rows // shards
+        limit = max(self.at_once // self.samples, 1) if self.at_once else own
+        size = max(size for size in range(1, min(limit, own) + 1) if own % size == 0)
+        numbers = np.arange(rows).reshape(shards, own)
+        for start in range(0, own, size):
+            yield numbers[:, start : start + size].reshape(-1)
+
+
+WHOLE = Windows(0)
+"""Nothing is divided."""
+
+
+def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str, ...]) -> Windows:
+    """How a model's utterances are divided; see `evaluation.window_seconds` in configs/default.py.
 
     Args:
-      batch: any; tokens are repeated for every window.
-      samples: length of a window.
+      config: of the run.
+      model: built from it.
+      online: encoder views that compute; the others read a store.
+
+    Raises:
+      ConfigError: windows are asked for, and a view reads a store, or a short last window would have no frame.
     """
-    count = -(-batch.waveform.shape[1] // samples)
-    waveform = jnp.pad(batch.waveform, ((0, 0), (0, count * samples - batch.waveform.shape[1])))
-    repeated = jax.tree.map(lambda rows: jnp.repeat(rows, count, axis=0), batch.replace(waveform=None))  # type: ignore[attr-defined]
-    return repeated.replace(
-        waveform=waveform.reshape(-1, samples),
-        num_samples=window_lengths(batch.num_samples, samples, count).reshape(-1),
-    )
+    seconds, encoder_samples = config.evaluation.window_seconds, ENCODER_SECONDS * SAMPLE_RATE
+    at_once = encoder_samples if "acoustic" in online else 0
+    if seconds == 0:
+        return Windows(encoder_samples, equal=True, at_once=at_once) if at_once else WHOLE
+    stored = [view for view in config.model.encoder_views if view not in online]
+    if stored:
+        raise ConfigError(f"config.evaluation.window_seconds: the {stored[0]} view reads a store; allowed: 0")
+    if "log_mel" not in config.model.views and "acoustic" not in online:
+        return WHOLE  # transcripts alone: every window would be the same
+    samples, least = round(seconds * SAMPLE_RATE), model.min_samples / _LEAST_SHARE
+    if samples < least:
+        raise ConfigError(
+            f"config.evaluation.window_seconds: {seconds} is not allowed; allowed: 0, or at least "
+            f"{least / SAMPLE_RATE:g}, so that a last window of a quarter has a frame"
+        )
+    return Windows(samples, at_once=at_once)
 
 
-def window_lengths(num_samples: Int[Array, "B"], samples: int, count: int) -> Int[Array, "B W"]:
-    """Valid samples of every window; 0 for windows that are left out."""
-    lengths = jnp.clip(num_samples[:, None] - jnp.arange(count) * samples, 0, samples)
-    too_short = (lengths < _LEAST_SHARE * samples) & (jnp.arange(count) > 0)
-    return jnp.where(too_short, 0, lengths)
-
-
-def averaged(output: EmotionOutput, batch: Batch, samples: int) -> EmotionOutput:
-    """Means over the windows of each utterance, weighted by their lengths.
+def predict_windows(
+    forward: Callable[[Batch], EmotionOutput], batch: Batch, windows: Windows, mesh: Mesh
+) -> EmotionOutput:
+    """Predicts a batch window by window.
 
     Args:
-      output: of `windowed(batch, samples)`; categories are averaged as probabilities.
-      batch: the utterances.
-      samples: length of a window.
+      forward: the model. It is called with windows of one length and one number of rows, whatever the batch's length.
+      batch: any; the tokens and stored rows of an utterance go with each of its windows.
+      windows: that divide the batch.
+      mesh: which rows are divided over.
+
+    Returns:
+      Means over the windows of each utterance, weighted by their lengths, as NumPy arrays; categories are averaged as
+      probabilities, and given as their logarithms. Rows without a sample are 0.
     """
-    count = -(-batch.waveform.shape[1] // samples)
-    lengths = window_lengths(batch.num_samples, samples, count).astype(jnp.float32)
-    weights = lengths / jnp.maximum(lengths.sum(axis=1, keepdims=True), 1.0)
+    num_samples = to_host(batch.num_samples)
+    batch = jax.tree.map(jnp.asarray, batch)
+    sums: Any = None
+    for rows in windows.row_groups(len(num_samples), num_batch_shards(mesh)):
+        starts, lengths = windows.bounds(num_samples[rows])
+        shares = lengths / np.maximum(lengths.sum(axis=1, keepdims=True), 1)
+        for number in np.flatnonzero(lengths.any(axis=0)):
+            window = _cut(windows.samples, mesh)(batch, rows, starts[:, number], lengths[:, number])
+            parts = _averageable(to_host(forward(window)))
+            if sums is None:
+                sums = jax.tree.map(lambda part: np.zeros((len(num_samples), part.shape[1])), parts)
+            for total, part in zip(sums, parts, strict=True):
+                total[rows] += shares[:, number, None] * part
+    attributes, probabilities, embedding = (total.astype(np.float32) for total in sums)
+    return EmotionOutput(attributes, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)), embedding)
 
-    def mean(rows: Float[Array, "N D"]) -> Float[Array, "B D"]:
-        return jnp.einsum("bw,bwd->bd", weights, rows.reshape(-1, count, rows.shape[1]))
 
-    probabilities = mean(jax.nn.softmax(output.emotion_logits, axis=-1))
-    return EmotionOutput(
-        attributes=mean(output.attributes),
-        emotion_logits=jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny)),
-        embedding=mean(output.embedding),
-    )
+def _averageable(output: EmotionOutput) -> tuple[Any, ...]:
+    return output.attributes, softmax(output.emotion_logits), output.embedding
+
+
+def softmax(logits: Float[Any, "... C"]) -> Float[np.ndarray, "... C"]:
+    """Probabilities from logits along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+@functools.lru_cache(maxsize=8)
+def _cut(samples: int, mesh: Mesh) -> Callable[..., Batch]:
+    """Cuts one window from each of the rows, which stay on their devices: the partitioner may gather them else."""
+
+    def cut(batch: Batch, rows: Int[Array, "R"], starts: Int[Array, "R"], lengths: Int[Array, "R"]) -> Batch:
+        chosen = jax.tree.map(lambda values: values[rows], batch)
+        offsets = jnp.arange(samples)
+        places = jnp.minimum(starts[:, None] + offsets, batch.waveform.shape[1] - 1)
+        waveform = jnp.take_along_axis(chosen.waveform, places, axis=1)
+        return chosen.replace(
+            waveform=jnp.where(offsets < lengths[:, None], waveform, 0), num_samples=lengths.astype(jnp.int32)
+        )
+
+    return jax.jit(cut, out_shardings=batch_sharding(mesh))

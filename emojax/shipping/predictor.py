@@ -11,19 +11,21 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32
 
-from emojax.audio import read_audio, to_mono_16khz
-from emojax.errors import AudioError, CorpusError
-from emojax.evaluation import make_predict_step, softmax
+from emojax.encoders.batching import padded_batches
+from emojax.errors import CorpusError
+from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh
+from emojax.shipping.items import Item, as_list, as_texts, read_item
 from emojax.text import Tokenizer
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
 
-_SHORTEST = SAMPLE_RATE
-_LARGEST_BATCH = 32
+_READ_AT_ONCE = 512
+"""Items held in memory at a time."""
 
-Item = str | os.PathLike[str] | tuple[np.ndarray, int]
-"""An utterance: a path, or an array and its sample rate in Hz."""
+_SECONDS_AT_ONCE = 320
+"""Audio computed at a time, padding included, unless a single item is longer; with a speech encoder
+`ENCODER_SECONDS`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,11 @@ class Predictor:
         self._tokenizer = None
         if "lexical" in trained.online:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
-        self._predict = make_predict_step(trained.model, _one_device())
+        windows = windows_of(trained.config, trained.model, trained.online)
+        self._step = PredictStep(trained.model, _one_device(), windows)
+        self._min_samples = trained.model.min_samples
+        seconds = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
+        self._samples_at_once = seconds * SAMPLE_RATE
 
     @property
     def corpus(self) -> CorpusInfo:
@@ -65,60 +71,52 @@ class Predictor:
     def predict(
         self,
         items: Item | Sequence[Item],
-        rate: int | None = None,
-        transcripts: str | Sequence[str] | None = None,
+        rate: float | None = None,
+        transcripts: str | Sequence[str | None] | None = None,
     ) -> Any:
-        """Predicts one utterance or several; any sample rate and channel count.
+        """Predicts one utterance or several, as validation and evaluation do: the same numbers, the same windows.
+
+        Memory does not grow with the length of an utterance where the model has windows (`evaluation.window_seconds`;
+        by default every model with a speech encoder), apart from the samples themselves.
 
         Args:
-          items: a path; an array with `rate`; an (array, rate) pair; or a list of paths and pairs.
-          rate: sample rate of `items` where it is a bare array (Hz).
-          transcripts: the words of each item, for models that read them; such a model hears alone where there are none.
+          items: a path; a file opened for reading bytes; an array with `rate`; an (array, rate) pair; or a list or
+            tuple of paths, files and pairs. Arrays have any sample rate, as `emojax.audio.to_mono_16khz` takes them:
+            integers or floats of shape (S,), (S, channels) or (channels, S).
+          rate: sample rate of `items` where it is a bare array (Hz, 1000 to 10,000,000).
+          transcripts: the words of each item, for models that read them; "" or None: the model does without.
 
         Returns:
           A `Prediction`, or a list of them for a list.
 
         Raises:
-          AudioError: an item cannot be used; the message names it.
-          CorpusError: another number of transcripts than of items, or transcripts for a model that reads none.
+          AudioError: an item cannot be used, or is too short for one frame; the message names it.
+          CorpusError: another number of transcripts than of items, one that is no text, or transcripts for a model
+            that reads none.
           EmojaxError: JAX cannot compute in this process (`check_not_forked`).
         """
         check_not_forked()
-        if isinstance(items, np.ndarray):
-            if rate is None:
-                raise AudioError("an array needs its sample rate: predict(array, rate)")
-            items = (items, rate)
-        single = isinstance(items, (str, os.PathLike)) or _is_pair(items)
-        listed: list[Any] = [items] if single else list(items)  # type: ignore[arg-type]
-        texts = [transcripts] if isinstance(transcripts, str) else list(transcripts or [""] * len(listed))
-        if len(texts) != len(listed):
-            raise CorpusError(f"{len(texts)} transcripts for {len(listed)} items; allowed: one each")
+        listed, single = as_list(items, rate)
+        texts = as_texts(transcripts, len(listed))
         if transcripts is not None and self._tokenizer is None:
             raise CorpusError("this model reads no transcripts; leave them out")
-        predictions = self._predict_waveforms([_waveform(item, i) for i, item in enumerate(listed)], texts)
+        predictions: list[Prediction] = []
+        for start in range(0, len(listed), _READ_AT_ONCE):
+            part = slice(start, start + _READ_AT_ONCE)
+            read = [read_item(item, start + i, self._min_samples) for i, item in enumerate(listed[part])]
+            predictions += self._predict_waveforms(read, texts[part])
         return predictions[0] if single else predictions
 
     def _predict_waveforms(self, waveforms: list[np.ndarray], texts: list[str]) -> list[Prediction]:
-        """Groups waveforms of like padded length, so that few shapes are compiled and little is padded."""
-        predictions: list[Prediction | None] = [None] * len(waveforms)
-        lengths = np.array([_padded_length(len(waveform)) for waveform in waveforms], np.int64)
-        for length in np.unique(lengths):
-            members = np.flatnonzero(lengths == length)
-            for start in range(0, len(members), _LARGEST_BATCH):
-                group = members[start : start + _LARGEST_BATCH]
-                batch = self._batch([waveforms[i] for i in group], [texts[i] for i in group], int(length))
-                output = jax.device_get(self._predict(self.trained.variables, batch))
-                for row, i in enumerate(group):
-                    predictions[i] = self.named(output, row)
-        return [prediction for prediction in predictions if prediction is not None]
+        predictions: dict[int, Prediction] = {}
+        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, self._samples_at_once, None):
+            batch = self._batch(padded, lengths, [texts[i] for i in members])
+            output = self._step(self.trained.variables, batch)
+            predictions |= {i: self.named(output, row) for row, i in enumerate(members)}
+        return [predictions[i] for i in range(len(waveforms))]
 
-    def _batch(self, waveforms: list[np.ndarray], texts: list[str], length: int) -> Batch:
-        rows = 1 if len(waveforms) == 1 else _LARGEST_BATCH
-        waveform = np.zeros((rows, length), np.float32)
-        num_samples = np.zeros(rows, np.int32)
-        for row, samples in enumerate(waveforms):
-            waveform[row, : len(samples)] = samples
-            num_samples[row] = len(samples)
+    def _batch(self, waveform: np.ndarray, num_samples: np.ndarray, texts: list[str]) -> Batch:
+        rows = len(num_samples)
         tokens, num_tokens = np.zeros((rows, 0), np.int32), np.zeros(rows, np.int32)
         if self._tokenizer is not None:
             tokens, num_tokens = self._tokenizer(texts + [""] * (rows - len(texts)))
@@ -160,25 +158,3 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
 
 def _one_device() -> Mesh:
     return make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1])
-
-
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], np.ndarray)
-
-
-def _waveform(item: Item, position: int) -> Float32[np.ndarray, "S"]:
-    if isinstance(item, tuple):
-        if not _is_pair(item):
-            raise AudioError(f"item {position}: is neither a path nor an (array, rate) pair")
-        return to_mono_16khz(item[0], item[1], name=f"item {position}")
-    return read_audio(item)
-
-
-def _padded_length(num_samples: int) -> int:
-    """Next of 1, 1.5, 2, 3, 4, 6, 8 ... seconds: at most a third is padding, at most two shapes per doubling."""
-    length = _SHORTEST
-    while length < num_samples:
-        if length + length // 2 >= num_samples:
-            return length + length // 2
-        length *= 2
-    return length

@@ -26,11 +26,10 @@ from emojax.data import (
 from emojax.errors import ConfigError
 from emojax.evaluation import (
     PredictStep,
-    make_predict_step,
     match_categories,
     predict_split,
     validation_metrics,
-    window_samples,
+    windows_of,
     write_learning_curves,
 )
 from emojax.models import EmotionModel, count_parameters, parameter_table
@@ -158,7 +157,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             validation,
             mesh,
             inputs[config.corpus.validation_split],
-            make_predict_step(model, mesh, window_samples(config, online)),
+            PredictStep(model, mesh, windows_of(config, model, online)),
             model.min_samples,
             trained_outputs(config.objective, config.distillation, facts),
         )
