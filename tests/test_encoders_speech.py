@@ -178,6 +178,31 @@ def test_samples_that_would_overflow_are_refused(checkpoint):
             ours.encode([np.array([0.0, 0.0, 0.0, value] * 20)])
 
 
+def test_one_waveform_is_one_item_and_what_is_none_is_named(checkpoint):
+    ours = load_encoder(checkpoint("hubert-base")[1])
+    clip = speech_checkpoints.waveforms((2_000,))[0]
+    (expected,) = ours.encode([clip])
+    for same in (clip, clip.astype(np.float64), jnp.asarray(clip), np.ma.masked_array(clip)):
+        np.testing.assert_allclose(ours.encode(same), expected, atol=3e-6)
+    assert ours.encode(clip, hidden_states=True).shape == (3, *expected.shape)
+    for wrong, message in (
+        (np.stack([clip, clip]), r"float32 of shape \(2, 2000\)"),
+        (clip.astype(np.int16), r"int16 of shape \(2000,\)"),
+        (np.float32(0.5), r"float32 of shape \(\)"),
+        (np.zeros(0, np.float32), "0 samples are too short"),
+        (np.ma.masked_array(clip, clip > 0), "has masked samples"),
+        ("clip.wav", "of type str; allowed: a floating-point array"),
+        (None, "of type NoneType"),
+        (iter([clip]), "of type list_iterator"),
+    ):
+        with pytest.raises(AudioError, match=f"^item 0: {message}"):
+            ours.encode(wrong)
+        with pytest.raises(AudioError, match=f"^item 1: {message}"):
+            ours.encode([clip, wrong])
+    with pytest.raises(AudioError, match="item 0: of type float;"):
+        ours.encode([0.1, 0.2])
+
+
 def test_min_samples_are_the_first_length_that_has_a_frame(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
     frames = np.asarray(num_frames(jnp.arange(100), ours.module.config.convolution))

@@ -169,3 +169,13 @@ def test_transcripts_are_texts_or_none_one_for_each_item():
     ):
         with pytest.raises(CorpusError, match=message):
             as_texts(transcripts, 2)
+
+
+def test_binary_files_are_read_one_or_several(path):
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        for item in (io.BytesIO(content), file):
+            np.testing.assert_array_equal(read(item), CLIP)
+    np.testing.assert_array_equal(read([path, io.BytesIO(content), (CLIP, RATE)]), [CLIP] * 3)
+    with pytest.raises(AudioError, match="item 1: "):
+        read([path, io.BytesIO(b"not audio")])

@@ -47,12 +47,12 @@ class SpeechRecognizer:
         return self.transcribe_all([audio])[0]
 
     def transcribe_all(self, recordings: Sequence[np.ndarray]) -> list[str]:
-        """The words of several recordings, computed in batches; each as `transcribe` gives them."""
+        """The words of each of a list of recordings, computed in batches; as `transcribe` gives them."""
         return [self.vocabulary.decode(scores.argmax(axis=-1).tolist()) for scores in self.logits(recordings)]
 
     def logits(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Unnormalised log-probabilities of the labels, float32 (T_i, labels) per recording."""
-        return [states @ self.kernel + self.bias for states in self.encoder.encode(recordings)]
+        return [states @ self.kernel + self.bias for states in self.encoder.encode(list(recordings))]
 
 
 def load_recognizer(

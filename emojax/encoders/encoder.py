@@ -1,15 +1,15 @@
-"""A loaded encoder: a pure module with its parameters, and `encode` for lists of recordings or texts."""
+"""A loaded encoder: a pure module with its parameters, and `encode` for recordings or texts."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int
 
 from emojax.audio import check_samples
 from emojax.encoders.batching import padded_batches
@@ -19,8 +19,9 @@ from emojax.encoders.logical_axes import logical_axes
 from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
 from emojax.encoders.registry import family_of
 from emojax.encoders.speech_encoder import min_samples
-from emojax.errors import AudioError, CorpusError
+from emojax.errors import AudioError
 from emojax.parallel import check_not_forked
+from emojax.text import as_texts
 
 SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
 """Samples or tokens that the shortest inputs are padded to."""
@@ -69,17 +70,26 @@ class Encoder:
         """A tree like `params` of logical axis names."""
         return logical_axes(self.params, self.family.axes)
 
-    def encode(self, items: Sequence[np.ndarray] | Sequence[str], hidden_states: bool = False) -> list[np.ndarray]:
+    @overload
+    def encode(self, items: np.ndarray | str, hidden_states: bool = False) -> np.ndarray: ...
+
+    @overload
+    def encode(
+        self, items: list[np.ndarray] | list[str] | tuple[Any, ...], hidden_states: bool = False
+    ) -> list[np.ndarray]: ...
+
+    def encode(self, items: Any, hidden_states: bool = False) -> Any:
         """States of recordings or texts, each what the encoder gives for that item alone.
 
         Items are padded to one of few lengths and computed together, so that few shapes are compiled.
 
         Args:
-          items: waveforms, float (S_i,), 16 kHz mono, full scale 1.0; or texts, for a text encoder.
+          items: one item, or a list or tuple of items: waveforms, float (S_i,), 16 kHz mono, full scale 1.0; for a
+            text encoder, texts.
           hidden_states: return the states of all layers.
 
         Returns:
-          Per item float32 (T_i, D), or (layers + 1, T_i, D) with `hidden_states`.
+          For one item float32 (T, D), or (layers + 1, T, D) with `hidden_states`; for several a list of such.
 
         Raises:
           AudioError: an item is no mono floating-point waveform, has samples that are not finite or far above full
@@ -88,6 +98,11 @@ class Encoder:
           EmojaxError: JAX cannot compute in this process (`check_not_forked`).
         """
         check_not_forked()
+        single = not isinstance(items, (list, tuple))
+        encoded = self._encode([items] if single else items, hidden_states)
+        return encoded[0] if single else encoded
+
+    def _encode(self, items: Sequence[Any], hidden_states: bool) -> list[np.ndarray]:
         sequences = self._sequences(items)
         encoded: list[np.ndarray] = [np.empty(0)] * len(sequences)
         for rows, inputs, lengths in padded_batches(sequences, *self._limits()):
@@ -95,8 +110,6 @@ class Encoder:
             states = jnp.stack(output.hidden_states) if hidden_states else output.last_hidden_state
             host_states, num_valid = np.asarray(states, np.float32), np.asarray(output.mask).sum(axis=1)
             for row, index in enumerate(rows):
-                if num_valid[row] == 0:
-                    raise AudioError(f"item {index}: {lengths[row]} samples are too short for one frame")
                 # A copy, so that one item does not keep its whole batch in memory.
                 encoded[index] = host_states[..., row, : num_valid[row], :].copy()
         return encoded
@@ -107,15 +120,23 @@ class Encoder:
 
     def _sequences(self, items: Sequence[Any]) -> list[np.ndarray]:
         if isinstance(self.preprocess, TextPreprocess):
-            for index, item in enumerate(items):
-                if not isinstance(item, str):
-                    raise CorpusError(f"item {index}: is a {type(item).__name__}; allowed: a str, for a text encoder")
-            return self.preprocess(items) if len(items) else []
-        for index, item in enumerate(items):
-            if np.ndim(item) != 1 or not jnp.issubdtype(np.asarray(item).dtype, jnp.floating):
-                raise AudioError(f"item {index}: allowed: a floating-point waveform of shape (samples,), 16 kHz mono")
-            check_samples(np.asarray(item), f"item {index}")
-        return [np.asarray(item, np.float32) for item in items]
+            return self.preprocess(as_texts(items)) if items else []
+        return [self._waveform(item, f"item {index}") for index, item in enumerate(items)]
+
+    def _waveform(self, item: Any, name: str) -> Float32[np.ndarray, "S"]:
+        kind = getattr(item, "dtype", None)
+        if kind is None or np.ndim(item) != 1 or not jnp.issubdtype(kind, jnp.floating):
+            found = f"of type {type(item).__name__}" if kind is None else f"{kind} of shape {np.shape(item)}"
+            raise AudioError(f"{name}: {found}; allowed: a floating-point array of shape (samples,), 16 kHz mono")
+        if np.ma.is_masked(item):
+            raise AudioError(f"{name}: has masked samples; allowed: an array without, e.g. array.filled(0)")
+        waveform = np.asarray(item)
+        check_samples(waveform, name)
+        if len(waveform) < self.min_samples:
+            raise AudioError(
+                f"{name}: {len(waveform)} samples are too short for one frame; allowed: at least {self.min_samples}"
+            )
+        return waveform.astype(np.float32, copy=False)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 5))

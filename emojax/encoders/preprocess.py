@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from emojax.errors import CheckpointError, CorpusError
 from emojax.files import read_json_object
 from emojax.schema import Gt, parse, settings
-from emojax.text import load_tokenizer
+from emojax.text import as_texts, load_tokenizer
 
 _VARIANCE_FLOOR = 1e-7
 
@@ -92,14 +92,15 @@ class TextPreprocess:
     tokenizer: Any
     max_tokens: int
 
-    def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids, int32 (L_i,), special tokens included.
+    def __call__(self, texts: str | Sequence[str]) -> list[np.ndarray]:
+        """Token ids, int32 (L_i,), special tokens included; one text is a list of one.
 
         Raises:
-          CorpusError: a text is longer than the encoder takes.
+          CorpusError: an item is no text, or a text is longer than the encoder takes.
         """
+        texts = as_texts(texts)
         # `verbose=False`: transformers' own warning about the length would come before our error.
-        tokenized = self.tokenizer(list(texts), padding=False, truncation=False, verbose=False)["input_ids"]
+        tokenized = self.tokenizer(texts, padding=False, truncation=False, verbose=False)["input_ids"]
         for index, tokens in enumerate(tokenized):
             if len(tokens) > self.max_tokens:
                 raise CorpusError(

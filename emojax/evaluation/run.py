@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emojax.data import BatchStream, choose_categories, open_corpus, read_index
-from emojax.errors import CheckpointError, TrainingError
+from emojax.errors import CheckpointError, ConfigError, TrainingError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
 from emojax.evaluation.predict import PredictStep, predict_split
 from emojax.evaluation.predictions import Predictions

@@ -82,7 +82,7 @@ def read_item(item: Item, number: int, min_samples: int) -> Float32[np.ndarray, 
         waveform = to_mono_16khz(_array(item[0], name), float(item[1]), name)
     else:
         name = f"{name} ({item})" if _is_path(item) else name
-        waveform = read_audio(item)  # type: ignore[arg-type]
+        waveform = read_audio(item, name)
     if len(waveform) < min_samples:
         raise AudioError(
             f"{name}: {len(waveform)} samples at 16 kHz are too short for one frame of this model; "

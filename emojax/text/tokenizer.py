@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from emojax.errors import ConfigError, EmojaxError, reason
+from emojax.errors import ConfigError, CorpusError, EmojaxError, reason
 from emojax.files import read_json_object
 
 _SETTINGS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -46,6 +46,19 @@ def load_tokenizer(name_or_path: str, error: type[EmojaxError]) -> Any:
         raise error(f"{name_or_path}: the tokenizer cannot be read ({reason(problem)})") from problem
 
 
+def as_texts(texts: str | Sequence[str]) -> list[str]:
+    """The texts as a list; one text is one item, not a sequence of letters.
+
+    Raises:
+      CorpusError: an item is no text.
+    """
+    texts = [texts] if isinstance(texts, str) or not isinstance(texts, Sequence) else list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise CorpusError(f"item {index}: of type {type(text).__name__}; allowed: a text (str)")
+    return texts
+
+
 class Tokenizer:
     """Turns texts into padded arrays of token ids."""
 
@@ -67,12 +80,16 @@ class Tokenizer:
             self._tokenizer.backend_tokenizer.no_padding()
             self._tokenizer.backend_tokenizer.enable_truncation(max_tokens)
 
-    def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
+    def __call__(self, texts: str | Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
         """Returns ids (int32, padded with the padding id, 0 without one) and the number of valid ids per row.
 
-        An empty text has 0 valid ids: a missing transcript is not the same as one that says nothing.
+        One text is one row. An empty text has 0 valid ids: a missing transcript is not the same as an empty one.
+
+        Raises:
+          CorpusError: an item is no text.
         """
-        rows = self._ids(list(texts))
+        texts = as_texts(texts)
+        rows = self._ids(texts)
         tokens = np.full((len(rows), self.max_tokens), self._padding, np.int32)
         for row, ids in zip(tokens, rows, strict=True):
             row[: len(ids)] = ids
