@@ -163,14 +163,11 @@ def test_only_speech_encoders_have_windows_where_the_config_leaves_it_open(check
         assert windows_of(config_of(views, 0.0), model, online) == expected
     assert windows_of(config_of(("log_mel",), 2.5), model, ()) == Windows(40_000)
     assert windows_of(config_of(("lexical",), 2.5), model, ("lexical",)) == WHOLE
-    with pytest.raises(ConfigError, match="window_seconds: the acoustic view reads a store; allowed: 0"):
+    with pytest.raises(ConfigError, match=r"window_seconds must be 0 where the acoustic view reads a store, got 2.5"):
         windows_of(config_of(("acoustic",), 2.5), model, ())
     # A last window of a quarter would have less than the 650 samples of a frame.
-    with pytest.raises(ConfigError, match=r"window_seconds: 0.1 is not allowed; allowed: 0, or at least 0.1625"):
+    with pytest.raises(ConfigError, match=r"window_seconds must be 0 or >= 0.1625, so .*, got 0.1"):
         windows_of(config_of(("acoustic",), 0.1), model, ("acoustic",))
-    for seconds in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match=r"evaluation.window_seconds: .* allowed: a finite number >= 0"):
-            config_of(("log_mel",), seconds)
 
 
 def test_a_split_of_msp_podcast_without_labels_gets_a_submission_file(tmp_path):

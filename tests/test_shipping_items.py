@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from emojax.errors import AudioError, CorpusError
-from emojax.shipping.items import as_list, as_texts, read_item
+from emojax.shipping.items import as_list, as_transcripts, read_item
 
 RATE = 16_000
 CLIP = np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32)
@@ -42,11 +42,9 @@ def test_rates_are_any_number(rate):
     np.testing.assert_array_equal(read((CLIP, rate)), CLIP)
 
 
-@pytest.mark.parametrize(
-    "rate", [None, 0, -16_000, 16, 44.1, np.nan, np.inf, 10**400, True, "16000", [16_000], 1j, CLIP]
-)
+@pytest.mark.parametrize("rate", [None, 0, -16_000, 16, 44.1, np.nan, np.inf, 1e300, True, "16000", [16_000], 1j, CLIP])
 def test_what_is_no_sample_rate_is_refused_with_the_item_it_is_of(rate):
-    with pytest.raises(AudioError, match=r"^item 0: sample rate .*; allowed: (a number|1000 to 10000000) \(Hz\)$"):
+    with pytest.raises(AudioError, match=r"^item 0: sample rate .*; allowed: (a number \(Hz\)|100 to 10,000,000)$"):
         read((CLIP, rate))
     with pytest.raises(AudioError, match=r"^item 1: sample rate"):
         read([(CLIP, RATE), (CLIP, rate)])
@@ -155,9 +153,9 @@ def test_an_item_without_a_single_frame_is_named(path):
 
 
 def test_transcripts_are_texts_or_none_one_for_each_item():
-    assert as_texts(None, 2) == ["", ""]
-    assert as_texts("a b", 1) == ["a b"]
-    assert as_texts(("a", None), 2) == as_texts([np.str_("a"), ""], 2) == ["a", ""]
+    assert as_transcripts(None, 2) == ["", ""]
+    assert as_transcripts("a b", 1) == ["a b"]
+    assert as_transcripts(("a", None), 2) == as_transcripts([np.str_("a"), ""], 2) == ["a", ""]
     for transcripts, message in (
         ([], "^0 transcripts for 2 items; allowed: one each"),
         ("a b", "^1 transcripts for 2 items"),
@@ -168,7 +166,7 @@ def test_transcripts_are_texts_or_none_one_for_each_item():
         (iter(["a", "b"]), "^transcripts: of type list_iterator; allowed"),
     ):
         with pytest.raises(CorpusError, match=message):
-            as_texts(transcripts, 2)
+            as_transcripts(transcripts, 2)
 
 
 def test_binary_files_are_read_one_or_several(path):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import emojax
-from emojax.config import to_tree
 from emojax.errors import AudioError
 from emojax.evaluation import windows_of
 from emojax.evaluation.windows import Windows
@@ -84,8 +83,7 @@ def test_a_clip_below_the_receptive_field_is_named_and_one_of_its_length_is_not(
 
 def test_a_number_in_the_config_keeps_its_meaning(workdir, model):
     loaded, _ = model
-    tree = to_tree(loaded.trained.config)
-    assert tree["evaluation"]["window_seconds"] == 0
+    assert loaded.trained.config.evaluation.window_seconds == 0
     config = json.loads((workdir / "config.json").read_text())
     config["evaluation"]["window_seconds"] = 100.0
     (workdir / "config.json").write_text(json.dumps(config))

@@ -168,9 +168,9 @@ class EvaluationConfig:
         Ge(0),
         Le(3600),
         "Length of the windows that utterances are predicted in, and averaged over by length, in validation, in "
-        "evaluation and by `predict`; a last window below a quarter of one is left out. 0: whole utterances, except that "
-        "with a speech encoder, whose attention takes memory by the square of the length, an utterance of more than 40 s "
-        "becomes as few windows of equal length as possible. Views that read a store take utterances whole.",
+        "evaluation and by `predict`; a last window below a quarter of one is left out. 0: whole utterances, except "
+        "that with a speech encoder, whose attention takes memory by the square of the length, an utterance of more "
+        "than 40 s becomes as few windows of equal length as possible. Views that read a store take utterances whole.",
     ] = 0.0
     bootstrap_resamples: Annotated[int, Ge(1), Le(10**6), "Resamples of the bootstrap intervals."] = 1000
 

@@ -91,14 +91,16 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
         return Windows(encoder_samples, equal=True, at_once=at_once) if at_once else WHOLE
     stored = [view for view in config.model.encoder_views if view not in online]
     if stored:
-        raise ConfigError(f"config.evaluation.window_seconds: the {stored[0]} view reads a store; allowed: 0")
+        raise ConfigError(
+            f"config.evaluation.window_seconds must be 0 where the {stored[0]} view reads a store, got {seconds}"
+        )
     if "log_mel" not in config.model.views and "acoustic" not in online:
         return WHOLE  # transcripts alone: every window would be the same
     samples, least = round(seconds * SAMPLE_RATE), model.min_samples / _LEAST_SHARE
     if samples < least:
         raise ConfigError(
-            f"config.evaluation.window_seconds: {seconds} is not allowed; allowed: 0, or at least "
-            f"{least / SAMPLE_RATE:g}, so that a last window of a quarter has a frame"
+            f"config.evaluation.window_seconds must be 0 or >= {least / SAMPLE_RATE:g}, so that a last window of a "
+            f"quarter has a frame, got {seconds}"
         )
     return Windows(samples, at_once=at_once)
 

@@ -15,7 +15,7 @@ from emojax.encoders.batching import padded_batches
 from emojax.errors import CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh
-from emojax.shipping.items import Item, as_list, as_texts, read_item
+from emojax.shipping.items import Item, as_list, as_transcripts, read_item
 from emojax.text import Tokenizer
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
@@ -83,7 +83,7 @@ class Predictor:
           items: a path; a file opened for reading bytes; an array with `rate`; an (array, rate) pair; or a list or
             tuple of paths, files and pairs. Arrays have any sample rate, as `emojax.audio.to_mono_16khz` takes them:
             integers or floats of shape (S,), (S, channels) or (channels, S).
-          rate: sample rate of `items` where it is a bare array (Hz, 1000 to 10,000,000).
+          rate: sample rate of `items` where it is a bare array (Hz).
           transcripts: the words of each item, for models that read them; "" or None: the model does without.
 
         Returns:
@@ -97,7 +97,7 @@ class Predictor:
         """
         check_not_forked()
         listed, single = as_list(items, rate)
-        texts = as_texts(transcripts, len(listed))
+        texts = as_transcripts(transcripts, len(listed))
         if transcripts is not None and self._tokenizer is None:
             raise CorpusError("this model reads no transcripts; leave them out")
         predictions: list[Prediction] = []
