@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from emojax.errors import AudioError, CorpusError
-from emojax.shipping.items import as_list, as_texts, read_item
+from emojax.shipping.items import as_list, as_transcripts, read_item
 
 RATE = 16_000
 CLIP = np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32)
@@ -103,7 +103,7 @@ def test_paths_are_read_one_or_several(path):
 @pytest.mark.parametrize(
     "item",
     [None, 3, 0.5, b"RIFF", {"a": 1}, {"clip.wav"}, iter(["clip.wav"]), object(), np.float32(1), [0.1, 0.2], []],
-    ids=str,
+    ids=lambda item: type(item).__name__,
 )
 def test_what_is_neither_path_nor_file_nor_pair_is_named(item):
     allowed = r"allowed: a path, a binary file, or an \(array, rate\) pair"
@@ -153,9 +153,9 @@ def test_an_item_without_a_single_frame_is_named(path):
 
 
 def test_transcripts_are_texts_or_none_one_for_each_item():
-    assert as_texts(None, 2) == ["", ""]
-    assert as_texts("a b", 1) == ["a b"]
-    assert as_texts(("a", None), 2) == as_texts([np.str_("a"), ""], 2) == ["a", ""]
+    assert as_transcripts(None, 2) == ["", ""]
+    assert as_transcripts("a b", 1) == ["a b"]
+    assert as_transcripts(("a", None), 2) == as_transcripts([np.str_("a"), ""], 2) == ["a", ""]
     for transcripts, message in (
         ([], "^0 transcripts for 2 items; allowed: one each"),
         ("a b", "^1 transcripts for 2 items"),
@@ -166,7 +166,7 @@ def test_transcripts_are_texts_or_none_one_for_each_item():
         (iter(["a", "b"]), "^transcripts: of type list_iterator; allowed"),
     ):
         with pytest.raises(CorpusError, match=message):
-            as_texts(transcripts, 2)
+            as_transcripts(transcripts, 2)
 
 
 def test_binary_files_are_read_one_or_several(path):

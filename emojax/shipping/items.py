@@ -43,7 +43,7 @@ def as_list(items: Any, rate: Any) -> tuple[list[Any], bool]:
     return listed, single
 
 
-def as_texts(transcripts: Any, count: int) -> list[str]:
+def as_transcripts(transcripts: Any, count: int) -> list[str]:
     """One transcript for each of so many items; "" where there is none.
 
     Raises:

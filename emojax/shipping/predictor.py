@@ -15,7 +15,7 @@ from emojax.encoders.batching import padded_batches
 from emojax.errors import CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh
-from emojax.shipping.items import Item, as_list, as_texts, read_item
+from emojax.shipping.items import Item, as_list, as_transcripts, read_item
 from emojax.text import Tokenizer
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
@@ -97,7 +97,7 @@ class Predictor:
         """
         check_not_forked()
         listed, single = as_list(items, rate)
-        texts = as_texts(transcripts, len(listed))
+        texts = as_transcripts(transcripts, len(listed))
         if transcripts is not None and self._tokenizer is None:
             raise CorpusError("this model reads no transcripts; leave them out")
         predictions: list[Prediction] = []
