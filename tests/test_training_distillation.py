@@ -387,11 +387,11 @@ def test_units_of_residuals_are_quantiles_after_the_line():
     ("change", "message"),
     [
         ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir must"),
-        ({"teacher": {"workdir": "somewhere"}}, "every weight is 0"),
+        ({"teacher": {"workdir": "somewhere"}}, r"distillation must have a weight > 0"),
         ({"teacher": {"workdir": "absent"}, "distillation": {"attribute_weight": 1.0}}, "absent"),
         ({"teacher": {"cache": "absent"}, "distillation": {"attribute_weight": 1.0}}, "is not a finished store"),
         ({"teacher": {"workdir": "a,b", "weights": (1.0,)}}, r"teacher\.weights"),
-        ({"corpus": {"unlabelled_split": "train"}}, "teaches nothing without distillation"),
+        ({"corpus": {"unlabelled_split": "train"}}, r"unlabelled_split must be empty without distillation"),
     ],
 )
 def test_what_cannot_be_is_told_before_any_work(mini_data_dir, tmp_path, change, message):
