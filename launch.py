@@ -251,15 +251,22 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except FileNotFoundError as error:
         sys.exit(_fail(f"--config: {error.filename or error} does not exist", _USAGE))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        # KeyError shows its message as Python would write it, with quotes and \\n; ml_collections raises it for a field
-        # that does not exist, with a second line that names the field it may have been.
-        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        # For a field that does not exist ml_collections raises a KeyError, sometimes within an AttributeError, whose
+        # second line names the field it may have been; its text is written as Python would, with quotes and \\n.
+        cause: Any = error
+        while cause.args and isinstance(cause.args[0], Exception):
+            cause = cause.args[0]
+        message = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
         lines = [line.strip() for line in message.splitlines() if line.strip()] or [type(error).__name__]
         if lines[0].endswith(":"):  # what a config file raised comes last
             lines = lines[-1:]
-        elif isinstance(error, KeyError):
-            lines[0] = f"--config: has no field {lines[0]}"
+        elif isinstance(cause, KeyError):
+            lines[0] = f"--config: has no field {lines[0]}" if lines[0].startswith("'") else f"--config: {cause!r}"
         sys.exit(_fail("; ".join(lines), _USAGE))
+    except Exception as error:  # of the config file's own code
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if isinstance(error, SyntaxError) else f" ({frame.filename}, line {frame.lineno})"
+        sys.exit(_fail(f"--config: {type(error).__name__}: {error}{place}", _USAGE))
 
 
 def _fail(message: str, status: int) -> int:

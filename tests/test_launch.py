@@ -197,8 +197,11 @@ def test_wrong_settings_stop_before_any_work(mini_data_dir, tmp_path, arguments,
 
 def test_other_mistakes_are_told_in_one_line(finished, mini_data_dir, tmp_path):
     workdir, _ = finished
+    (tmp_path / "broken.py").write_text("import absent_module")
     cases = [
         (["--config=configs/default.py"], "--workdir=DIR is missing"),
+        ([f"--config={tmp_path / 'broken.py'}"], f"No module named 'absent_module' ({tmp_path / 'broken.py'}, line 1)"),
+        (["--config=configs/default.py", "--config.trainin.epochs=1"], "has no field 'trainin'; Did you mean \"train"),
         ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
         (["--config=configs/nothing.py", f"--workdir={tmp_path}"], "configs/nothing.py"),
         (["--mode=evaluate", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
