@@ -9,13 +9,15 @@ import pytest
 from configs import default
 from emojax.config import OptimizerConfig, difference, parse_experiment
 from emojax.data import BatchStream, open_corpus, read_index
+from emojax.errors import CheckpointError
 from emojax.models import EmotionModel
 from emojax.objectives import objective_parameters
 from emojax.parallel import MeshConfig, make_mesh
-from emojax.schema import to_tree
+from emojax.schema import parse, to_tree
+from emojax.training.loop import SavedProgress
 from emojax.training.optimizer import make_optimizer, make_schedule
 from emojax.training.run import jitted_step
-from emojax.training.selection import Selection
+from emojax.training.selection import SavedSelection, Selection
 from emojax.training.state import fresh_state
 from emojax.training.statistics import fill_statistics
 from emojax.workdir import corpus_facts, example_batch
@@ -159,7 +161,7 @@ def test_selection_keeps_the_first_best_and_runs_out_of_patience():
     assert (selection.best_step, selection.best_score, selection.exhausted) == (2, 0.5, True)
     assert selection.best_of_each["ccc_valence"] == {"value": -0.2, "step": 1}
     restored = Selection(patience=5)
-    restored.set_state(selection.get_state())
+    restored.set_state(parse(SavedSelection, selection.get_state()))
     assert (restored.patience, restored.best_step, restored.since_best) == (5, 2, 2)
 
 
@@ -170,3 +172,25 @@ def test_a_changed_config_is_told_by_its_first_field_and_harmless_fields_may_cha
     harmless = to_tree(small_experiment(mini_data_dir))
     harmless["data"]["workers"], harmless["mesh"]["fsdp"] = 3, 4
     assert difference(before, harmless) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"position": "3", "num_batches": 9}}, r"data\.position must be an integer, got '3'"),
+        ({"data": [3, 9]}, r"data must be a group of fields"),
+        ({"seconds": float("nan")}, r"seconds must be a finite number"),
+        ({"evaluated": -2}, r"evaluated must be >= -1"),
+        ({"selection": {}}, r"selection\.patience is missing"),
+    ],
+)
+def test_metadata_of_a_checkpoint_with_other_types_is_refused(change, message):
+    good = {
+        "data": {"position": 3, "num_batches": 9},
+        "selection": Selection(patience=2).get_state(),
+        "evaluated": -1,
+        "seconds": 0.5,
+    }
+    assert parse(SavedProgress, good).data.position == 3
+    with pytest.raises(CheckpointError, match=message):
+        parse(SavedProgress, good | change, "run: checkpoint 3", error=CheckpointError)
