@@ -38,7 +38,9 @@ def index(n=30, seed=0, emotion=None, **values):
             attributes[:, column] = values[name]
     text = np.full(n, "")
     emotions = random.integers(0, 3, n) if emotion is None else np.full(n, emotion)
-    return SplitIndex(np.arange(n).astype(str), text, text, np.full(n, 16000), attributes, emotions.astype(np.int32), {})
+    return SplitIndex(
+        np.arange(n).astype(str), text, text, np.full(n, 16000), attributes, emotions.astype(np.int32), {}
+    )
 
 
 UNRATED = dict.fromkeys(("activation", "valence", "dominance"), np.nan)
