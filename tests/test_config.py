@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from configs import default
-from emojax.config import ExperimentConfig, parse_experiment, parse_kept
+from emojax.config import ExperimentConfig, load_saved_config, migrate, parse_experiment, saved_tree
+from emojax.config.migrate import _LATER_FIELDS
 from emojax.config_reference import fields, reference
 from emojax.errors import CheckpointError, ConfigError
 from emojax.schema import Ge, Lt, parse, read_settings, settings, to_tree
@@ -84,20 +88,50 @@ def test_a_bad_tree_is_told_in_one_line(tree, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_workdir_made_before_some_fields_existed_means_what_it_did():
-    whole = default.get_config().to_dict()
-    old = copy.deepcopy(whole)
-    del old["mesh"]["tensor"]
-    for name in ("profile_steps", "checkpoint_dir", "checkpoint_digests"):
-        del old["training"][name]
-    del old["model"]["keep_stored_encoders"]
-    whole["model"]["keep_stored_encoders"] = True
-    assert parse_kept(old) == parse_experiment(whole)
-    with pytest.raises(ConfigError, match=r"is missing"):
-        parse_experiment(old)
-    del old["training"]["epochs"]
-    with pytest.raises(ConfigError, match=r"config.training.epochs is missing"):
-        parse_kept(old)
+LATER = {path: value for fields in _LATER_FIELDS for path, value in fields.items()}
+
+
+def group_of(tree, path):
+    *groups, name = path.split(".")
+    for group in groups:
+        tree = tree[group]
+    return tree, name
+
+
+@hypothesis_settings(max_examples=30, deadline=None)
+@given(absent=st.sets(st.sampled_from(sorted(LATER))))
+def test_a_workdir_made_before_some_fields_existed_means_what_it_did(absent):
+    config = parse_experiment(default.get_config().to_dict())
+    old = saved_tree(config)
+    wanted = copy.deepcopy(old)
+    del old["version"], wanted["version"]
+    for path in absent:
+        group, name = group_of(old, path)
+        del group[name]
+        group, name = group_of(wanted, path)
+        group[name] = LATER[path]
+    assert load_saved_config(old) == parse_experiment(wanted)
+    assert migrate(saved_tree(config)) == to_tree(config)
+
+
+def test_a_whole_group_that_did_not_exist_is_made_where_the_settings_have_it():
+    tree = saved_tree(parse_experiment(default.get_config().to_dict()))
+    del tree["version"], tree["mesh"]
+    with pytest.raises(ConfigError, match=r"config\.mesh\.data is missing"):
+        load_saved_config(tree)
+    assert migrate(tree)["mesh"] == {"tensor": 1}
+    assert "mesh" not in migrate({"seed": 0}, Inner)
+
+
+def test_a_saved_config_that_lacks_another_field_or_is_newer_is_refused():
+    tree = saved_tree(parse_experiment(default.get_config().to_dict()))
+    with pytest.raises(ConfigError, match=r"version is 99, which a later emojax has written"):
+        load_saved_config(tree | {"version": 99})
+    with pytest.raises(ConfigError, match=r"version must be an integer"):
+        load_saved_config(tree | {"version": "1"})
+    del tree["training"]["epochs"]
+    with pytest.raises(ConfigError, match=r"config\.training\.epochs is missing"):
+        load_saved_config(tree)
 
 
 def test_settings_made_in_python_are_checked_alike():

@@ -79,33 +79,6 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
 LOCATIONS = ("checkpoint", "store", "workdir", "cache", "folder")
 """Keys of fields that say where something is: moving it changes its folder, seldom its name."""
 
-_SINCE = {
-    "mesh.tensor": 1,
-    "model.keep_stored_encoders": True,
-    "training.profile_steps": 0,
-    "training.checkpoint_dir": "",
-    "training.checkpoint_digests": True,
-}
-"""Fields that the first workdirs do not have, with the values that mean what was done then."""
-
-
-def parse_kept(tree: Mapping[str, Any]) -> ExperimentConfig:
-    """`parse_experiment` for the config of a workdir, which may be older than some fields.
-
-    Raises:
-      ConfigError: as `parse_experiment`.
-    """
-    return parse_experiment(_with_later_fields(tree))
-
-
-def _with_later_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
-    whole = {name: dict(group) if isinstance(group, Mapping) else group for name, group in tree.items()}
-    for name, value in _SINCE.items():
-        group, _, key = name.partition(".")
-        if isinstance(whole.get(group), dict):
-            whole[group].setdefault(key, value)
-    return whole
-
 
 def configuration(tree: Mapping[str, Any]) -> str:
     """What makes runs comparable over seeds: text that is equal for configs that differ in nothing but the seed.
@@ -114,7 +87,7 @@ def configuration(tree: Mapping[str, Any]) -> str:
     part of a path is looked at (`fusion_seed0` stays another teacher than `fusion_seed1`).
 
     Args:
-      tree: the config of a workdir, perhaps older than some fields, perhaps from a stranger.
+      tree: the config of a workdir, brought up to today's fields (`migrate`); perhaps from a stranger.
     """
     ignored = {"seed", *CHANGEABLE} - {"evaluation"}
 
@@ -131,7 +104,7 @@ def configuration(tree: Mapping[str, Any]) -> str:
             found[key] = value
         return found
 
-    return json.dumps(kept(_with_later_fields(tree)), sort_keys=True)
+    return json.dumps(kept(tree), sort_keys=True)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str | None:

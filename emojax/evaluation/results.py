@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emojax.config import configuration
-from emojax.errors import CheckpointError
+from emojax.config import configuration, migrate
+from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.writing import EVALUATION
 from emojax.types import ATTRIBUTES
 from emojax.workdir import CONFIG, CORPUS, SUMMARY, read_json
@@ -123,7 +123,7 @@ def read_run(path: Path, name: str = "") -> Run:
         path=path,
         name=printable(name),
         seed=_seed(config.get("seed")),
-        configuration=configuration(config),
+        configuration=configuration(_migrated(config)),
         trained_on=_trained_on(path, config),
         best_step=_count(summary.get("best_step")),
         results=(),
@@ -274,6 +274,14 @@ def _number(value: object) -> float | None:
 def _count(value: object) -> int | None:
     number = _number(value)
     return int(number) if number is not None and number >= 0 else None
+
+
+def _migrated(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A saved config with today's fields, or as it is where its version is not known: it may be a stranger's."""
+    try:
+        return migrate(config)
+    except ConfigError:
+        return config
 
 
 def _seed(value: object) -> str:

@@ -17,8 +17,13 @@ from emojax.planning.abstract import AbstractStep, abstract_run
 from emojax.planning.chips import Chip, find_chip, topology_devices
 from emojax.planning.flops import count_flops
 from emojax.planning.hlo import Collective, collectives, memory_traffic, parse_program
-from emojax.schema import to_tree
-from emojax.workdir import CONFIG, holds, refuse_other_config, write_corpus_facts, write_json
+from emojax.workdir import (
+    check_same_config,
+    holds,
+    write_config,
+    write_corpus_facts,
+    write_json,
+)
 
 PLAN = "plan.json"
 """The plan of a workdir."""
@@ -53,12 +58,12 @@ def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict
     """
     chip = find_chip(topology)
     jax.config.update("jax_platforms", "cpu")  # nothing runs; a TPU of this machine is left to others
-    refuse_other_config(to_tree(config), workdir)
+    check_same_config(config, workdir)
     devices = topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
     seconds = max(config.data.bucket_seconds) if config.data.bucket_seconds else config.data.max_seconds
     run = abstract_run(config, mesh, seconds)
-    write_json(workdir / CONFIG, to_tree(config))
+    write_config(workdir, config)
     write_corpus_facts(workdir, run.facts)
     flops = count_flops(run.jitted.trace(*run.arguments).jaxpr)
     useful = _useful_flops(config, mesh, seconds, flops)

@@ -21,19 +21,17 @@ from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.network import Network, make_network
 from emojax.pretraining.step import jitted_step, objective_sums, validate
 from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_frames
-from emojax.schema import to_tree
 from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import (
     CHECKPOINTS,
-    CONFIG,
     Checkpoints,
     abstract_like,
     check_inside,
+    check_same_config,
     holds,
     own_checkpoint_directory,
-    refuse_other_config,
-    write_json,
+    write_config,
 )
 
 ENCODER = "encoder"
@@ -52,14 +50,14 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     training, validation = config.corpus.train_split, config.corpus.validation_split
     index = read_index(corpus, training)
     config = dataclasses.replace(config, data=config.data.with_buckets(index.num_samples))
-    refuse_other_config(to_tree(config), workdir)
+    check_same_config(config, workdir)
     mesh = make_mesh(config.mesh)
     network = _network(config, mesh)
     features, unit_params = _unit_features(config, mesh)
     streams = functools.partial(BatchStream, corpus, config=config.data, mesh=mesh)
     stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
     wait_for_all(f"{workdir} was looked at")
-    write_json(workdir / CONFIG, to_tree(config))
+    write_config(workdir, config)
     saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not config.training.checkpoint_dir:
         check_inside(workdir, workdir / CHECKPOINTS)

@@ -16,16 +16,15 @@ from emojax.errors import CheckpointError
 from emojax.files import is_vacant
 from emojax.published.card import ModelCard, read_card
 from emojax.published.layouts import PublishedModel, our_order, read_published
-from emojax.schema import to_tree
 from emojax.types import CorpusInfo
 from emojax.workdir import (
-    CONFIG,
     ENCODERS,
     SUMMARY,
     Checkpoints,
     holds,
     own_checkpoint_directory,
     unknown_labels,
+    write_config,
     write_corpus_facts,
     write_encoder_source,
     write_json,
@@ -57,7 +56,7 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     published = read_published(folder, tensors)
     encoder = _encoder(published, origin=str(file))
     model = {"params": _parameters(published), "statistics": {}}
-    write_json(workdir / CONFIG, to_tree(_fitted(config, published)))
+    write_config(workdir, _fitted(config, published))
     kept = workdir / ENCODERS / "acoustic"
     save_encoder(encoder, kept)
     write_encoder_source(kept, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)

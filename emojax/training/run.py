@@ -35,7 +35,6 @@ from emojax.evaluation import (
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, put, wait_for_all
-from emojax.schema import to_tree
 from emojax.training.labels import check_labels
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
@@ -47,24 +46,23 @@ from emojax.training.teachers import Teacher, load_teacher, measure_teacher
 from emojax.types import Batch
 from emojax.workdir import (
     CHECKPOINTS,
-    CONFIG,
     Checkpoints,
     CorpusFacts,
     TrainedOutputs,
     batch_inputs,
     build_model,
     check_inside,
+    check_same_config,
     corpus_facts,
     example_batch,
     holds,
     keep_encoders,
     load_encoders,
     own_checkpoint_directory,
-    refuse_other_config,
     stored_views,
     trained_outputs,
+    write_config,
     write_corpus_facts,
-    write_json,
 )
 
 
@@ -85,14 +83,14 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     splits = {name: read_index(corpus, name) for name in (config.corpus.train_split, config.corpus.validation_split)}
     training, validation = (splits[name] for name in (config.corpus.train_split, config.corpus.validation_split))
     config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
-    refuse_other_config(to_tree(config), workdir)
+    check_same_config(config, workdir)
     check_labels(config, corpus, training, validation)
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
     mesh = make_mesh(config.mesh)
     refuse_uneven_parts(config, num_batch_shards(mesh))
     wait_for_all(f"{workdir} was looked at")
-    write_json(workdir / CONFIG, to_tree(config))
+    write_config(workdir, config)
     keep_encoders(workdir, config.model)
     online = tuple(view for view in config.model.encoder_views if view not in stored_views(config.model))
     inputs = {

@@ -34,6 +34,7 @@ from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel
 from emojax.workdir.restore import build_model as build_model
 from emojax.workdir.restore import example_batch as example_batch
-from emojax.workdir.restore import read_config as read_config
 from emojax.workdir.restore import restore_model as restore_model
-from emojax.workdir.same_config import refuse_other_config as refuse_other_config
+from emojax.workdir.saved_config import check_same_config as check_same_config
+from emojax.workdir.saved_config import read_config as read_config
+from emojax.workdir.saved_config import write_config as write_config

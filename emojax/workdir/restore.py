@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from emojax.config import ExperimentConfig, parse_kept
+from emojax.config import ExperimentConfig
 from emojax.encoders import Encoder
-from emojax.errors import CheckpointError, ConfigError
+from emojax.errors import CheckpointError
 from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
 from emojax.parallel import put, state_sharding
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
 from emojax.workdir.encoders import load_encoders, stored_views
-from emojax.workdir.files import CONFIG, read_json
 from emojax.workdir.location import known_checkpoint_directory
 from emojax.workdir.quantised import QUANTISED, quantised_shapes, read_quantised
+from emojax.workdir.saved_config import read_config
 from emojax.workdir.shapes import Shapes, check_shapes
 
 
@@ -86,19 +86,6 @@ def restore_model(
     loaded = {view: {"encoder": encoders[view].params} for view in online}
     params = merge_params(variables["params"], loaded)
     return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, saved.step, online)
-
-
-def read_config(workdir: Path) -> ExperimentConfig:
-    """Reads the config of a workdir.
-
-    Raises:
-      CheckpointError: it is not there, damaged, or holds a value that is not allowed.
-    """
-    tree = read_json(workdir / CONFIG)
-    try:
-        return parse_kept(tree)
-    except ConfigError as error:
-        raise CheckpointError(f"{workdir / CONFIG}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
