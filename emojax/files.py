@@ -24,9 +24,6 @@ MAX_JSON_DEPTH = 100
 MAX_JSON_BYTES = 256 * 2**20
 """A JSON file larger than this is refused: vocabularies have a few MB, indices of sharded checkpoints less."""
 
-_SEAL = "sha256"
-"""Key of the digest in sealed JSON."""
-
 
 LOCK = ".lock"
 """File of a workdir or store that a process is writing in (see `emojax.workdir.lock`)."""
@@ -259,31 +256,6 @@ def check_sha256(path: Path, digest: str, remedy: str, error: type[EmojaxError] 
         raise error(f"{path}: cannot be read ({problem})") from problem
     if found != digest:
         raise error(f"{path}: was changed or damaged since it was written (SHA-256 {found[:12]}…); {remedy}")
-
-
-def write_sealed_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Writes a JSON object with the SHA-256 of its values beside them, for `read_sealed_json`; see `write_json`."""
-    write_json(path, {**tree, _SEAL: json_digest(tree)})
-
-
-def read_sealed_json(
-    path: Path, error: type[EmojaxError] = CheckpointError, *, missing: str = "no such file"
-) -> dict[str, Any]:
-    """Reads what `write_sealed_json` wrote, without the digest.
-
-    Raises:
-      EmojaxError: of class `error`, as `read_json_object`, or the values are not those that were written.
-    """
-    tree = read_json_object(path, error, missing=missing)
-    seal = tree.pop(_SEAL, None)
-    if seal != json_digest(tree):
-        raise error(f"{path}: is damaged, or was changed by hand (the SHA-256 of its values is not the one written)")
-    return tree
-
-
-def json_digest(tree: Any) -> str:
-    """Computes the SHA-256 of the values of a tree, however its JSON is laid out."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def user_cache() -> Path:

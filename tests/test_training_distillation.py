@@ -15,7 +15,7 @@ from emojax.config import TeacherConfig, parse_experiment
 from emojax.data import AUDIO, BatchStream, Unlabelled, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import Predictions, evaluate_workdir
-from emojax.files import write_sealed_json
+from emojax.files import with_digest, write_json
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
 from emojax.training.teacher_cache import cache_teacher, fingerprint, parse_teacher_cache
@@ -239,7 +239,7 @@ def test_a_cache_that_declares_what_no_teacher_gives_is_refused(mini_data_dir, t
     stored = json.loads((tmp_path / "cache" / "store.json").read_text())
     del stored["sha256"]
     change = change | {"source": stored["source"] | change.get("source", {})}
-    write_sealed_json(tmp_path / "cache" / "store.json", stored | change)
+    write_json(tmp_path / "cache" / "store.json", with_digest(stored | change))
     settings = parse_experiment(tree(mini_data_dir).to_dict()).distillation
     with pytest.raises(CheckpointError, match=message):
         load_teacher(TeacherConfig("", (), str(tmp_path / "cache"), "float32"), settings, (), one_device_mesh())

@@ -15,7 +15,7 @@ from emojax.data import open_corpus, open_split, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import evaluate_workdir
 from emojax.extraction import extract_store, parse_extraction
-from emojax.files import write_sealed_json
+from emojax.files import with_digest, write_json
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import train_workdir
 from emojax.workdir import batch_inputs, restore_model
@@ -237,7 +237,7 @@ def test_a_store_that_declares_what_its_encoder_does_not_give_is_refused(
     del tree["sha256"]
     tree["source"] |= change.get("source", {})
     tree["arrays"][0] |= {key: value for key, value in change.items() if key != "source"}
-    write_sealed_json(tmp_path / view / "store.json", tree)
+    write_json(tmp_path / view / "store.json", with_digest(tree))
     config = experiment(mini_data_dir, checkpoints, tmp_path, views=(view,))
     with pytest.raises(CheckpointError, match=message):
         batch_inputs(online, config.model, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())

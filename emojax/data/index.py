@@ -11,6 +11,7 @@ from emojax.data.corpus import Corpus, open_split, split_parts
 from emojax.data.index_cache import read_cached_table, write_cached_table
 from emojax.data.records import read_utterances
 from emojax.errors import CorpusError
+from emojax.progress import Progress
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES
 
 _CHUNK = 64
@@ -80,11 +81,13 @@ def _whole_table(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], Mapp
 def _scan(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     source, place, digest = open_split(corpus, name), corpus.place(name), ContentDigest()
     rows: list[dict] = []
-    for start in range(0, len(source), _CHUNK):
-        for row in read_utterances(source, range(start, min(start + _CHUNK, len(source))), place):
-            digest.update(row)
-            del row["audio"]
-            rows.append(row)
+    with Progress(f"first reading of {corpus.info.name} {name}", len(source), "utterances") as progress:
+        for start in range(0, len(source), _CHUNK):
+            for row in read_utterances(source, range(start, min(start + _CHUNK, len(source))), place):
+                digest.update(row)
+                del row["audio"]
+                rows.append(row)
+                progress.advance()
     columns = {
         "ids": np.array([row["id"] for row in rows]),
         "speakers": np.array([row["speaker"] for row in rows]),

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from emojax.content import FEATURES, column_digest
 from emojax.data.corpus import Corpus
 from emojax.errors import EmojaxError
-from emojax.files import atomic_write, json_digest, user_cache
+from emojax.files import atomic_write, checked_content, user_cache, with_digest
 from emojax.types import NUM_ATTRIBUTES
 
 _TEXTS = {"ids": "id", "speakers": "speaker", "genders": "gender"}
@@ -40,12 +40,12 @@ def read_cached_table(corpus: Corpus, split: str) -> Table | None:
     try:
         with safe_open(_place(corpus, split), framework="np") as file:
             columns = {name: _column(file, name, corpus.split_sizes[split]) for name in (*_TEXTS, *_NUMBERS)}
-            content = corpus.content.get(split) or _sealed_content(file.metadata())
+            content = corpus.content.get(split) or _kept_content(file.metadata())
         for name, values in columns.items():
             feature = _TEXTS.get(name, name)
             if column_digest(feature, values) != content[feature]:
                 return None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError, EmojaxError):
         return None
     return columns, content
 
@@ -58,7 +58,7 @@ def write_cached_table(
     for name in _TEXTS:
         texts = np.ascontiguousarray(columns[name])
         tensors[name] = texts.view(np.uint32).reshape(len(texts), -1)
-    metadata = {"content": json.dumps(dict(content)), "sha256": json_digest(dict(content))}
+    metadata = {"content": json.dumps(with_digest(content))}
     with contextlib.suppress(EmojaxError, SafetensorError), atomic_write(_place(corpus, split)) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -75,9 +75,9 @@ def _column(file, name: str, num_utterances: int) -> np.ndarray:
     return values.view(f"<U{values.shape[1]}")[:, 0] if name in _TEXTS else values
 
 
-def _sealed_content(metadata: Mapping[str, str]) -> dict[str, str]:
-    content = json.loads(metadata["content"])
-    if metadata["sha256"] != json_digest(content) or set(content) != set(FEATURES):
+def _kept_content(metadata: Mapping[str, str]) -> dict[str, str]:
+    content = checked_content(json.loads(metadata["content"]), "content")
+    if set(content) != set(FEATURES):
         raise ValueError("content")
     return content
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from emojax.errors import CheckpointError, ConfigError
-from emojax.files import is_vacant, read_json_object, read_sealed_json, write_sealed_json
+from emojax.files import checked_content, is_vacant, read_json_object, with_digest, write_json
 from emojax.schema import MaxLen, MinLen, parse, settings, to_tree
 from emojax.store.records import ArraySpec
 
@@ -114,7 +114,7 @@ def write_facts(directory: Path, facts: StoreFacts) -> None:
         return
     if not is_vacant(directory):
         raise CheckpointError(f"{directory}: holds something else than a store; allowed: a new or empty folder")
-    write_sealed_json(directory / STORE, to_tree(facts))
+    write_json(directory / STORE, with_digest(to_tree(facts)))
 
 
 def read_facts(directory: Path) -> StoreFacts:
@@ -125,11 +125,12 @@ def read_facts(directory: Path) -> StoreFacts:
     """
     path = directory / STORE
     missing = f"no such file; {directory} is not a finished store"
-    if "format" not in read_json_object(path, missing=missing):
+    tree = read_json_object(path, missing=missing)
+    if "format" not in tree:
         raise CheckpointError(
             f"{directory}: was made by an older version, which did not record what the corpus held; {_again(path)}"
         )
-    return parse(StoreFacts, read_sealed_json(path), str(path), error=CheckpointError)
+    return parse(StoreFacts, checked_content(tree, str(path)), str(path), error=CheckpointError)
 
 
 def write_split_facts(directory: Path, facts: SplitFacts) -> None:
@@ -144,7 +145,7 @@ def write_split_facts(directory: Path, facts: SplitFacts) -> None:
         if found != facts:
             raise CheckpointError(f"{directory}: is divided into other shards; {_again(directory)}")
         return
-    write_sealed_json(directory / SPLIT, to_tree(facts))
+    write_json(directory / SPLIT, with_digest(to_tree(facts)))
 
 
 def read_split_facts(directory: Path) -> SplitFacts:
@@ -154,8 +155,8 @@ def read_split_facts(directory: Path) -> SplitFacts:
       CheckpointError: it is not there, or damaged.
     """
     path = directory / SPLIT
-    tree = read_sealed_json(path, missing=f"no such file; {directory} is not a finished split of a store")
-    return parse(SplitFacts, tree, str(path), error=CheckpointError)
+    tree = read_json_object(path, missing=f"no such file; {directory} is not a finished split of a store")
+    return parse(SplitFacts, checked_content(tree, str(path)), str(path), error=CheckpointError)
 
 
 def _again(path: Path) -> str:

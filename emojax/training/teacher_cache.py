@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 import signal
 import time
 from collections.abc import Mapping
@@ -17,7 +18,6 @@ import numpy as np
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
 from emojax.extraction.config import ExtractCorpusConfig
-from emojax.files import json_digest
 from emojax.interruption import Interruption
 from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
 from emojax.progress import Progress
@@ -163,7 +163,7 @@ def _features(teacher: Teacher) -> tuple[str, ...]:
 
 def fingerprint(member: TrainedModel) -> str:
     """Digest of a member's config, step, and the values of all its variables."""
-    digest = hashlib.sha256(f"{json_digest(read_json(member.workdir / CONFIG))} {member.step}".encode())
+    digest = hashlib.sha256(f"{json.dumps(read_json(member.workdir / CONFIG), sort_keys=True)} {member.step}".encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(member.variables):
         values = np.asarray(to_host(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape};".encode())
