@@ -310,7 +310,7 @@ def test_integers_without_usable_scales_are_refused(small, tmp_path, change, mes
 
 def test_integers_go_nowhere_that_cannot_be_written(workdir, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EmojaxError, match=r"file/small/config.json: cannot be written"):
+    with pytest.raises(EmojaxError, match=r"file/small.*: cannot be written"):
         quantise_workdir(workdir, tmp_path / "file" / "small")
 
 
