@@ -78,6 +78,7 @@ def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_ten
             "roles",
             "folds",
             "remarks",
+            "content",
             "counts",
         )
     }
