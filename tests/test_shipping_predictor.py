@@ -1,6 +1,7 @@
 """`emojax.load(workdir).predict(...)`: any file or array in, named values in the corpus's scale out."""
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -17,6 +18,7 @@ from emojax.evaluation import evaluate_workdir
 from emojax.metrics import regression_scores
 from emojax.training import train_workdir
 from emojax.types import ATTRIBUTES
+from emojax.workdir import read_config
 from tests import mini_corpus
 
 
@@ -126,12 +128,14 @@ def test_two_clips_compute_two_rows_and_items_are_read_a_part_at_a_time(workdir,
 @pytest.fixture(scope="module")
 def windowed(workdir, mini_data_dir, tmp_path_factory):
     """A run whose validation had windows of half a second, in lengths of batches that are no multiples of it."""
-    tree = json.loads((workdir / "config.json").read_text())
-    del tree["sha256"]
-    tree["evaluation"]["window_seconds"] = 0.5
-    tree["training"]["epochs"] = 1
+    config = read_config(workdir)
+    config = dataclasses.replace(
+        config,
+        evaluation=dataclasses.replace(config.evaluation, window_seconds=0.5),
+        training=dataclasses.replace(config.training, epochs=1),
+    )
     directory = tmp_path_factory.mktemp("runs") / "windowed"
-    train_workdir(parse_experiment(tree), directory)
+    train_workdir(config, directory)
     return directory
 
 
