@@ -1,5 +1,6 @@
 """What a workdir holds is checked before it is believed: flipped bytes, wrong values, claims that nothing backs."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from emojax.workdir import (
     QUANTISED,
     Checkpoints,
     abstract_like,
+    check_same_corpus,
     example_batch,
     own_checkpoint_directory,
     read_corpus_facts,
@@ -387,3 +389,14 @@ def test_an_edit_is_told_with_how_to_accept_it(copied):
     del tree["sha256"]
     (copied / "config.json").write_text(json.dumps(tree, indent=7, sort_keys=True))
     assert restore_model(copied, mesh()).config.seed == 7
+
+
+def test_a_run_goes_on_only_with_the_content_it_began_with(tmp_path):
+    before = dataclasses.replace(unknown_labels(INFO), content={"audio": "a", "transcript": "t"})
+    check_same_corpus(tmp_path, before)  # nothing has begun
+    write_corpus_facts(tmp_path, before)
+    check_same_corpus(tmp_path, before)
+    with pytest.raises(CheckpointError, match=r"began with another content of toy/1\.0\.0 \(audio changed since\)"):
+        check_same_corpus(tmp_path, dataclasses.replace(before, content={"audio": "b", "transcript": "t"}))
+    write_corpus_facts(tmp_path, unknown_labels(INFO))  # as a run from before there were digests
+    check_same_corpus(tmp_path, before)

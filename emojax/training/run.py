@@ -53,6 +53,7 @@ from emojax.workdir import (
     build_model,
     check_inside,
     check_same_config,
+    check_same_corpus,
     corpus_facts,
     example_batch,
     holds,
@@ -123,6 +124,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         print(line, flush=True)
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
+    check_same_corpus(workdir, facts)
     write_corpus_facts(workdir, facts)
     saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not config.training.checkpoint_dir:

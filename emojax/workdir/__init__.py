@@ -4,6 +4,7 @@ from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like
 from emojax.workdir.corpus_facts import CorpusFacts as CorpusFacts
 from emojax.workdir.corpus_facts import TrainedOutputs as TrainedOutputs
+from emojax.workdir.corpus_facts import check_same_corpus as check_same_corpus
 from emojax.workdir.corpus_facts import corpus_facts as corpus_facts
 from emojax.workdir.corpus_facts import read_corpus_facts as read_corpus_facts
 from emojax.workdir.corpus_facts import trained_outputs as trained_outputs

@@ -5,6 +5,7 @@ for the mean and random predictors that are printed beside every result.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,7 @@ class _TrainingLabels:
 class _CorpusFile:
     info: CorpusInfo
     training_labels: _TrainingLabels
+    content: Annotated[Mapping[str, Annotated[str, MaxLen(128)]], MaxLen(64)] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         counts, categories = self.training_labels.emotion_counts, self.info.categories
@@ -62,12 +64,14 @@ class CorpusFacts:
       attributes: 200 quantiles of each attribute's training labels, corpus scale; NaN without labels.
       emotion: one entry per training item, grouped by category.
       labels_known: False where a model was trained elsewhere, on labels that were not published with it.
+      content: digests of the training split's features (`emojax.content`); empty where they are not known.
     """
 
     info: CorpusInfo
     attributes: Float[np.ndarray, "Q 3"]
     emotion: Int[np.ndarray, "M"]
     labels_known: bool = True
+    content: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +109,9 @@ def corpus_facts(info: CorpusInfo, training: SplitIndex) -> CorpusFacts:
         known = labels[~np.isnan(labels)].astype(np.float64)
         columns.append(np.quantile(known, _QUANTILES) if known.size else np.full(len(_QUANTILES), np.nan))
     emotion = np.sort(training.emotion[training.emotion != MISSING_EMOTION])
-    return CorpusFacts(info=info, attributes=np.array(columns).T, emotion=emotion.astype(np.int64))
+    return CorpusFacts(
+        info=info, attributes=np.array(columns).T, emotion=emotion.astype(np.int64), content=training.content
+    )
 
 
 def write_corpus_facts(workdir: Path, facts: CorpusFacts) -> None:
@@ -116,7 +122,25 @@ def write_corpus_facts(workdir: Path, facts: CorpusFacts) -> None:
     }
     counts = np.bincount(facts.emotion, minlength=len(facts.info.categories)).tolist()
     labels = {"known": facts.labels_known, "attribute_quantiles": quantiles, "emotion_counts": counts}
-    write_json(workdir / CORPUS, {"info": dataclasses.asdict(facts.info), "training_labels": labels})
+    tree = {"info": dataclasses.asdict(facts.info), "training_labels": labels, "content": dict(facts.content)}
+    write_json(workdir / CORPUS, tree)
+
+
+def check_same_corpus(workdir: Path, facts: CorpusFacts) -> None:
+    """Checks that a run continues on the content that it began with; an older run, without digests, passes.
+
+    Raises:
+      CheckpointError: the training split has changed since, e.g. the corpus was built again from other files.
+    """
+    if not (workdir / CORPUS).exists():
+        return
+    before = read_corpus_facts(workdir).content
+    changed = sorted(name for name, digest in before.items() if facts.content.get(name, digest) != digest)
+    if changed:
+        raise CheckpointError(
+            f"{workdir}: began with another content of {facts.info.name} ({', '.join(changed)} changed since); "
+            "use another --workdir"
+        )
 
 
 def read_corpus_facts(workdir: Path) -> CorpusFacts:
@@ -136,4 +160,5 @@ def read_corpus_facts(workdir: Path) -> CorpusFacts:
         attributes=np.array(columns, np.float64).T,
         emotion=np.repeat(np.arange(len(counts)), counts),
         labels_known=labels.known,
+        content=found.content,
     )
