@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from emojax.audio import read_audio, to_mono_16khz
+from emojax.audio.mono import check_rate
 from emojax.errors import AudioError, CorpusError, reason
 from emojax.types import SAMPLE_RATE
 
@@ -100,6 +101,10 @@ def _check(item: Any, name: str) -> None:
         raise AudioError(f"{name}: {_described(array)} and a rate; allowed: {_ALLOWED}")
     if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
         raise AudioError(f"{name}: sample rate {_described(rate)}; allowed: a number (Hz)")
+    try:
+        check_rate(float(rate), name)
+    except OverflowError as error:  # an integer beyond any float
+        raise AudioError(f"{name}: sample rate is too large; allowed: a number (Hz)") from error
 
 
 def _array(values: Any, name: str) -> np.ndarray:
