@@ -37,6 +37,11 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from emojax.task_launchers import quiet_native_logs, started_with_others
+
+if __name__ == "__main__" and (started_with_others() or any("num_processes" in word for word in sys.argv)):
+    quiet_native_logs()  # before a config file, which is read with the flags, imports JAX
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file; any field can be overridden.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
 _MODE = flags.DEFINE_enum(
@@ -81,10 +86,6 @@ def main(argv: list[str]) -> int:
 def _run(workdir: Path) -> tuple[int, str]:
     """Runs the mode; returns the exit status and, for an error, the line that reports it."""
     from emojax.errors import EmojaxError, is_full_disk, reason
-    from emojax.task_launchers import quiet_native_logs, started_with_others
-
-    if _NUM_PROCESSES.value or started_with_others():
-        quiet_native_logs()
     from emojax.parallel import LOST, keep_freed_memory, lost_process, use_compilation_cache
 
     keep_freed_memory()

@@ -212,5 +212,5 @@ def test_the_projection_is_learned_only_where_coordinates_are_compared():
     [{"label_weight": -1.0}, {"temperature": 0.0}, {"quantile": 1.0}, {"embedding_weight": float("inf")}],
 )
 def test_a_wrong_value_names_its_field(changes):
-    with pytest.raises(ConfigError, match=rf"distillation\.{next(iter(changes))}"):
+    with pytest.raises(ConfigError, match=rf"Config\.{next(iter(changes))} must be"):
         DistillationConfig(**{**dataclasses.asdict(config()), **changes})

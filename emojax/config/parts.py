@@ -94,8 +94,8 @@ def _share_utterances(part: str, other: str) -> bool:
 class OptimizerConfig:
     """AdamW, its schedule and the average of parameters."""
 
-    learning_rate: Annotated[float, Gt(0), Le(100), "Peak learning rate of AdamW."] = 1e-3
-    encoder_learning_rate: Annotated[float, Ge(0), Le(100), "Peak learning rate of encoders that are trained."] = 2e-5
+    learning_rate: Annotated[float, Gt(0), "Peak learning rate of AdamW."] = 1e-3
+    encoder_learning_rate: Annotated[float, Ge(0), "Peak learning rate of encoders that are trained."] = 2e-5
     layer_decay: Annotated[
         float, Gt(0), Le(1), "Factor of the learning rate from each encoder layer to the one below; 1: all alike."
     ] = 1.0
