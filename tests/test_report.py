@@ -148,8 +148,7 @@ def test_paths_that_are_no_workdirs_are_named_and_the_rest_reported(tmp_path, ca
     status, _, err = report(capsys, workdir, tmp_path / "notes.txt", tmp_path / "empty", tmp_path / "gone")
     assert status == 0
     assert "notes.txt is no workdir: it is a file" in err
-    assert "config.json: no such file; " in err
-    assert "empty is not a workdir" in err
+    assert "empty/config.json: no such file; " in err  # what follows may be cut, after a long path
     assert "gone is no workdir: it does not exist" in err
     status, out, err = report(capsys, tmp_path / "gone")
     assert (status, out) == (1, "")
