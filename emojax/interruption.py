@@ -36,7 +36,7 @@ class Interruption:
         """Does nothing before it is entered.
 
         Args:
-          together: of several processes that stop together: JAX is told, which tells all of them
+          together: of several processes that stop together: JAX is notified, which stops all of them
             (`emojax.parallel.all_should_stop`); nothing is ever `received`.
         """
         self._together = together
@@ -194,7 +194,7 @@ def _tell(message: str) -> None:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler must be there for the thread to be told of a signal."""
+    """A handler must be there for the thread to receive a signal."""
 
 
 def _forget() -> None:

@@ -36,8 +36,7 @@ class LogMelConfig:
         Ge(4),
         Le(32_768),
         "Samples of the discrete Fourier transform, a multiple of 4, not smaller than the frame, which is zero-padded "
-        "to "
-        "it. Any such number is equally suited, also one with large prime factors.",
+        "to it. Any such number is equally suited, also one with large prime factors.",
     ] = 512
     low_hz: Annotated[float, Ge(0), Lt(8000), "Lower edge of the first band (Hz)."] = 20.0
     high_hz: Annotated[float, Gt(0), Le(8000), "Upper edge of the last band (Hz)."] = 8000.0

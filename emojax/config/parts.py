@@ -21,8 +21,7 @@ class CorpusConfig:
     train_split: Annotated[
         str,
         "Split to train on, by the corpus's own name; empty: the one that the corpus names for the purpose. It must "
-        "not "
-        "be validated or tested on.",
+        "not be validated or tested on.",
     ] = ""
     validation_split: Annotated[str, "Split that checkpoints are chosen on; empty: as the corpus names it."] = ""
     test_splits: Annotated[

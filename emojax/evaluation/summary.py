@@ -109,7 +109,7 @@ def summarise(
         named = bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed)
         summary |= _nulled(_without_undefined(named, reasons))
         summary["confusion"] = confusion_matrix(predicted, emotions, num_categories).tolist()
-    summary["undefined"] = _told_reasons(summary, reasons, predictions.match)
+    summary["undefined"] = _stated_reasons(summary, reasons, predictions.match)
     if train_labels is not None:
         emotions = predictions.emotion_labels if has_emotions else np.full(len(labels), MISSING_EMOTION)
         summary["baselines"] = _score_baselines(labels, emotions, len(corpus.categories), train_labels, reasons)
@@ -181,12 +181,12 @@ def _describe_match(predictions: Predictions) -> dict[str, Any] | None:
     }
 
 
-def _told_reasons(
+def _stated_reasons(
     summary: Mapping[str, Any], reasons: Mapping[str, str], match: CategoryMatch | None
 ) -> dict[str, str]:
     """Reasons for what is None in a summary, and for the absence of categories that both sides have too few of."""
     unshared = match is not None and bool(match.corpus) and not match.usable
-    told = {
+    found = {
         name: why
         for name, why in reasons.items()
         if name.split(".")[0] in summary or (unshared and name in CLASSIFICATION_MEASURES)
@@ -196,10 +196,10 @@ def _told_reasons(
         named = {measure: scores} if "value" in scores else {f"{measure}.{key}": score for key, score in scores.items()}
         for name, score in named.items():
             if name == "ccc.mean":
-                told |= {} if score["value"] is not None else {name: "not all three are defined"}
+                found |= {} if score["value"] is not None else {name: "not all three are defined"}
             elif score["value"] is not None and score["low"] is None:
-                told[f"{name}.interval"] = "too few speakers or utterances to resample"
-    return told
+                found[f"{name}.interval"] = "too few speakers or utterances to resample"
+    return found
 
 
 def _without_undefined(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> Scores:

@@ -100,8 +100,8 @@ def is_alone() -> bool:
 def lost_process(error: Exception) -> bool:
     """Whether an error is what is raised where another process is gone, as far as its words tell."""
     words = ("gloo", "connection", "unavailable", "deadline", "heartbeat", "coordination", "barrier", "nccl", "peer")
-    told = str(error).lower()
-    return not is_alone() and isinstance(error, RuntimeError) and any(word in told for word in words)
+    message = str(error).lower()
+    return not is_alone() and isinstance(error, RuntimeError) and any(word in message for word in words)
 
 
 def wait_for_all(name: str) -> None:

@@ -124,8 +124,7 @@ class UnitsConfig:
     centred: Annotated[
         bool,
         "Whether each utterance's mean is subtracted first: units are then sounds rather than voices, which matters "
-        "with "
-        "few speakers.",
+        "with few speakers.",
     ] = False
     clusters: Annotated[int, Ge(2), Le(100_000), "Number of units."] = 100
     fit_frames: Annotated[int, Ge(2), Le(10**9), "Frames, of 20 ms each, that k-means is fitted to."] = 500_000

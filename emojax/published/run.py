@@ -67,8 +67,8 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
     write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})
     low, high = info.scale
-    told = f"attributes {low:g} to {high:g}" if published.dimensional else ", ".join(info.categories)
-    print(f"{settings.checkpoint}: {told}; licence {info.licence}; trained on {info.name}", flush=True)
+    outputs = f"attributes {low:g} to {high:g}" if published.dimensional else ", ".join(info.categories)
+    print(f"{settings.checkpoint}: {outputs}; licence {info.licence}; trained on {info.name}", flush=True)
 
 
 def _corpus_info(published: PublishedModel, card: ModelCard) -> CorpusInfo:

@@ -141,8 +141,8 @@ def _read_file(path: Path, description: Description) -> _File:
     if not rows:
         raise CorpusError(f"{path}: has no rows")
     if missing:
-        told = ", ".join(f"{value!r} in {name} ({count})" for (name, value), count in sorted(missing.items()))
-        remarks.append(f"read as missing: {told}")
+        listed = ", ".join(f"{value!r} in {name} ({count})" for (name, value), count in sorted(missing.items()))
+        remarks.append(f"read as missing: {listed}")
     if empty:
         remarks.append(f"empty rows skipped: {empty}")
     if not is_unicode:
