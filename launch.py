@@ -125,7 +125,7 @@ def _join_processes() -> None:
 
 def _train(workdir: Path) -> int:
     from emojax.config import parse_experiment
-    from emojax.evaluation import evaluate_workdir
+    from emojax.reporting import evaluate_workdir
     from emojax.training import train_workdir
     from emojax.workdir import hold
 
@@ -141,7 +141,7 @@ def _train(workdir: Path) -> int:
 def _evaluate(workdir: Path) -> int:
     if _CONFIG.value is not None:
         raise _UsageError("--mode=evaluate takes its config from the workdir; leave --config out")
-    from emojax.evaluation import evaluate_workdir
+    from emojax.reporting import evaluate_workdir
 
     evaluate_workdir(
         workdir,
@@ -182,7 +182,7 @@ def _extract_teacher(tree: dict[str, Any], directory: Path) -> int:
 
 def _import(workdir: Path) -> int:
     from emojax.config import parse_experiment
-    from emojax.published import import_published
+    from emojax.importers import import_published
 
     import_published(parse_experiment(_config_tree()), workdir)
     print(f"{workdir}: imported", flush=True)
@@ -202,7 +202,7 @@ def _pretrain(workdir: Path) -> int:
 def _quantise(workdir: Path) -> int:
     if not _OUTPUT.value:
         raise _UsageError("--output=DIR is missing")
-    from emojax.shipping.quantisation import quantise_workdir
+    from emojax.workdir.quantised import quantise_workdir
 
     path = quantise_workdir(workdir, Path(_OUTPUT.value))
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB", flush=True)

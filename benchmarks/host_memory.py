@@ -53,8 +53,8 @@ def measure(side):
 
     from benchmarks.steps import batch_of, clips
     from emojax.config import parse_experiment
+    from emojax.losses import ccc_loss
     from emojax.models import EmotionModel
-    from emojax.objectives import ccc_loss
     from emojax.workdir import example_batch
 
     config = parse_experiment(_CONFIG.value.to_dict())

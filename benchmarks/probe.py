@@ -52,7 +52,7 @@ def main(argv):
 def probe(corpus_name, statistics):
     """Test scores of the layer and strength that are best on the validation split."""
     from emojax.data import open_corpus, open_split, read_index
-    from emojax.data.records import read_utterances
+    from emojax.data.corpus import read_utterances
 
     corpus = open_corpus(corpus_name)
     splits = {"train": corpus.roles.train, "dev": corpus.roles.validation, "test": corpus.roles.test[0]}

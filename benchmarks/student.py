@@ -40,8 +40,8 @@ def main(argv):
     if _PART.value == "train":
         keep_freed_memory()  # as launch.py does; both sides have it
     from emojax.config import parse_experiment
+    from emojax.inference import Predictor
     from emojax.models import count_parameters
-    from emojax.shipping import Predictor
     from emojax.types import CorpusInfo
     from emojax.workdir import TrainedModel, example_batch, unknown_labels
 
@@ -105,7 +105,7 @@ def measure_inference(model, variables, twin, predictor):
 def measure_training(model, variables, twin):
     import torch
 
-    from emojax.objectives import ccc_loss
+    from emojax.losses import ccc_loss
 
     def loss(params, waveform, labels):
         output = model.apply({**variables, "params": params}, batch_of(waveform), train=True)
@@ -167,7 +167,7 @@ def TorchStudent(view, variables):
     import torch
     from torch import nn
 
-    from emojax.audio.mel_scale import mel_filterbank
+    from emojax.audio.log_mel import mel_filterbank
 
     bank = view.filterbank
     mel = mel_filterbank(bank.num_bands, bank.fft_size, bank.low_hz, bank.high_hz, bank.mel_scale, bank.mel_norm)

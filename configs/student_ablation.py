@@ -26,7 +26,7 @@ ROWS = {
     "both": ATTRIBUTES | EMBEDDING,
     "no_labels": ATTRIBUTES | {"distillation.label_weight": 0.0},
     # Conditional teacher-student learning (Srinivasan et al. 2022; `hard`: Meng et al. 2019); formulas:
-    # emojax/objectives/distillation.py.
+    # emojax/losses/distillation.py.
     "residual": ATTRIBUTES | {"distillation.condition": "residual"},
     "hard": ATTRIBUTES | {"distillation.condition": "hard"},
     "relative": ATTRIBUTES | {"distillation.condition": "relative"},

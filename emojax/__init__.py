@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from emojax.shipping import Prediction as Prediction
-    from emojax.shipping import Predictor as Predictor
-    from emojax.shipping import Stream as Stream
-    from emojax.shipping import load as load
+    from emojax.inference import Prediction as Prediction
+    from emojax.inference import Predictor as Predictor
+    from emojax.inference import Stream as Stream
+    from emojax.inference import load as load
 
-_PUBLIC = dict.fromkeys(("load", "Prediction", "Predictor", "Stream"), "emojax.shipping")
+_PUBLIC = dict.fromkeys(("load", "Prediction", "Predictor", "Stream"), "emojax.inference")
 
 
 def __getattr__(name: str) -> Any:

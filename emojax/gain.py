@@ -13,7 +13,7 @@ from emojax.interruption import watch_signals
 def main(argv: list[str] | None = None) -> int:
     """Prints the gain in CCC by attribute with its interval; returns the exit status (0, or 1 for an error)."""
     arguments = _parser().parse_args(argv)
-    from emojax.evaluation.gain import measure_gain
+    from emojax.reporting.gain import measure_gain
 
     try:
         gains, what, undefined = measure_gain(arguments.workdirs, arguments.over, arguments.split, arguments.resamples)

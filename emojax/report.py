@@ -11,7 +11,7 @@ from emojax.interruption import watch_signals
 def main(argv: list[str] | None = None) -> int:
     """Prints the comparison and writes the page; returns the exit status (0, or 1 if nothing could be compared)."""
     arguments = _parser().parse_args(argv)
-    from emojax.evaluation.report import write_report  # after parsing: --help and mistakes answer at once
+    from emojax.reporting.report import write_report  # after parsing: --help and mistakes answer at once
 
     try:
         write_report(

@@ -16,9 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("document", type=Path, metavar="FILE", help="Markdown file with marked tables")
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="folder of an evaluated run")
     arguments = parser.parse_args(argv)
-    from emojax.evaluation.filled_tables import fill_tables
-    from emojax.evaluation.results import read_run
     from emojax.files import atomic_write
+    from emojax.reporting.filled_tables import fill_tables
+    from emojax.reporting.results import read_run
 
     try:
         document = arguments.document.read_text(encoding="utf-8")

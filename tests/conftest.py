@@ -30,7 +30,7 @@ from jaxtyping import install_import_hook
 
 # Pure functions of arrays. `emojax.types` stays out: its pytrees are rebuilt by JAX with leaves that are no arrays.
 install_import_hook(
-    [f"emojax.{part}" for part in ("audio", "encoders", "metrics", "models", "objectives")], "beartype.beartype"
+    [f"emojax.{part}" for part in ("audio", "encoders", "metrics", "models", "losses")], "beartype.beartype"
 )
 
 

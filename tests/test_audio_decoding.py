@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emojax.audio import files, media, mono, read_audio
+from emojax.audio import decoding, files, read_audio
 from emojax.errors import AudioError
 from tests.audio_examples import decoded, encoded, speech_like
 
@@ -55,7 +55,7 @@ def test_mp3_of_variable_bitrate_is_read_whole_without_a_tag_that_states_its_len
 def test_mp3_of_every_version_is_what_ffmpeg_decodes(rate, layout, tagged, monkeypatch):
     content = encoded("mp3", "libmp3lame", speech_like(1, rate), rate, layout, True, write_xing=tagged)
     reference = decoded(content)
-    monkeypatch.setattr(mono, "SAMPLE_RATE", rate)  # no resampling
+    monkeypatch.setattr(files, "SAMPLE_RATE", rate)  # no resampling
     np.testing.assert_allclose(read(content), reference, atol=1e-5)
 
 
@@ -182,7 +182,7 @@ def test_what_browsers_and_phones_record_is_read_with_pyav(container, codec, rat
 def test_without_pyav_the_error_names_it(container, codec, called, monkeypatch):
     rate = {"libopencore_amrnb": 8_000, "libopus": 48_000}.get(codec, 16_000)
     content = encoded(container, codec, speech_like(0.5, rate), rate, seekable=True)
-    monkeypatch.setattr(media.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AudioError, match=rf"clip: .*{called}.* needs PyAV, .*\(pip install av\)"):
         read(content)
 
@@ -268,8 +268,7 @@ def test_a_file_that_states_too_long_a_duration_is_refused_before_it_is_decoded(
     "content", [encoded("flac", "flac", speech_like(2)), mp3(1) * 2, FILES["m4a"] * 1], ids=["flac", "mp3", "m4a"]
 )
 def test_a_file_that_turns_out_too_long_is_refused(content, monkeypatch):
-    for module in (mono, files):
-        monkeypatch.setattr(module, "MAX_SECONDS", 0.36)
+    monkeypatch.setattr(files, "MAX_SECONDS", 0.36)
     with pytest.raises(AudioError, match=r"clip: has .*; allowed: at most"):
         read(content)
 

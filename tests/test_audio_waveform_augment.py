@@ -26,7 +26,7 @@ from emojax.audio import (
     room_bank,
     speech_activity,
 )
-from emojax.audio.reverberation import fast_length
+from emojax.audio.degradations import fast_length
 from emojax.audio.waveform_augment import (
     GainConfig,
     NoiseConfig,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from emojax.config import parse_experiment
-from emojax.evaluation import evaluate_workdir
 from emojax.extraction import parse_extraction
 from emojax.pretraining import parse_pretraining
+from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from tests import speech_checkpoints, text_checkpoints
 

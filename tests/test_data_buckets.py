@@ -6,8 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from emojax.data.buckets import STEP, choose_buckets
-from emojax.data.plan import BatchPlan
+from emojax.data.plan import STEP, BatchPlan, choose_buckets
 
 
 def padding(lengths, buckets):

@@ -13,9 +13,9 @@ from emojax.encoders import checkpoint_fingerprint, load_encoder
 from emojax.encoders.checkpoint_files import read_tensors
 from emojax.encoders.preprocess import read_text_preprocess, read_waveform_preprocess, waveform_preprocess
 from emojax.encoders.registry import family_of
-from emojax.encoders.torch_file import read_torch
+from emojax.encoders.weight_files import read_torch
 from emojax.errors import CheckpointError, ConfigError
-from emojax.text import Tokenizer
+from emojax.tokenizer import Tokenizer
 from tests import speech_checkpoints, text_checkpoints
 
 

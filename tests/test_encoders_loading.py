@@ -24,9 +24,8 @@ from huggingface_hub.utils import filter_repo_objects
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.checkpoint_files import WEIGHT_FILES
 from emojax.encoders.preprocess import read_waveform_preprocess
-from emojax.encoders.stored_tensor import StoredTensor
-from emojax.encoders.tensor_table import Ignored, Rule, TensorTable, convert, invert
-from emojax.encoders.tensor_transforms import TRANSFORMS
+from emojax.encoders.tensor_table import TRANSFORMS, Ignored, Rule, TensorTable, convert, invert
+from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError
 from tests import text_checkpoints
 

@@ -10,8 +10,7 @@ import torch
 import transformers
 
 from emojax.encoders import load_encoder
-from emojax.encoders.ctc import load_recognizer
-from emojax.encoders.ctc_vocabulary import read_ctc_vocabulary
+from emojax.encoders.ctc import load_recognizer, read_ctc_vocabulary
 from emojax.errors import AudioError, CheckpointError
 from tests import speech_checkpoints
 

@@ -10,11 +10,9 @@ import torch
 import transformers
 
 from emojax.encoders.activations import ACTIVATIONS, gelu
-from emojax.encoders.masked_statistics import masked_statistics
-from emojax.encoders.positional_convolution import grouped_convolution
-from emojax.encoders.speech_attention import attend
+from emojax.encoders.attention import attend, position_buckets
+from emojax.encoders.layers import grouped_convolution, masked_statistics
 from emojax.encoders.speech_features import MaskedChannelNorm
-from emojax.encoders.wavlm_attention import position_buckets
 
 
 @pytest.mark.parametrize("taps", [1, 4, 5])

@@ -12,7 +12,7 @@ import pytest
 
 from emojax.encoders.speech_config import MaskingConfig, read_speech_config
 from emojax.encoders.speech_encoder import SpeechEncoder
-from emojax.encoders.time_masking import mask_states, span_mask
+from emojax.encoders.speech_features import mask_states, span_mask
 from tests.speech_checkpoints import SIZES
 
 QUIET = {

@@ -18,7 +18,7 @@ import transformers
 
 from emojax.encoders import ComputeOptions, encoder, freeze_mask, load_encoder
 from emojax.errors import ConfigError, CorpusError
-from emojax.text import Tokenizer
+from emojax.tokenizer import Tokenizer
 from tests import text_checkpoints
 
 LENGTHS = (11, 3, 7)

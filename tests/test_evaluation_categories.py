@@ -18,8 +18,8 @@ from emojax.evaluation.categories import (
     parse_category_map,
     same_categories,
 )
-from emojax.evaluation.report import write_report
 from emojax.evaluation.summary import summarise
+from emojax.reporting.report import write_report
 from tests.evaluation_examples import corpus, predictions, write_workdir
 
 MODEL = ("anger", "joy", "neutral", "contempt")

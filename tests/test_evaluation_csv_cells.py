@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emojax.evaluation import Predictions, write_evaluation
-from emojax.evaluation.csv_cells import read_cell, write_cell
+from emojax.evaluation import Predictions
+from emojax.evaluation.predictions import read_cell, write_cell
 from emojax.report import main as report
+from emojax.reporting import write_evaluation
 from tests.evaluation_examples import corpus, predictions, write_workdir
 
 FORMULAS = ("=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(1)", "\t=1", " =1", "＝1")

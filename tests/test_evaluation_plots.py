@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from emojax.errors import EmojaxError
-from emojax.evaluation import summarise, write_learning_curves
-from emojax.evaluation.learning_curves import draw_learning_curves, read_curves
-from emojax.evaluation.plots import draw_attributes, draw_confusion, png_bytes
+from emojax.evaluation import summarise
+from emojax.reporting import write_learning_curves
+from emojax.reporting.learning_curves import draw_learning_curves, read_curves
+from emojax.reporting.plots import draw_attributes, draw_confusion, png_bytes
 from tests.evaluation_examples import corpus, predictions, write_workdir
 
 

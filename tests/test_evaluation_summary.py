@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import confusion_matrix, f1_score
 
 from emojax.errors import EmojaxError
-from emojax.evaluation import Predictions, TrainLabels, summarise, write_evaluation
+from emojax.evaluation import Predictions, TrainLabels, summarise
+from emojax.reporting import write_evaluation
 from emojax.types import ATTRIBUTES
 from emojax.workdir import read_json
 from tests.evaluation_examples import CATEGORIES, corpus, predictions, train_labels

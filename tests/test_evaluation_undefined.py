@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from emojax.errors import TrainingError
-from emojax.evaluation import summarise, validation_metrics, write_evaluation
-from emojax.evaluation.report import write_report
+from emojax.evaluation import summarise, validation_metrics
 from emojax.gain import main as gain
+from emojax.reporting import write_evaluation
+from emojax.reporting.report import write_report
 from tests.evaluation_examples import predictions, train_labels, write_workdir
 
 

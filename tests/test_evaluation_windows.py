@@ -16,9 +16,9 @@ from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, softmax, windows_of
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.windows import WHOLE, Windows, predict_windows
-from emojax.evaluation.writing import write_evaluation
 from emojax.models import EmotionModel, EncoderPart
 from emojax.parallel import MeshConfig, make_mesh, to_global_arrays
+from emojax.reporting.evaluate import write_evaluation
 from emojax.types import CorpusInfo, EmotionOutput
 from tests.test_models_emotion_model import make_batch, small_config, small_model
 

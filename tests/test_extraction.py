@@ -14,10 +14,10 @@ import pytest
 
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
-from emojax.encoders.batching import padded_batches, row_counts
+from emojax.encoders.encoder import padded_batches, row_counts
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.extraction import extract_store, parse_extraction, plan, run
-from emojax.store import Store
+from emojax.extraction import extract_store, parse_extraction, run, states
+from emojax.feature_store import Store
 from tests import mini_corpus, speech_checkpoints, text_checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ def test_tokens_are_cut_as_in_training_and_empty_transcripts_have_none(mini_data
 
 
 def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, hubert, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_SHARD_UTTERANCES", 5)
+    monkeypatch.setattr(states, "_SHARD_UTTERANCES", 5)
     job = config(mini_data_dir, hubert, splits=())
     extract_store(job, tmp_path / "whole")
     write, written = run.write_shard, []
@@ -204,7 +204,7 @@ def test_audio_below_one_frame_is_counted_and_stored_without_states(
     ],
 )
 def test_shards_are_bounded_in_utterances_bytes_and_audio(lengths, num_bytes, audio, expected):
-    assert plan.shard_bounds(np.array(lengths), np.full(len(lengths), num_bytes), audio) == expected
+    assert states.shard_bounds(np.array(lengths), np.full(len(lengths), num_bytes), audio) == expected
 
 
 @hypothesis.given(

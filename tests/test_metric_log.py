@@ -13,9 +13,8 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from emojax.errors import CheckpointError, TrainingError
-from emojax.evaluation.learning_curves import read_curves
-from emojax.training.event_file import EventFile
-from emojax.training.metric_log import MetricLog
+from emojax.reporting.learning_curves import read_curves
+from emojax.training.metric_log import EventFile, MetricLog
 
 DAMAGED = [b"[1]", b"\xff\xfe", b"3", b"null", b'{"step": "two"}', b'{"epoch": 1}', b'{"step": NaN}', b"[" * 10_000]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emojax.metrics import CoMoments, co_moments
-from emojax.metrics.regression import REGRESSION_MEASURES, ccc_from_moments, moments_in_float64
+from emojax.metrics.scores import REGRESSION_MEASURES, ccc_from_moments, moments_in_float64
 
 
 def draw_ratings(num_items: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from audmetric import concordance_cc
 
-from emojax.metrics.bootstrap import bootstrap_regression
-from emojax.metrics.paired import bootstrap_gain
+from emojax.metrics.bootstrap import bootstrap_gain, bootstrap_regression
 
 
 def systems(n=400, num_speakers=20, seed=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emojax.models.causal_block import CausalBlock
+from emojax.models.tcgru import CausalBlock
 
 CHANNELS, FRAMES = 6, 11
 

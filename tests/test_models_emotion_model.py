@@ -14,7 +14,7 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.encoders import load_encoder
 from emojax.models import EmotionModel, EncoderPart
-from emojax.models.log_mel_view import LogMelView
+from emojax.models.log_mel_input import LogMelView
 from emojax.types import Batch
 
 SAMPLES = 16_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emojax.objectives import ccc_loss, has_ccc
+from emojax.losses import ccc_loss, has_ccc
 
 
 def draw_batch(num_items: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

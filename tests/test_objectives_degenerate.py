@@ -13,7 +13,7 @@ import pytest
 from configs import default
 from emojax.config import parse_experiment
 from emojax.errors import ConfigError
-from emojax.objectives import ccc_loss, class_weights, distilled_loss, embedding_loss, multitask_loss
+from emojax.losses import ccc_loss, class_weights, distilled_loss, embedding_loss, multitask_loss
 from emojax.types import Batch, EmotionOutput, TeacherOutput
 
 ROWS, CATEGORIES, SIZE = 6, 3, 4

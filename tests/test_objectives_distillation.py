@@ -14,8 +14,8 @@ import scipy.stats
 from configs import default
 from emojax.config import parse_experiment
 from emojax.errors import ConfigError
+from emojax.losses import DistillationConfig, class_weights, distilled_loss, embedding_loss, projection_parameters
 from emojax.metrics import regression_scores
-from emojax.objectives import DistillationConfig, class_weights, distilled_loss, embedding_loss, projection_parameters
 from emojax.types import Batch, EmotionOutput, TeacherOutput
 
 ROWS, CATEGORIES = 24, 4

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from emojax.losses import ObjectiveConfig, ccc_loss, multitask_loss
 from emojax.metrics import ccc
-from emojax.objectives import ObjectiveConfig, ccc_loss, multitask_loss
 from emojax.parallel import MeshConfig, batch_sharding, make_mesh, num_batch_shards
 from emojax.types import Batch, EmotionOutput
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emojax.errors import ConfigError
-from emojax.objectives import ObjectiveConfig, ccc_loss, class_weights, multitask_loss
+from emojax.losses import ObjectiveConfig, ccc_loss, class_weights, multitask_loss
 from emojax.types import Batch, EmotionOutput
 
 CONFIG = ObjectiveConfig(

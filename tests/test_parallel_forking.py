@@ -10,8 +10,8 @@ import pytest
 
 from emojax.encoders import Encoder, load_encoder
 from emojax.errors import EmojaxError
+from emojax.inference import Predictor, Stream
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh
-from emojax.shipping import Predictor, Stream
 
 ENTRIES = {
     "make_mesh": lambda: make_mesh(MeshConfig(-1, 1)),

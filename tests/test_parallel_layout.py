@@ -12,8 +12,8 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.encoders import axes_by_path, load_encoder
 from emojax.errors import ConfigError
-from emojax.evaluation import evaluate_workdir
 from emojax.parallel import MeshConfig, host_rows, leaf_sharding, make_mesh, state_sharding
+from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 
 

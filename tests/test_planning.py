@@ -13,8 +13,7 @@ from jax.sharding import NamedSharding
 
 from emojax.errors import ConfigError
 from emojax.parallel import MeshConfig, make_mesh
-from emojax.planning.chips import CHIPS, find_chip
-from emojax.planning.flops import count_flops
+from emojax.planning.chips import CHIPS, count_flops, find_chip
 from emojax.planning.hlo import array_bytes, collectives, memory_traffic, parse_program
 from tests.test_launch import ROOT
 

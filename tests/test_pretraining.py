@@ -14,11 +14,11 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from configs import pretrain_hubert
 from emojax.audio import log_mel, mfcc
-from emojax.audio.mfcc import MFCC_FILTERBANK
+from emojax.audio.features import MFCC_FILTERBANK
 from emojax.encoders import load_encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.pretraining import ENCODER, parse_pretraining, pretrain_workdir
-from emojax.pretraining.masked_prediction import choose_masked, prediction_sums
+from emojax.pretraining.model import choose_masked, prediction_sums
 from emojax.pretraining.units import assign_units, num_valid_frames
 
 

@@ -16,9 +16,9 @@ import emojax
 from configs import published
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError
-from emojax.evaluation import evaluate_workdir
-from emojax.published import import_published
-from emojax.published.card import read_card
+from emojax.importers import import_published
+from emojax.importers.card import read_card
+from emojax.reporting import evaluate_workdir
 from tests import speech_checkpoints, text_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((16_000, 9_000, 23_456))

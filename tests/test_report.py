@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from emojax.evaluation import evaluation_directory
 from emojax.report import main
+from emojax.reporting import evaluation_directory
 from tests.evaluation_examples import PNG, corpus, write_scores, write_workdir
 
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from emojax.errors import AudioError, CorpusError
-from emojax.shipping.items import as_list, as_transcripts, read_item
+from emojax.inference.items import as_list, as_transcripts, read_item
 
 RATE = 16_000
 CLIP = np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32)

@@ -14,8 +14,8 @@ import emojax
 from configs import default
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError
-from emojax.evaluation import evaluate_workdir
 from emojax.metrics import regression_scores
+from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.types import ATTRIBUTES
 from emojax.workdir import read_config
@@ -116,7 +116,7 @@ def test_two_clips_compute_two_rows_and_items_are_read_a_part_at_a_time(workdir,
     model, rows = emojax.load(workdir), []
     forward = model._step.forward
     monkeypatch.setattr(model._step, "forward", lambda v, batch: rows.append(batch.num_samples) or forward(v, batch))
-    monkeypatch.setattr("emojax.shipping.predictor._READ_AT_ONCE", 3)
+    monkeypatch.setattr("emojax.inference.predictor._READ_AT_ONCE", 3)
     clips = [(clip(number)[:9_000], 16_000) for number in range(5)]
     expected = [model.predict(item) for item in clips]
     rows.clear()

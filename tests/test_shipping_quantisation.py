@@ -10,11 +10,10 @@ import emojax
 from configs import student_s
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError, ConfigError
-from emojax.evaluation import evaluate_workdir
-from emojax.shipping.quantisation import quantise_workdir
+from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.workdir import QUANTISED
-from emojax.workdir.quantised import quantise
+from emojax.workdir.quantised import quantise, quantise_workdir
 
 
 @hypothesis.settings(deadline=None, max_examples=30)

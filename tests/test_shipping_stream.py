@@ -13,8 +13,8 @@ import emojax
 from configs import default, student_conv, student_s
 from emojax.config import parse_experiment
 from emojax.errors import AudioError, ConfigError
+from emojax.inference import Predictor
 from emojax.models import EmotionModel
-from emojax.shipping import Predictor
 from emojax.types import CorpusInfo
 from emojax.workdir import TrainedModel, example_batch, unknown_labels
 

@@ -9,7 +9,7 @@ import emojax
 from emojax.errors import AudioError
 from emojax.evaluation import windows_of
 from emojax.evaluation.windows import Windows
-from emojax.published import import_published
+from emojax.importers import import_published
 from tests import speech_checkpoints
 from tests.test_published import SETTINGS, MeanModel, experiment, perturbed, write
 
@@ -38,7 +38,7 @@ def noise(samples):
 def model(workdir, monkeypatch):
     """The model with windows of at most a second in place of forty, and the shapes of what it has computed."""
     monkeypatch.setattr("emojax.evaluation.windows.ENCODER_SECONDS", 1)
-    monkeypatch.setattr("emojax.shipping.predictor.ENCODER_SECONDS", 1)
+    monkeypatch.setattr("emojax.inference.predictor.ENCODER_SECONDS", 1)
     loaded = emojax.load(workdir)
     forward, shapes = loaded._step.forward, []
     loaded._step.forward = lambda v, batch: shapes.append(batch.waveform.shape) or forward(v, batch)

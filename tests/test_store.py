@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emojax.errors import CheckpointError, EmojaxError
-from emojax.files import with_digest, write_json
-from emojax.schema import to_tree
-from emojax.store import (
+from emojax.feature_store import (
     ArraySpec,
     SplitFacts,
     Store,
@@ -28,7 +26,9 @@ from emojax.store import (
     write_shard,
     write_split_facts,
 )
-from emojax.store.records import from_record, to_record
+from emojax.feature_store.shards import from_record, to_record
+from emojax.files import with_digest, write_json
+from emojax.schema import to_tree
 
 SPECS = (ArraySpec("states", "float16", (2, 3)), ArraySpec("logits", "float32", (4,)))
 FACTS = StoreFacts("corpus/1.0.0", {"checkpoint": "abc", "layers": [3, 4]}, SPECS)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emojax.objectives import ObjectiveConfig, multitask_loss
-from emojax.training.accumulation import loss_gradients
+from emojax.losses import ObjectiveConfig, multitask_loss
+from emojax.training.step import loss_gradients
 from emojax.types import Batch, EmotionOutput
 
 CONFIG = ObjectiveConfig(
@@ -99,7 +99,7 @@ def test_every_part_keeps_its_key_between_the_two_passes():
 
 @pytest.mark.parametrize("weighting", ["fixed", "learned"])
 def test_learned_weights_have_gradients_and_fixed_ones_do_not_exist(weighting):
-    from emojax.objectives import objective_parameters
+    from emojax.losses import objective_parameters
 
     found = objective_parameters(ObjectiveConfig(**{**CONFIG.__dict__, "weighting": weighting}))
     assert set(found) == ({"log_variance"} if weighting == "learned" else set())

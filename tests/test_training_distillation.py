@@ -14,9 +14,10 @@ from configs import default, extract_teacher
 from emojax.config import TeacherConfig, parse_experiment
 from emojax.data import AUDIO, BatchStream, Unlabelled, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.evaluation import Predictions, evaluate_workdir
+from emojax.evaluation import Predictions
 from emojax.files import with_digest, write_json
 from emojax.parallel import MeshConfig, make_mesh
+from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.training.teacher_cache import cache_teacher, fingerprint, parse_teacher_cache
 from emojax.training.teachers import load_members, load_teacher, measure_teacher, residual_units

@@ -13,10 +13,10 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.data import open_corpus, open_split, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.evaluation import evaluate_workdir
 from emojax.extraction import extract_store, parse_extraction
 from emojax.files import with_digest, write_json
 from emojax.parallel import MeshConfig, make_mesh
+from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.workdir import batch_inputs, restore_model
 from tests import mini_corpus, speech_checkpoints

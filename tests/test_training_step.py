@@ -10,16 +10,15 @@ from configs import default
 from emojax.config import OptimizerConfig, difference, parse_experiment
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.errors import CheckpointError
+from emojax.losses import objective_parameters
 from emojax.models import EmotionModel
-from emojax.objectives import objective_parameters
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.schema import parse, to_tree
-from emojax.training.loop import SavedProgress
+from emojax.training.labels import fill_statistics
+from emojax.training.loop import SavedProgress, SavedSelection, Selection
 from emojax.training.optimizer import make_optimizer, make_schedule
 from emojax.training.run import jitted_step
-from emojax.training.selection import SavedSelection, Selection
 from emojax.training.state import fresh_state
-from emojax.training.statistics import fill_statistics
 from emojax.workdir import corpus_facts, example_batch
 
 

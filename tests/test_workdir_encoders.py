@@ -15,8 +15,8 @@ from emojax.encoders import load_encoder
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.files import SKIP_DIGESTS
 from emojax.parallel import MeshConfig, make_mesh, processes
-from emojax.workdir import ENCODERS, keep_encoders, kept_encoders, load_encoders, read_encoder_source
-from emojax.workdir.kept_encoders import SHARED_FOLDER, check_kept_encoder
+from emojax.workdir import ENCODERS, encoders, keep_encoders, load_encoders, read_encoder_source
+from emojax.workdir.encoders import SHARED_FOLDER, check_kept_encoder
 from tests import text_checkpoints
 
 WEIGHTS = "model.safetensors"
@@ -65,7 +65,7 @@ def loads(monkeypatch):
         calls.append(params)
         return load_encoder(*arguments, params=params, **options)
 
-    monkeypatch.setattr(kept_encoders, "load_encoder", load)
+    monkeypatch.setattr(encoders, "load_encoder", load)
     return calls
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from emojax.errors import CheckpointError
-from emojax.evaluation.writing import evaluation_directory
+from emojax.reporting.evaluate import evaluation_directory
 from emojax.training.timing import Tracer
 from emojax.workdir import check_inside
 

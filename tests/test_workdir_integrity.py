@@ -15,12 +15,11 @@ import emojax
 from configs import default
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError, EmojaxError
-from emojax.evaluation.results import read_run
 from emojax.files import checked_content, with_digest
 from emojax.models import EmotionModel
 from emojax.parallel import MeshConfig, make_mesh, replicated
+from emojax.reporting.results import read_run
 from emojax.schema import to_tree
-from emojax.shipping.quantisation import quantise_workdir
 from emojax.types import CorpusInfo
 from emojax.workdir import (
     QUANTISED,
@@ -36,6 +35,7 @@ from emojax.workdir import (
     write_json,
 )
 from emojax.workdir.digests import DIGESTS
+from emojax.workdir.quantised import quantise_workdir
 
 INFO = CorpusInfo("toy/1.0.0", (1.0, 7.0), ("anger", "neutral"), "recorded", "rated", "CC0-1.0", "nobody")
 TRAINING = {"step": jnp.int32(3), "opt_state": [jnp.arange(400.0)]}

@@ -1,26 +1,37 @@
 """Audio in, frame-level acoustic features out."""
 
-from emojax.audio.deltas import add_deltas, deltas
-from emojax.audio.feature_augment import TimeStretchConfig, VTLPConfig, perturb_vocal_tract, stretch_time
-from emojax.audio.files import read_audio, to_mono_16khz
-from emojax.audio.log_mel import LogMelConfig, frame_mask, log_mel, num_frames
-from emojax.audio.mfcc import NUM_COEFFICIENTS, mfcc
-from emojax.audio.mono import MAX_MAGNITUDE, MAX_SECONDS, check_samples
-from emojax.audio.noise import add_noise
-from emojax.audio.normalise import (
+from emojax.audio.degradations import active_power, add_noise, change_speed, convolve, reverberate, speech_activity
+from emojax.audio.feature_augment import (
+    SpecAugmentConfig,
+    TimeStretchConfig,
+    VTLPConfig,
+    perturb_vocal_tract,
+    spec_augment,
+    stretch_time,
+)
+from emojax.audio.features import (
+    NUM_COEFFICIENTS,
     FeatureStatistics,
+    add_deltas,
+    deltas,
     feature_statistics,
     mean_and_std,
     merge_statistics,
+    mfcc,
     normalise_utterance,
     normalise_with,
 )
-from emojax.audio.reverberation import convolve, reverberate
-from emojax.audio.sound_bank import SoundBank, noise_bank, room_bank
-from emojax.audio.spec_augment import SpecAugmentConfig, spec_augment
-from emojax.audio.speech_activity import active_power, speech_activity
-from emojax.audio.speed import change_speed
-from emojax.audio.waveform_augment import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
+from emojax.audio.files import MAX_MAGNITUDE, MAX_SECONDS, check_samples, read_audio, to_mono_16khz
+from emojax.audio.log_mel import LogMelConfig, frame_mask, log_mel, num_frames
+from emojax.audio.waveform_augment import (
+    SoundBank,
+    Sounds,
+    WaveformAugmentConfig,
+    augment_waveform,
+    load_sounds,
+    noise_bank,
+    room_bank,
+)
 
 __all__ = [
     "MAX_MAGNITUDE",

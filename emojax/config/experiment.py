@@ -9,8 +9,8 @@ from emojax.audio import WaveformAugmentConfig
 from emojax.config.parts import CorpusConfig, EvaluationConfig, OptimizerConfig, TeacherConfig, TrainingConfig
 from emojax.data import DataConfig
 from emojax.errors import ConfigError
+from emojax.losses import DistillationConfig, ObjectiveConfig
 from emojax.models import EmotionModelConfig
-from emojax.objectives import DistillationConfig, ObjectiveConfig
 from emojax.parallel import MeshConfig
 from emojax.schema import Ge, Lt, parse, settings
 

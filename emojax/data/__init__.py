@@ -8,10 +8,10 @@ from emojax.data.corpus import open_split as open_split
 from emojax.data.corpus import split_names as split_names
 from emojax.data.index import SplitIndex as SplitIndex
 from emojax.data.index import read_index as read_index
-from emojax.data.inputs import AUDIO as AUDIO
-from emojax.data.inputs import BatchInputs as BatchInputs
-from emojax.data.inputs import StoredInput as StoredInput
+from emojax.data.loading import AUDIO as AUDIO
+from emojax.data.loading import BatchInputs as BatchInputs
+from emojax.data.loading import StoredInput as StoredInput
+from emojax.data.loading import has_votes as has_votes
 from emojax.data.stream import BatchStream as BatchStream
 from emojax.data.stream import DataConfig as DataConfig
 from emojax.data.stream import Unlabelled as Unlabelled
-from emojax.data.votes import has_votes as has_votes

@@ -1,9 +1,9 @@
-"""Opens a corpus that TFDS has written to disk, from its folder alone: no builder code, no TensorFlow."""
+"""Opens a built corpus: its metadata, splits and records."""
 
 import dataclasses
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,56 @@ from jaxtyping import Float, Int
 from emojax.content import FEATURES
 from emojax.errors import ConfigError, CorpusError, reason
 from emojax.schema import parse, settings
-from emojax.types import MISSING_EMOTION, CorpusInfo, SplitRoles
+from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo, SplitRoles
+
+_TEXTS = ("id", "transcript", "speaker", "gender")
+_VECTORS = ("attributes", "attributes_std", "emotion_votes")
+_BYTES_PER_SAMPLE = 2
+
+
+def read_utterances(source: Any, indices: Sequence[int], place: str, audio: bool = True) -> list[dict[str, Any]]:
+    """Reads utterances by their positions.
+
+    Args:
+      source: data source from `open_split`.
+      indices: positions in it.
+      place: what to call it in messages, e.g. `corpus.place(split)`.
+      audio: whether to take the audio.
+
+    Returns:
+      For each the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,); and S as
+      `num_samples`.
+
+    Raises:
+      CorpusError: an utterance cannot be read; the message names the place and the positions.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    if not indices:  # a host whose part of the last batch is empty; array_record refuses an empty list
+        return []
+    try:
+        records = source.data_source.__getitems__(indices)
+        return [_decoded(tf_example_pb2.Example.FromString(record).features.feature, audio) for record in records]
+    except Exception as error:  # array_record and protobuf raise many kinds for damaged shards
+        first, last = min(indices), max(indices)
+        raise CorpusError(f"{place}: examples {first} to {last} cannot be read ({reason(error)})") from error
+
+
+def _decoded(feature: Any, audio: bool) -> dict[str, Any]:
+    utterance: dict[str, Any] = {name: feature[name].bytes_list.value[0].decode() for name in _TEXTS}
+    for name in _VECTORS:
+        utterance[name] = np.array(feature[name].float_list.value, np.float32)
+    if len(utterance["attributes"]) != NUM_ATTRIBUTES:
+        raise ValueError(f"{utterance['id']!r} has {len(utterance['attributes'])} attributes")
+    utterance["emotion"] = feature["emotion"].int64_list.value[0]
+    stored = feature["audio"].bytes_list.value[0]
+    utterance["num_samples"], half = divmod(len(stored), _BYTES_PER_SAMPLE)
+    if half or not stored:
+        raise ValueError(f"{utterance['id']!r} has {len(stored)} bytes of audio")
+    if audio:
+        utterance["audio"] = np.frombuffer(stored, "<i2")
+    return utterance
+
 
 # The registry of builders is above this floor; a test compares.
 _BROUGHT_BY_USER = ("folder", "iemocap", "msp_podcast")

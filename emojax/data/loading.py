@@ -1,17 +1,121 @@
-"""Reads the utterances of a planned batch and lays them into padded NumPy arrays."""
+"""Reads utterances and pads them to batches, with stored inputs, votes and unlabelled utterances."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Int16
 
-from emojax.data.corpus import Corpus, open_split
-from emojax.data.inputs import BatchInputs, StoredInput
+from emojax.data.corpus import Corpus, open_split, read_utterances
+from emojax.data.index import SplitIndex
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
-from emojax.data.records import read_utterances
-from emojax.store import DTYPES
-from emojax.text import Tokenizer
+from emojax.errors import CheckpointError
+from emojax.feature_store import DTYPES, StoredSplit, check_content
+from emojax.tokenizer import Tokenizer
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch, StoredRows
+
+_CHUNK = 512
+
+
+def has_votes(corpus: Corpus, split: str) -> bool:
+    """Whether any utterance has a vote for one of the corpus's categories; reads as far as the first that has one.
+
+    Raises:
+      CorpusError: no such split, or it cannot be read.
+    """
+    source = open_split(corpus, split)
+    for start in range(0, len(source), _CHUNK):
+        positions = range(start, min(start + _CHUNK, len(source)))
+        utterances = read_utterances(source, positions, corpus.place(split), audio=False)
+        votes = corpus.votes(np.stack([utterance["emotion_votes"] for utterance in utterances]))
+        if (np.nan_to_num(votes) > 0).any():
+            return True
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredInput:
+    """One array of a store.
+
+    Attributes:
+      split: the store's split.
+      array: name of the array.
+      rows: what its rows are.
+      samples_per_row: distance of two frames; 0 where rows are not frames.
+      may_lack: whether an utterance may have no row, as an empty transcript has.
+      first: position in the store of the first utterance that is read.
+    """
+
+    split: StoredSplit
+    array: str
+    rows: Literal["frames", "tokens", "utterance"]
+    samples_per_row: int = 0
+    may_lack: bool = True
+    first: int = 0
+
+    def fitted(self, index: SplitIndex) -> "StoredInput":
+        """The same for a split of the corpus, or for a part of the split that is stored.
+
+        Raises:
+          CheckpointError: it was computed from other content than the corpus has.
+        """
+        check_content(self.split.directory, self.split.facts.content, index.content)
+        ids, stored = index.ids.tolist(), self.split.facts.ids
+        first = self.split.positions.get(ids[0], 0)
+        if ids != list(stored[first : first + len(ids)]):
+            raise CheckpointError(f"{self.split.directory}: its {len(stored)} utterances are not those of the split")
+        return dataclasses.replace(self, first=first)
+
+    def check_rows(self, num_rows: int, num_samples: int) -> None:
+        """Checks how many rows an utterance of so many samples has.
+
+        Raises:
+          CheckpointError: fewer or more than are possible.
+        """
+        most = {"utterance": 1, "frames": num_samples // max(self.samples_per_row, 1)}.get(self.rows, num_rows)
+        if num_rows > most or not (num_rows or self.may_lack):
+            raise CheckpointError(
+                f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
+                f"expected {'at most ' if self.may_lack else ''}{most}"
+            )
+
+    def num_rows(self, num_samples: int, max_tokens: int) -> int:
+        """Static number of rows in a batch of so many samples."""
+        if self.rows == "frames":
+            return num_samples // self.samples_per_row
+        return max_tokens if self.rows == "tokens" else 1
+
+    def first_row(self, first_sample: int) -> int:
+        """Row at which a crop begins."""
+        return first_sample // self.samples_per_row if self.rows == "frames" else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchInputs:
+    """What is read.
+
+    Attributes:
+      audio: whether waveforms are; without them they have length 0 and `num_samples` still tells their length.
+      tokenizer: folder or hub name of the transcripts' tokenizer; "": transcripts are not read.
+      stored: arrays by the name they get in `Batch.stored`.
+    """
+
+    audio: bool = True
+    tokenizer: str = ""
+    stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
+
+    def fitted(self, index: SplitIndex) -> "BatchInputs":
+        """The same with stores that have been checked against a split.
+
+        Raises:
+          CheckpointError: a store was computed from other content than the corpus has.
+        """
+        return dataclasses.replace(self, stored={name: stored.fitted(index) for name, stored in self.stored.items()})
+
+
+AUDIO = BatchInputs()
+"""Waveforms alone."""
 
 
 class BatchLoader:
@@ -146,3 +250,54 @@ def _column(examples, name: str, present, shape, dtype, missing) -> Float[np.nda
     for row, example in zip(present, examples, strict=True):
         column[row] = example[name]
     return column
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedLoader:
+    """Loads batch N of both and joins them.
+
+    Attributes:
+      labelled: loads the first rows.
+      unlabelled: loads the last rows, whose labels are hidden; begins again after its own last batch.
+    """
+
+    labelled: Callable[[int], Batch]
+    unlabelled: Callable[[int], Batch]
+
+    def __call__(self, number: int) -> Batch:
+        """Loads a batch as NumPy arrays; its waveforms have the greater length of the two."""
+        return joined(self.labelled(number), without_labels(self.unlabelled(number)))
+
+
+def without_labels(batch: Batch) -> Batch:
+    """The same utterances, of which nothing is known."""
+    return batch.replace(  # type: ignore[attr-defined]
+        attributes=np.full_like(batch.attributes, np.nan),
+        emotion=np.full_like(batch.emotion, MISSING_EMOTION),
+        emotion_votes=np.full_like(batch.emotion_votes, np.nan),
+        index=np.full_like(batch.index, -1),
+    )
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """The rows of two batches, one after the other; the second has no labels, and its corpus any categories."""
+    categories = first.emotion_votes.shape[1]
+    votes = np.full((len(second.emotion), categories), np.nan, np.float32)
+    stored = {
+        name: StoredRows(_stacked(rows.values, other.values), _stacked(rows.num_rows, other.num_rows))
+        for name, rows, other in ((name, first.stored[name], second.stored[name]) for name in first.stored)
+    }
+    columns = ("waveform", "num_samples", "tokens", "num_tokens", "attributes", "emotion", "weight", "index")
+    both = {name: _stacked(getattr(first, name), getattr(second, name)) for name in columns}
+    return first.replace(**both, emotion_votes=_stacked(first.emotion_votes, votes), stored=stored)  # type: ignore[attr-defined]
+
+
+def _stacked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Rows of both, the shorter ones padded with zeros along their second axis."""
+    if first.ndim == 1:
+        return np.concatenate([first, second])
+    length = max(first.shape[1], second.shape[1])
+    rows = np.zeros((len(first) + len(second), length, *first.shape[2:]), first.dtype)
+    rows[: len(first), : first.shape[1]] = first
+    rows[len(first) :, : second.shape[1]] = second
+    return rows

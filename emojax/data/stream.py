@@ -16,13 +16,10 @@ from grain.multiprocessing import SharedMemoryArray
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from emojax.data.buckets import choose_buckets
 from emojax.data.corpus import Corpus
 from emojax.data.index import SplitIndex
-from emojax.data.inputs import AUDIO, BatchInputs
-from emojax.data.loading import BatchLoader
-from emojax.data.mixing import MixedLoader
-from emojax.data.plan import BatchPlan, extended_buckets
+from emojax.data.loading import AUDIO, BatchInputs, BatchLoader, MixedLoader
+from emojax.data.plan import BatchPlan, choose_buckets, extended_buckets
 from emojax.errors import ConfigError, CorpusError
 from emojax.parallel import host_rows, num_batch_shards, to_global_arrays
 from emojax.schema import Ge, Gt, Le, Lt, MaxLen, settings

@@ -1,15 +1,21 @@
-"""Finds the files of a checkpoint: folder or hub name -> folder, folder -> configuration and stored tensors."""
+"""Files of a published checkpoint: where they are, what identifies them, how a copy is written."""
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emojax.encoders.flax_file import read_flax
-from emojax.encoders.safetensors_file import read_safetensors
-from emojax.encoders.stored_tensor import StoredTensor
-from emojax.encoders.torch_file import read_torch
+import numpy as np
+from safetensors.numpy import save_file
+
+from emojax.encoders.encoder import Encoder
+from emojax.encoders.registry import family_of
+from emojax.encoders.tensor_table import invert
+from emojax.encoders.weight_files import StoredTensor, read_flax, read_safetensors, read_torch
 from emojax.errors import CheckpointError, reason
-from emojax.files import read_json_object
+from emojax.files import atomic_write, read_json_object, sha256_of
 
 WEIGHT_FILES = {
     "model.safetensors": read_safetensors,
@@ -119,3 +125,65 @@ def _find_in_hub(name: str, revision: str | None) -> Path:
         if weight_file(folder):
             return folder
     raise CheckpointError(f"{name}: the hub has no weights for it; allowed: {', '.join(WEIGHT_FILES)}")
+
+
+_SETTINGS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str | None = None) -> str:
+    """SHA-256 over weights, configuration, pre-processing and tokenizer files, 64 hexadecimal digits.
+
+    The same checkpoint in another folder has the same fingerprint.
+
+    Raises:
+      CheckpointError: the checkpoint is absent, or a file cannot be read.
+    """
+    folder = find_folder(os.fspath(name_or_path), revision)
+    weights = weight_file(folder)
+    if weights is None:
+        raise CheckpointError(f"{folder}: no weights; allowed: {', '.join(WEIGHT_FILES)}")
+    files = [weights]
+    if weights.name.endswith(".index.json"):
+        files += list(shard_files(weights))
+    files += [folder / name for name in _SETTINGS if (folder / name).is_file()]
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(f"{file.name}\0{sha256_of(file)}\0".encode())
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
+    return digest.hexdigest()
+
+
+def save_encoder(encoder: Encoder, folder: str | os.PathLike[str], *, weights: bool = True) -> None:
+    """Writes `model.safetensors`, `config.json` and the files of the pre-processing.
+
+    `transformers.AutoModel.from_pretrained(folder)` gives the PyTorch model with the same outputs.
+
+    Args:
+      encoder: parameters on any device; they are written as float32.
+      folder: made if absent; files of the same names are replaced.
+      weights: False leaves `model.safetensors` out.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    family = family_of(encoder.config)
+    if weights:
+        table = family.tensor_table(encoder.config, encoder.module.scan_layers)
+        tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in invert(encoder.params, table)}
+        with atomic_write(target / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+    config = {**encoder.config, "architectures": [family.architecture]}
+    # Both spellings of the type the tensors had where they came from.
+    config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
+    (target / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+    encoder.preprocess.save(target)

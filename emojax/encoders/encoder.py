@@ -1,8 +1,9 @@
-"""A loaded encoder: a pure module with its parameters, and `encode` for recordings or texts."""
+"""A loaded encoder: module, parameters, pre-processing; it encodes lists of waveforms or texts."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import flax.linen as nn
@@ -12,16 +13,95 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from emojax.audio import check_samples
-from emojax.encoders.batching import padded_batches
-from emojax.encoders.encoder_output import EncoderOutput
 from emojax.encoders.family import Family
-from emojax.encoders.logical_axes import logical_axes
+from emojax.encoders.hidden_states import EncoderOutput
+from emojax.encoders.parameters import logical_axes
 from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
 from emojax.encoders.registry import family_of
 from emojax.encoders.speech_encoder import min_samples
 from emojax.errors import AudioError
 from emojax.parallel import check_not_forked
-from emojax.text import as_texts
+from emojax.tokenizer import as_texts
+
+_MAX_ROWS = 64
+
+_LEAST_FILLED = 0.75
+"""Share of the rows of a batch that must hold sequences."""
+
+
+def padded_batches(
+    sequences: Sequence[np.ndarray],
+    shortest: int,
+    batch_size: int,
+    longest: int | None,
+    devices: int = 1,
+    fill: bool = False,
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Groups sequences of similar length and pads them to one of few shapes.
+
+    Args:
+      sequences: (S_i,) each, of one dtype.
+      shortest: length of the shortest bucket; the next are 1.5, 2, 3, 4, 6, 8, ... times as long.
+      batch_size: values a batch holds on one device, padding included, unless a single sequence is longer.
+      longest: no bucket is longer; None: no limit.
+      devices: a power of two that divides the number of rows; each device gets as many.
+      fill: whether all batches of a bucket have the same rows, for who goes through many sequences: a shape takes
+        longer to compile than a part of one batch to compute.
+
+    Yields:
+      Indices of the sequences, zero-padded inputs (rows, S), lengths (rows,) int32. Without `fill`, few sequences cost
+      little: rows are as `row_counts` says. Rows that are left over hold sequences of length 0.
+    """
+    buckets: dict[int, list[int]] = {}
+    for index, sequence in enumerate(sequences):
+        buckets.setdefault(_bucket_length(len(sequence), shortest, longest), []).append(index)
+    for length, indices in sorted(buckets.items()):
+        max_rows = devices * _power_of_two_below(min(max(batch_size // length, 1), _MAX_ROWS))
+        counts = [max_rows] * -(-len(indices) // max_rows)
+        if not fill:
+            counts = [devices * rows for rows in row_counts(-(-len(indices) // devices), max_rows // devices)]
+        start = 0
+        for num_rows in counts:
+            rows = indices[start : start + num_rows]
+            start += num_rows
+            inputs = np.zeros((num_rows, length), sequences[rows[0]].dtype)
+            lengths = np.zeros(num_rows, np.int32)
+            for row, index in enumerate(rows):
+                lengths[row] = len(sequences[index])
+                inputs[row, : lengths[row]] = sequences[index]
+            yield rows, inputs, lengths
+
+
+def row_counts(count: int, most: int) -> list[int]:
+    """Rows of the batches that hold `count` sequences: `most`, or 1, 4, 16, ... where fewer are left.
+
+    Fewer sizes would compute more rows that hold nothing, more sizes would compile more programs. So at most a quarter
+    of a batch's rows hold nothing, and a length has at most four programs.
+    """
+    sizes = sorted({most, *itertools.takewhile(lambda size: size < most, (4**power for power in itertools.count()))})
+    counts = []
+    while count > 0:
+        enough = next((size for size in sizes if size >= count), most)
+        if count < _LEAST_FILLED * enough:
+            enough = max(size for size in sizes if size <= count)
+        counts.append(enough)
+        count -= enough
+    return counts
+
+
+def _bucket_length(length: int, shortest: int, longest: int | None) -> int:
+    """The next of `shortest` x 1, 1.5, 2, 3, 4, 6, 8, ...: at most a third of a long bucket is padding."""
+    bucket = shortest
+    for numerator, denominator in itertools.cycle(((3, 2), (4, 3))):
+        if bucket >= length:
+            break
+        bucket = bucket * numerator // denominator
+    return bucket if longest is None else min(bucket, longest)
+
+
+def _power_of_two_below(number: int) -> int:
+    return 1 << (number.bit_length() - 1)
+
 
 SHORTEST_BUCKET = {"speech": 16_000, "text": 16}
 """Samples or tokens that the shortest inputs are padded to."""

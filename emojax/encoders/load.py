@@ -13,7 +13,7 @@ import numpy as np
 from emojax.encoders.checkpoint_files import find_folder, read_tensors
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.family import ComputeOptions, Family
-from emojax.encoders.logical_axes import Axes, parameter_axes
+from emojax.encoders.parameters import Axes, parameter_axes
 from emojax.encoders.preprocess import (
     TextPreprocess,
     WaveformPreprocess,
@@ -21,8 +21,8 @@ from emojax.encoders.preprocess import (
     read_waveform_preprocess,
 )
 from emojax.encoders.registry import family_of
-from emojax.encoders.stored_tensor import StoredTensor
 from emojax.encoders.tensor_table import check_layers, convert, renamed_names
+from emojax.encoders.weight_files import StoredTensor
 from emojax.files import read_json_object
 from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from emojax.errors import CheckpointError, CorpusError
 from emojax.files import read_json_object
 from emojax.schema import Gt, parse, settings
-from emojax.text import as_texts, load_tokenizer
+from emojax.tokenizer import as_texts, load_tokenizer
 
 _VARIANCE_FLOOR = 1e-7
 

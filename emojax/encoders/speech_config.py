@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from emojax.encoders.activations import ActivationName
-from emojax.encoders.published_config import LayerCount, Rate, Size, Width, check_heads
+from emojax.encoders.family import LayerCount, Rate, Size, Width, check_heads
 from emojax.errors import CheckpointError, ConfigError
 from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, parse, settings
 from emojax.types import SAMPLE_RATE

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from emojax.encoders.activations import ActivationName
-from emojax.encoders.family import ComputeOptions, Family
-from emojax.encoders.published_config import LayerCount, Rate, Size, Width, check_heads
+from emojax.encoders.family import ComputeOptions, Family, LayerCount, Rate, Size, Width, check_heads
 from emojax.encoders.tensor_table import Ignored, Rule, TensorTable
-from emojax.encoders.text_transformer import TextTransformer, TextTransformerConfig
+from emojax.encoders.text_encoder import TextTransformer, TextTransformerConfig
 from emojax.errors import CheckpointError, ConfigError
 from emojax.schema import Ge, Gt, Le, MaxLen, parse, settings
 

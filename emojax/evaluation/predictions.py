@@ -1,9 +1,10 @@
-"""Predictions of a split beside its labels, as arrays and as a CSV file whose columns name everything."""
+"""Predictions of a split: a table in memory, and as CSV that spreadsheets read safely."""
 
 import collections
 import csv
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,9 +13,22 @@ from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError, reason
 from emojax.evaluation.categories import CategoryMatch
-from emojax.evaluation.csv_cells import read_cell, write_cell
 from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
+
+_FORMULA = re.compile(r"'*(?:[\t\r]|\s*[=+\-@＝＋－＠])")
+"""What a spreadsheet would evaluate, and the same behind apostrophes, which get one more."""
+
+
+def write_cell(text: str) -> str:
+    """The text as a cell."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def read_cell(cell: str) -> str:
+    """The text that `write_cell` made a cell of; cells of files written without it are the same."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
 
 _LINE_BREAKS = frozenset("\n\r\0")
 """Not allowed in names: a row of the CSV file is one line, for grep and wc too."""
@@ -76,7 +90,7 @@ class Predictions:
 
         Columns: `id`, `speaker`, `label_activation`, `predicted_activation` and so on, `label_emotion`,
         `predicted_emotion` (names of categories), and `probability_CATEGORY` if categories are predicted. Text that a
-        spreadsheet would run has an apostrophe in front (see `emojax.evaluation.csv_cells`).
+        spreadsheet would run has an apostrophe in front (see `emojax.evaluation.predictions`).
 
         Raises:
           EmojaxError: the file cannot be written; what was there is intact.
@@ -204,3 +218,26 @@ def _category(path: Path, row: int, fields: dict[str, Any], corpus: CorpusInfo) 
         allowed = ", ".join(corpus.categories)
         raise EmojaxError(f"{path}: row {row + 1}, column label_emotion: {name!r} is no category; allowed: {allowed}")
     return corpus.categories.index(name)
+
+
+_COLUMNS = {"activation": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
+
+
+def wants_submission(predictions: Predictions) -> bool:
+    """Whether these are predictions of attributes for an MSP-Podcast split without labels."""
+    unlabelled = np.isnan(predictions.attribute_labels).all()
+    predicted = not np.isnan(predictions.attributes).any()
+    return predictions.corpus.name.startswith("msp_podcast") and bool(unlabelled) and predicted
+
+
+def write_submission(path: Path, predictions: Predictions) -> None:
+    """Writes `FileName,EmoAct,EmoVal,EmoDom`, one row per file, on the corpus's scale.
+
+    Raises:
+      EmojaxError: it cannot be written.
+    """
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["FileName", *(_COLUMNS[attribute] for attribute in ATTRIBUTES)])
+        for id, values in zip(predictions.ids, predictions.attributes, strict=True):
+            writer.writerow([write_cell(f"{id}.wav"), *(f"{value:.6f}" for value in values)])

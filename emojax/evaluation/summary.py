@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from emojax.errors import EmojaxError
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
-from emojax.evaluation.undefined import undefined_scores
+from emojax.evaluation.validation import undefined_scores
 from emojax.metrics import (
     bootstrap_classification,
     bootstrap_regression,
@@ -24,8 +24,7 @@ from emojax.metrics import (
     regression_scores,
     resampled_by,
 )
-from emojax.metrics.classification import CLASSIFICATION_MEASURES
-from emojax.metrics.regression import REGRESSION_MEASURES
+from emojax.metrics.scores import CLASSIFICATION_MEASURES, REGRESSION_MEASURES
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
 NUM_RANDOM_DRAWS = 100

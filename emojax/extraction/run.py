@@ -16,17 +16,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from emojax.data import SplitIndex, open_corpus, read_index
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder
-from emojax.encoders.batching import padded_batches
-from emojax.encoders.encoder import SHORTEST_BUCKET
-from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig
-from emojax.extraction.inputs import EncoderInputs
-from emojax.extraction.plan import shard_bounds
-from emojax.extraction.states import StateComputer
-from emojax.interruption import Interruption
-from emojax.parallel import check_not_forked, is_first
-from emojax.progress import Progress
-from emojax.schema import to_tree
-from emojax.store import (
+from emojax.encoders.encoder import SHORTEST_BUCKET, padded_batches
+from emojax.extraction.config import EncoderInputs, ExtractConfig, ExtractEncoderConfig
+from emojax.extraction.states import StateComputer, shard_bounds
+from emojax.feature_store import (
     STATES,
     SplitFacts,
     StatesSource,
@@ -38,6 +31,10 @@ from emojax.store import (
     write_shard,
     write_split_facts,
 )
+from emojax.interruption import Interruption
+from emojax.parallel import check_not_forked, is_first
+from emojax.progress import Progress
+from emojax.schema import to_tree
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import SUMMARY, holds, write_json
 

@@ -1,4 +1,4 @@
-"""The pure part of an extraction: padded inputs to the states that are kept, in one compiled function."""
+"""Which utterances form a batch of an extraction, and the states computed of them."""
 
 import functools
 from collections.abc import Mapping
@@ -8,12 +8,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from emojax.encoders import Encoder, resolve_layers, select_layers
 from emojax.encoders.preprocess import WaveformPreprocess
 from emojax.extraction.config import StatesConfig
+from emojax.feature_store import DTYPES, STATES, ArraySpec
 from emojax.models.pooling import pool
-from emojax.store import DTYPES, STATES, ArraySpec
+from emojax.types import SAMPLE_RATE
+
+_SHARD_BYTES = 64 * 2**20
+"""Of states: what a shard holds in memory until it is written."""
+
+_SHARD_SAMPLES = 20 * 60 * SAMPLE_RATE
+"""Of audio to compute: what a kill can cost."""
+
+_SHARD_UTTERANCES = 2048
+
+
+def shard_bounds(num_samples: Int[np.ndarray, "N"], num_bytes: Int[np.ndarray, "N"], audio: bool) -> tuple[int, ...]:
+    """First utterance of each shard, and N.
+
+    Args:
+      num_samples: length of each utterance.
+      num_bytes: most that is stored of each.
+      audio: whether the encoder hears the audio, which bounds a shard's duration too.
+    """
+    heard = num_samples if audio else np.zeros_like(num_samples)
+    bounds, size, samples = [0], 0, 0
+    for position, (more_size, more_samples) in enumerate(zip(num_bytes.tolist(), heard.tolist(), strict=True)):
+        full = position - bounds[-1] == _SHARD_UTTERANCES
+        if position > bounds[-1] and (
+            full or size + more_size > _SHARD_BYTES or samples + more_samples > _SHARD_SAMPLES
+        ):
+            bounds.append(position)
+            size = samples = 0
+        size, samples = size + more_size, samples + more_samples
+    return (*bounds, len(num_samples))
 
 
 class StateComputer:

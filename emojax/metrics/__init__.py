@@ -1,10 +1,24 @@
 """Metrics: agreement of predictions with labels, its uncertainty, and the baselines to read it against."""
 
-from emojax.metrics.baselines import majority_emotion, mean_attributes, random_attributes, random_emotion
 from emojax.metrics.bootstrap import Interval, bootstrap_classification, bootstrap_regression, resampled_by
-from emojax.metrics.classification import accuracy, classification_scores, confusion_matrix, macro_f1, uar
 from emojax.metrics.moments import CoMoments, co_moments
-from emojax.metrics.regression import by_attribute, ccc, mae, pearson, regression_scores, rmse
+from emojax.metrics.scores import (
+    accuracy,
+    by_attribute,
+    ccc,
+    classification_scores,
+    confusion_matrix,
+    macro_f1,
+    mae,
+    majority_emotion,
+    mean_attributes,
+    pearson,
+    random_attributes,
+    random_emotion,
+    regression_scores,
+    rmse,
+    uar,
+)
 
 __all__ = [
     "CoMoments",

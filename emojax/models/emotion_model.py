@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
-from emojax.models.encoder_view import EncoderPart, EncoderView, EncoderViewConfig
+from emojax.models.encoder_input import EncoderPart, EncoderView, EncoderViewConfig
 from emojax.models.fusion import Concatenation, CrossAttention, FusionConfig, GatedSum, Presence, dropped_views
 from emojax.models.heads import EmotionHeads, LateHeads
-from emojax.models.log_mel_view import LogMelView, LogMelViewConfig
+from emojax.models.log_mel_input import LogMelView, LogMelViewConfig
 from emojax.models.tcgru import TCGRU, TCGRUConfig
 from emojax.schema import MinLen, settings
 from emojax.types import Batch, EmotionOutput

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emojax.models.product import kernel_gradient, product
+from emojax.models.matmul import kernel_gradient, product
 from emojax.parallel import rows_divided, undivided
 
 Gates = tuple[Float[Array, "T B H"], Float[Array, "T B H"], Float[Array, "T B H"]]

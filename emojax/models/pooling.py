@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emojax.models.product import Dense
+from emojax.models.matmul import Dense
 
 PoolingName = Literal["last", "mean", "max", "sum", "statistics"]
 """What `pool` does, without parameters."""

@@ -1,15 +1,36 @@
-"""Which parameters of a model are trained, how deep each lies, and trees cut in two by that."""
+"""Which parameters are trained, how many there are, and a table of them."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
+import jax
 
 from emojax.encoders import freeze_mask
 from emojax.errors import ConfigError
 from emojax.models.emotion_model import EmotionModelConfig
-from emojax.models.encoder_view import EncoderViewConfig
+from emojax.models.encoder_input import EncoderViewConfig
+
+
+def count_parameters(params: Any) -> int:
+    """Number of scalars in a tree of arrays."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def parameter_table(params: Any, frozen: Any = None) -> str:
+    """A line per array (path, shape, size) and the total; frozen parts are summed up."""
+    rows = [
+        ("/".join(str(key.key) for key in path), "x".join(map(str, leaf.shape)), f"{math.prod(leaf.shape):,}")
+        for path, leaf in jax.tree.leaves_with_path(params)
+    ]
+    rows.append(("total", "", f"{count_parameters(params):,}"))
+    if frozen:
+        rows.append(("frozen beside it", "", f"{count_parameters(frozen):,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {size:>{widths[2]}}" for name, shape, size in rows)
+
 
 _LAYER = re.compile(r"(?:^|/)layer_(\d+)(?:/|$)")
 _STACKED = re.compile(r"(?:^|/)layers/")

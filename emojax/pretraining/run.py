@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.registry import family_of
-from emojax.evaluation import write_learning_curves
 from emojax.models import count_parameters, parameter_table
 from emojax.parallel import is_first, make_mesh, placed, put, replicated, state_sharding, wait_for_all
 from emojax.pretraining.config import PretrainConfig
-from emojax.pretraining.network import Network, make_network
+from emojax.pretraining.model import Network, make_network
 from emojax.pretraining.step import jitted_step, objective_sums, validate
 from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_frames
+from emojax.reporting import write_learning_curves
 from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import (

@@ -13,8 +13,7 @@ from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform, load_s
 from emojax.data import BatchStream
 from emojax.parallel import on_mesh, put, to_host
 from emojax.pretraining.config import PretrainConfig
-from emojax.pretraining.masked_prediction import PredictionSums, choose_masked, prediction_sums
-from emojax.pretraining.network import Network
+from emojax.pretraining.model import Network, PredictionSums, choose_masked, prediction_sums
 from emojax.pretraining.units import UnitFeatures, assign_units, num_valid_frames, to_float
 from emojax.training import TrainState
 from emojax.types import Batch

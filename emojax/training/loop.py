@@ -1,15 +1,10 @@
-"""The training loop: evaluate, save, next batch, step, write. All side effects of training are here.
-
-That order makes checkpoint, data position and logged metrics agree: a checkpoint at step N has seen the validation
-result of step N and nothing of batch N+1. Metrics of step N are read after step N+1 has been dispatched, so that the
-devices never wait for the host.
-"""
+"""Which checkpoint is best, and when to stop: a small state machine over validation results."""
 
 import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,11 +19,74 @@ from emojax.parallel import all_should_stop, is_alone, is_first
 from emojax.progress import Progress
 from emojax.schema import Ge, parse, settings
 from emojax.training.metric_log import MetricLog
-from emojax.training.selection import SavedSelection, Selection
 from emojax.training.state import TrainState
 from emojax.training.timing import StepTimer, Tracer
-from emojax.types import Batch
+from emojax.types import ATTRIBUTES, Batch
 from emojax.workdir import Checkpoints, abstract_like
+
+
+@settings
+class BestValue:
+    """Best value of a validation figure, and its step."""
+
+    value: float
+    step: Annotated[int, Ge(0)]
+
+
+@settings
+class SavedSelection:
+    """State of a `Selection` as a checkpoint holds it."""
+
+    patience: Annotated[int, Ge(0)]
+    best_score: float | None
+    best_step: Annotated[int, Ge(0)]
+    since_best: Annotated[int, Ge(0)]
+    best_of_each: Mapping[str, BestValue]
+
+
+@dataclasses.dataclass
+class Selection:
+    """Best validation score so far and how long ago it was.
+
+    Attributes:
+      patience: evaluations without a better score after which training stops; 0 never stops early.
+      best_score: largest score so far; None before the first.
+      best_step: its step.
+      since_best: evaluations since then.
+      best_of_each: best value and its step of every CCC and of the UAR, so that no attribute's loss hides in a mean.
+    """
+
+    patience: int
+    best_score: float | None = None
+    best_step: int = 0
+    since_best: int = 0
+    best_of_each: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        """Takes the validation metrics of a step, of which `score` decides."""
+        score = metrics["score"]
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best_step, self.since_best = score, step, 0
+        else:
+            self.since_best += 1
+        for name in (*(f"ccc_{attribute}" for attribute in ATTRIBUTES), "uar"):
+            if name in metrics and metrics[name] > self.best_of_each.get(name, {"value": float("-inf")})["value"]:
+                self.best_of_each[name] = {"value": metrics[name], "step": step}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience > 0 and self.since_best >= self.patience
+
+    def get_state(self) -> dict[str, Any]:
+        """JSON-able state."""
+        return dataclasses.asdict(self)
+
+    def set_state(self, state: SavedSelection) -> None:
+        """Restores what `get_state` gave, but for the patience, which is the config's."""
+        self.best_score, self.best_step, self.since_best = state.best_score, state.best_step, state.since_best
+        self.best_of_each = {name: dataclasses.asdict(best) for name, best in state.best_of_each.items()}
+
 
 StepFunction = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 

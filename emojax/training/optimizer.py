@@ -1,4 +1,4 @@
-"""The optimizer as one optax transformation: clipping, AdamW, learning-rate schedule."""
+"""AdamW with its schedule, layer-wise rates and frozen parameters."""
 
 from typing import Any
 

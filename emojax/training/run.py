@@ -24,22 +24,15 @@ from emojax.data import (
     split_names,
 )
 from emojax.errors import ConfigError
-from emojax.evaluation import (
-    PredictStep,
-    match_categories,
-    predict_split,
-    validation_metrics,
-    windows_of,
-    write_learning_curves,
-)
+from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
+from emojax.losses import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.models import EmotionModel, count_parameters, parameter_table
-from emojax.objectives import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, put, wait_for_all
-from emojax.training.labels import check_labels
+from emojax.reporting import write_learning_curves
+from emojax.training.labels import check_labels, fill_statistics
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.state import TrainState, fresh_state
-from emojax.training.statistics import fill_statistics
 from emojax.training.step import make_train_step
 from emojax.training.summary import write_summary
 from emojax.training.teachers import Teacher, load_teacher, measure_teacher

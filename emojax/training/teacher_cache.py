@@ -18,11 +18,7 @@ import numpy as np
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, DataConfig, open_corpus, read_index
 from emojax.extraction.config import ExtractCorpusConfig
-from emojax.interruption import Interruption
-from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
-from emojax.progress import Progress
-from emojax.schema import Gt, MinLen, parse, settings, to_tree
-from emojax.store import (
+from emojax.feature_store import (
     OUTPUTS,
     ArraySpec,
     SplitFacts,
@@ -35,6 +31,10 @@ from emojax.store import (
     write_shard,
     write_split_facts,
 )
+from emojax.interruption import Interruption
+from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
+from emojax.progress import Progress
+from emojax.schema import Gt, MinLen, parse, settings, to_tree
 from emojax.training.teachers import Teacher, load_members
 from emojax.types import Batch
 from emojax.workdir import TrainedModel, holds, read_json

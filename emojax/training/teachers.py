@@ -22,12 +22,12 @@ from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, StoredInput
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import match_categories, same_categories
+from emojax.feature_store import OUTPUTS, Store, TeacherSource, array_of, source_of
+from emojax.losses import DistillationConfig
 from emojax.metrics.moments import CoMoments, co_moments
-from emojax.metrics.regression import moments_in_float64
-from emojax.objectives import DistillationConfig
+from emojax.metrics.scores import moments_in_float64
 from emojax.parallel import put, replicated, to_host
 from emojax.progress import Progress
-from emojax.store import OUTPUTS, Store, TeacherSource, array_of, source_of
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
 from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_encoder_source, restore_model
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from emojax.errors import EmojaxError
+from emojax.feature_store.layout import STORE
 from emojax.files import LOCK, is_temporary, remove_temporaries
 from emojax.interruption import cleaned_up, end_process
 from emojax.parallel import first_decides
-from emojax.store.layout import STORE
 from emojax.workdir.files import CONFIG
 
 try:

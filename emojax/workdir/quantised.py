@@ -1,9 +1,4 @@
-"""Weights as 8-bit integers in one small file, in place of checkpoints: what a phone carries.
-
-Every matrix (and convolution kernel) is stored as int8 with one float32 scale per output channel, its last axis: the
-value is integer times scale, rounded to nearest, symmetric, -127 to 127. Vectors and statistics stay float32. The file
-is safetensors: reading it runs nothing.
-"""
+"""Weights as 8-bit integers: how they are rounded, and the file that holds them."""
 
 import contextlib
 import hashlib

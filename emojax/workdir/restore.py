@@ -1,7 +1,8 @@
-"""Brings a trained model back from its workdir alone."""
+"""Whether the model that a config describes is the one that is saved, asked before its arrays are read or allocated."""
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +13,46 @@ from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig
 from emojax.encoders import Encoder
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, ConfigError
+from emojax.files import atomic_write, is_vacant
 from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
-from emojax.parallel import put, state_sharding
+from emojax.parallel import MeshConfig, make_mesh, put, state_sharding
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
-from emojax.workdir.corpus_facts import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
 from emojax.workdir.encoders import load_encoders, stored_views
+from emojax.workdir.files import CONFIG, CORPUS, read_config
 from emojax.workdir.location import known_checkpoint_directory
-from emojax.workdir.quantised import QUANTISED, quantised_shapes, read_quantised
-from emojax.workdir.saved_config import read_config
-from emojax.workdir.shapes import Shapes, check_shapes
+from emojax.workdir.lock import holds
+from emojax.workdir.metadata import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
+from emojax.workdir.quantised import QUANTISED, quantised_shapes, read_quantised, write_quantised
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of every saved array by its path, `params/heads/attributes/kernel`."""
+
+
+def check_shapes(wanted: Any, shapes: Shapes, place: str) -> None:
+    """Compares the arrays of a model with those that are saved.
+
+    Args:
+      wanted: tree of arrays or shapes.
+      shapes: of what is saved.
+      place: the checkpoint, for messages.
+
+    Raises:
+      CheckpointError: naming the first array that is not there in its shape, or is there in addition.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(wanted)
+    asked = {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+    for name, shape in asked.items():
+        if name not in shapes:
+            raise CheckpointError(f"{place}: has no array {name}, which its config and corpus.json ask for")
+        if shapes[name] != shape:
+            raise CheckpointError(
+                f"{place}: {name} has shape {shapes[name]}, its config and corpus.json ask for {shape}"
+            )
+    left = next((name for name in shapes if name not in asked), None)
+    if left is not None:
+        raise CheckpointError(f"{place}: {left} is not part of the model that its config and corpus.json describe")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,3 +188,32 @@ def example_batch(config: ExperimentConfig, model: EmotionModel, online: tuple[s
         index=jnp.zeros(1, jnp.int32),
         stored=stored,
     )
+
+
+@holds("target")
+def quantise_workdir(workdir: Path, target: Path) -> Path:
+    """Writes a workdir that has 8-bit weights in place of checkpoints; it is evaluated and loaded as any other.
+
+    Args:
+      workdir: a trained run whose model has no pre-trained encoder.
+      target: made; must be absent or empty.
+
+    Returns:
+      Path of the weights.
+
+    Raises:
+      ConfigError: the model has an encoder, or `target` holds something.
+      CheckpointError: `workdir` cannot be restored.
+      EmojaxError: `target` cannot be written.
+    """
+    if (workdir / QUANTISED).exists():
+        raise CheckpointError(f"{workdir}: is quantised already")
+    if not is_vacant(target):
+        raise ConfigError(f"--output={target}: is not allowed; allowed: a new or empty folder")
+    trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
+    if trained.config.model.encoder_views:
+        raise ConfigError(f"{workdir}: has a pre-trained encoder; allowed: models on log-mel alone")
+    for name in (CONFIG, CORPUS):
+        with atomic_write(target / name) as temporary:
+            shutil.copyfile(workdir / name, temporary)
+    return write_quantised(trained.variables, target)

@@ -1,0 +1,155 @@
+"""Self-attention of speech encoders, with WavLM's gated relative position bias."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from emojax.encoders.layers import Linear, wide
+from emojax.encoders.speech_config import SpeechEncoderConfig
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention (Vaswani et al. 2017), with WavLM's gated position bias if one is given."""
+
+    config: SpeechEncoderConfig
+    dtype: Any
+    train: bool
+
+    @nn.compact
+    def __call__(
+        self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"], position_bias: Float[Array, "H T T"] | None
+    ) -> Float[Array, "B T D"]:
+        """Attended values after the output projection."""
+        config = self.config
+        batch, frames, _ = states.shape
+
+        def project(name: str) -> Float[Array, "H B T F"]:
+            projected = Linear(config.hidden_size, self.dtype, name=name)(states)
+            return projected.astype(self.dtype).reshape(batch, frames, config.num_heads, -1).transpose(2, 0, 1, 3)
+
+        query, key, value = project("query"), project("key"), project("value")
+        gate = None
+        if position_bias is not None:
+            gate = RelativePositionGate(config, self.dtype, name="gate")(states)
+        rate = config.attention_dropout if self.train else 0.0
+        dropout_keys = jax.random.split(self.make_rng("dropout"), config.num_heads) if rate else None
+        attended = attend(query, key, value, mask, position_bias, gate, rate, dropout_keys)
+        attended = attended.transpose(1, 2, 0, 3).reshape(batch, frames, config.hidden_size)
+        return Linear(config.hidden_size, self.dtype, name="output")(attended)
+
+
+def attend(
+    query: Float[Array, "H B T F"],
+    key: Float[Array, "H B T F"],
+    value: Float[Array, "H B T F"],
+    mask: Bool[Array, "B T"],
+    position_bias: Float[Array, "H T T"] | None = None,
+    gate: Float[Array, "H B T"] | None = None,
+    dropout_rate: float = 0.0,
+    dropout_keys: jax.Array | None = None,
+) -> Float[Array, "H B T F"]:
+    """Softmax-weighted sums of the values of valid frames, in at least float32.
+
+    Weights are never stored for the backward pass but computed again, so memory grows with T, not with T squared. On
+    CPU the heads follow one another, so that the weights of one head stay in the cache; elsewhere they run together.
+
+    Args:
+      query: queries of H heads with F features each.
+      key: keys.
+      value: values.
+      mask: True on valid frames; a row without any gets the mean of all values.
+      position_bias: added to the logits of each head.
+      gate: factor of `position_bias` per query frame; None together with it.
+      dropout_rate: share of weights left out.
+      dropout_keys: one random key per head; None where the rate is 0.
+    """
+
+    def head(operands: tuple[Any, ...]) -> Float[Array, "B T F"]:
+        return _one_head(operands, mask, dropout_rate)
+
+    def one_by_one(operands: tuple[Any, ...]) -> Float[Array, "H B T F"]:
+        # A loop already keeps XLA from merging the second computation of the weights with the first.
+        return jax.lax.map(jax.checkpoint(head, prevent_cse=False), operands)
+
+    operands = (query, key, value, position_bias, gate, dropout_keys)
+    return jax.lax.platform_dependent(operands, cpu=one_by_one, default=jax.vmap(jax.checkpoint(head)))
+
+
+def _one_head(operands: tuple[Any, ...], mask: Bool[Array, "B T"], dropout_rate: float) -> Float[Array, "B T F"]:
+    """`attend` for one head, whose operands are those of `attend` without the axis H."""
+    query, key, value, position_bias, gate, dropout_key = operands
+    dtype = wide(query.dtype)
+    logits = jnp.einsum("btf,bsf->bts", query, key, preferred_element_type=dtype) * query.shape[-1] ** -0.5
+    if position_bias is not None and gate is not None:
+        logits = logits + gate[:, :, None] * position_bias
+    # A finite floor instead of -inf: rows without any valid frame stay free of NaN.
+    logits = jnp.where(mask[:, None, :], logits, jnp.finfo(dtype).min)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
+    total = weights.sum(axis=-1, keepdims=True)
+    if dropout_key is not None:
+        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
+        weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
+    # Dividing F features instead of T weights by the total is the same and cheaper.
+    attended = jnp.einsum("bts,bsf->btf", weights.astype(value.dtype), value, preferred_element_type=dtype)
+    return attended / total
+
+
+_GATES = 2
+_FEATURES_PER_GATE = 4
+
+
+class RelativePosition(nn.Module):
+    """A learned bias per head and bucket of distances, shared by all layers."""
+
+    config: SpeechEncoderConfig
+
+    @nn.compact
+    def __call__(self, num_frames: int) -> Float[Array, "H T T"]:
+        """Bias of each pair of query and key frame, before it is gated."""
+        config = self.config
+        shape = (config.num_buckets, config.num_heads)
+        table = self.param("embedding", nn.initializers.normal(0.02), shape)
+        distances = np.arange(1 - num_frames, num_frames)
+        per_distance = table[position_buckets(distances, config.num_buckets, config.max_distance)].T
+        # Row t holds the distances -t ... T - 1 - t: a window that moves one to the left from row to row.
+        offsets = np.arange(num_frames)[None, :] - np.arange(num_frames)[:, None] + num_frames - 1
+        return per_distance[:, offsets]
+
+
+class RelativePositionGate(nn.Module):
+    """How much the position bias counts, from the state of the query frame."""
+
+    config: SpeechEncoderConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, states: Float[Array, "B T D"]) -> Float[Array, "H B T"]:
+        """Factors of the position bias, in at least float32."""
+        config = self.config
+        batch, frames, _ = states.shape
+        constant = self.param("constant", nn.initializers.ones, (1, config.num_heads, 1, 1))
+        per_head = states.reshape(batch, frames, config.num_heads, -1).transpose(2, 0, 1, 3)
+        projected = Linear(_GATES * _FEATURES_PER_GATE, self.dtype, name="dense")(per_head)
+        gates = jax.nn.sigmoid(projected.reshape(*projected.shape[:-1], _GATES, _FEATURES_PER_GATE).sum(axis=-1))
+        return gates[..., 0] * (gates[..., 1] * constant.reshape(-1, 1, 1) - 1.0) + 2.0
+
+
+def position_buckets(distances: Int[np.ndarray, "N"], num_buckets: int, max_distance: int) -> Int[np.ndarray, "N"]:
+    """Bucket of each distance from query to key, in frames.
+
+    Half of the buckets are for keys after the query. Of each half, the first half are single distances, the rest grow
+    logarithmically up to `max_distance`, from where on all share the last one (Raffel et al. 2020, section 2.1).
+    """
+    per_side = num_buckets // 2
+    exact = per_side // 2
+    size = np.abs(distances)
+    # float32 like the published implementation, so that distances on an edge fall on the same side of it.
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
+    ratio = ratio / np.float32(math.log(max_distance / exact)) * np.float32(per_side - exact)
+    logarithmic = np.minimum(exact + np.trunc(ratio).astype(np.int64), per_side - 1)
+    return np.where(size < exact, size, logarithmic) + np.where(distances > 0, per_side, 0)

@@ -1,0 +1,172 @@
+"""Layers shared by encoders: masked statistics, positional convolution, mixed precision."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from emojax.encoders.activations import ACTIVATIONS
+from emojax.encoders.speech_config import SpeechEncoderConfig
+from emojax.parallel import rows_divided
+
+_BLOCK = 256
+"""Frames summed at a time on CPU; a block of 512 channels stays in the cache."""
+
+
+@jax.custom_vjp
+def masked_statistics(
+    states: Float[Array, "B T C"], mask: Bool[Array, "B T"]
+) -> tuple[Float[Array, "B 1 C"], Float[Array, "B 1 C"]]:
+    """Mean and (biased) variance of each channel over the frames where `mask` is True; 0 and 0 where it never is.
+
+    The variance is the mean of squared deviations, not a difference of squares, which would lose digits.
+
+    XLA's CPU back end writes the masked states and their deviations to memory before it adds them up, which takes four
+    times as long as the sums. There the frames are added block by block instead.
+    """
+    weights = _weights(states, mask)
+    mean = _weighted_sum(states, weights, jnp.zeros_like(states[:, :1]), power=1)
+    return mean, _weighted_sum(states, weights, mean, power=2)
+
+
+def _forward(states, mask):
+    mean, variance = masked_statistics(states, mask)
+    return (mean, variance), (states, mask, mean)
+
+
+def _backward(residuals, cotangents):
+    states, mask, mean = residuals
+    mean_cotangent, variance_cotangent = cotangents
+    # The variance depends on the mean, too, but its derivative by the mean is zero: deviations sum to zero.
+    per_frame = mean_cotangent + 2.0 * (states - mean) * variance_cotangent
+    return _weights(states, mask)[..., None] * per_frame, None
+
+
+masked_statistics.defvjp(_forward, _backward)
+
+
+def _weights(states: Float[Array, "B T C"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:
+    return mask.astype(states.dtype) / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+
+
+def _weighted_sum(
+    states: Float[Array, "B T C"], weights: Float[Array, "B T"], centre: Float[Array, "B 1 C"], power: int
+) -> Float[Array, "B 1 C"]:
+    """Sum over frames of weight times a power of the distance from the centre."""
+
+    def add_up(states, weights, centre):
+        return jnp.einsum("bt,btc->bc", weights, (states - centre) ** power)[:, None]
+
+    def by_block(states, weights, centre):
+        def add_block(total, start):
+            block = jax.lax.dynamic_slice_in_dim(states, start, _BLOCK, axis=1)
+            of_block = jax.lax.dynamic_slice_in_dim(weights, start, _BLOCK, axis=1)
+            return total + add_up(block, of_block, centre), None
+
+        rest = states.shape[1] // _BLOCK * _BLOCK
+        total = add_up(states[:, rest:], weights[:, rest:], centre)
+        return jax.lax.scan(add_block, total, jnp.arange(0, rest, _BLOCK))[0] if rest else total
+
+    return jax.lax.platform_dependent(states, weights, centre, cpu=by_block, default=add_up)
+
+
+_BATCH_NORM_EPSILON = 1e-5
+
+
+def grouped_convolution(
+    states: Float[Array, "B T D"], kernel: Float[Array, "N I D"], groups: int
+) -> Float[Array, "B T D"]:
+    """Convolution in `groups` independent groups of channels that keeps the number of frames.
+
+    One convolution per group, concatenated. With `feature_group_count` XLA gathers the whole batch on every device
+    under data parallelism (openxla/xla#47945), takes about ten times as long for the gradient of the kernel on CPU,
+    and half as long again for the rest.
+
+    Args:
+      states: zero where there is no speech.
+      kernel: of the same type; N taps, I = D / groups input channels per group; tap N // 2 meets the frame itself.
+      groups: divides D.
+
+    Returns:
+      The sums, in at least float32.
+    """
+    taps = kernel.shape[0]
+    # PyTorch pads N // 2 on both sides; with an even N the published models then drop the last frame.
+    padding = [(taps // 2, taps - 1 - taps // 2)]
+    return jnp.concatenate(
+        [
+            jax.lax.conv_general_dilated(
+                part,
+                taps_of_part,
+                window_strides=(1,),
+                padding=padding,
+                dimension_numbers=("NWC", "WIO", "NWC"),
+                preferred_element_type=wide(states.dtype),
+            )
+            for part, taps_of_part in zip(jnp.split(states, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        ],
+        axis=-1,
+    )
+
+
+class PositionalConvolution(nn.Module):
+    """Relative positional embedding (Baevski et al. 2020, section 2); the weight norm is folded into the kernel."""
+
+    config: SpeechEncoderConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
+        """What is added to the states; those that `mask` calls invalid count as zero, like those beyond the ends."""
+        config = self.config
+        if config.position_batch_norm:
+            states = FrozenBatchNorm(name="batch_norm")(states)
+        states = jnp.where(mask[..., None], states, 0.0)
+        shape = (config.position_taps, config.hidden_size // config.position_groups, config.hidden_size)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        states = grouped_convolution(states.astype(self.dtype), kernel.astype(self.dtype), config.position_groups)
+        return ACTIVATIONS[config.convolution.activation](states + bias.astype(states.dtype))
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with the statistics of the checkpoint, also in training; they get no gradient."""
+
+    @nn.compact
+    def __call__(self, states: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Normalised states."""
+        shape = states.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
+        variance = jax.lax.stop_gradient(self.param("variance", nn.initializers.ones, shape))
+        return (states - mean) * (scale * (variance + _BATCH_NORM_EPSILON) ** -0.5) + bias
+
+
+def wide(dtype: Any) -> Any:
+    """The type of sums and statistics in a computation in `dtype`: float32, or `dtype` itself if that is wider."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+class Linear(nn.Module):
+    """A dense layer: operands in `dtype`, sum and bias in `wide(dtype)`, which is also the type of the result."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+        """Inputs times kernel plus bias."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        operands = rows_divided(inputs.astype(self.dtype)), kernel.astype(self.dtype)
+        products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
+        return rows_divided(products) + bias.astype(wide(self.dtype))
+
+
+def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
+    """Layer norm over the features in `wide(dtype)`."""
+    # Flax's fast variance, a difference of squares, loses digits where the mean is large.
+    return nn.LayerNorm(epsilon=epsilon, dtype=wide(dtype), use_fast_variance=False, name=name)

@@ -1,0 +1,177 @@
+"""Shards of a feature store: written one at a time; read at random, by position in the corpus's split or by id."""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from absl import flags
+
+from emojax.errors import CheckpointError, EmojaxError, reason
+from emojax.feature_store.layout import SplitFacts, StoreFacts, read_facts, read_split_facts
+from emojax.feature_store.records import ArraySpec, from_record, to_record
+from emojax.files import atomic_write
+
+
+class Store:
+    """A store on disk."""
+
+    def __init__(self, directory: Path):
+        """Opens a store.
+
+        Raises:
+          CheckpointError: there is none, or it is damaged.
+        """
+        self.directory = directory
+        self.facts: StoreFacts = read_facts(directory)
+
+    def split(self, name: str) -> "StoredSplit":
+        """Opens a split; of a part of one (`train[:50%]`) the whole, unless the part has a folder of its own.
+
+        Raises:
+          CheckpointError: the split is not there, or not finished.
+        """
+        whole = name if "+" in name else name.partition("[")[0]
+        folder = self.directory / (name if (self.directory / name).is_dir() else whole)
+        if not folder.is_dir():
+            there = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
+            raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(there) or 'none'}")
+        return StoredSplit(folder, self.facts, read_split_facts(folder))
+
+
+class StoredSplit:
+    """The arrays of every utterance of a split, in the order of the corpus's data source.
+
+    A random-access source as grain takes it (`grain.MapDataset.source(split)`); picklable, so that worker processes
+    can each read from it.
+    """
+
+    def __init__(self, directory: Path, store: StoreFacts, facts: SplitFacts):
+        """Checks that all shards are there.
+
+        Raises:
+          CheckpointError: some are not.
+        """
+        self.directory, self._store, self.facts = directory, store, facts
+        self._shards = [directory / facts.shard_name(shard) for shard in range(len(facts.bounds) - 1)]
+        absent = sum(not path.is_file() for path in self._shards)
+        if absent:
+            raise CheckpointError(
+                f"{directory}: {absent} of {len(self._shards)} shards are not there yet; "
+                "the command that started it continues it"
+            )
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """What is stored of every utterance."""
+        return self._store.arrays
+
+    def __len__(self) -> int:
+        return len(self.facts.ids)
+
+    def __getitem__(self, position: SupportsIndex) -> dict[str, np.ndarray]:
+        """The arrays of one utterance by name."""
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[SupportsIndex]) -> list[dict[str, np.ndarray]]:
+        """The arrays of several utterances.
+
+        Raises:
+          CheckpointError: a shard is damaged.
+        """
+        wanted = [int(position) for position in positions]
+        try:
+            records = self._source.__getitems__(wanted)
+        except IndexError:
+            raise
+        except Exception as error:  # array_record raises many kinds for damaged shards
+            raise CheckpointError(f"{self.directory}: cannot be read ({reason(error)})") from error
+        return [self._arrays(position, record) for position, record in zip(wanted, records, strict=True)]
+
+    def by_id(self, id: str) -> dict[str, np.ndarray]:
+        """The arrays of the utterance of that id.
+
+        Raises:
+          KeyError: there is none.
+        """
+        return self[self.positions[id]]
+
+    @functools.cached_property
+    def positions(self) -> dict[str, int]:
+        """Position of each id."""
+        return {id: position for position, id in enumerate(self.facts.ids)}
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource  # type: ignore[import-untyped]
+
+        if not flags.FLAGS.is_parsed():  # array_record reads flags, which only absl's own main parses
+            flags.FLAGS.mark_as_parsed()
+        sizes = np.diff(self.facts.bounds)
+        # With the range given, array_record need not open every file to learn how many records it has.
+        return ArrayRecordDataSource([f"{path}[0:{size}]" for path, size in zip(self._shards, sizes, strict=True)])
+
+    def _arrays(self, position: int, record: bytes) -> dict[str, np.ndarray]:
+        id, arrays = from_record(record, self._store.arrays, str(self.directory))
+        if id != self.facts.ids[position]:
+            raise CheckpointError(
+                f"{self.directory}: utterance {position} is {id!r}, expected {self.facts.ids[position]!r}"
+            )
+        return arrays
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_source"}
+
+
+def missing_shards(directory: Path, facts: SplitFacts) -> list[int]:
+    """Numbers of the shards that are still to be written."""
+    names = [facts.shard_name(shard) for shard in range(len(facts.bounds) - 1)]
+    return [shard for shard, name in enumerate(names) if not (directory / name).is_file()]
+
+
+def remove_leftovers(directory: Path, facts: SplitFacts, shard: int) -> None:
+    """Removes what a killed run had begun to write of a shard."""
+    for path in directory.glob(f".{facts.shard_name(shard)}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def write_shard(
+    directory: Path,
+    facts: SplitFacts,
+    shard: int,
+    arrays: Iterable[Mapping[str, np.ndarray]],
+    specs: Sequence[ArraySpec],
+) -> int:
+    """Writes one shard.
+
+    Args:
+      directory: of the split.
+      facts: of the split.
+      shard: its number.
+      arrays: of the shard's utterances, in order.
+      specs: what is stored of each.
+
+    Returns:
+      Number of bytes.
+
+    Raises:
+      EmojaxError: it cannot be written (full disk, no permission); finished shards are intact.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter  # type: ignore[import-untyped]
+
+    ids = facts.ids[facts.bounds[shard] : facts.bounds[shard + 1]]
+    path = directory / facts.shard_name(shard)
+    with atomic_write(path) as temporary:
+        try:
+            # States do not compress; one record a group is what random access wants.
+            writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+            for id, values in zip(ids, arrays, strict=True):
+                writer.write(to_record(id, values, specs))
+            writer.close()
+        except RuntimeError as error:  # how array_record reports what the file system refuses
+            raise EmojaxError(f"{path}: cannot be written ({reason(error)})") from error
+        size = temporary.stat().st_size
+        if size < sum(len(id) for id in ids):
+            raise CheckpointError(f"{path}: was written short")
+    return size

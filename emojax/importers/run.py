@@ -1,0 +1,129 @@
+"""Makes a workdir of a published emotion model."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+
+from emojax.config import ExperimentConfig
+from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
+from emojax.encoders.checkpoint_files import find_folder, read_tensors
+from emojax.encoders.load import read_parameters
+from emojax.errors import CheckpointError
+from emojax.files import is_vacant
+from emojax.importers.card import ModelCard, read_card
+from emojax.importers.layouts import PublishedModel, our_order, read_published
+from emojax.types import CorpusInfo
+from emojax.workdir import (
+    ENCODERS,
+    SUMMARY,
+    Checkpoints,
+    holds,
+    own_checkpoint_directory,
+    unknown_labels,
+    write_config,
+    write_corpus_facts,
+    write_encoder_source,
+    write_json,
+)
+
+
+@holds("workdir")
+def import_published(config: ExperimentConfig, workdir: Path) -> None:
+    """Imports the checkpoint that `config.model.acoustic.checkpoint` names.
+
+    The workdir then evaluates, predicts and teaches as one that was trained here. What the checkpoint determines
+    (pooling, sizes, heads) replaces what the config says.
+
+    Args:
+      config: of one acoustic view.
+      workdir: a new or empty folder.
+
+    Raises:
+      CheckpointError: the folder is not empty, or the checkpoint is of no layout known here.
+    """
+    if config.model.views != ("acoustic",):
+        raise CheckpointError(f"config.model.views: {config.model.views} is not allowed; allowed: ('acoustic',)")
+    if not is_vacant(workdir):
+        raise CheckpointError(f"{workdir}: is not empty; allowed: a new or empty folder")
+    settings = config.model.acoustic
+    revision = settings.revision or None
+    folder = find_folder(settings.checkpoint, revision)
+    file, tensors = read_tensors(folder)
+    published = read_published(folder, tensors)
+    encoder = _encoder(published, origin=str(file))
+    model = {"params": _parameters(published), "statistics": {}}
+    write_config(workdir, _fitted(config, published))
+    kept = workdir / ENCODERS / "acoustic"
+    save_encoder(encoder, kept)
+    write_encoder_source(kept, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
+    info = _corpus_info(published, read_card(folder))
+    write_corpus_facts(workdir, unknown_labels(info))
+    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
+        checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
+    write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})
+    low, high = info.scale
+    outputs = f"attributes {low:g} to {high:g}" if published.dimensional else ", ".join(info.categories)
+    print(f"{settings.checkpoint}: {outputs}; licence {info.licence}; trained on {info.name}", flush=True)
+
+
+def _corpus_info(published: PublishedModel, card: ModelCard) -> CorpusInfo:
+    return CorpusInfo(
+        name=card.corpus,
+        scale=card.scale,
+        categories=() if published.dimensional else published.labels,
+        speech="recorded",
+        attribute_source="rated" if published.dimensional else "none",
+        licence=card.licence,
+        citation=card.citation,
+    )
+
+
+def _fitted(config: ExperimentConfig, published: PublishedModel) -> ExperimentConfig:
+    size = int(published.head["acoustic_network/embedding/bias"].shape[0])
+    network = dataclasses.replace(
+        config.model.acoustic.network,
+        gru_layers=0,
+        conv_channels=0,
+        pooling=published.pooling,
+        embedding_size=size,
+        embedding_norm=published.norm,
+        embedding_activation=published.activation,
+    )
+    acoustic = dataclasses.replace(
+        config.model.acoustic, store="", layers=(-1,), combine="mean", train="nothing", network=network
+    )
+    third = 1 / 3 if published.dimensional else 0.0
+    objective = dataclasses.replace(
+        config.objective,
+        attribute_weights=(third, third, third),
+        emotion_weight=0.0 if published.dimensional else 1.0,
+    )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, acoustic=acoustic), objective=objective)
+
+
+def _encoder(published: PublishedModel, origin: str) -> Encoder:
+    config = published.encoder_config
+    module, params = read_parameters(config, published.encoder, ComputeOptions(), None, origin)
+    return Encoder(module, params, config, published.preprocess)
+
+
+def _parameters(published: PublishedModel) -> dict[str, Any]:
+    """The parameters outside the encoder, outputs in our order."""
+    head = "attributes" if published.dimensional else "categories"
+    flat = {}
+    for path, tensor in published.head.items():
+        values = np.asarray(tensor.read(), np.float32)
+        if path.startswith("output/"):
+            values = values[our_order(published)]
+            path = path.replace("output", f"heads/{head}")
+        flat[path] = jnp.asarray(values.T if path.endswith("kernel") else values)
+    if not published.dimensional:  # the attributes' head is always there; nothing reads it
+        features = flat["acoustic_network/embedding/bias"].shape[0]
+        flat["heads/attributes/kernel"] = jnp.zeros((features, 3), jnp.float32)
+        flat["heads/attributes/bias"] = jnp.full(3, 0.5, jnp.float32)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")

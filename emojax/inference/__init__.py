@@ -1,0 +1,6 @@
+"""Trained models in use."""
+
+from emojax.inference.predictor import Prediction as Prediction
+from emojax.inference.predictor import Predictor as Predictor
+from emojax.inference.predictor import load as load
+from emojax.inference.stream import Stream as Stream

@@ -1,0 +1,168 @@
+"""HuBERT under pre-training: network, masked prediction, loss."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from emojax.encoders import ComputeOptions, Encoder
+from emojax.encoders.layers import Linear
+from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.encoders.registry import family_of
+from emojax.encoders.speech_config import SpeechEncoderConfig
+from emojax.encoders.speech_encoder import SpeechEncoder
+from emojax.encoders.speech_features import span_mask
+from emojax.errors import ConfigError
+from emojax.pretraining.config import PredictionConfig, PretrainConfig
+from emojax.types import SAMPLE_RATE
+
+_COSINE_FLOOR = 1e-6
+
+
+class UnitPredictor(nn.Module):
+    """A speech encoder that tells which unit each hidden frame belongs to.
+
+    The logit of unit c at frame t is cos(A o_t, e_c) / temperature (eq. 3): o_t are the encoder's last states, A a
+    projection, e_c an embedding of the unit. Only the encoder outlives pre-training.
+    """
+
+    encoder_config: SpeechEncoderConfig
+    prediction: PredictionConfig
+    num_units: int
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, waveform: Float[Array, "B S"], num_samples: Int[Array, "B"], masked: Bool[Array, "B T"], *, train: bool
+    ) -> Float[Array, "B T C"]:
+        """Logits of the units.
+
+        Args:
+          waveform: 16 kHz, pre-processed.
+          num_samples: valid samples per row.
+          masked: frames hidden from the transformer.
+          train: dropout and layer drop are on; needs the rng stream `dropout`.
+        """
+        encoder = SpeechEncoder(self.encoder_config, self.dtype, self.remat, name="encoder")
+        states = encoder(waveform, num_samples, masked=masked, train=train).last_hidden_state
+        size = self.prediction.projection_size
+        projected = _unit_length(Linear(size, self.dtype, name="projection")(states).astype(jnp.float32))
+        codes = self.param("codes", nn.initializers.normal(1.0), (self.num_units, size))
+        return projected @ _unit_length(codes).T / self.prediction.temperature
+
+
+def choose_masked(
+    key: jax.Array, num_valid: Int[Array, "B"], frames: int, config: PredictionConfig
+) -> Bool[Array, "B T"]:
+    """Spans of frames to hide, at least one in every clip that is longer than a span."""
+    return span_mask(key, num_valid, frames, config.mask_probability, config.mask_length, 1)
+
+
+@flax.struct.dataclass
+class PredictionSums:
+    """Sums over frames of a whole batch; those of several batches can be added.
+
+    Attributes:
+      losses: cross-entropy of hidden and of visible frames.
+      hits: frames whose unit was the most likely one.
+      frames: how many there are.
+    """
+
+    losses: Float[Array, "2"]
+    hits: Float[Array, "2"]
+    frames: Float[Array, "2"]
+
+    @property
+    def means(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+        """Mean loss and accuracy of hidden and of visible frames; 0 where there are none."""
+        count = jnp.maximum(self.frames, 1.0)
+        return self.losses / count, self.hits / count
+
+
+def prediction_sums(
+    logits: Float[Array, "B T C"], units: Int[Array, "B T"], masked: Bool[Array, "B T"], valid: Bool[Array, "B T"]
+) -> PredictionSums:
+    """Cross-entropy and hits of hidden and of visible frames (Hsu et al. 2021, eq. 1: L_m and L_u).
+
+    Args:
+      logits: of the units.
+      units: true ones.
+      masked: hidden frames.
+      valid: frames that count at all.
+    """
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), units[..., None], axis=-1)[..., 0]
+    hits = (jnp.argmax(logits, axis=-1) == units).astype(jnp.float32)
+    parts = jnp.stack([masked & valid, ~masked & valid]).astype(jnp.float32)
+    return PredictionSums(
+        jnp.einsum("kbt,bt->k", parts, losses), jnp.einsum("kbt,bt->k", parts, hits), parts.sum(axis=(1, 2))
+    )
+
+
+def _unit_length(vectors: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    return vectors / jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True) + _COSINE_FLOOR)
+
+
+_PREPROCESS = WaveformPreprocess(
+    normalize=True,
+    settings={
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": True,
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": SAMPLE_RATE,
+    },
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is trained, and where it begins.
+
+    Attributes:
+      predictor: the encoder with its prediction head.
+      published: content of the encoder's `config.json`.
+      preprocess: of the encoder.
+      start: parameters of the encoder to begin with; None for random ones.
+    """
+
+    predictor: UnitPredictor
+    published: dict[str, Any]
+    preprocess: WaveformPreprocess
+    start: Any
+
+    def encoder(self, params: Any) -> Encoder:
+        """The encoder with these parameters, as `save_encoder` takes it."""
+        return Encoder(_module(self.published, ComputeOptions()), params, self.published, self.preprocess)
+
+
+def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder | None) -> Network:
+    """Builds the network.
+
+    Args:
+      config: of the pre-training; its sizes count without `start`.
+      options: how the encoder computes.
+      start: encoder to go on from.
+
+    Raises:
+      CheckpointError: a size is not allowed.
+      ConfigError: `start` is no speech encoder.
+    """
+    published, preprocess = config.encoder.published(), _PREPROCESS
+    if start is not None:
+        if not isinstance(start.preprocess, WaveformPreprocess):
+            raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is no speech encoder")
+        published, preprocess = dict(start.config), start.preprocess
+    sizes = _module(published, options).config
+    predictor = UnitPredictor(sizes, config.prediction, config.units.clusters, options.dtype, options.remat)
+    return Network(predictor, published, preprocess, None if start is None else start.params)
+
+
+def _module(published: dict[str, Any], options: ComputeOptions) -> Any:
+    return family_of(published).build_module(published, frozenset({"masked_spec_embed"}), options)

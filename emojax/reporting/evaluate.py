@@ -1,0 +1,195 @@
+"""Evaluates the best checkpoint of a workdir: writes scores, predictions and plots of each split."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from emojax.data import BatchStream, choose_categories, open_corpus, read_index
+from emojax.errors import CheckpointError, ConfigError
+from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
+from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
+from emojax.evaluation.summary import TrainLabels, summarise
+from emojax.evaluation.windows import PredictStep, predict_split, windows_of
+from emojax.parallel import is_first, make_mesh
+from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
+from emojax.types import ATTRIBUTES, CorpusInfo
+from emojax.workdir import (
+    EVALUATION,
+    CorpusFacts,
+    TrainedModel,
+    batch_inputs,
+    check_inside,
+    holds,
+    read_config,
+    read_corpus_facts,
+    restore_model,
+    write_json,
+)
+
+
+def evaluation_directory(workdir: Path, other_corpus: str | None = None) -> Path:
+    """Where an evaluation is written.
+
+    Args:
+      workdir: of the model evaluated.
+      other_corpus: name of the corpus if it is not the one the model was trained on.
+
+    Raises:
+      CheckpointError: the folder is a link that leads out of the workdir.
+    """
+    directory = workdir / EVALUATION
+    if other_corpus is not None:
+        directory = directory / _file_name(other_corpus)
+    check_inside(workdir, directory)
+    return directory
+
+
+def write_evaluation(
+    directory: Path,
+    predictions: Predictions,
+    train_labels: TrainLabels | None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png and
+    SPLIT_submission.csv.
+
+    Args:
+      directory: from `evaluation_directory`.
+      predictions: of one split.
+      train_labels: what the baselines know; None leaves the baselines out.
+      num_resamples: of the bootstrap.
+      seed: of the bootstrap.
+
+    Returns:
+      What SPLIT.json holds (see `summarise`).
+
+    Raises:
+      EmojaxError: there is nothing to evaluate, or a file cannot be written.
+    """
+    summary = summarise(predictions, train_labels, num_resamples, seed)
+    split = _file_name(predictions.split)
+    predictions.write_csv(directory / f"{split}.csv")
+    for what, figure in (
+        ("attributes", draw_attributes(predictions, summary)),
+        ("confusion", draw_confusion(summary)),
+    ):
+        path = directory / f"{split}_{what}.png"
+        if figure is None:
+            path.unlink(missing_ok=True)  # of an earlier evaluation
+        else:
+            save_figure(figure, path)
+    submission = directory / f"{split}_submission.csv"
+    if wants_submission(predictions):
+        write_submission(submission, predictions)
+    else:
+        submission.unlink(missing_ok=True)
+    # Last, so that scores are never beside predictions of another run.
+    write_json(directory / f"{split}.json", summary)
+    return summary
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
+
+
+@holds("workdir", create=False)
+def evaluate_workdir(
+    workdir: Path,
+    corpus_name: str = "",
+    splits: tuple[str, ...] = (),
+    data_dir: str = "",
+    category_map: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """Evaluates the best checkpoint of a workdir and writes `evaluation/SPLIT.json`, `.csv` and plots.
+
+    Args:
+      workdir: a run that has a checkpoint.
+      corpus_name: another corpus than the one trained on; its results go to `evaluation/CORPUS/`, one folder deeper.
+      splits: splits to evaluate; by default the config's test splits, or, of another corpus, every split it has.
+      data_dir: where corpora are; by default where the config says.
+      category_map: pairs `THEIRS:OURS` of a category of the corpus and one of the model, for categories that are not
+        matched by name (see `emojax.evaluation.categories`).
+
+    Returns:
+      The summary of each split (see `summarise`) by the split's name.
+
+    Raises:
+      EmojaxError: one line saying what is wrong with workdir, corpus or split.
+    """
+    if not workdir.is_dir():
+        raise CheckpointError(f"{workdir}: no such workdir")
+    pairs = parse_category_map(category_map)
+    config = read_config(workdir)
+    mesh = make_mesh(config.mesh)
+    corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
+    own = corpus.info.name == read_corpus_facts(workdir).info.name
+    if own:
+        corpus = choose_categories(corpus, config.corpus.categories)
+    trained = restore_model(workdir, mesh, stored=own)
+    directory = evaluation_directory(workdir, None if own else corpus.info.name)
+    splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
+    predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
+    match = _match(trained, corpus.info, pairs)
+    labels = _training_labels(trained.facts, corpus.info, match)
+    summaries = {}
+    for split in splits:
+        index = read_index(corpus, split)
+        inputs = batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, trained.online)
+        least = trained.model.min_samples
+        stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
+        for line in stream.left_out:
+            print(line, flush=True)
+        predictions = predict_split(
+            predict,
+            trained.variables,
+            stream,
+            index,
+            corpus.info,
+            split,
+            trained.outputs,
+            match,
+        )
+        resamples = config.evaluation.bootstrap_resamples
+        if is_first():
+            summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed)
+        else:
+            summaries[split] = summarise(predictions, labels, resamples, config.seed)
+        print(_line(workdir, summaries[split]), flush=True)
+    return summaries
+
+
+def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, str]]) -> CategoryMatch:
+    """Of the model's categories and the corpus's; says where they differ, refuses where nothing can be scored."""
+    match = match_categories(trained.facts.info.categories, info.categories, pairs)
+    if not trained.outputs.categories or not info.categories:
+        return match
+    if str(match):
+        print(f"{trained.workdir.name} on {info.name}: categories: {match}", flush=True)
+    if not match.usable and not (any(trained.outputs.attributes) and info.attribute_source != "none"):
+        raise ConfigError(
+            f"{info.name}: shares {len(match.scored)} categories with {trained.workdir}, at least 2 are needed "
+            f"({match}); name equal ones by --category_map=THEIRS:OURS,..."
+        )
+    return match
+
+
+def _training_labels(facts: CorpusFacts, info: CorpusInfo, match: CategoryMatch) -> TrainLabels:
+    """The training corpus's labels as they are scored: in the evaluated corpus's scale, in the shared categories."""
+    (low, high), (new_low, new_high) = facts.info.scale, info.scale
+    attributes = new_low + (facts.attributes - low) * ((new_high - new_low) / (high - low))
+    return TrainLabels(attributes=attributes, emotions=match.model_labels(facts.emotion))
+
+
+def _line(workdir: Path, summary: dict[str, Any]) -> str:
+    parts = [f"{workdir.name}: {summary['corpus']} {summary['split']}, n {summary['n']}"]
+    named = {f"CCC {attribute}": summary.get("ccc", {}).get(attribute, {}) for attribute in ATTRIBUTES}
+    for title, score in (named | {"UAR": summary.get("uar", {})}).items():
+        if score.get("value") is not None:
+            parts.append(f"{title} {score['value']:.3f}")
+            if score["low"] is not None:
+                parts[-1] += f" [{score['low']:.3f}, {score['high']:.3f}]"
+    if summary["category_match"] and summary["category_match"]["left_out"]:
+        parts.append(f"{summary['category_match']['left_out']} utterances of other categories left out")
+    return "; ".join(parts)

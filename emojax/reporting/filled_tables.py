@@ -1,0 +1,95 @@
+"""Fills tables of a Markdown document with the scores of workdirs.
+
+A table is filled where the line before it says of what: `<!-- scores: CORPUS SPLIT -->`, the corpus without version.
+Its rows begin with the name of a system in backticks: that of the workdir, or what the workdirs of several seeds have
+in common (`mfb` for `mfb_seed0`, `mfb_seed1`). Columns named like a score (`CCC activation`, `UAR`, ...), `parameters`
+and `seeds` are filled; everything else is left as it is, and so are rows of systems that were not given.
+"""
+
+import re
+from collections.abc import Sequence
+
+from emojax.errors import EmojaxError
+from emojax.reporting.results import SCORES, Result, Run, Score
+from emojax.reporting.table import group_seeds
+
+_MARK = re.compile(r"<!-- scores: (\S+) (\S+) -->")
+_NAME = re.compile(r"`([^`]+)`")
+
+
+def fill_tables(text: str, runs: list[Run]) -> tuple[str, list[str]]:
+    """Fills every marked table.
+
+    Args:
+      text: the document.
+      runs: of which seeds are put together.
+
+    Returns:
+      The document, and the names of rows that were filled, as `CORPUS SPLIT NAME`.
+
+    Raises:
+      EmojaxError: a table is marked and not there, or several configurations claim the same row.
+    """
+    results = _by_row(group_seeds(runs), runs)
+    lines, filled = text.split("\n"), []
+    number = 0
+    while number < len(lines):
+        found = _MARK.fullmatch(lines[number].strip())
+        number += 1
+        if not found:
+            continue
+        while number < len(lines) and not lines[number].strip():
+            number += 1
+        if number + 1 >= len(lines) or not lines[number].startswith("|"):
+            raise EmojaxError(f"line {number + 1}: no table after {found[0]}")
+        header = _cells(lines[number])
+        number += 2
+        while number < len(lines) and lines[number].startswith("|"):
+            cells = _cells(lines[number])
+            name = _NAME.search(cells[0])
+            result = results.get((found[1], found[2], name[1])) if name else None
+            if name and result is not None:
+                lines[number] = "| " + " | ".join(_filled(header, cells, result)) + " |"
+                filled.append(f"{result.corpus} {result.split} {name[1]}")
+            number += 1
+    return "\n".join(lines), filled
+
+
+def _by_row(results: list[Result], runs: list[Run]) -> dict[tuple[str, str, str], Result]:
+    rows: dict[tuple[str, str, str], Result] = {}
+    ungrouped = {id(result) for run in runs for result in run.results}
+    for result in results:
+        # One seed alone keeps the folder's name, which may end in it.
+        name = re.sub(r"[-_.]seed[-_.]?\d+$", "", result.system) if id(result) in ungrouped else result.system
+        key = (result.corpus.rsplit("/", 1)[0], result.split, name)
+        if key in rows:
+            raise EmojaxError(f"{' '.join(key)}: is claimed by several configurations; allowed: one, with its seeds")
+        rows[key] = result
+    return rows
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _filled(header: Sequence[str], cells: Sequence[str], result: Result) -> list[str]:
+    columns = {title: result.scores[name] for name, title in SCORES.items() if name in result.scores}
+    filled = []
+    for title, cell in zip(header, cells, strict=False):
+        if title in columns:
+            cell = _score(columns[title])
+        elif title == "parameters" and result.parameters is not None:
+            cell = f"{result.parameters:,}"
+        elif title == "seeds":
+            cell = str(len(result.seeds))
+        filled.append(cell)
+    return filled
+
+
+def _score(score: Score) -> str:
+    text = f"{score.value:.3f}"
+    if score.deviation is not None:
+        text += f" ± {score.deviation:.3f}"
+    if score.low is not None and score.high is not None:
+        text += f" [{score.low:.2f}, {score.high:.2f}]"
+    return text

@@ -1,0 +1,163 @@
+"""The report as one HTML file that needs nothing else: no network, no scripts, plots embedded."""
+
+import base64
+from pathlib import Path
+from xml.etree import ElementTree
+
+from emojax.errors import EmojaxError
+from emojax.reporting.gain import draw_comparison
+from emojax.reporting.learning_curves import draw_learning_curves, read_curves
+from emojax.reporting.plots import png_bytes
+from emojax.reporting.results import SCORES, Result, Run, Score, by_split, printable, shared_baselines
+from emojax.reporting.table import (
+    describe_protocol,
+    describe_split,
+    parameters_text,
+    score_text,
+    seconds_text,
+    shown_scores,
+)
+from emojax.workdir import METRICS
+
+Element = ElementTree.Element
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_PLOT_BYTES = 4_000_000
+
+# A page from a stranger's workdir must not fetch or run anything, even if an escape were missing.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --band: #f3f5f7; --page: #ffffff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --soft: #9aa5b1; --line: #3a424c; --band: #1c232b; --page: #0f141a; }
+}
+body { margin: 2rem auto; max-width: 76rem; padding: 0 1.2rem; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th:first-child, td:first-child { text-align: left; }
+tbody th { background: var(--band); text-align: left; }
+tr.baseline td { color: var(--soft); font-style: italic; }
+small, .soft { color: var(--soft); } td small { white-space: nowrap; display: block; }
+figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9rem; }
+img { max-width: 100%; background: #fff; border-radius: 6px; }
+summary { cursor: pointer; font-weight: 600; margin: .6rem 0; } li { overflow-wrap: anywhere; }
+"""
+
+
+def render_page(runs: list[Run], results: list[Result], problems: list[str]) -> str:
+    """Renders the whole page; everything that comes from a file is escaped.
+
+    Args:
+      runs: whose plots are shown.
+      results: rows of the table.
+      problems: one line each about what is not in the table.
+    """
+    sections = list(by_split(results).values())
+    head = _element(
+        "head",
+        _element("meta", charset="utf-8"),
+        _element("meta", **{"http-equiv": "Content-Security-Policy", "content": _POLICY}),
+        _element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        _element("title", "emojax report"),
+        _element("style", _STYLE),
+    )
+    body = _element("body", _element("h1", "Evaluation report"))
+    if results:
+        body.extend([_element("p", _explanation(), **{"class": "soft"}), _table(sections), *_comparisons(sections)])
+        lines = [_element("li", describe_protocol(result)) for result in results]
+        body.extend([_element("h2", "How each row was measured"), _element("ul", *lines)])
+    if problems:
+        lines = [_element("li", problem) for problem in problems]
+        body.extend([_element("h2", "Not in the table"), _element("ul", *lines)])
+    body.extend([_element("h2", "Plots"), *[_plots_of(run) for run in runs]])
+    page = ElementTree.tostring(_element("html", head, body, lang="en"), encoding="unicode", method="html")
+    return f"<!doctype html>\n{page}\n"
+
+
+def _explanation() -> str:
+    return (
+        "Every row is one split of one corpus; nothing is averaged over splits. Below a score is its 95 % bootstrap "
+        "interval, or its standard deviation over seeds. CCC is the concordance correlation coefficient, UAR the "
+        "unweighted average recall."
+    )
+
+
+def _table(sections: list[list[Result]]) -> Element:
+    names = shown_scores(result for section in sections for result in section)
+    titles = ["system", *[SCORES[name] for name in names], "parameters", "training"]
+    table = _element("table", _element("thead", _element("tr", *[_element("th", title) for title in titles])))
+    for results in sections:
+        heading = _element("th", describe_split(results), colspan=str(len(titles)))
+        rows = [_element("tr", heading)]
+        for result in results:
+            numbers = [parameters_text(result.parameters), seconds_text(result.seconds)]
+            rows.append(_row(result.system, [result.scores.get(name) for name in names], numbers))
+        for title, scores in shared_baselines(results):
+            rows.append(_row(title, [scores.get(name) for name in names], ["", ""], **{"class": "baseline"}))
+        table.append(_element("tbody", *rows))
+    return _element("div", table, **{"class": "scroll"})
+
+
+def _row(system: str, scores: list[Score | None], numbers: list[str], **attributes: str) -> Element:
+    cells = [_element("td", value, _element("small", spread)) for value, spread in map(score_text, scores)]
+    return _element("tr", _element("td", system), *cells, *[_element("td", n) for n in numbers], **attributes)
+
+
+def _comparisons(sections: list[list[Result]]) -> list[Element]:
+    figures = []
+    for results in sections:
+        figure = draw_comparison(results) if len(results) > 1 else None
+        if figure is not None:
+            figures.append(_figure(png_bytes(figure), f"Systems compared on {describe_split(results)}"))
+    return figures
+
+
+def _plots_of(run: Run) -> Element:
+    figures = []
+    for result in run.results:
+        for path in result.plots:
+            content = _read_png(path)
+            if content is not None:
+                where = f"{result.corpus}, split {result.split}, {result.speech} speech"
+                figures.append(_figure(content, f"{run.name} on {where}: {path.stem}"))
+    try:
+        title = f"{run.name} ({run.trained_on})"
+        curves = draw_learning_curves(read_curves(run.path / METRICS), title, run.best_step)
+    except EmojaxError:
+        curves = None  # not trained yet
+    if curves is not None:
+        figures.append(_figure(png_bytes(curves), f"Learning curves of {run.name}, trained on {run.trained_on}"))
+    if not figures:
+        figures.append(_element("p", "No plots.", **{"class": "soft"}))
+    return _element("details", _element("summary", run.name), *figures, open="open")
+
+
+def _read_png(path: Path) -> bytes | None:
+    """The file's content if it is a PNG of reasonable size: no other file is ever embedded."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_PLOT_BYTES:
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if content.startswith(_PNG_SIGNATURE) else None
+
+
+def _figure(png: bytes, caption: str) -> Element:
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
+    return _element("figure", _element("img", src=source, alt=printable(caption)), _element("figcaption", caption))
+
+
+def _element(tag: str, *children: str | Element, **attributes: str) -> Element:
+    """An element; the serialiser escapes text and attributes, so no page text is ever put together by hand."""
+    element = Element(tag, attributes)
+    for child in children:
+        if isinstance(child, str):
+            element.text = (element.text or "") + child
+        else:
+            element.append(child)
+    return element
