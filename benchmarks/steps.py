@@ -8,9 +8,9 @@ def prepare(config):
     from emojax.parallel import make_mesh
     from emojax.training import make_optimizer
     from emojax.training.run import jitted_step, objective_parameters_of
-    from emojax.training.state import fresh_state
+    from emojax.training.state import init_train_state
     from emojax.training.teachers import load_teacher
-    from emojax.workdir import corpus_facts, example_batch
+    from emojax.workdir import corpus_metadata, example_batch
 
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
@@ -25,10 +25,10 @@ def prepare(config):
     example = example_batch(config, model, ())
     objective = objective_parameters_of(config, model, example, teacher, stream.load(0) if teacher else None)
     averaging = config.optimizer.ema_decay > 0
-    state = fresh_state(model, optimizer, example, mesh, 0, averaging=averaging, objective=objective)
+    state = init_train_state(model, optimizer, example, mesh, 0, averaging=averaging, objective=objective)
     if teacher:
         state = state.replace(teachers=teacher.arrays)
-    step = jitted_step(config, corpus_facts(corpus.info, index), model, optimizer, state, teacher)
+    step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state, teacher)
     return {"step": step, "state": state, "batch": stream.load(0)}
 
 

@@ -162,17 +162,17 @@ def onnx_session(twin, rows, seconds):
     return lambda waveform: session.run(None, {"waveform": waveform})
 
 
-def TorchStudent(view, variables):
+def TorchStudent(settings, variables):
     """The same model in PyTorch: its own STFT, convolution and GRU."""
     import torch
     from torch import nn
 
     from emojax.audio.log_mel import mel_filterbank
 
-    bank = view.filterbank
+    bank = settings.filterbank
     mel = mel_filterbank(bank.num_bands, bank.fft_size, bank.low_hz, bank.high_hz, bank.mel_scale, bank.mel_norm)
     params = jax.tree.map(lambda leaf: torch.from_numpy(np.array(leaf)), variables["params"])
-    network, sizes = params["log_mel_network"], view.network
+    network, sizes = params["log_mel_network"], settings.network
     statistics_of = jax.tree.map(lambda leaf: torch.from_numpy(np.array(leaf)), variables["statistics"]["log_mel"])
 
     class Twin(nn.Module):
@@ -182,7 +182,7 @@ def TorchStudent(view, variables):
             self.register_buffer("window", torch.hann_window(bank.window_samples))
             self.register_buffer("mean", statistics_of["mean"])
             self.register_buffer("std", statistics_of["std"])
-            features = bank.num_bands * view.stack
+            features = bank.num_bands * settings.stack
             if sizes.conv_channels:
                 self.convolution = nn.Conv1d(features, sizes.conv_channels, sizes.conv_kernel)
                 own = network["convolution"]["Conv_0"]
@@ -218,8 +218,8 @@ def TorchStudent(view, variables):
             power = spectrum.real.square() + spectrum.imag.square()
             energies = torch.log(torch.clamp(power.transpose(1, 2) @ self.mel, min=bank.floor))
             frames = (energies - self.mean) / self.std
-            stacks = frames.shape[1] // view.stack
-            frames = frames[:, : stacks * view.stack].reshape(frames.shape[0], stacks, -1)
+            stacks = frames.shape[1] // settings.stack
+            frames = frames[:, : stacks * settings.stack].reshape(frames.shape[0], stacks, -1)
             if sizes.conv_channels:
                 padded = nn.functional.pad(frames.transpose(1, 2), (sizes.conv_kernel - 1, 0))
                 frames = torch.cat([torch.relu(self.convolution(padded)).transpose(1, 2), frames], dim=-1)

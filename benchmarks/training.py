@@ -63,7 +63,7 @@ def main(argv):
     found["bare"] = statistics.median(times[_WARM_UP:])
     found["examples_per_second"] = config.data.batch_size / found["step"]
     found["kept"] = found["bare"] / found["step"]
-    print(f"{config.corpus.name}, views {', '.join(config.model.views)}, {jax.devices()}")
+    print(f"{config.corpus.name}, modalities {', '.join(config.model.modalities)}, {jax.devices()}")
     print(f"batch {config.data.batch_size} x {_SECONDS.value:g} s; {found['examples_per_second']:.0f} examples/s")
     print(
         f"in the loop {1e3 * found['step']:.1f} ms, bare {1e3 * found['bare']:.1f} ms: {100 * found['kept']:.0f} % kept"

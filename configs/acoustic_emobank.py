@@ -14,7 +14,7 @@ from configs import mfb_emobank
 def get_config():
     """Returns the config."""
     config = mfb_emobank.get_config()
-    config.model.views = ("acoustic",)
+    config.model.modalities = ("acoustic",)
     config.model.acoustic.checkpoint = "checkpoints/hubert_tiny"
     config.model.acoustic.network.pooling = "statistics"
     return config

@@ -11,6 +11,6 @@ from configs import default
 def get_config():
     """Returns the config."""
     config = default.get_config()
-    config.model.views = ("lexical",)
+    config.model.modalities = ("lexical",)
     config.model.lexical.checkpoint = "google-bert/bert-base-uncased"
     return config

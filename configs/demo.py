@@ -30,9 +30,9 @@ def get_config(row: str = "mfb") -> ConfigDict:
     # seed.
     usual = default.get_config().model.log_mel
     config.model.log_mel.update({name: usual[name] for name in student_emobank.OTHER_VOICES})
-    for view in ("log_mel", "acoustic"):
+    for modality in ("log_mel", "acoustic"):
         for field in ("gru_size", "conv_channels", "embedding_size"):
-            config.model[view].network[field] = student.network[field]
+            config.model[modality].network[field] = student.network[field]
     config.corpus.name = "emobank_spoken/quick"
     config.data.bucket_seconds = (5.0,)  # one length is compiled; of longer utterances, training hears any five seconds
     config.training.epochs = EPOCHS[row]

@@ -11,7 +11,7 @@ from configs import lexical_emobank
 def get_config():
     """Returns the config."""
     config = lexical_emobank.get_config()
-    config.model.views = ("log_mel", "lexical")
-    config.model.fusion.view_dropout = 0.2
+    config.model.modalities = ("log_mel", "lexical")
+    config.model.fusion.modality_dropout = 0.2
     config.training.epochs = 5
     return config

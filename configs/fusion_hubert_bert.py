@@ -12,6 +12,6 @@ from configs import hubert
 def get_config():
     """Returns the config."""
     config = hubert.get_config()
-    config.model.views = ("acoustic", "lexical")
+    config.model.modalities = ("acoustic", "lexical")
     config.model.lexical.checkpoint = "google-bert/bert-base-uncased"
     return config

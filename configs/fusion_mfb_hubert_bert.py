@@ -9,5 +9,5 @@ from configs import fusion_hubert_bert
 def get_config():
     """Returns the config."""
     config = fusion_hubert_bert.get_config()
-    config.model.views = ("log_mel", "acoustic", "lexical")
+    config.model.modalities = ("log_mel", "acoustic", "lexical")
     return config

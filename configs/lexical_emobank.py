@@ -13,7 +13,7 @@ from configs import mfb_emobank
 def get_config():
     """Returns the config."""
     config = mfb_emobank.get_config()
-    config.model.views = ("lexical",)
+    config.model.modalities = ("lexical",)
     config.model.lexical.checkpoint = "sentence-transformers/all-MiniLM-L6-v2"
     config.model.lexical.network.update(POOLED)
     config.training.epochs = 15

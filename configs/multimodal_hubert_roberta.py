@@ -11,7 +11,7 @@ from configs import finetune_hubert
 def get_config():
     """Returns the config."""
     config = finetune_hubert.get_config()
-    config.model.views = ("acoustic", "lexical")
+    config.model.modalities = ("acoustic", "lexical")
     config.model.lexical.checkpoint = "FacebookAI/roberta-large"
     config.model.lexical.network.conv_channels = 0
     return config

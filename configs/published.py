@@ -14,6 +14,6 @@ from configs import default
 def get_config():
     """Returns the config."""
     config = default.get_config()
-    config.model.views = ("acoustic",)
+    config.model.modalities = ("acoustic",)
     config.model.acoustic.checkpoint = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
     return config

@@ -1,4 +1,4 @@
-"""The vocabulary every part shares: attribute order, sample rate, batches, outputs, corpus facts."""
+"""The vocabulary every part shares: attribute order, sample rate, batches, outputs, corpus metadata."""
 
 import dataclasses
 import math
@@ -82,7 +82,7 @@ class Batch:
       emotion_votes: share of raters' votes per category; NaN where unknown.
       weight: 1 for an utterance, 0 for a filler row.
       index: position of the example in its split; -1 for a filler row.
-      stored: arrays from stores by name, e.g. of the view that reads them.
+      stored: arrays from stores by name, e.g. of the modality that reads them.
       teacher: what a teacher says of them; None without.
     """
 

@@ -10,7 +10,7 @@ from emojax.types import SplitRoles
 from tests.mini_corpus import CATEGORIES, SCALE, make_example
 from tfds_builders.build import build as build_corpus
 from tfds_builders.builder import CorpusBuilder
-from tfds_builders.schema import CorpusFacts
+from tfds_builders.schema import CorpusMetadata
 from tfds_builders.utterance import Made, utterance
 
 SIZES = {"train": 12, "dev": 5, "test": 4}
@@ -34,9 +34,9 @@ class BuiltCorpus(CorpusBuilder, skip_registration=True):
     def make_utterance(self):
         return make_utterance
 
-    def facts(self):
+    def metadata(self):
         roles = SplitRoles("train", "dev", ("test",))
-        return CorpusFacts("", SCALE, CATEGORIES, "synthesised", "derived", "CC0-1.0", "none", "", roles)
+        return CorpusMetadata("", SCALE, CATEGORIES, "synthesised", "derived", "CC0-1.0", "none", "", roles)
 
     def items(self, manual_dir):
         return {

@@ -53,7 +53,7 @@ def one_device(monkeypatch):
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
-    """Folders of a miniature HuBERT and a miniature BERT, by view; tests read them and never change them."""
+    """Folders of a miniature HuBERT and a miniature BERT, by modality; tests read them and never change them."""
     from tests import speech_checkpoints, text_checkpoints
 
     hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")

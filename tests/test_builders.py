@@ -64,18 +64,18 @@ def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_ten
     command = [sys.executable, "-c", _READ, str(data_dir / "emodb" / "1.0.0")]
     done = subprocess.run(command, cwd=data_dir, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert facts["imported"] == []
-    assert " ".join(sorted(facts["metadata"])) == (
+    metadata = json.loads(done.stdout)
+    assert metadata["imported"] == []
+    assert " ".join(sorted(metadata["metadata"])) == (
         "attribute_source categories citation content counts folds licence notes remarks roles scale speech"
     )
-    assert facts["metadata"]["attribute_source"] == "none"
-    assert facts["metadata"]["speech"] == "recorded"
-    assert facts["metadata"]["categories"] == facts["names"] == list(recordings.CATEGORIES)
-    assert " ".join(facts["keys"]) == (
+    assert metadata["metadata"]["attribute_source"] == "none"
+    assert metadata["metadata"]["speech"] == "recorded"
+    assert metadata["metadata"]["categories"] == metadata["names"] == list(recordings.CATEGORIES)
+    assert " ".join(metadata["keys"]) == (
         "attributes attributes_std audio duration emotion emotion_votes gender id speaker transcript"
     )
-    assert (facts["length"], facts["dtype"], facts["samples"], facts["nan"]) == (284, "int16", 32_000, True)
+    assert (metadata["length"], metadata["dtype"], metadata["samples"], metadata["nan"]) == (284, "int16", 32_000, True)
 
 
 def test_emodb_examples_are_the_table_and_splits_share_no_speaker(data_dir):

@@ -50,11 +50,11 @@ def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_p
     config = importlib.import_module(f"configs.{module}").get_config(*filter(None, [row]))
     config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
     config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 8})
-    for view in config.model.views:
-        settings = config.model[view]
+    for modality in config.model.modalities:
+        settings = config.model[modality]
         settings.network.update({"gru_size": 4, "embedding_size": 4})
         settings.network.conv_channels = min(settings.network.conv_channels, 4)
-        if view != "log_mel":
+        if modality != "log_mel":
             settings.checkpoint = miniature(settings.checkpoint)
             settings.layers = settings.layers[:2]
             settings.store = ""

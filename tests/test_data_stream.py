@@ -35,7 +35,7 @@ def equal(left, right):
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def test_corpus_facts_come_from_the_folder_alone(mini_data_dir):
+def test_corpus_metadata_come_from_the_folder_alone(mini_data_dir):
     corpus = open_corpus("mini_corpus", mini_data_dir)
     assert corpus.info.scale == mini_corpus.SCALE
     assert corpus.info.categories == mini_corpus.CATEGORIES

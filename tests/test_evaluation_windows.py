@@ -141,29 +141,31 @@ def test_a_window_of_the_length_of_the_batch_changes_nothing():
         jax.tree.map(np.testing.assert_array_equal, found, apply(variables, utterances))
 
 
-def config_of(views, seconds):
+def config_of(modalities, seconds):
     tree = default.get_config()
-    tree.model.views = views
+    tree.model.modalities = modalities
     tree.model.acoustic.checkpoint = tree.model.lexical.checkpoint = "somewhere"
     tree.evaluation.window_seconds = seconds
     return parse_experiment(tree.to_dict())
 
 
 def test_only_speech_encoders_have_windows_where_the_config_leaves_it_open(checkpoints):
-    parts = {view: EncoderPart.of(load_encoder(folder, params=False)) for view, folder in checkpoints.items()}
+    parts = {modality: EncoderPart.of(load_encoder(folder, params=False)) for modality, folder in checkpoints.items()}
     model = EmotionModel(small_config(), 0, parts)
     automatic = Windows(640_000, equal=True, at_once=640_000)
-    for views, online, expected in (
+    for modalities, online, expected in (
         (("log_mel",), (), WHOLE),
         (("lexical",), ("lexical",), WHOLE),
         (("acoustic",), (), WHOLE),
         (("acoustic",), ("acoustic",), automatic),
         (("log_mel", "acoustic", "lexical"), ("acoustic", "lexical"), automatic),
     ):
-        assert windows_of(config_of(views, 0.0), model, online) == expected
+        assert windows_of(config_of(modalities, 0.0), model, online) == expected
     assert windows_of(config_of(("log_mel",), 2.5), model, ()) == Windows(40_000)
     assert windows_of(config_of(("lexical",), 2.5), model, ("lexical",)) == WHOLE
-    with pytest.raises(ConfigError, match=r"window_seconds must be 0 where the acoustic view reads a store, got 2.5"):
+    with pytest.raises(
+        ConfigError, match=r"window_seconds must be 0 where the acoustic modality reads a store, got 2.5"
+    ):
         windows_of(config_of(("acoustic",), 2.5), model, ())
     # A last window of a quarter would have less than the 650 samples of a frame.
     with pytest.raises(ConfigError, match=r"window_seconds must be 0 or >= 0.1625, so .*, got 0.1"):

@@ -114,12 +114,12 @@ def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, h
     extract_store(job, tmp_path / "whole")
     write, written = run.write_shard, []
 
-    def failing(directory, facts, shard, *rest):
+    def failing(directory, metadata, shard, *rest):
         if len(written) == 4:
-            (directory / f".{facts.shard_name(shard)}.1.tmp").write_bytes(b"part")
+            (directory / f".{metadata.shard_name(shard)}.1.tmp").write_bytes(b"part")
             raise MemoryError
         written.append((directory.name, shard))
-        return write(directory, facts, shard, *rest)
+        return write(directory, metadata, shard, *rest)
 
     monkeypatch.setattr(run, "write_shard", failing)
     with pytest.raises(MemoryError):
@@ -130,9 +130,9 @@ def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, h
     monkeypatch.setattr(
         run,
         "write_shard",
-        lambda directory, facts, shard, *rest: (
+        lambda directory, metadata, shard, *rest: (
             written.append((directory.name, shard)),
-            write(directory, facts, shard, *rest),
+            write(directory, metadata, shard, *rest),
         )[1],
     )
     rest = extract_store(job, tmp_path / "store")

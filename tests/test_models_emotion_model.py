@@ -14,16 +14,16 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.encoders import load_encoder
 from emojax.models import EmotionModel, EncoderPart
-from emojax.models.log_mel_input import LogMelView
+from emojax.models.log_mel_input import LogMelInput
 from emojax.types import Batch
 
 SAMPLES = 16_000
 
 
-def small_config(**view):
+def small_config(**modality):
     config = parse_experiment(default.get_config().to_dict()).model
     network = dataclasses.replace(config.log_mel.network, gru_size=8, conv_channels=6, embedding_size=5)
-    return dataclasses.replace(config, log_mel=dataclasses.replace(config.log_mel, network=network, **view))
+    return dataclasses.replace(config, log_mel=dataclasses.replace(config.log_mel, network=network, **modality))
 
 
 def make_batch(lengths, samples=SAMPLES, dtype=np.int16, seed=0):
@@ -45,8 +45,8 @@ def make_batch(lengths, samples=SAMPLES, dtype=np.int16, seed=0):
 
 
 @functools.cache
-def small_model(**view):
-    model = EmotionModel(small_config(**view), num_categories=4)
+def small_model(**modality):
+    model = EmotionModel(small_config(**modality), num_categories=4)
     variables = jax.jit(model.init)(jax.random.key(0), make_batch([SAMPLES]))
     return model, variables, jax.jit(lambda variables, batch: model.apply(variables, batch))
 
@@ -97,20 +97,20 @@ def test_filler_rows_are_finite_and_so_are_all_gradients(normalisation):
 
 
 @pytest.mark.parametrize("stack", [1, 3])
-def test_min_samples_are_the_first_length_with_which_every_view_has_a_frame(stack):
+def test_min_samples_are_the_first_length_with_which_every_modality_has_a_frame(stack):
     config = small_config(stack=stack)
     model = EmotionModel(config, num_categories=0)
     batch = make_batch(range(1, 1_000))
-    _, mask = LogMelView(config.log_mel).apply({}, batch, mutable=True)[0]
+    _, mask = LogMelInput(config.log_mel).apply({}, batch, mutable=True)[0]
     assert model.min_samples == 1 + np.flatnonzero(np.asarray(mask).any(axis=1))[0]
 
 
-def test_the_view_that_needs_most_decides_min_samples(checkpoints):
-    parts = {view: EncoderPart.of(load_encoder(folder, params=False)) for view, folder in checkpoints.items()}
-    assert {view: part.min_samples for view, part in parts.items()} == {"acoustic": 650, "lexical": 0}
+def test_the_modality_that_needs_most_decides_min_samples(checkpoints):
+    parts = {modality: EncoderPart.of(load_encoder(folder, params=False)) for modality, folder in checkpoints.items()}
+    assert {modality: part.min_samples for modality, part in parts.items()} == {"acoustic": 650, "lexical": 0}
     assert EmotionModel(small_config(), 0, parts).min_samples == 650
     lexical = dataclasses.replace(small_config().lexical, checkpoint="somewhere")
-    words = dataclasses.replace(small_config(), views=("lexical",), lexical=lexical)
+    words = dataclasses.replace(small_config(), modalities=("lexical",), lexical=lexical)
     assert EmotionModel(words, 0, {"lexical": parts["lexical"]}).min_samples == 0
 
 
@@ -122,14 +122,14 @@ def test_int16_and_float_audio_are_the_same():
 
 def test_training_draws_augmentation_and_dropout_from_its_keys_and_evaluation_draws_nothing():
     config = small_config()
-    view = dataclasses.replace(
+    modality = dataclasses.replace(
         config.log_mel,
         vtlp=dataclasses.replace(config.log_mel.vtlp, max_warp=0.2),
         time_stretch=dataclasses.replace(config.log_mel.time_stretch, max_stretch=0.2),
         spec_augment=dataclasses.replace(config.log_mel.spec_augment, num_time_masks=2, num_frequency_masks=2),
         network=dataclasses.replace(config.log_mel.network, dropout=0.5),
     )
-    config = dataclasses.replace(config, log_mel=view)
+    config = dataclasses.replace(config, log_mel=modality)
     model = EmotionModel(config, num_categories=4)
     _, variables, plain = small_model()
     batch = make_batch([SAMPLES, 9_000])

@@ -1,4 +1,4 @@
-"""Models of several views: what a missing view does, which parameters are trained, what each fusion computes."""
+"""Models of several modalities: missing modalities, trainable parameters, what each fusion computes."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ from emojax.models import (
     split_params,
     trainable_mask,
 )
-from emojax.models.fusion import dropped_views
+from emojax.models.fusion import drop_modalities
 from emojax.models.pooling import AttentivePooling
 from emojax.types import Batch, StoredRows
 from tests import speech_checkpoints, text_checkpoints
@@ -41,18 +41,18 @@ def encoders(tmp_path_factory):
     return {"acoustic": load_encoder(hubert_folder), "lexical": load_encoder(bert_folder)}
 
 
-def config(views=VIEWS, kind="early", **encoder):
+def config(modalities=VIEWS, kind="early", **encoder):
     tree = default.get_config()
-    tree.model.views = views
+    tree.model.modalities = modalities
     tree.model.fusion.kind = kind
     tree.model.fusion.size = 8
-    for view in VIEWS:
-        tree.model[view].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
-        tree.model[view].network.pooling = "mean"
-        if view != "log_mel":
-            tree.model[view].checkpoint = "somewhere"
-            tree.model[view].layers = (0, 1, -1)
-            tree.model[view].update(encoder)
+    for modality in VIEWS:
+        tree.model[modality].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
+        tree.model[modality].network.pooling = "mean"
+        if modality != "log_mel":
+            tree.model[modality].checkpoint = "somewhere"
+            tree.model[modality].layers = (0, 1, -1)
+            tree.model[modality].update(encoder)
     return parse_experiment(tree.to_dict()).model
 
 
@@ -72,12 +72,12 @@ def make_batch(rows=4, seed=0):
 
 
 def make_model(encoders, settings):
-    parts = {view: EncoderPart.of(encoders[view]) for view in settings.encoder_views}
+    parts = {modality: EncoderPart.of(encoders[modality]) for modality in settings.encoder_modalities}
     model = EmotionModel(settings, 4, parts)
     variables = jax.jit(model.init)(jax.random.key(1), make_batch())
-    loaded = {view: {"encoder": encoders[view].params} for view in settings.encoder_views}
+    loaded = {modality: {"encoder": encoders[modality].params} for modality in settings.encoder_modalities}
     params = merge_params(loaded, variables["params"])
-    # Substitutes for missing views start at zero, like what they stand for would in a fresh bias.
+    # Substitutes for missing modalities start at zero, like what they stand for would in a fresh bias.
     params = jax.tree.map(lambda leaf: leaf + 0.01, params)
     return model, {**variables, "params": params}
 
@@ -116,19 +116,21 @@ def test_padding_and_neighbours_never_change_a_fused_prediction(encoders, kind):
 
 @pytest.mark.parametrize("combine", ["concatenate", "mean", "weighted"])
 def test_states_from_the_batch_and_from_the_encoder_give_the_same(encoders, combine):
-    settings = config(views=("acoustic", "lexical"), combine=combine)
+    settings = config(modalities=("acoustic", "lexical"), combine=combine)
     model, variables = make_model(encoders, settings)
     batch, stored = make_batch(), {}
-    for view, inputs in (("acoustic", batch.waveform / 2**15), ("lexical", batch.tokens)):
-        lengths = batch.num_samples if view == "acoustic" else batch.num_tokens
-        encoder = encoders[view]
-        if view == "acoustic":
+    for modality, inputs in (("acoustic", batch.waveform / 2**15), ("lexical", batch.tokens)):
+        lengths = batch.num_samples if modality == "acoustic" else batch.num_tokens
+        encoder = encoders[modality]
+        if modality == "acoustic":
             inputs = encoder.preprocess(inputs, lengths)
         output = encoder.module.apply({"params": encoder.params}, inputs, lengths, hidden_states=True)
         states = jnp.stack([output.hidden_states[0], output.hidden_states[1], output.last_hidden_state], axis=2)
-        stored[view] = StoredRows(states, output.mask.sum(axis=1))
+        stored[modality] = StoredRows(states, output.mask.sum(axis=1))
     # make_model moved every parameter, the encoders' too.
-    params = merge_params({view: {"encoder": encoders[view].params} for view in stored}, variables["params"])
+    params = merge_params(
+        {modality: {"encoder": encoders[modality].params} for modality in stored}, variables["params"]
+    )
     online = compiled(model)({**variables, "params": params}, batch)
     silent = batch.replace(stored=stored, waveform=jnp.zeros((4, 0), jnp.int16))
     own = {name: {key: leaf for key, leaf in tree.items() if key != "encoder"} for name, tree in params.items()}
@@ -137,15 +139,15 @@ def test_states_from_the_batch_and_from_the_encoder_give_the_same(encoders, comb
     )
 
 
-def test_views_are_left_out_at_the_given_rate_but_never_all():
+def test_modalities_are_left_out_at_the_given_rate_but_never_all():
     present = {"a": jnp.ones(4_000, bool), "b": jnp.ones(4_000, bool), "c": jnp.arange(4_000) % 2 == 0}
-    kept = dropped_views(jax.random.key(0), present, 0.3)
+    kept = drop_modalities(jax.random.key(0), present, 0.3)
     stacked = np.stack([kept[name] for name in present])
     assert stacked.any(axis=0).all()
     assert not (kept["c"] & ~present["c"]).any()
-    # a is kept with 0.7, and where all are dropped (0.3 ^ views).
+    # a is kept with 0.7, and where all are dropped (0.3 ^ modalities).
     assert np.mean(kept["a"]) == pytest.approx(0.7 + (0.3**3 + 0.3**2) / 2, abs=0.03)
-    assert all((dropped_views(jax.random.key(0), present, 0.0)[name] == present[name]).all() for name in present)
+    assert all((drop_modalities(jax.random.key(0), present, 0.0)[name] == present[name]).all() for name in present)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_views_are_left_out_at_the_given_rate_but_never_all():
     ],
 )  # fmt: skip
 def test_trained_parts_of_an_encoder_are_those_asked_for(encoders, settings, expected):
-    model_config = config(views=("acoustic",), **settings)
+    model_config = config(modalities=("acoustic",), **settings)
     _, variables = make_model(encoders, model_config)
     trained, frozen = split_params(variables["params"], trainable_mask(variables["params"], model_config))
     assert set(trained["acoustic"].get("encoder", {})) == expected
@@ -172,7 +174,7 @@ def test_trained_parts_of_an_encoder_are_those_asked_for(encoders, settings, exp
 
 
 def test_only_trained_parts_get_gradients_and_training_changes_no_frozen_encoder_state(encoders):
-    settings = config(views=("acoustic",), train="top", top_layers=1)
+    settings = config(modalities=("acoustic",), train="top", top_layers=1)
     model, variables = make_model(encoders, settings)
     trained, frozen = split_params(variables["params"], trainable_mask(variables["params"], settings))
 
@@ -200,12 +202,12 @@ def test_distances_count_layers_from_the_top(encoders):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"views": ()}, r"model.views must"),
-        ({"views": ("lexical", "lexical")}, "each view once"),
+        ({"modalities": ()}, r"model.modalities must"),
+        ({"modalities": ("lexical", "lexical")}, "each modality once"),
         ({"fusion.size": 0}, "fusion.size must"),
         ({"fusion.attention_heads": 3}, r"must divide fusion.size \(128\)"),
-        ({"fusion.view_dropout": 1.0}, "fusion.view_dropout must"),
-        ({"views": ("lexical",)}, r"config.model.lexical.checkpoint must"),
+        ({"fusion.modality_dropout": 1.0}, "fusion.modality_dropout must"),
+        ({"modalities": ("lexical",)}, r"config.model.lexical.checkpoint must"),
         ({"acoustic.layers": ()}, r"config.model.acoustic.layers must"),
         ({"acoustic.train": "some"}, "'nothing' or 'top' or 'all'"),
         ({"acoustic.train": "all", "acoustic.store": "x"}, "config.model.acoustic.store must"),
@@ -221,7 +223,7 @@ def test_settings_that_do_not_fit_are_named(changes, message):
 
 
 def test_more_top_layers_than_there_are_is_an_error(encoders):
-    settings = config(views=("acoustic",), train="top", top_layers=3)
+    settings = config(modalities=("acoustic",), train="top", top_layers=3)
     _, variables = make_model(encoders, settings)
     with pytest.raises(ConfigError, match=r"config.model.acoustic.top_layers: 3 is not allowed; allowed: 1 to 2"):
         trainable_mask(variables["params"], settings)
@@ -248,10 +250,10 @@ def test_attentive_pooling_equals_the_same_in_pytorch(statistics):
 
 def test_late_fusion_starts_as_the_mean_of_the_views(encoders):
     settings = dataclasses.replace(config(kind="late"))
-    parts = {view: EncoderPart.of(encoders[view]) for view in settings.encoder_views}
+    parts = {modality: EncoderPart.of(encoders[modality]) for modality in settings.encoder_modalities}
     model = EmotionModel(settings, 4, parts)
     variables = jax.jit(model.init)(jax.random.key(1), make_batch())
     output, state = model.apply(variables, make_batch(), capture_intermediates=True, mutable=["intermediates"])
     heads = state["intermediates"]["heads"]
-    mean = np.mean([heads[view]["__call__"][0].attributes for view in VIEWS], axis=0)
+    mean = np.mean([heads[modality]["__call__"][0].attributes for modality in VIEWS], axis=0)
     np.testing.assert_allclose(output.attributes, mean, atol=1e-5)

@@ -89,9 +89,9 @@ def small(data_dir, checkpoints, layout, **changes):
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
     tree.corpus.test_splits = ("test",)
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 6})
-    for view in ("acoustic", "lexical"):
-        tree.model[view].checkpoint = str(checkpoints[view])
-        tree.model[view].network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
+    for modality in ("acoustic", "lexical"):
+        tree.model[modality].checkpoint = str(checkpoints[modality])
+        tree.model[modality].network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
     tree.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
     tree.model.fusion.size = 8
     tree.objective.emotion_weight = 0.2
@@ -102,8 +102,12 @@ def small(data_dir, checkpoints, layout, **changes):
     return parse_experiment(tree.to_dict())
 
 
-FINE_TUNING = {"model__views": ("acoustic",), "model__acoustic__train": "all", "optimizer__encoder_learning_rate": 1e-4}
-FUSION = {"model__views": ("log_mel", "acoustic", "lexical")}
+FINE_TUNING = {
+    "model__modalities": ("acoustic",),
+    "model__acoustic__train": "all",
+    "optimizer__encoder_learning_rate": 1e-4,
+}
+FUSION = {"model__modalities": ("log_mel", "acoustic", "lexical")}
 STUDENT = {
     "distillation__attribute_weight": 1.0,
     "distillation__embedding_weight": 0.5,

@@ -27,7 +27,7 @@ MAX_TOKENS = 6
 @pytest.fixture(scope="module")
 def stores(checkpoints, mini_data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
-    for view, checkpoint in checkpoints.items():
+    for modality, checkpoint in checkpoints.items():
         tree = {
             "corpus": {"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ()},
             "encoder": {
@@ -40,21 +40,21 @@ def stores(checkpoints, mini_data_dir, tmp_path_factory):
             },
             "states": {"layers": (1, -1), "combine": "stack", "pooling": "none", "dtype": "float32"},
         }
-        extract_store(parse_extraction(tree), folder / view)
+        extract_store(parse_extraction(tree), folder / modality)
     return folder
 
 
-def experiment(data_dir, checkpoints, stores=None, views=("acoustic", "lexical"), **changes):
+def experiment(data_dir, checkpoints, stores=None, modalities=("acoustic", "lexical"), **changes):
     tree = default.get_config()
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
     tree.corpus.test_splits = ("test",)
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": MAX_TOKENS})
-    tree.model.views = views
-    for view in ("acoustic", "lexical"):
-        tree.model[view].checkpoint = str(checkpoints[view])
-        tree.model[view].store = str(stores / view) if stores else ""
-        tree.model[view].layers = (1, -1)
-        tree.model[view].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
+    tree.model.modalities = modalities
+    for modality in ("acoustic", "lexical"):
+        tree.model[modality].checkpoint = str(checkpoints[modality])
+        tree.model[modality].store = str(stores / modality) if stores else ""
+        tree.model[modality].layers = (1, -1)
+        tree.model[modality].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
     tree.model.fusion.size = 8
     tree.objective.emotion_weight = 0.2
     tree.training.update({"epochs": 2, "log_every_steps": 1, "patience": 0})
@@ -82,7 +82,7 @@ def test_a_store_and_the_encoder_itself_give_the_same_losses(mini_data_dir, chec
 
 
 def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, checkpoints, stores, tmp_path):
-    moved = {view: shutil.copytree(folder, tmp_path / view) for view, folder in checkpoints.items()}
+    moved = {modality: shutil.copytree(folder, tmp_path / modality) for modality, folder in checkpoints.items()}
     config = experiment(mini_data_dir, moved, stores, model__keep_stored_encoders=True)
     train_workdir(config, tmp_path / "run")
     for folder in moved.values():
@@ -125,7 +125,7 @@ def test_clips_without_a_frame_are_left_out_of_training_and_evaluation(
 ):
     monkeypatch.setattr("emojax.encoders.speech_encoder.SpeechEncoder.min_samples", 20_000)
     lengths = [len(example["audio"]) for example in open_split(open_corpus("mini_corpus", mini_data_dir), "test")]
-    config = experiment(mini_data_dir, checkpoints, views=("acoustic",), training__epochs=1)
+    config = experiment(mini_data_dir, checkpoints, modalities=("acoustic",), training__epochs=1)
     train_workdir(config, tmp_path / "run")
     output = capsys.readouterr().out
     assert "split 'train': " in output
@@ -154,7 +154,7 @@ def trained_and_kept_encoder(workdir, scan_layers):
 def test_fine_tuning_moves_what_it_should(mini_data_dir, checkpoints, tmp_path, changes):
     named = {f"model__acoustic__{name}": value for name, value in changes.items()}
     more = {"optimizer__layer_decay": 0.9, "training__epochs": 1, "model__dtype": "bfloat16"}
-    train_workdir(experiment(mini_data_dir, checkpoints, views=("acoustic",), **named, **more), tmp_path / "run")
+    train_workdir(experiment(mini_data_dir, checkpoints, modalities=("acoustic",), **named, **more), tmp_path / "run")
     same = jax.tree.map(np.array_equal, *trained_and_kept_encoder(tmp_path / "run", changes.get("scan_layers", False)))
     assert all(jax.tree.leaves(same["feature_encoder"]))
     layers = same["transformer"].get("layers") or same["transformer"]["layer_1"]
@@ -172,8 +172,8 @@ def test_fine_tuning_in_parts_resumes_bit_for_bit(mini_data_dir, checkpoints, tm
         "optimizer__ema_decay": 0.9,
         "objective__weighting": "learned",
     }
-    config = experiment(mini_data_dir, checkpoints, views=("acoustic",), **changes)
-    half = experiment(mini_data_dir, checkpoints, views=("acoustic",), **changes | {"training__epochs": 1})
+    config = experiment(mini_data_dir, checkpoints, modalities=("acoustic",), **changes)
+    half = experiment(mini_data_dir, checkpoints, modalities=("acoustic",), **changes | {"training__epochs": 1})
     train_workdir(config, tmp_path / "whole")
     train_workdir(half, tmp_path / "half")
     # The schedule is constant, so that a run of one epoch is the first half of a run of two.
@@ -204,18 +204,18 @@ def test_a_store_of_another_kind_is_refused_before_training(mini_data_dir, check
 def test_a_store_of_a_corpus_whose_audio_was_replaced_is_refused(checkpoints, stores, online, tmp_path):
     mini_corpus.build(tmp_path, noise=True)
     with pytest.raises(CheckpointError) as caught:
-        train_workdir(experiment(tmp_path, checkpoints, stores, views=("acoustic",)), tmp_path / "run")
+        train_workdir(experiment(tmp_path, checkpoints, stores, modalities=("acoustic",)), tmp_path / "run")
     assert str(caught.value) == (
         f"{stores}/acoustic/train: was computed from other audio than the corpus has now; "
         f"delete {stores}/acoustic and run `--mode=extract` again"
     )
-    words = experiment(tmp_path, checkpoints, stores, views=("lexical",)).model
+    words = experiment(tmp_path, checkpoints, stores, modalities=("lexical",)).model
     inputs = batch_inputs(online, words, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())
     assert inputs.fitted(read_index(open_corpus("mini_corpus", tmp_path), "train[50%:]"))  # words are as they were
 
 
 @pytest.mark.parametrize(
-    ("view", "change", "message"),
+    ("modality", "change", "message"),
     [
         ("acoustic", {"source": {"samples_per_frame": 640}}, "was made with samples_per_frame 640, not 320"),
         ("acoustic", {"source": {"samples_per_frame": 0}}, r"source\.samples_per_frame must be >= 1"),
@@ -229,15 +229,15 @@ def test_a_store_of_a_corpus_whose_audio_was_replaced_is_refused(checkpoints, st
     ],
 )
 def test_a_store_that_declares_what_its_encoder_does_not_give_is_refused(
-    mini_data_dir, checkpoints, stores, online, tmp_path, view, change, message
+    mini_data_dir, checkpoints, stores, online, tmp_path, modality, change, message
 ):
-    shutil.copytree(stores / view, tmp_path / view)
-    tree = json.loads((tmp_path / view / "store.json").read_text())
+    shutil.copytree(stores / modality, tmp_path / modality)
+    tree = json.loads((tmp_path / modality / "store.json").read_text())
     del tree["sha256"]
     tree["source"] |= change.get("source", {})
     tree["arrays"][0] |= {key: value for key, value in change.items() if key != "source"}
-    write_json(tmp_path / view / "store.json", with_digest(tree))
-    config = experiment(mini_data_dir, checkpoints, tmp_path, views=(view,))
+    write_json(tmp_path / modality / "store.json", with_digest(tree))
+    config = experiment(mini_data_dir, checkpoints, tmp_path, modalities=(modality,))
     with pytest.raises(CheckpointError, match=message):
         batch_inputs(online, config.model, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())
 
@@ -245,6 +245,6 @@ def test_a_store_that_declares_what_its_encoder_does_not_give_is_refused(
 def test_an_encoder_of_the_wrong_kind_and_uneven_parts_are_refused(mini_data_dir, checkpoints, tmp_path):
     swapped = {"acoustic": checkpoints["lexical"], "lexical": checkpoints["lexical"]}
     with pytest.raises(CheckpointError, match="must be a speech encoder, is a text encoder"):
-        train_workdir(experiment(mini_data_dir, swapped, views=("acoustic",)), tmp_path / "swapped")
+        train_workdir(experiment(mini_data_dir, swapped, modalities=("acoustic",)), tmp_path / "swapped")
     with pytest.raises(ConfigError, match=r"training.micro_batches: 3 is not allowed"):
         train_workdir(experiment(mini_data_dir, checkpoints, training__micro_batches=3), tmp_path / "uneven")

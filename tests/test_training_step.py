@@ -18,8 +18,8 @@ from emojax.training.labels import fill_statistics
 from emojax.training.loop import SavedProgress, SavedSelection, Selection
 from emojax.training.optimizer import make_optimizer, make_schedule
 from emojax.training.run import jitted_step
-from emojax.training.state import fresh_state
-from emojax.workdir import corpus_facts, example_batch
+from emojax.training.state import init_train_state
+from emojax.workdir import corpus_metadata, example_batch
 
 
 def small_experiment(data_dir, **optimizer):
@@ -45,7 +45,7 @@ def run(config, devices=1, fsdp=1, tensor=1, steps=6):
     stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, seed=0, epochs=9)
     model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, stream.num_batches)
-    state = fresh_state(
+    state = init_train_state(
         model,
         optimizer,
         example_batch(config, model, ()),
@@ -55,7 +55,7 @@ def run(config, devices=1, fsdp=1, tensor=1, steps=6):
         objective=objective_parameters(config.objective),
     )
     state = state.replace(statistics=fill_statistics(model, state.statistics, stream))
-    step = jitted_step(config, corpus_facts(corpus.info, index), model, optimizer, state)
+    step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state)
     history = []
     for _, batch in zip(range(steps), stream, strict=False):
         state, metrics = step(state, batch)
@@ -120,7 +120,7 @@ def test_averaging_follows_the_parameters_and_predicts(mini_data_dir):
     kernel, averaged = (tree["heads"]["attributes"]["kernel"] for tree in (state.params, state.averaged))
     assert not np.array_equal(kernel, averaged)
     np.testing.assert_allclose(kernel, averaged, atol=0.05)
-    np.testing.assert_array_equal(state.predicting["params"]["heads"]["attributes"]["kernel"], averaged)
+    np.testing.assert_array_equal(state.eval_variables["params"]["heads"]["attributes"]["kernel"], averaged)
 
 
 def make_optimizer_config(**changes):

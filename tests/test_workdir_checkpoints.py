@@ -32,7 +32,7 @@ def test_latest_and_best_are_kept_and_come_back_exactly(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "5"]
     with Checkpoints(tmp_path, writing=False) as checkpoints:
         assert (checkpoints.latest_step, checkpoints.best_step) == (5, 3)
-        assert checkpoints.facts(5) == {"position": 5, "value": 0.1 + 0.2, "none": None}
+        assert checkpoints.metadata(5) == {"position": 5, "value": 0.1 + 0.2, "none": None}
         parts = checkpoints.restore(
             5,
             {

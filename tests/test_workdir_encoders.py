@@ -36,7 +36,7 @@ def checkpoint(published, tmp_path):
 
 def model_config(checkpoint, store="", keep_stored=False):
     tree = default.get_config()
-    tree.model.views = ("lexical",)
+    tree.model.modalities = ("lexical",)
     tree.model.lexical.update({"checkpoint": str(checkpoint), "store": store})
     tree.model.keep_stored_encoders = keep_stored
     return parse_experiment(tree.to_dict()).model

@@ -28,10 +28,10 @@ from emojax.workdir import (
     check_same_corpus,
     example_batch,
     own_checkpoint_directory,
-    read_corpus_facts,
+    read_corpus_metadata,
     restore_model,
     unknown_labels,
-    write_corpus_facts,
+    write_corpus_metadata,
     write_json,
 )
 from emojax.workdir.digests import DIGESTS
@@ -55,7 +55,7 @@ def make_workdir(folder, checkpoint_dir=""):
     model = EmotionModel(config.model, 2)
     variables = jax.jit(model.init)(jax.random.key(0), example_batch(config, model, ()))
     write_json(folder / "config.json", to_tree(config))
-    write_corpus_facts(folder, unknown_labels(INFO))
+    write_corpus_metadata(folder, unknown_labels(INFO))
     with Checkpoints(own_checkpoint_directory(folder, checkpoint_dir), writing=True) as checkpoints:
         for step, score in ((1, 0.1), (2, 0.5), (3, 0.2)):
             scaled = jax.tree.map(lambda leaf, step=step: leaf * step, variables)
@@ -84,12 +84,18 @@ def copied(workdir, tmp_path):
 def everything(folder):
     """All that is read of a workdir, for prediction and for continuing."""
     trained = restore_model(folder, mesh())
-    found = [trained.step, repr(trained.config), repr(trained.facts.info), trained.facts.attributes, trained.variables]
+    found = [
+        trained.step,
+        repr(trained.config),
+        repr(trained.metadata.info),
+        trained.metadata.attributes,
+        trained.variables,
+    ]
     if (folder / "checkpoints").is_dir():
         with Checkpoints(folder / "checkpoints", writing=False) as checkpoints:
             step = checkpoints.latest_step
             abstract = abstract_like(TRAINING, replicated(mesh()))
-            found += [step, repr(checkpoints.facts(step)), checkpoints.restore(step, {"training": abstract})]
+            found += [step, repr(checkpoints.metadata(step)), checkpoints.restore(step, {"training": abstract})]
     return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
 
 
@@ -226,7 +232,7 @@ def test_a_scale_that_is_none_is_refused(copied, scale, message):
 def test_corpus_metadata_of_other_types_and_sizes_is_refused(copied, change, message):
     rewritten(copied / "corpus.json", change)
     with pytest.raises(CheckpointError, match=message):
-        read_corpus_facts(copied)
+        read_corpus_metadata(copied)
 
 
 @pytest.mark.parametrize("name", ["config.json", "corpus.json", "checkpoints/3/sha256.json"])
@@ -398,9 +404,9 @@ def test_an_edit_is_told_with_how_to_accept_it(copied):
 def test_a_run_goes_on_only_with_the_content_it_began_with(tmp_path):
     before = dataclasses.replace(unknown_labels(INFO), content={"audio": "a", "transcript": "t"})
     check_same_corpus(tmp_path, before)  # nothing has begun
-    write_corpus_facts(tmp_path, before)
+    write_corpus_metadata(tmp_path, before)
     check_same_corpus(tmp_path, before)
     with pytest.raises(CheckpointError, match=r"began with another content of toy/1\.0\.0 \(audio changed since\)"):
         check_same_corpus(tmp_path, dataclasses.replace(before, content={"audio": "b", "transcript": "t"}))
-    write_corpus_facts(tmp_path, unknown_labels(INFO))  # as a run from before there were digests
+    write_corpus_metadata(tmp_path, unknown_labels(INFO))  # as a run from before there were digests
     check_same_corpus(tmp_path, before)

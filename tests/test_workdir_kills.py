@@ -32,7 +32,7 @@ def run():  # counts on from the latest checkpoint, saving every number as array
             like = abstract_like({"model": tree(0), "training": {"n": tree(0)["b"]}}, whole)
             parts = checkpoints.restore(first, like)
             assert (np.asarray(parts["model"]["a"]) == first).all() and parts["training"]["n"] == first
-            assert checkpoints.facts(first) == {"n": first}
+            assert checkpoints.metadata(first) == {"n": first}
         print("at", first, flush=True)
         step = first
         while True:

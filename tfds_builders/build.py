@@ -114,7 +114,7 @@ def _built(directory: Path, hours: dict[str, float]) -> Built:
     return Built(
         full_name=info.full_name,
         directory=directory,
-        num_examples={split: facts.num_examples for split, facts in info.splits.items()},
+        num_examples={split: metadata.num_examples for split, metadata in info.splits.items()},
         num_bytes=sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
         hours=hours,
         counts=dict(info.metadata["counts"]),

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from emojax.content import ContentDigest
 from emojax.errors import CorpusError, reason
 from emojax.progress import Progress
-from tfds_builders.schema import CorpusFacts, dataset_info
+from tfds_builders.schema import CorpusMetadata, dataset_info
 from tfds_builders.sources import Stamp
 from tfds_builders.utterance import Made
 from tfds_builders.workers import ordered_map
@@ -39,7 +39,7 @@ _ENCODER_FRAME = 0.025
 class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of all builders.
 
-    A builder defines `VERSION`, `facts`, `items` and `make_utterance`; `MANUAL_DOWNLOAD_INSTRUCTIONS` too where the
+    A builder defines `VERSION`, `metadata`, `items` and `make_utterance`; `MANUAL_DOWNLOAD_INSTRUCTIONS` too where the
     user brings the corpus, which then lies in `manual_dir`. Utterances are stored in a random order that is always the
     same, so that a part of a split is a fair sample of it.
 
@@ -74,7 +74,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
         """A module-level function (it travels to worker processes) from an item to what became of it."""
 
     @abc.abstractmethod
-    def facts(self) -> CorpusFacts:
+    def metadata(self) -> CorpusMetadata:
         """What is true of the whole corpus."""
 
     @abc.abstractmethod
@@ -86,7 +86,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
         """
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return dataset_info(self, self.facts())
+        return dataset_info(self, self.metadata())
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Callable]]:
         manual_dir = Path(dl_manager.manual_dir) if self.MANUAL_DOWNLOAD_INSTRUCTIONS else None

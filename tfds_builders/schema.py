@@ -1,4 +1,4 @@
-"""The one schema of every corpus: features of an utterance, facts about the corpus, and what missing looks like."""
+"""The one schema of every corpus: features of an utterance, metadata about the corpus, and what missing looks like."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from emojax.types import NUM_ATTRIBUTES, SplitRoles
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusFacts:
+class CorpusMetadata:
     """What is true of a whole corpus; travels as TFDS metadata beside the data.
 
     Attributes:
@@ -61,31 +61,31 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
     )
 
 
-def dataset_info(builder: tfds.core.DatasetBuilder, facts: CorpusFacts) -> tfds.core.DatasetInfo:
+def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) -> tfds.core.DatasetInfo:
     """What a builder's `_info` returns; `counts` and `content` of the metadata are empty until the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
     `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
     """
     metadata = tfds.core.MetadataDict(
-        scale=list(facts.scale),
-        categories=list(facts.categories),
-        speech=facts.speech,
-        attribute_source=facts.attribute_source,
-        licence=facts.licence,
-        citation=facts.citation,
-        notes=facts.notes,
-        roles=dataclasses.asdict(facts.roles) if facts.roles else {},
-        folds=[dataclasses.asdict(fold) for fold in facts.folds],
-        remarks=list(facts.remarks),
+        scale=list(metadata.scale),
+        categories=list(metadata.categories),
+        speech=metadata.speech,
+        attribute_source=metadata.attribute_source,
+        licence=metadata.licence,
+        citation=metadata.citation,
+        notes=metadata.notes,
+        roles=dataclasses.asdict(metadata.roles) if metadata.roles else {},
+        folds=[dataclasses.asdict(fold) for fold in metadata.folds],
+        remarks=list(metadata.remarks),
         counts={},
         content={},
     )
     return tfds.core.DatasetInfo(
         builder=builder,
-        description=facts.description,
-        features=features(facts.categories),
-        license=facts.licence,
-        citation=facts.citation,
+        description=metadata.description,
+        features=features(metadata.categories),
+        license=metadata.licence,
+        citation=metadata.citation,
         metadata=metadata,
     )

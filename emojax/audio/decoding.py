@@ -175,7 +175,7 @@ def decode_media(file: BinaryFile, block_values: int) -> Iterator[tuple[int, Flo
     import av
 
     av.logging.set_level(None)
-    with av.open(file, mode="r", container_options={"format_whitelist": _FORMATS}, io_open=_refuse) as container:
+    with av.open(file, mode="r", container_options={"format_whitelist": _FORMATS}, io_open=_check) as container:
         if not container.streams.audio:
             raise ValueError("has no audio stream")
         rate, gathered, size = 0, list[np.ndarray](), 0
@@ -204,5 +204,5 @@ def _planar(frames: Iterator[Any]) -> Iterator[Any]:
         yield from resampler.resample(frame)
 
 
-def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
+def _check(url: str, flags: int, options: dict[str, str]) -> Any:
     raise PermissionError(f"asks for another file ({url})")

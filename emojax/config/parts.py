@@ -169,7 +169,7 @@ class EvaluationConfig:
         "Length of the windows that utterances are predicted in, and averaged over by length, in validation, in "
         "evaluation and by `predict`; a last window below a quarter of one is left out. 0: whole utterances, except "
         "that with a speech encoder, whose attention takes memory by the square of the length, an utterance of more "
-        "than 40 s becomes as few windows of equal length as possible. Views that read a store take utterances whole.",
+        "than 40 s becomes as few windows of equal length as possible. Inputs read from a store are taken whole.",
     ] = 0.0
     bootstrap_resamples: Annotated[int, Ge(1), Le(10**6), "Resamples of the bootstrap intervals."] = 1000
 

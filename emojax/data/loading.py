@@ -60,8 +60,8 @@ class StoredInput:
         Raises:
           CheckpointError: it was computed from other content than the corpus has.
         """
-        check_content(self.split.directory, self.split.facts.content, index.content)
-        ids, stored = index.ids.tolist(), self.split.facts.ids
+        check_content(self.split.directory, self.split.metadata.content, index.content)
+        ids, stored = index.ids.tolist(), self.split.metadata.ids
         first = self.split.positions.get(ids[0], 0)
         if ids != list(stored[first : first + len(ids)]):
             raise CheckpointError(f"{self.split.directory}: its {len(stored)} utterances are not those of the split")

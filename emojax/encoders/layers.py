@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.encoders.activations import ACTIVATIONS
 from emojax.encoders.speech_config import SpeechEncoderConfig
-from emojax.parallel import rows_divided
+from emojax.parallel import constrain_batch
 
 _BLOCK = 256
 """Frames summed at a time on CPU; a block of 512 channels stays in the cache."""
@@ -161,9 +161,9 @@ class Linear(nn.Module):
         """Inputs times kernel plus bias."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        operands = rows_divided(inputs.astype(self.dtype)), kernel.astype(self.dtype)
+        operands = constrain_batch(inputs.astype(self.dtype)), kernel.astype(self.dtype)
         products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
-        return rows_divided(products) + bias.astype(wide(self.dtype))
+        return constrain_batch(products) + bias.astype(wide(self.dtype))
 
 
 def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:

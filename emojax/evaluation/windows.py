@@ -86,21 +86,21 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
     Args:
       config: of the run.
       model: built from it.
-      online: encoder views that compute; the others read a store.
+      online: encoder modalities that compute; the others read a store.
 
     Raises:
-      ConfigError: windows are asked for, and a view reads a store, or a short last window would have no frame.
+      ConfigError: windows are asked for, and a modality reads a store, or a short last window would have no frame.
     """
     seconds, encoder_samples = config.evaluation.window_seconds, ENCODER_SECONDS * SAMPLE_RATE
     at_once = encoder_samples if "acoustic" in online else 0
     if seconds == 0:
         return Windows(encoder_samples, equal=True, at_once=at_once) if at_once else WHOLE
-    stored = [view for view in config.model.encoder_views if view not in online]
+    stored = [modality for modality in config.model.encoder_modalities if modality not in online]
     if stored:
         raise ConfigError(
-            f"config.evaluation.window_seconds must be 0 where the {stored[0]} view reads a store, got {seconds}"
+            f"config.evaluation.window_seconds must be 0 where the {stored[0]} modality reads a store, got {seconds}"
         )
-    if "log_mel" not in config.model.views and "acoustic" not in online:
+    if "log_mel" not in config.model.modalities and "acoustic" not in online:
         return WHOLE  # transcripts alone: every window would be the same
     samples, least = round(seconds * SAMPLE_RATE), model.min_samples / _LEAST_SHARE
     if samples < least:

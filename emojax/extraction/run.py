@@ -21,15 +21,15 @@ from emojax.extraction.config import EncoderInputs, ExtractConfig, ExtractEncode
 from emojax.extraction.states import StateComputer, shard_bounds
 from emojax.feature_store import (
     STATES,
-    SplitFacts,
+    SplitMetadata,
     StatesSource,
-    StoreFacts,
+    StoreMetadata,
     missing_shards,
     remove_leftovers,
     split_content,
-    write_facts,
+    write_metadata,
     write_shard,
-    write_split_facts,
+    write_split_metadata,
 )
 from emojax.interruption import Interruption
 from emojax.parallel import check_not_forked, is_first
@@ -91,18 +91,20 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
     encoder = _load(config.encoder, mesh)
     computer = StateComputer(encoder, config.states, mesh)
     if is_first():
-        write_facts(directory, _facts(config, corpus.info.name, encoder, computer))
+        write_metadata(directory, _metadata(config, corpus.info.name, encoder, computer))
     run, start = Extraction(), time.monotonic()
     with Interruption() as interruption:
         for split, index in indices.items():
-            facts = _split_facts(config, encoder, computer, index)
+            metadata = _split_metadata(config, encoder, computer, index)
             if is_first():
-                write_split_facts(directory / split, facts)
+                write_split_metadata(directory / split, metadata)
             inputs = EncoderInputs(corpus, split, encoder, config.encoder.max_tokens)
-            job = _SplitJob(config, f"{corpus.info.name} {split}", inputs, encoder, computer, directory / split, facts)
+            job = _SplitJob(
+                config, f"{corpus.info.name} {split}", inputs, encoder, computer, directory / split, metadata
+            )
             for shard, size in job.run(interruption):
-                run.utterances += facts.bounds[shard + 1] - facts.bounds[shard]
-                samples = index.num_samples[facts.bounds[shard] : facts.bounds[shard + 1]].sum()
+                run.utterances += metadata.bounds[shard + 1] - metadata.bounds[shard]
+                samples = index.num_samples[metadata.bounds[shard] : metadata.bounds[shard + 1]].sum()
                 run.audio_hours += float(samples) / SAMPLE_RATE / 3600
                 run.bytes += size
             for name in ("empty", "short", "cut"):
@@ -127,14 +129,14 @@ class _SplitJob:
     encoder: Encoder
     computer: StateComputer
     directory: Path
-    facts: SplitFacts
+    metadata: SplitMetadata
 
     def run(self, interruption: Interruption) -> Iterator[tuple[int, int]]:
         """Yields number and size in bytes of each shard that was written."""
-        mine = range(jax.process_index(), len(self.facts.bounds) - 1, jax.process_count())
-        missing = set(missing_shards(self.directory, self.facts))
+        mine = range(jax.process_index(), len(self.metadata.bounds) - 1, jax.process_count())
+        missing = set(missing_shards(self.directory, self.metadata))
         todo = [shard for shard in mine if shard in missing]
-        sizes = np.diff(self.facts.bounds)
+        sizes = np.diff(self.metadata.bounds)
         total, left = int(sizes[list(mine)].sum()), int(sizes[todo].sum())
         with (
             ThreadPoolExecutor(1) as reader,
@@ -143,17 +145,17 @@ class _SplitJob:
             # The next shard is read while this one is computed.
             reading = [reader.submit(self._read, shard) for shard in todo[:1]]
             for place, shard in enumerate(todo):
-                remove_leftovers(self.directory, self.facts, shard)
+                remove_leftovers(self.directory, self.metadata, shard)
                 sequences = reading.pop().result()
                 reading = [reader.submit(self._read, following) for following in todo[place + 1 : place + 2]]
                 states = self._compute(sequences, progress, interruption)
                 if interruption.received:
                     return
                 arrays = ({STATES: values} for values in states)
-                yield shard, write_shard(self.directory, self.facts, shard, arrays, (self.computer.spec,))
+                yield shard, write_shard(self.directory, self.metadata, shard, arrays, (self.computer.spec,))
 
     def _read(self, shard: int) -> list[np.ndarray]:
-        return self.inputs.read(self.facts.bounds[shard], self.facts.bounds[shard + 1])
+        return self.inputs.read(self.metadata.bounds[shard], self.metadata.bounds[shard + 1])
 
     def _compute(self, sequences: list[np.ndarray], progress: Progress, interruption: Interruption) -> list[np.ndarray]:
         """States per utterance; batches are in flight while earlier results are copied."""
@@ -203,7 +205,7 @@ def _load(config: ExtractEncoderConfig, mesh: Mesh) -> Encoder:
     )
 
 
-def _facts(config: ExtractConfig, corpus: str, encoder: Encoder, computer: StateComputer) -> StoreFacts:
+def _metadata(config: ExtractConfig, corpus: str, encoder: Encoder, computer: StateComputer) -> StoreMetadata:
     reads_text = encoder.family.modality == "text"
     source = StatesSource(
         checkpoint=checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
@@ -215,18 +217,20 @@ def _facts(config: ExtractConfig, corpus: str, encoder: Encoder, computer: State
         max_tokens=config.encoder.max_tokens if reads_text else None,
         samples_per_frame=None if reads_text else _samples_per_frame(encoder),
     )
-    return StoreFacts(corpus, to_tree(source), (computer.spec,))
+    return StoreMetadata(corpus, to_tree(source), (computer.spec,))
 
 
 def _samples_per_frame(encoder: Encoder) -> int:
     return math.prod(encoder.module.config.convolution.strides)
 
 
-def _split_facts(config: ExtractConfig, encoder: Encoder, computer: StateComputer, index: SplitIndex) -> SplitFacts:
+def _split_metadata(
+    config: ExtractConfig, encoder: Encoder, computer: StateComputer, index: SplitIndex
+) -> SplitMetadata:
     speech = encoder.family.modality == "speech"
     rows = np.ones_like(index.num_samples)
     if config.states.pooling == "none":
         rows = index.num_samples // _samples_per_frame(encoder) if speech else rows * config.encoder.max_tokens
     bounds = shard_bounds(index.num_samples, rows * computer.spec.bytes_per_row, speech)
     content = split_content(index.content, "audio" if speech else "transcript")
-    return SplitFacts(tuple(index.ids.tolist()), content, bounds)
+    return SplitMetadata(tuple(index.ids.tolist()), content, bounds)

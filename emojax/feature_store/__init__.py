@@ -1,12 +1,12 @@
 """Arrays per utterance on disk (encoder states, teachers' outputs), beside the corpus they were computed from."""
 
 from emojax.feature_store.layout import (
-    SplitFacts,
-    StoreFacts,
+    SplitMetadata,
+    StoreMetadata,
     check_content,
     split_content,
-    write_facts,
-    write_split_facts,
+    write_metadata,
+    write_split_metadata,
 )
 from emojax.feature_store.records import DTYPES, ArraySpec
 from emojax.feature_store.shards import Store, StoredSplit, missing_shards, remove_leftovers, write_shard
@@ -17,10 +17,10 @@ __all__ = [
     "OUTPUTS",
     "STATES",
     "ArraySpec",
-    "SplitFacts",
+    "SplitMetadata",
     "StatesSource",
     "Store",
-    "StoreFacts",
+    "StoreMetadata",
     "StoredSplit",
     "TeacherSource",
     "array_of",
@@ -29,7 +29,7 @@ __all__ = [
     "remove_leftovers",
     "source_of",
     "split_content",
-    "write_facts",
+    "write_metadata",
     "write_shard",
-    "write_split_facts",
+    "write_split_metadata",
 ]

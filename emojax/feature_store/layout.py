@@ -16,7 +16,7 @@ _PLURALS = {"id": "utterances", "transcript": "transcripts"}
 
 
 @settings
-class StoreFacts:
+class StoreMetadata:
     """Where the values of a store come from.
 
     Attributes:
@@ -31,7 +31,7 @@ class StoreFacts:
     arrays: Annotated[tuple[ArraySpec, ...], MinLen(1), MaxLen(16)]
     format: Literal[2] = 2
 
-    def refuse_other(self, other: "StoreFacts", place: str) -> None:
+    def check_same_run(self, other: "StoreMetadata", place: str) -> None:
         """Compares with what is wanted.
 
         Raises:
@@ -48,7 +48,7 @@ class StoreFacts:
 
 
 @settings
-class SplitFacts:
+class SplitMetadata:
     """One split of a store.
 
     Attributes:
@@ -90,7 +90,7 @@ def check_content(directory: Path, stored: Mapping[str, str], corpus: Mapping[st
 
     Args:
       directory: of the store's split.
-      stored: digests, `SplitFacts.content`.
+      stored: digests, `SplitMetadata.content`.
       corpus: digests of all features of the corpus's split.
 
     Raises:
@@ -103,21 +103,21 @@ def check_content(directory: Path, stored: Mapping[str, str], corpus: Mapping[st
         )
 
 
-def write_facts(directory: Path, facts: StoreFacts) -> None:
+def write_metadata(directory: Path, metadata: StoreMetadata) -> None:
     """Writes `store.json`, or checks that the one there is the same.
 
     Raises:
       CheckpointError: the folder holds another store, or something else.
     """
     if (directory / STORE).exists():
-        read_facts(directory).refuse_other(facts, str(directory))
+        read_metadata(directory).check_same_run(metadata, str(directory))
         return
     if not is_vacant(directory):
         raise CheckpointError(f"{directory}: holds something else than a store; allowed: a new or empty folder")
-    write_json(directory / STORE, with_digest(to_tree(facts)))
+    write_json(directory / STORE, with_digest(to_tree(metadata)))
 
 
-def read_facts(directory: Path) -> StoreFacts:
+def read_metadata(directory: Path) -> StoreMetadata:
     """Reads `store.json`.
 
     Raises:
@@ -130,25 +130,25 @@ def read_facts(directory: Path) -> StoreFacts:
         raise CheckpointError(
             f"{directory}: was made by an older version, which did not record what the corpus held; {_again(path)}"
         )
-    return parse(StoreFacts, checked_content(tree, str(path)), str(path), error=CheckpointError)
+    return parse(StoreMetadata, checked_content(tree, str(path)), str(path), error=CheckpointError)
 
 
-def write_split_facts(directory: Path, facts: SplitFacts) -> None:
+def write_split_metadata(directory: Path, metadata: SplitMetadata) -> None:
     """Writes a split's `split.json`, or checks that the one there is the same.
 
     Raises:
       CheckpointError: it was computed from other content, or divided into other shards.
     """
     if (directory / SPLIT).exists():
-        found = read_split_facts(directory)
-        check_content(directory, found.content, facts.content)
-        if found != facts:
+        found = read_split_metadata(directory)
+        check_content(directory, found.content, metadata.content)
+        if found != metadata:
             raise CheckpointError(f"{directory}: is divided into other shards; {_again(directory)}")
         return
-    write_json(directory / SPLIT, with_digest(to_tree(facts)))
+    write_json(directory / SPLIT, with_digest(to_tree(metadata)))
 
 
-def read_split_facts(directory: Path) -> SplitFacts:
+def read_split_metadata(directory: Path) -> SplitMetadata:
     """Reads a split's `split.json`.
 
     Raises:
@@ -156,7 +156,7 @@ def read_split_facts(directory: Path) -> SplitFacts:
     """
     path = directory / SPLIT
     tree = read_json_object(path, missing=f"no such file; {directory} is not a finished split of a store")
-    return parse(SplitFacts, checked_content(tree, str(path)), str(path), error=CheckpointError)
+    return parse(SplitMetadata, checked_content(tree, str(path)), str(path), error=CheckpointError)
 
 
 def _again(path: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 
 from emojax.errors import CheckpointError, EmojaxError, reason
-from emojax.feature_store.layout import SplitFacts, StoreFacts, read_facts, read_split_facts
+from emojax.feature_store.layout import SplitMetadata, StoreMetadata, read_metadata, read_split_metadata
 from emojax.feature_store.records import ArraySpec, from_record, to_record
 from emojax.files import atomic_write
 
@@ -24,7 +24,7 @@ class Store:
           CheckpointError: there is none, or it is damaged.
         """
         self.directory = directory
-        self.facts: StoreFacts = read_facts(directory)
+        self.metadata: StoreMetadata = read_metadata(directory)
 
     def split(self, name: str) -> "StoredSplit":
         """Opens a split; of a part of one (`train[:50%]`) the whole, unless the part has a folder of its own.
@@ -37,7 +37,7 @@ class Store:
         if not folder.is_dir():
             there = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
             raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(there) or 'none'}")
-        return StoredSplit(folder, self.facts, read_split_facts(folder))
+        return StoredSplit(folder, self.metadata, read_split_metadata(folder))
 
 
 class StoredSplit:
@@ -47,14 +47,14 @@ class StoredSplit:
     can each read from it.
     """
 
-    def __init__(self, directory: Path, store: StoreFacts, facts: SplitFacts):
+    def __init__(self, directory: Path, store: StoreMetadata, metadata: SplitMetadata):
         """Checks that all shards are there.
 
         Raises:
           CheckpointError: some are not.
         """
-        self.directory, self._store, self.facts = directory, store, facts
-        self._shards = [directory / facts.shard_name(shard) for shard in range(len(facts.bounds) - 1)]
+        self.directory, self._store, self.metadata = directory, store, metadata
+        self._shards = [directory / metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
         absent = sum(not path.is_file() for path in self._shards)
         if absent:
             raise CheckpointError(
@@ -68,7 +68,7 @@ class StoredSplit:
         return self._store.arrays
 
     def __len__(self) -> int:
-        return len(self.facts.ids)
+        return len(self.metadata.ids)
 
     def __getitem__(self, position: SupportsIndex) -> dict[str, np.ndarray]:
         """The arrays of one utterance by name."""
@@ -100,7 +100,7 @@ class StoredSplit:
     @functools.cached_property
     def positions(self) -> dict[str, int]:
         """Position of each id."""
-        return {id: position for position, id in enumerate(self.facts.ids)}
+        return {id: position for position, id in enumerate(self.metadata.ids)}
 
     @functools.cached_property
     def _source(self) -> Any:
@@ -108,15 +108,15 @@ class StoredSplit:
 
         if not flags.FLAGS.is_parsed():  # array_record reads flags, which only absl's own main parses
             flags.FLAGS.mark_as_parsed()
-        sizes = np.diff(self.facts.bounds)
+        sizes = np.diff(self.metadata.bounds)
         # With the range given, array_record need not open every file to learn how many records it has.
         return ArrayRecordDataSource([f"{path}[0:{size}]" for path, size in zip(self._shards, sizes, strict=True)])
 
     def _arrays(self, position: int, record: bytes) -> dict[str, np.ndarray]:
         id, arrays = from_record(record, self._store.arrays, str(self.directory))
-        if id != self.facts.ids[position]:
+        if id != self.metadata.ids[position]:
             raise CheckpointError(
-                f"{self.directory}: utterance {position} is {id!r}, expected {self.facts.ids[position]!r}"
+                f"{self.directory}: utterance {position} is {id!r}, expected {self.metadata.ids[position]!r}"
             )
         return arrays
 
@@ -124,21 +124,21 @@ class StoredSplit:
         return {key: value for key, value in self.__dict__.items() if key != "_source"}
 
 
-def missing_shards(directory: Path, facts: SplitFacts) -> list[int]:
+def missing_shards(directory: Path, metadata: SplitMetadata) -> list[int]:
     """Numbers of the shards that are still to be written."""
-    names = [facts.shard_name(shard) for shard in range(len(facts.bounds) - 1)]
+    names = [metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
     return [shard for shard, name in enumerate(names) if not (directory / name).is_file()]
 
 
-def remove_leftovers(directory: Path, facts: SplitFacts, shard: int) -> None:
+def remove_leftovers(directory: Path, metadata: SplitMetadata, shard: int) -> None:
     """Removes what a killed run had begun to write of a shard."""
-    for path in directory.glob(f".{facts.shard_name(shard)}.*.tmp"):
+    for path in directory.glob(f".{metadata.shard_name(shard)}.*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def write_shard(
     directory: Path,
-    facts: SplitFacts,
+    metadata: SplitMetadata,
     shard: int,
     arrays: Iterable[Mapping[str, np.ndarray]],
     specs: Sequence[ArraySpec],
@@ -147,7 +147,7 @@ def write_shard(
 
     Args:
       directory: of the split.
-      facts: of the split.
+      metadata: of the split.
       shard: its number.
       arrays: of the shard's utterances, in order.
       specs: what is stored of each.
@@ -160,8 +160,8 @@ def write_shard(
     """
     from array_record.python.array_record_module import ArrayRecordWriter  # type: ignore[import-untyped]
 
-    ids = facts.ids[facts.bounds[shard] : facts.bounds[shard + 1]]
-    path = directory / facts.shard_name(shard)
+    ids = metadata.ids[metadata.bounds[shard] : metadata.bounds[shard + 1]]
+    path = directory / metadata.shard_name(shard)
     with atomic_write(path) as temporary:
         try:
             # States do not compress; one record a group is what random access wants.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from emojax.errors import CheckpointError
-from emojax.feature_store.layout import StoreFacts
+from emojax.feature_store.layout import StoreMetadata
 from emojax.feature_store.shards import ArraySpec
 from emojax.schema import Ge, Le, MaxLen, MinLen, parse, settings
 
@@ -69,7 +69,7 @@ class TeacherSource:
     min_samples: Annotated[int, Ge(0), Le(2**40)] = 0
 
 
-def source_of(store: StoreFacts, kind: type[T], place: Path) -> T:
+def source_of(store: StoreMetadata, kind: type[T], place: Path) -> T:
     """Reads the source of a store.
 
     Args:
@@ -87,7 +87,7 @@ def source_of(store: StoreFacts, kind: type[T], place: Path) -> T:
     return parse(kind, dict(store.source), f"{place}, source", error=CheckpointError, missing="default")
 
 
-def array_of(store: StoreFacts, name: str, place: Path) -> ArraySpec:
+def array_of(store: StoreMetadata, name: str, place: Path) -> ArraySpec:
     """Finds the one array that a kind of store has.
 
     Raises:

@@ -25,7 +25,7 @@ from emojax.workdir import (
     own_checkpoint_directory,
     unknown_labels,
     write_config,
-    write_corpus_facts,
+    write_corpus_metadata,
     write_encoder_source,
     write_json,
 )
@@ -39,14 +39,16 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     (pooling, sizes, heads) replaces what the config says.
 
     Args:
-      config: of one acoustic view.
+      config: of one acoustic modality.
       workdir: a new or empty folder.
 
     Raises:
       CheckpointError: the folder is not empty, or the checkpoint is of no layout known here.
     """
-    if config.model.views != ("acoustic",):
-        raise CheckpointError(f"config.model.views: {config.model.views} is not allowed; allowed: ('acoustic',)")
+    if config.model.modalities != ("acoustic",):
+        raise CheckpointError(
+            f"config.model.modalities: {config.model.modalities} is not allowed; allowed: ('acoustic',)"
+        )
     if not is_vacant(workdir):
         raise CheckpointError(f"{workdir}: is not empty; allowed: a new or empty folder")
     settings = config.model.acoustic
@@ -61,7 +63,7 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     save_encoder(encoder, kept)
     write_encoder_source(kept, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
     info = _corpus_info(published, read_card(folder))
-    write_corpus_facts(workdir, unknown_labels(info))
+    write_corpus_metadata(workdir, unknown_labels(info))
     saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
     with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)

@@ -66,7 +66,7 @@ class Predictor:
     @property
     def corpus(self) -> CorpusInfo:
         """The corpus it was trained on: the scale of its numbers, its categories, its licence."""
-        return self.trained.facts.info
+        return self.trained.metadata.info
 
     def predict(
         self,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float32
 from emojax.audio import check_samples, log_mel, normalise_with
 from emojax.errors import AudioError, ConfigError
 from emojax.inference.predictor import Prediction, Predictor
-from emojax.models import TCGRU, EmotionHeads, LogMelViewConfig, stack_frames
+from emojax.models import TCGRU, EmotionHeads, LogMelInputConfig, stack_frames
 from emojax.models.tcgru import StreamState
 from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE, EmotionOutput
@@ -26,7 +26,7 @@ class Stream:
     After any chunk the estimate equals the model's prediction for everything heard so far, to rounding. What is kept is
     small and of constant size: less than a frame of samples, and `state`, a tree of small arrays.
 
-    A model can run on a stream if log-mel is its only view, its filterbank is normalised by the corpus or not at all
+    A model can run on a stream if log-mel is its only input, its filterbank is normalised by the corpus or not at all
     and has no slopes, and no convolution looks ahead (`network.causal`).
     """
 
@@ -41,10 +41,10 @@ class Stream:
         """
         self._model = model
         trained = model.trained
-        self._view = _streaming_view(trained.config.model.views, trained.config.model.log_mel)
-        self._network = TCGRU(self._view.network, jnp.dtype(trained.config.model.dtype))
+        self._settings = _streaming_settings(trained.config.model.modalities, trained.config.model.log_mel)
+        self._network = TCGRU(self._settings.network, jnp.dtype(trained.config.model.dtype))
         self._heads = EmotionHeads(trained.model.num_categories, jnp.dtype(trained.config.model.dtype))
-        self._advance = functools.partial(_advance, self._view, self._network, self._heads)
+        self._advance = functools.partial(_advance, self._settings, self._network, self._heads)
         self._variables = {
             "network": {"params": trained.variables["params"]["log_mel_network"]},
             "heads": {"params": trained.variables["params"]["heads"]},
@@ -54,7 +54,7 @@ class Stream:
 
     def reset(self) -> None:
         """Forgets everything heard; the next chunk begins a new stream."""
-        features = jnp.zeros((1, 1, self._view.filterbank.num_bands * self._view.stack))
+        features = jnp.zeros((1, 1, self._settings.filterbank.num_bands * self._settings.stack))
         self.state: StreamState = self._network.apply(self._variables["network"], features, method="start")  # type: ignore[assignment]
         self._waiting = np.zeros(0, np.float32)
         self._output: EmotionOutput | None = None
@@ -75,8 +75,8 @@ class Stream:
         """
         check_not_forked()
         self._waiting = np.concatenate([self._waiting, _waveform(chunk)])
-        hop, window = self._view.filterbank.hop_samples, self._view.filterbank.window_samples
-        stack = hop * self._view.stack
+        hop, window = self._settings.filterbank.hop_samples, self._settings.filterbank.window_samples
+        stack = hop * self._settings.stack
         while True:
             # So many stacks are complete.
             complete = (len(self._waiting) - window + hop) // stack if len(self._waiting) >= window else 0
@@ -89,21 +89,21 @@ class Stream:
         return None if self._output is None else self._model.named(jax.device_get(self._output), 0)
 
 
-def _streaming_view(views: tuple[str, ...], view: LogMelViewConfig) -> LogMelViewConfig:
-    if views != ("log_mel",):
-        raise ConfigError(f"model.views: {views} is not allowed in a stream; allowed: ('log_mel',)")
-    if view.normalisation == "utterance":
+def _streaming_settings(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
+    if modalities != ("log_mel",):
+        raise ConfigError(f"model.modalities: {modalities} is not allowed in a stream; allowed: ('log_mel',)")
+    if settings.normalisation == "utterance":
         raise ConfigError("log_mel.normalisation: 'utterance' is not allowed in a stream; allowed: 'corpus', 'none'")
-    if view.deltas.order:
+    if settings.deltas.order:
         raise ConfigError("model.log_mel.deltas.order: slopes look ahead; allowed in a stream: 0")
-    if view.network.conv_channels and not view.network.causal:
+    if settings.network.conv_channels and not settings.network.causal:
         raise ConfigError("model.log_mel.network.causal: False is not allowed in a stream; allowed: True")
-    return view
+    return settings
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _advance(
-    view: LogMelViewConfig,
+    settings: LogMelInputConfig,
     network: TCGRU,
     heads: EmotionHeads,
     variables: dict[str, Any],
@@ -111,12 +111,12 @@ def _advance(
     state: StreamState,
 ) -> tuple[EmotionOutput, StreamState]:
     """Whole stacks of frames in, the estimate and the new state out."""
-    features = log_mel(waveform, view.filterbank)
+    features = log_mel(waveform, settings.filterbank)
     mask = jnp.ones(features.shape[:2], bool)
-    if view.normalisation == "corpus":
+    if settings.normalisation == "corpus":
         statistics = variables["statistics"]
         features = normalise_with(features, mask, statistics["mean"], statistics["std"])
-    stacked, _ = stack_frames(features, mask, view.stack)
+    stacked, _ = stack_frames(features, mask, settings.stack)
     advanced: Any = network.apply(variables["network"], stacked, state, method="advance")
     output: Any = heads.apply(variables["heads"], advanced[0])
     return output, advanced[1]

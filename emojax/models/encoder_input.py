@@ -1,4 +1,4 @@
-"""Views through a pre-trained encoder: acoustic states of the waveform, or lexical states of the transcript."""
+"""Modalities through a pre-trained encoder: acoustic states of the waveform, or lexical states of the transcript."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from emojax.types import Batch
 
 
 @settings
-class EncoderViewConfig:
+class EncoderInputConfig:
     """A pre-trained encoder, which of its hidden states are used, and the network on them."""
 
     checkpoint: Annotated[
@@ -68,22 +68,22 @@ class EncoderViewConfig:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
 
 
-class EncoderView(nn.Module):
+class EncoderInput(nn.Module):
     """States of the chosen layers as feature frames, from the encoder itself or from a store in the batch.
 
     Attributes:
-      config: see `EncoderViewConfig`.
+      config: see `EncoderInputConfig`.
       encoder: module and pre-processing; its parameters are the caller's matter.
       name_in_batch: key of `Batch.stored` that holds the states, where they are stored.
     """
 
-    config: EncoderViewConfig
+    config: EncoderInputConfig
     encoder: "EncoderPart"
     name_in_batch: str
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
-        """Computes the view; a row without audio or transcript has no valid frame."""
+        """Computes the modality; a row without audio or transcript has no valid frame."""
         layers = resolve_layers(self.config.layers, self.encoder.num_layers, f"model.{self.name_in_batch}.layers")
         if self.name_in_batch in batch.stored:
             stored = batch.stored[self.name_in_batch]
@@ -149,4 +149,4 @@ class EncoderPart:
 
 def parameter_axes(encoders: Mapping[str, EncoderPart]) -> AxesOf:
     """Logical names of the axes of a model's parameters, wherever a tree holds them under their paths."""
-    return axes_by_path({f"{view}/encoder": part.axes for view, part in encoders.items()})
+    return axes_by_path({f"{modality}/encoder": part.axes for modality, part in encoders.items()})

@@ -1,4 +1,4 @@
-"""Several views of one utterance to one embedding, and what happens where a view is missing."""
+"""Several modalities of one utterance to one embedding, and what happens where a modality is missing."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from emojax.schema import Ge, Le, Lt, settings
 
 @settings
 class FusionConfig:
-    """How several views are fused."""
+    """How several modalities are fused."""
 
     kind: Annotated[
         Literal["early", "late", "gated", "cross_attention"],
@@ -25,11 +25,11 @@ class FusionConfig:
     ] = "early"
     size: Annotated[int, Ge(1), Le(16_384), "Units of the joint embedding and of the attention."] = 128
     attention_heads: Annotated[int, Ge(1), Le(1024), 'Attention heads of "cross_attention"; divides size.'] = 4
-    view_dropout: Annotated[
+    modality_dropout: Annotated[
         float,
         Ge(0),
         Lt(1),
-        "Probability that training drops a view of an utterance, never all of them, so that the model works without a "
+        "Probability that training drops a modality of an utterance, never all of them: the model then works without a "
         "transcript or without sound.",
     ] = 0.1
 
@@ -42,23 +42,23 @@ class FusionConfig:
 
 
 class Presence(nn.Module):
-    """Stands in for views that are missing: a learned embedding per view takes the place of theirs.
+    """Stands in for modalities that are missing: a learned embedding per modality takes the place of theirs.
 
-    In training each view of each utterance is also left out with probability `view_dropout`, unless that would leave
+    In training each modality of each utterance is dropped with probability `modality_dropout`, unless that would leave
     none, so that the model learns to do without.
 
     Attributes:
-      view_dropout: the probability.
+      modality_dropout: the probability.
     """
 
-    view_dropout: float
+    modality_dropout: float
 
     @nn.compact
     def __call__(
         self, embeddings: Mapping[str, Float[Array, "B E"]], present: Mapping[str, Bool[Array, "B"]], train: bool
     ) -> tuple[dict[str, Float[Array, "B E"]], dict[str, Bool[Array, "B"]]]:
         """Embeddings with substitutes, and which of them are real."""
-        kept = dropped_views(self.make_rng("dropout"), present, self.view_dropout) if train else dict(present)
+        kept = drop_modalities(self.make_rng("dropout"), present, self.modality_dropout) if train else dict(present)
         substituted = {}
         for name, embedding in embeddings.items():
             missing = self.param(name, nn.initializers.zeros, embedding.shape[1:])
@@ -66,8 +66,8 @@ class Presence(nn.Module):
         return substituted, kept
 
 
-def dropped_views(key: Array, present: Mapping[str, Bool[Array, "B"]], rate: float) -> dict[str, Bool[Array, "B"]]:
-    """Leaves out views at random, row by row; a row that would lose all keeps those it has."""
+def drop_modalities(key: Array, present: Mapping[str, Bool[Array, "B"]], rate: float) -> dict[str, Bool[Array, "B"]]:
+    """Leaves out modalities at random, row by row; a row that would lose all keeps those it has."""
     stacked = jnp.stack([present[name] for name in present])
     kept = stacked & jax.random.bernoulli(key, 1.0 - rate, stacked.shape)
     kept = jnp.where(kept.any(axis=0), kept, stacked)
@@ -93,7 +93,7 @@ class Concatenation(nn.Module):
 
 
 class GatedSum(nn.Module):
-    """A sum of the projected views, weighted per utterance by a softmax over the views that are there.
+    """A sum of the projected modalities, weighted per utterance by a softmax over the modalities that are there.
 
     Attributes:
       size: units of the joint embedding.
@@ -111,7 +111,7 @@ class GatedSum(nn.Module):
         joint = jnp.concatenate([embeddings[name] for name in embeddings], axis=-1)
         scores = nn.Dense(len(embeddings), name="gate")(jnp.tanh(nn.Dense(self.size, dtype=self.dtype)(joint)))
         there = jnp.stack([present[name] for name in embeddings], axis=-1)
-        there = there | ~there.any(axis=-1, keepdims=True)  # without any view, all substitutes count
+        there = there | ~there.any(axis=-1, keepdims=True)  # without any modality, all substitutes count
         weights = nn.softmax(jnp.where(there, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
         projected = [
             nn.tanh(nn.Dense(self.size, dtype=self.dtype, name=f"project_{name}")(embeddings[name]))
@@ -121,10 +121,10 @@ class GatedSum(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Frames of each view look at the frames of the others: residual multi-head attention, then layer norm.
+    """Frames of each modality look at the frames of the others: residual multi-head attention, then layer norm.
 
     Attributes:
-      size: width that all views are projected to.
+      size: width that all modalities are projected to.
       heads: divides `size`.
       dtype: of the products.
     """
@@ -137,7 +137,7 @@ class CrossAttention(nn.Module):
     def __call__(
         self, frames: Mapping[str, Float[Array, "B _ _"]], masks: Mapping[str, Bool[Array, "B _"]]
     ) -> dict[str, Float[Array, "B _ E"]]:
-        """The views' frames, each informed by the others; a view without frames tells the others nothing."""
+        """The modalities' frames, each informed by the others; a modality without frames tells the others nothing."""
         projected = {
             name: nn.Dense(self.size, dtype=self.dtype, name=f"project_{name}")(frames[name]) for name in frames
         }

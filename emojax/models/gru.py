@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.models.matmul import kernel_gradient, product
-from emojax.parallel import rows_divided, undivided
+from emojax.parallel import constrain_batch, constrain_replicated
 
 Gates = tuple[Float[Array, "T B H"], Float[Array, "T B H"], Float[Array, "T B H"]]
 """One array per gate, in PyTorch's order: reset, update, new."""
@@ -61,10 +61,12 @@ class GRU(nn.Module):
         bias_ih = self.param("bias_ih", uniform, (3 * self.size,))
         bias_hh = self.param("bias_hh", uniform, (3 * self.size,))
         # Where parameters are divided over devices, they are gathered once, not in every step of the scan.
-        kernel_ih, kernel_hh, bias_ih, bias_hh = (undivided(each) for each in (kernel_ih, kernel_hh, bias_ih, bias_hh))
-        initial = rows_divided(initial)
+        kernel_ih, kernel_hh, bias_ih, bias_hh = (
+            constrain_replicated(each) for each in (kernel_ih, kernel_hh, bias_ih, bias_hh)
+        )
+        initial = constrain_batch(initial)
         # Time first: each step of the scan then reads one contiguous block.
-        frames = jnp.swapaxes(rows_divided(features), 0, 1)
+        frames = jnp.swapaxes(constrain_batch(features), 0, 1)
         inputs = tuple(product(self.dtype, frames, kernel) for kernel in _per_gate(kernel_ih))
         mask = jnp.swapaxes(frame_mask, 0, 1)
         states = gru_states(self.dtype, inputs, kernel_hh, bias_ih, bias_hh, initial.astype(jnp.float32), mask)

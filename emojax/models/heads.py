@@ -38,7 +38,7 @@ class EmotionHeads(nn.Module):
 
 
 class LateHeads(nn.Module):
-    """Late fusion: every view predicts by itself, and one linear layer combines the predictions side by side.
+    """Late fusion: every modality predicts by itself, and one linear layer combines the predictions side by side.
 
     It starts as their mean.
 
@@ -52,7 +52,7 @@ class LateHeads(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: Mapping[str, Float[Array, "B _"]]) -> EmotionOutput:
-        """Reads the views' embeddings; the joint embedding is all of them side by side."""
+        """Reads the modalities' embeddings; the joint embedding is all of them side by side."""
         outputs = [
             EmotionHeads(self.num_categories, self.dtype, name=name)(embedding)
             for name, embedding in embeddings.items()

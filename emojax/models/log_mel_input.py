@@ -1,4 +1,4 @@
-"""The log-mel view: what a model computes from the waveform by itself, without any pre-trained encoder."""
+"""The log-mel modality: what a model computes from the waveform by itself, without any pre-trained encoder."""
 
 from typing import Annotated, Literal
 
@@ -41,7 +41,7 @@ class DeltasConfig:
 
 
 @settings
-class LogMelViewConfig:
+class LogMelInputConfig:
     """Log-mel filterbank energies, their augmentation in training, and the network on them."""
 
     filterbank: LogMelConfig = LogMelConfig()
@@ -61,7 +61,7 @@ class LogMelViewConfig:
 
     @property
     def min_samples(self) -> int:
-        """Fewest samples at 16 kHz that give one frame of the view.
+        """Fewest samples at 16 kHz that give one frame of the modality.
 
         1 without stacking, because a clip shorter than a frame is extended by zeros; else so many that a stack is full.
         """
@@ -70,21 +70,21 @@ class LogMelViewConfig:
         return self.filterbank.window_samples + (self.stack - 1) * self.filterbank.hop_samples
 
 
-class LogMelView(nn.Module):
+class LogMelInput(nn.Module):
     """From waveforms to normalised, and in training augmented, log-mel frames.
 
     With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (K,), 0 and 1 until the
     trainer fills them in; they are constants, not parameters.
 
     Attributes:
-      config: see `LogMelViewConfig`.
+      config: see `LogMelInputConfig`.
     """
 
-    config: LogMelViewConfig
+    config: LogMelInputConfig
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
-        """Computes the view; in training with the rng `augment`."""
+        """Computes the modality; in training with the rng `augment`."""
         config = self.config
         features, mask = raw_log_mel(batch, config.filterbank)
         if train:

@@ -22,7 +22,7 @@ def _forward(dtype: Any, rows: Array, kernel: Array) -> tuple[Array, tuple[Array
 
 def _backward(dtype: Any, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     rows, kernel = saved
-    to_rows = _contracted(gradient.astype(dtype), _turned(kernel.astype(dtype)), (rows.ndim - 1,), (0,))
+    to_rows = _contracted(gradient.astype(dtype), _transposed(kernel.astype(dtype)), (rows.ndim - 1,), (0,))
     return to_rows.astype(rows.dtype), kernel_gradient(dtype, rows, gradient).astype(kernel.dtype)
 
 
@@ -36,20 +36,20 @@ def kernel_gradient(dtype: Any, rows: Float[Array, "... D"], gradient: Float[Arr
     behind_first = tuple(axis + 1 for axis in leading)
     rows, gradient = rows.astype(dtype), gradient.astype(dtype)
     if rows.shape[-1] <= gradient.shape[-1]:  # the smaller one is turned
-        return _contracted(_turned(rows), gradient, behind_first, leading)
-    return _laid_out(_contracted(_turned(gradient), rows, behind_first, leading)).T
+        return _contracted(_transposed(rows), gradient, behind_first, leading)
+    return _materialised(_contracted(_transposed(gradient), rows, behind_first, leading)).T
 
 
-def _turned(array: Array) -> Array:
+def _transposed(array: Array) -> Array:
     """The last axis first, on CPU in memory of its own.
 
     XLA's fast product takes no factor that it would have to read across; and what computes a factor would be computed
     once more, across, while it is turned.
     """
-    return _laid_out(jnp.moveaxis(_laid_out(array), -1, 0))
+    return _materialised(jnp.moveaxis(_materialised(array), -1, 0))
 
 
-def _laid_out(array: Array) -> Array:
+def _materialised(array: Array) -> Array:
     return lax.platform_dependent(array, cpu=lax.optimization_barrier, default=lambda same: same)
 
 

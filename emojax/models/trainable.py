@@ -11,7 +11,7 @@ import jax
 from emojax.encoders import freeze_mask
 from emojax.errors import ConfigError
 from emojax.models.emotion_model import EmotionModelConfig
-from emojax.models.encoder_input import EncoderViewConfig
+from emojax.models.encoder_input import EncoderInputConfig
 
 
 def count_parameters(params: Any) -> int:
@@ -39,7 +39,7 @@ _STACKED = re.compile(r"(?:^|/)layers/")
 def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dict[str, Any]:
     """A tree like `params`, True where a parameter is trained.
 
-    Everything is, but what `train`, `top_layers` and `train_convolutions` of an encoder's view leave frozen.
+    Everything is, but what `train`, `top_layers` and `train_convolutions` of an encoder's modality leave frozen.
 
     Args:
       params: of the model, or their shapes.
@@ -50,10 +50,10 @@ def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dic
     """
     flat = flax.traverse_util.flatten_dict(dict(params), sep="/")
     frozen: set[str] = set()
-    for view in config.encoder_views:
-        encoder = params.get(view, {}).get("encoder")
+    for modality in config.encoder_modalities:
+        encoder = params.get(modality, {}).get("encoder")
         if encoder is not None:
-            frozen |= {f"{view}/encoder/{path}" for path in _frozen(encoder, getattr(config, view), view)}
+            frozen |= {f"{modality}/encoder/{path}" for path in _frozen(encoder, getattr(config, modality), modality)}
     return flax.traverse_util.unflatten_dict({path: path not in frozen for path in flat}, sep="/")
 
 
@@ -96,7 +96,7 @@ def distances_from_top(encoder: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict({path: distance(path) for path in flat}, sep="/")
 
 
-def _frozen(encoder: Mapping[str, Any], config: EncoderViewConfig, view: str) -> set[str]:
+def _frozen(encoder: Mapping[str, Any], config: EncoderInputConfig, modality: str) -> set[str]:
     paths = set(flax.traverse_util.flatten_dict(dict(encoder), sep="/"))
     if config.train == "nothing":
         return paths
@@ -109,7 +109,7 @@ def _frozen(encoder: Mapping[str, Any], config: EncoderViewConfig, view: str) ->
         deepest = max(distances.values()) - 1
         if config.top_layers > deepest:
             raise ConfigError(
-                f"config.model.{view}.top_layers: {config.top_layers} is not allowed; allowed: 1 to {deepest}"
+                f"config.model.{modality}.top_layers: {config.top_layers} is not allowed; allowed: 1 to {deepest}"
             )
         frozen |= {path for path, distance in distances.items() if distance > config.top_layers}
     return frozen

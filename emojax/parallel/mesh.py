@@ -110,10 +110,10 @@ def leaf_sharding(leaf: Any, mesh: Mesh, names: tuple[str | None, ...] | None = 
 
 def placed(mesh: Mesh) -> Callable[[np.ndarray, tuple[str | None, ...]], jax.Array]:
     """From values that every host has, and names of their axes, to an array of which each device holds its part."""
-    return lambda values, names: put(values, leaf_sharding(values, mesh, names))
+    return lambda values, names: to_device(values, leaf_sharding(values, mesh, names))
 
 
-def put(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+def to_device(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     """An array from values that every host has."""
     values = np.asarray(values)
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
@@ -149,7 +149,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """The function, traced so that `rows_divided` knows the mesh."""
+    """The function, traced so that `constrain_batch` knows the mesh."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
@@ -159,7 +159,7 @@ def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return call
 
 
-def rows_divided(rows: jax.Array) -> jax.Array:
+def constrain_batch(rows: jax.Array) -> jax.Array:
     """Says that an array's first axis is divided like a batch, and its gradient's too; nothing outside of `on_mesh`.
 
     Without it, the partitioner may divide activations like the parameters they meet, along their features, and then
@@ -174,7 +174,7 @@ def rows_divided(rows: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(rows, PartitionSpec(BATCH_AXES, *free))
 
 
-def undivided(parameter: jax.Array) -> jax.Array:
+def constrain_replicated(parameter: jax.Array) -> jax.Array:
     """Says that a parameter is whole on every device while it is used; nothing outside of `on_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.shape.get("fsdp", 1) == 1:

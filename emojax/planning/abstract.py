@@ -18,20 +18,20 @@ from emojax.models import EmotionModel, EncoderPart, parameter_axes
 from emojax.parallel import batch_sharding, num_batch_shards, replicated, state_sharding
 from emojax.planning.architectures import describe_encoder
 from emojax.training.optimizer import make_optimizer
-from emojax.training.run import abstract_step, objective_parameters_of, refuse_uneven_parts
+from emojax.training.run import abstract_step, check_micro_batches, objective_parameters_of
 from emojax.training.state import TrainState, abstract_state
 from emojax.training.teachers import Teacher, TeacherArrays, united_categories
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, StoredRows
 from emojax.workdir import (
     ENCODERS,
-    CorpusFacts,
+    CorpusMetadata,
     TrainedModel,
     abstract_like,
-    corpus_facts,
+    corpus_metadata,
     example_batch,
     read_config,
-    read_corpus_facts,
-    stored_views,
+    read_corpus_metadata,
+    stored_modalities,
     unknown_labels,
 )
 
@@ -52,12 +52,12 @@ class AbstractStep:
     Attributes:
       jitted: from state, batch and, where the waveform is changed, sounds.
       arguments: their shapes, dtypes and shardings.
-      facts: of the corpus, as far as known.
+      metadata: of the corpus, as far as known.
     """
 
     jitted: Any
     arguments: tuple[Any, ...]
-    facts: CorpusFacts
+    metadata: CorpusMetadata
 
     @property
     def state(self) -> TrainState:
@@ -78,13 +78,19 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
     Raises:
       EmojaxError: the config cannot run on that mesh, or an encoder's architecture is not known.
     """
-    refuse_uneven_parts(config, num_batch_shards(mesh))
-    facts = _facts(config)
-    online = tuple(view for view in config.model.encoder_views if view not in stored_views(config.model))
-    model = _model(config, facts, {view: getattr(config.model, view).checkpoint for view in config.model.encoder_views})
-    optimizer = make_optimizer(config.optimizer, _STEPS, config.model.encoder_views)
+    check_micro_batches(config, num_batch_shards(mesh))
+    metadata = _metadata(config)
+    online = tuple(
+        modality for modality in config.model.encoder_modalities if modality not in stored_modalities(config.model)
+    )
+    model = _model(
+        config,
+        metadata,
+        {modality: getattr(config.model, modality).checkpoint for modality in config.model.encoder_modalities},
+    )
+    optimizer = make_optimizer(config.optimizer, _STEPS, config.model.encoder_modalities)
     example = example_batch(config, model, online)
-    teacher = _teacher(config.teacher, facts, mesh) if config.distillation.on else None
+    teacher = _teacher(config.teacher, metadata, mesh) if config.distillation.on else None
     batch = _batch(config, example, mesh, seconds, teacher)
     state = abstract_state(
         model,
@@ -96,40 +102,40 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
     )
     if teacher:
         state = state.replace(teachers=teacher.arrays)  # type: ignore[attr-defined]
-    jitted = abstract_step(config, facts, model, optimizer, state, teacher)
+    jitted = abstract_step(config, metadata, model, optimizer, state, teacher)
     arguments: tuple[Any, ...] = (state, batch)
     if config.augment.on:
         arguments += (_like(load_sounds(config.augment, config.seed), replicated(mesh)),)
-    return AbstractStep(jitted, arguments, facts)
+    return AbstractStep(jitted, arguments, metadata)
 
 
-def _facts(config: ExperimentConfig) -> CorpusFacts:
+def _metadata(config: ExperimentConfig) -> CorpusMetadata:
     try:
         corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
         split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
-        return corpus_facts(corpus.info, read_index(corpus, split))
+        return corpus_metadata(corpus.info, read_index(corpus, split))
     except CorpusError:  # it is not on this machine
         names = config.corpus.categories or tuple(f"category {number}" for number in range(_CATEGORIES))
         info = CorpusInfo(config.corpus.name, (1.0, 7.0), tuple(names), "recorded", "rated", "", "")
         return dataclasses.replace(unknown_labels(info), emotion=np.arange(len(names)))
 
 
-def _model(config: ExperimentConfig, facts: CorpusFacts, checkpoints: dict[str, str]) -> EmotionModel:
+def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict[str, str]) -> EmotionModel:
     parts: dict[str, EncoderPart] = {}
-    for view, checkpoint in checkpoints.items():
-        settings = getattr(config.model, view)
+    for modality, checkpoint in checkpoints.items():
+        settings = getattr(config.model, modality)
         options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
-        parts[view], _ = describe_encoder(checkpoint, options)
-    return EmotionModel(config.model, len(facts.info.categories), parts)
+        parts[modality], _ = describe_encoder(checkpoint, options)
+    return EmotionModel(config.model, len(metadata.info.categories), parts)
 
 
-def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher:
+def _teacher(settings: TeacherConfig, metadata: CorpusMetadata, mesh: Mesh) -> Teacher:
     """The teachers that run inside the step; one from a cache needs no more than the rows in the batch."""
     whole = replicated(mesh)
     line, by_attribute = (2, NUM_ATTRIBUTES), (NUM_ATTRIBUTES,)
     shapes: tuple[tuple[int, ...], ...] = (line, by_attribute, by_attribute, by_attribute, ())
     units = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=whole) for shape in shapes]
-    categories = facts.info.categories
+    categories = metadata.info.categories
     if settings.caches:
         return Teacher((), (), categories, categories, settings.caches, TeacherArrays([], *units))
     members = tuple(_member(Path(folder).expanduser(), settings, mesh) for folder in settings.workdirs)
@@ -143,23 +149,29 @@ def _teacher(settings: TeacherConfig, facts: CorpusFacts, mesh: Mesh) -> Teacher
 def _member(workdir: Path, settings: TeacherConfig, mesh: Mesh) -> TrainedModel:
     config = read_config(workdir)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=settings.dtype))
-    facts = read_corpus_facts(workdir)
-    views = config.model.encoder_views
-    kept = {view: workdir / ENCODERS / view for view in views}
-    named = {view: getattr(config.model, view).checkpoint for view in views}
-    model = _model(config, facts, {view: str(kept[view]) if kept[view].is_dir() else named[view] for view in views})
-    example = example_batch(config, model, views)
+    metadata = read_corpus_metadata(workdir)
+    modalities = config.model.encoder_modalities
+    kept = {modality: workdir / ENCODERS / modality for modality in modalities}
+    named = {modality: getattr(config.model, modality).checkpoint for modality in modalities}
+    model = _model(
+        config,
+        metadata,
+        {modality: str(kept[modality]) if kept[modality].is_dir() else named[modality] for modality in modalities},
+    )
+    example = example_batch(config, model, modalities)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example, train=False))
     variables = {"params": shapes["params"], "statistics": shapes.get("statistics", {})}
     layout = state_sharding(variables, mesh, parameter_axes(model.encoders))
-    return TrainedModel(workdir, config, facts, model, abstract_like(variables, layout), 0, views)
+    return TrainedModel(workdir, config, metadata, model, abstract_like(variables, layout), 0, modalities)
 
 
 def _batch(config: ExperimentConfig, example: Batch, mesh: Mesh, seconds: float, teacher: Teacher | None) -> Batch:
     """Shapes of a batch."""
     rows, samples = config.data.batch_size, round(seconds * SAMPLE_RATE)
-    views = {view for member in (teacher.members if teacher else ()) for view in member.config.model.views}
-    tokens = config.data.max_tokens if example.tokens.shape[1] or "lexical" in views else 0
+    modalities = {
+        modality for member in (teacher.members if teacher else ()) for modality in member.config.model.modalities
+    }
+    tokens = config.data.max_tokens if example.tokens.shape[1] or "lexical" in modalities else 0
     lengths = {"waveform": samples, "tokens": tokens}
     fields = {}
     for field in dataclasses.fields(example):
@@ -169,11 +181,11 @@ def _batch(config: ExperimentConfig, example: Batch, mesh: Mesh, seconds: float,
             fields[field.name] = jax.ShapeDtypeStruct(shape, value.dtype)
     frames = {"acoustic": round(seconds * _STORED_ROWS_PER_SECOND), "lexical": config.data.max_tokens}
     stored = {
-        view: StoredRows(
-            jax.ShapeDtypeStruct((rows, frames[view], *states.values.shape[2:]), states.values.dtype),
+        modality: StoredRows(
+            jax.ShapeDtypeStruct((rows, frames[modality], *states.values.shape[2:]), states.values.dtype),
             jax.ShapeDtypeStruct((rows,), jnp.int32),
         )
-        for view, states in example.stored.items()
+        for modality, states in example.stored.items()
     }
     return abstract_like(example.replace(**fields, stored=stored), batch_sharding(mesh))  # type: ignore[attr-defined]
 

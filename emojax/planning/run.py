@@ -20,7 +20,7 @@ from emojax.workdir import (
     check_same_config,
     holds,
     write_config,
-    write_corpus_facts,
+    write_corpus_metadata,
     write_json,
 )
 
@@ -63,7 +63,7 @@ def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict
     seconds = max(config.data.bucket_seconds) if config.data.bucket_seconds else config.data.max_seconds
     run = abstract_run(config, mesh, seconds)
     write_config(workdir, config)
-    write_corpus_facts(workdir, run.facts)
+    write_corpus_metadata(workdir, run.metadata)
     flops = count_flops(run.jitted.trace(*run.arguments).jaxpr)
     useful = _useful_flops(config, mesh, seconds, flops)
     print(f"compiling the step for {len(devices)} chips", flush=True)
@@ -103,10 +103,10 @@ def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict
 
 def _useful_flops(config: ExperimentConfig, mesh: Any, seconds: float, flops: int) -> int:
     """What the step needs when nothing is computed twice to save memory."""
-    views = {view: getattr(config.model, view) for view in config.model.encoder_views}
-    if config.training.micro_batches == 1 and not any(view.remat for view in views.values()):
+    modalities = {modality: getattr(config.model, modality) for modality in config.model.encoder_modalities}
+    if config.training.micro_batches == 1 and not any(modality.remat for modality in modalities.values()):
         return flops
-    plain = {name: dataclasses.replace(view, remat=False) for name, view in views.items()}
+    plain = {name: dataclasses.replace(modality, remat=False) for name, modality in modalities.items()}
     once = dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, **plain),
@@ -170,10 +170,10 @@ def _suggestions(config: ExperimentConfig, plan: dict[str, Any]) -> list[str]:
     found = []
     if config.model.dtype == "float32":
         found.append("--config.model.dtype=bfloat16")
-    for view in config.model.encoder_views:
-        settings = getattr(config.model, view)
+    for modality in config.model.encoder_modalities:
+        settings = getattr(config.model, modality)
         if settings.train != "nothing" and not settings.remat:
-            found.append(f"--config.model.{view}.remat=True")
+            found.append(f"--config.model.{modality}.remat=True")
     parts = config.training.micro_batches
     rows = config.data.batch_size // (plan["mesh"]["data"] * plan["mesh"]["fsdp"])
     more = min(rows, parts * 2 ** max(1, math.ceil(math.log2(over))))

@@ -15,7 +15,7 @@ from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.registry import family_of
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import is_first, make_mesh, placed, put, replicated, state_sharding, wait_for_all
+from emojax.parallel import is_first, make_mesh, placed, replicated, state_sharding, to_device, wait_for_all
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.model import Network, make_network
 from emojax.pretraining.step import jitted_step, objective_sums, validate
@@ -68,7 +68,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
             units = config.units
             centroids = fit_centroids(features, unit_params, stream, units.clusters, units.fit_frames, config.seed)
         optimizer = make_optimizer(config.optimizer, stream.num_batches)
-        state = _fresh_state(config, network, optimizer, centroids, unit_params, mesh)
+        state = _init_train_state(config, network, optimizer, centroids, unit_params, mesh)
         print(parameter_table(state.params, state.frozen), flush=True)
         objective = functools.partial(objective_sums, network, features, config)
         step = jitted_step(config, objective, optimizer, state)
@@ -102,7 +102,7 @@ def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, An
     return UnitFeatures.of(encoder, layer, units.centred), encoder.params
 
 
-def _fresh_state(
+def _init_train_state(
     config: PretrainConfig,
     network: Network,
     optimizer: optax.GradientTransformation,
@@ -125,11 +125,11 @@ def _fresh_state(
     trained = {"model": params, "objective": {}}
     shardings = layout(jax.eval_shape(optimizer.init, trained))
     return TrainState(
-        step=put(np.int32(0), replicated(mesh)),
+        step=to_device(np.int32(0), replicated(mesh)),
         params=params,
         frozen={"unit_encoder": unit_params},
         objective={},
-        statistics={"centroids": put(centroids, replicated(mesh))},
+        statistics={"centroids": to_device(centroids, replicated(mesh))},
         opt_state=jax.jit(optimizer.init, out_shardings=shardings)(trained),
         averaged=None,
     )

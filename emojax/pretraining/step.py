@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform, load_sounds
 from emojax.data import BatchStream
-from emojax.parallel import on_mesh, put, to_host
+from emojax.parallel import on_mesh, to_device, to_host
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.model import Network, PredictionSums, choose_masked, prediction_sums
 from emojax.pretraining.units import UnitFeatures, assign_units, num_valid_frames, to_float
@@ -41,7 +41,9 @@ def jitted_step(
 ) -> Any:
     """The training step, compiled for the state's layout; the old state's memory is reused."""
     visible = config.prediction.visible_weight
-    sounds = jax.tree.map(lambda values: put(values, state.step.sharding), load_sounds(config.augment, config.seed))
+    sounds = jax.tree.map(
+        lambda values: to_device(values, state.step.sharding), load_sounds(config.augment, config.seed)
+    )
 
     def step(state: TrainState, batch: Batch, sounds: Sounds) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)

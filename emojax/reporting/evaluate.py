@@ -16,13 +16,13 @@ from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import (
     EVALUATION,
-    CorpusFacts,
+    CorpusMetadata,
     TrainedModel,
     batch_inputs,
     check_inside,
     holds,
     read_config,
-    read_corpus_facts,
+    read_corpus_metadata,
     restore_model,
     write_json,
 )
@@ -124,7 +124,7 @@ def evaluate_workdir(
     config = read_config(workdir)
     mesh = make_mesh(config.mesh)
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
-    own = corpus.info.name == read_corpus_facts(workdir).info.name
+    own = corpus.info.name == read_corpus_metadata(workdir).info.name
     if own:
         corpus = choose_categories(corpus, config.corpus.categories)
     trained = restore_model(workdir, mesh, stored=own)
@@ -132,7 +132,7 @@ def evaluate_workdir(
     splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
     predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
     match = _match(trained, corpus.info, pairs)
-    labels = _training_labels(trained.facts, corpus.info, match)
+    labels = _training_labels(trained.metadata, corpus.info, match)
     summaries = {}
     for split in splits:
         index = read_index(corpus, split)
@@ -162,7 +162,7 @@ def evaluate_workdir(
 
 def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, str]]) -> CategoryMatch:
     """Of the model's categories and the corpus's; says where they differ, refuses where nothing can be scored."""
-    match = match_categories(trained.facts.info.categories, info.categories, pairs)
+    match = match_categories(trained.metadata.info.categories, info.categories, pairs)
     if not trained.outputs.categories or not info.categories:
         return match
     if str(match):
@@ -175,11 +175,11 @@ def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, s
     return match
 
 
-def _training_labels(facts: CorpusFacts, info: CorpusInfo, match: CategoryMatch) -> TrainLabels:
+def _training_labels(metadata: CorpusMetadata, info: CorpusInfo, match: CategoryMatch) -> TrainLabels:
     """The training corpus's labels as they are scored: in the evaluated corpus's scale, in the shared categories."""
-    (low, high), (new_low, new_high) = facts.info.scale, info.scale
-    attributes = new_low + (facts.attributes - low) * ((new_high - new_low) / (high - low))
-    return TrainLabels(attributes=attributes, emotions=match.model_labels(facts.emotion))
+    (low, high), (new_low, new_high) = metadata.info.scale, info.scale
+    attributes = new_low + (metadata.attributes - low) * ((new_high - new_low) / (high - low))
+    return TrainLabels(attributes=attributes, emotions=match.model_labels(metadata.emotion))
 
 
 def _line(workdir: Path, summary: dict[str, Any]) -> str:

@@ -9,10 +9,11 @@ from matplotlib.lines import Line2D
 
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.validation import undefined_scores
 from emojax.metrics.bootstrap import Gain, bootstrap_gain, resampled_by
 from emojax.reporting.evaluate import evaluation_directory
 from emojax.reporting.plots import PALETTE, plain
-from emojax.reporting.results import SCORES, Result, Score, shared_baselines, undefined_scores
+from emojax.reporting.results import SCORES, Result, Score, shared_baselines
 from emojax.schema import parse, settings
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import read_json

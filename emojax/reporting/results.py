@@ -242,7 +242,7 @@ def _scores(tree: dict[str, Any]) -> dict[str, Score]:
 def _trained_on(path: Path, config: dict[str, Any]) -> str:
     try:
         info = _mapping(read_json(path / CORPUS).get("info"))
-    except CheckpointError:  # pre-training keeps no facts of its corpus
+    except CheckpointError:  # pre-training keeps no metadata of its corpus
         info = _mapping(config.get("corpus"))
     name = info["name"] if isinstance(info.get("name"), str) else "unknown corpus"
     return printable(name) + (", synthetic speech" if info.get("speech") == "synthesised" else "")

@@ -11,7 +11,7 @@ from emojax.config import ExperimentConfig
 from emojax.data import BatchStream, Corpus, SplitIndex, has_votes
 from emojax.errors import ConfigError, CorpusError
 from emojax.models import EmotionModel, raw_log_mel
-from emojax.parallel import put, to_host
+from emojax.parallel import to_device, to_host
 from emojax.progress import Progress
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
@@ -30,11 +30,11 @@ def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -
     Returns:
       The same tree, with values from up to `MAX_BATCHES` batches, laid out as before.
     """
-    view = model.config.log_mel
+    settings = model.config.log_mel
     if not statistics:
         return statistics
-    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, view.filterbank)))
-    bands = view.filterbank.num_bands
+    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, settings.filterbank)))
+    bands = settings.filterbank.num_bands
     total = FeatureStatistics(np.float64(0), np.zeros(bands), np.zeros(bands))
     count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
     with Progress("measure features", count, "batches") as progress:
@@ -46,7 +46,7 @@ def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -
     mean, std = mean_and_std(total)
     values = {"mean": mean, "std": std}
     return jax.tree.map_with_path(
-        lambda path, old: put(values[path[-1].key].astype(old.dtype), old.sharding), statistics
+        lambda path, old: to_device(values[path[-1].key].astype(old.dtype), old.sharding), statistics
     )
 
 

@@ -131,7 +131,7 @@ def train(
       state: fresh state, sharded; replaced by the latest checkpoint where there is one.
       step: jitted training step.
       stream: training batches.
-      validate: from predicting variables to validation metrics, of which `score` ranks checkpoints.
+      validate: from eval_variables variables to validation metrics, of which `score` ranks checkpoints.
       checkpoints: of the workdir.
       config: length and rhythm.
       workdir: where metrics are logged.
@@ -235,7 +235,7 @@ class _Run:
     def _evaluate(self, done: int, log: MetricLog, progress: Progress) -> None:
         self._read(log)
         start = time.monotonic()
-        metrics = self._validate(self._state.predicting)
+        metrics = self._validate(self._state.eval_variables)
         self._selection.update(done, metrics)
         self._evaluated = done
         log.write(done, self._epoch(done), {f"validation/{name}": value for name, value in metrics.items()})
@@ -248,27 +248,27 @@ class _Run:
     def _save(self, done: int, score: float | None, log: MetricLog) -> None:
         self._read(log)  # a state whose loss has not been seen to be finite is never saved
         model, training = _parts(self._state)
-        facts = {
+        metadata = {
             "data": self._stream.get_state(),
             "selection": self._selection.get_state(),
             "evaluated": self._evaluated,
             "seconds": self._seconds(),
         }
-        self._checkpoints.save(done, model, training, facts, score)
+        self._checkpoints.save(done, model, training, metadata, score)
 
     def _restore(self, step: int) -> None:
         saved = self._state.replace(teachers=None)
         model, training = _parts(abstract_like(saved, jax.tree.map(lambda leaf: leaf.sharding, saved)))
         parts = self._checkpoints.restore(step, {"model": model, "training": training})
         place = f"{self._workdir}: checkpoint {step}"
-        facts = parse(SavedProgress, self._checkpoints.facts(step), place, error=CheckpointError)
-        if facts.data.position > self._stream.num_batches:
+        metadata = parse(SavedProgress, self._checkpoints.metadata(step), place, error=CheckpointError)
+        if metadata.data.position > self._stream.num_batches:
             raise CheckpointError(
-                f"{place}.data.position must be <= {self._stream.num_batches}, got {facts.data.position}"
+                f"{place}.data.position must be <= {self._stream.num_batches}, got {metadata.data.position}"
             )
-        self._stream.set_state(dataclasses.asdict(facts.data))
-        self._selection.set_state(facts.selection)
-        self._evaluated, self._seconds_before = facts.evaluated, facts.seconds
+        self._stream.set_state(dataclasses.asdict(metadata.data))
+        self._selection.set_state(metadata.selection)
+        self._evaluated, self._seconds_before = metadata.evaluated, metadata.seconds
         self._state = _joined(parts["model"], parts["training"], self._state)
 
     def _read(self, log: MetricLog) -> None:

@@ -26,14 +26,14 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    config: OptimizerConfig, num_steps: int, views: tuple[str, ...] = ()
+    config: OptimizerConfig, num_steps: int, modalities: tuple[str, ...] = ()
 ) -> optax.GradientTransformation:
     """Clips the global norm (0: not), then AdamW; weight decay spares biases and other vectors.
 
     Args:
       config: rates, schedule, decay.
       num_steps: of the whole training.
-      views: whose encoders, if they are trained, move at `encoder_learning_rate`, layer by layer slower towards their
+      modalities: whose encoders, if trained, move at `encoder_learning_rate`, layer by layer slower towards their
         input.
     """
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
@@ -44,17 +44,17 @@ def make_optimizer(
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         )
     )
-    if views:
-        parts.append(optax.stateless(lambda updates, _: _slow_down_encoders(updates, config, views)))
+    if modalities:
+        parts.append(optax.stateless(lambda updates, _: _slow_down_encoders(updates, config, modalities)))
     return optax.chain(*parts)
 
 
-def _slow_down_encoders(updates: Any, config: OptimizerConfig, views: tuple[str, ...]) -> Any:
+def _slow_down_encoders(updates: Any, config: OptimizerConfig, modalities: tuple[str, ...]) -> Any:
     """Scales the updates of encoders: by the ratio of the rates, and by `layer_decay` per layer from the top."""
     base = config.encoder_learning_rate / config.learning_rate
     model = dict(updates["model"])
-    for view in views:
-        encoder = model.get(view, {}).get("encoder")
+    for modality in modalities:
+        encoder = model.get(modality, {}).get("encoder")
         if not encoder:
             continue
         # Distances count from 1, the last layer, which moves at the encoder's full rate.
@@ -64,7 +64,7 @@ def _slow_down_encoders(updates: Any, config: OptimizerConfig, views: tuple[str,
             encoder,
             is_leaf=lambda node: isinstance(node, (int, tuple)),
         )
-        model[view] = {**model[view], "encoder": slowed}
+        model[modality] = {**model[modality], "encoder": slowed}
     return {**updates, "model": model}
 
 

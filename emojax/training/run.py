@@ -27,12 +27,12 @@ from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
 from emojax.losses import class_weights, distilled_loss, objective_parameters, projection_parameters
 from emojax.models import EmotionModel, count_parameters, parameter_table
-from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, put, wait_for_all
+from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, to_device, wait_for_all
 from emojax.reporting import write_learning_curves
 from emojax.training.labels import check_labels, fill_statistics
 from emojax.training.loop import Outcome, StepFunction, train
 from emojax.training.optimizer import make_optimizer
-from emojax.training.state import TrainState, fresh_state
+from emojax.training.state import TrainState, init_train_state
 from emojax.training.step import make_train_step
 from emojax.training.summary import write_summary
 from emojax.training.teachers import Teacher, load_teacher, measure_teacher
@@ -40,23 +40,23 @@ from emojax.types import Batch
 from emojax.workdir import (
     CHECKPOINTS,
     Checkpoints,
-    CorpusFacts,
+    CorpusMetadata,
     TrainedOutputs,
     batch_inputs,
     build_model,
     check_inside,
     check_same_config,
     check_same_corpus,
-    corpus_facts,
+    corpus_metadata,
     example_batch,
     holds,
     keep_encoders,
     load_encoders,
     own_checkpoint_directory,
-    stored_views,
+    stored_modalities,
     trained_outputs,
     write_config,
-    write_corpus_facts,
+    write_corpus_metadata,
 )
 
 
@@ -82,23 +82,25 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     for split in config.corpus.test_splits:  # found missing now, not after hours of training
         read_index(corpus, split)
     mesh = make_mesh(config.mesh)
-    refuse_uneven_parts(config, num_batch_shards(mesh))
+    check_micro_batches(config, num_batch_shards(mesh))
     wait_for_all(f"{workdir} was looked at")
     write_config(workdir, config)
     keep_encoders(workdir, config.model)
-    online = tuple(view for view in config.model.encoder_views if view not in stored_views(config.model))
+    online = tuple(
+        modality for modality in config.model.encoder_modalities if modality not in stored_modalities(config.model)
+    )
     inputs = {
         split: batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, online)
         for split in (*splits, *config.corpus.test_splits)
     }
     if config.augment.on and not inputs[config.corpus.train_split].audio:
-        raise ConfigError("config.augment: no view hears the waveform; allowed: every probability 0")
+        raise ConfigError("config.augment: no modality hears the waveform; allowed: every probability 0")
     teacher = None
     if config.distillation.on:
         teacher = load_teacher(config.teacher, config.distillation, corpus.info.categories, mesh)
-    facts = corpus_facts(corpus.info, training)
+    metadata = corpus_metadata(corpus.info, training)
     encoders = load_encoders(workdir, config.model, mesh, online)
-    model = build_model(config, facts, encoders)
+    model = build_model(config, metadata, encoders)
     own = inputs[config.corpus.train_split]
     stream = BatchStream(
         corpus,
@@ -117,22 +119,22 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         print(line, flush=True)
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
-    check_same_corpus(workdir, facts)
-    write_corpus_facts(workdir, facts)
+    check_same_corpus(workdir, metadata)
+    write_corpus_metadata(workdir, metadata)
     saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not config.training.checkpoint_dir:
         check_inside(workdir, workdir / CHECKPOINTS)
     with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
-        optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_views)
+        optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_modalities)
         example = example_batch(config, model, online)
-        state = fresh_state(
+        state = init_train_state(
             model,
             optimizer,
             example,
             mesh,
             config.seed,
             averaging=config.optimizer.ema_decay > 0,
-            encoders={view: encoders[view].params for view in online},
+            encoders={modality: encoders[modality].params for modality in online},
             objective=objective_parameters_of(config, model, example, teacher, stream.load(0) if teacher else None),
         )
         if teacher:
@@ -142,7 +144,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             state = state.replace(statistics=fill_statistics(model, state.statistics, stream))  # type: ignore[attr-defined]
         parameters = count_parameters((state.params, state.frozen))
         print(parameter_table(state.params, state.frozen), flush=True)
-        step = jitted_step(config, facts, model, optimizer, state, teacher)
+        step = jitted_step(config, metadata, model, optimizer, state, teacher)
         validate = functools.partial(
             _validate,
             config,
@@ -152,7 +154,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             inputs[config.corpus.validation_split],
             PredictStep(model, mesh, windows_of(config, model, online)),
             model.min_samples,
-            trained_outputs(config.objective, config.distillation, facts),
+            trained_outputs(config.objective, config.distillation, metadata),
         )
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
     write_summary(workdir, outcome, parameters)
@@ -182,14 +184,14 @@ def _unlabelled(
             if part in [name for held in held_out for name in split_names(held)]:
                 raise ConfigError(f"config.corpus.unlabelled_split: {part!r} is also validated or tested on")
     if own.stored:
-        view = next(iter(own.stored))
-        raise ConfigError(f"config.model.{view}.store: is not allowed with corpus.unlabelled_split; allowed: ''")
+        modality = next(iter(own.stored))
+        raise ConfigError(f"config.model.{modality}.store: is not allowed with corpus.unlabelled_split; allowed: ''")
     rows = round(config.data.unlabelled_share * config.data.batch_size)
     inputs = teacher.inputs(own, other.info.name, split)
     return Unlabelled(other, split, read_index(other, split), inputs, rows)
 
 
-def refuse_uneven_parts(config: ExperimentConfig, shards: int) -> None:
+def check_micro_batches(config: ExperimentConfig, shards: int) -> None:
     """Stops a run whose batch does not divide over micro-batches and devices."""
     parts, rows = config.training.micro_batches, config.data.batch_size
     if rows % (parts * shards):
@@ -228,23 +230,25 @@ def objective_parameters_of(
 
 def jitted_step(
     config: ExperimentConfig,
-    facts: CorpusFacts,
+    metadata: CorpusMetadata,
     model: EmotionModel,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     teacher: Teacher | None = None,
 ) -> StepFunction:
     """`abstract_step` with the sounds it needs on the devices."""
-    step = abstract_step(config, facts, model, optimizer, state, teacher)
+    step = abstract_step(config, metadata, model, optimizer, state, teacher)
     if not config.augment.on:
         return step
-    sounds = jax.tree.map(lambda values: put(values, state.step.sharding), load_sounds(config.augment, config.seed))
+    sounds = jax.tree.map(
+        lambda values: to_device(values, state.step.sharding), load_sounds(config.augment, config.seed)
+    )
     return lambda state, batch: step(state, batch, sounds)
 
 
 def abstract_step(
     config: ExperimentConfig,
-    facts: CorpusFacts,
+    metadata: CorpusMetadata,
     model: EmotionModel,
     optimizer: optax.GradientTransformation,
     state: TrainState,
@@ -254,7 +258,7 @@ def abstract_step(
 
     Only shapes and shardings of `state` are looked at. Where the waveform is changed, sounds are its third argument.
     """
-    counts = np.bincount(facts.emotion, minlength=len(facts.info.categories))
+    counts = np.bincount(metadata.emotion, minlength=len(metadata.info.categories))
     weights = class_weights(counts, config.objective.class_balance)
     loss = functools.partial(
         distilled_loss, objective=config.objective, config=config.distillation, class_weights=weights

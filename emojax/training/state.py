@@ -46,18 +46,18 @@ class TrainState:
         return {"model": self.params, "objective": self.objective}
 
     @property
-    def predicting(self) -> dict[str, Any]:
+    def eval_variables(self) -> dict[str, Any]:
         """The variables that predictions are made with."""
         params = self.params if self.averaged is None else self.averaged
         return {"params": merge_params(params, self.frozen), "statistics": self.statistics}
 
     @property
     def saved(self) -> dict[str, Any]:
-        """The part of `predicting` that a checkpoint holds."""
+        """The part of `eval_variables` that a checkpoint holds."""
         return {"params": self.params if self.averaged is None else self.averaged, "statistics": self.statistics}
 
 
-def fresh_state(
+def init_train_state(
     model: EmotionModel,
     optimizer: optax.GradientTransformation,
     batch: Batch,
@@ -77,10 +77,10 @@ def fresh_state(
       mesh: device mesh.
       seed: of the parameters.
       averaging: whether to keep a moving average of the parameters.
-      encoders: loaded parameters by view, already laid out; they take the place of random ones.
+      encoders: loaded parameters by modality, already laid out; they take the place of random ones.
       objective: initial parameters of the objective.
     """
-    loaded = {view: {"encoder": params} for view, params in (encoders or {}).items()}
+    loaded = {modality: {"encoder": params} for modality, params in (encoders or {}).items()}
     layout = functools.partial(state_sharding, mesh=mesh, axes=parameter_axes(model.encoders))
     initialise = functools.partial(_initialise, model, batch, seed, frozenset(loaded), objective or {})
     made = jax.jit(initialise, out_shardings=layout(jax.eval_shape(initialise)))()
@@ -101,7 +101,7 @@ def abstract_state(
     averaging: bool = False,
     objective: Any = None,
 ) -> TrainState:
-    """Shapes, dtypes and shardings of `fresh_state`, for compiling without devices; nothing is computed."""
+    """Shapes, dtypes and shardings of `init_train_state`, for compiling without devices; nothing is computed."""
     made = jax.eval_shape(functools.partial(_initialise, model, batch, 0, frozenset(), objective or {}))
     trained, frozen = split_params(made["params"], trainable_mask(made["params"], model.config))
     finished = jax.eval_shape(functools.partial(_finish, optimizer, averaging), trained, made["objective"])
@@ -110,11 +110,11 @@ def abstract_state(
 
 
 def _initialise(model: EmotionModel, batch: Batch, seed: int, loaded: frozenset[str], objective: Any) -> dict[str, Any]:
-    """Every variable but the parameters of the encoders of some views."""
+    """Every variable but the parameters of the encoders of some modalities."""
     variables = model.init(jax.random.key(seed), batch, train=False)
     own = {
-        view: {key: value for key, value in tree.items() if not (key == "encoder" and view in loaded)}
-        for view, tree in variables["params"].items()
+        modality: {key: value for key, value in tree.items() if not (key == "encoder" and modality in loaded)}
+        for modality, tree in variables["params"].items()
     }
     return {"params": own, "statistics": variables.get("statistics", {}), "objective": objective}
 

@@ -21,15 +21,15 @@ from emojax.extraction.config import ExtractCorpusConfig
 from emojax.feature_store import (
     OUTPUTS,
     ArraySpec,
-    SplitFacts,
-    StoreFacts,
+    SplitMetadata,
+    StoreMetadata,
     TeacherSource,
     missing_shards,
     remove_leftovers,
     split_content,
-    write_facts,
+    write_metadata,
     write_shard,
-    write_split_facts,
+    write_split_metadata,
 )
 from emojax.interruption import Interruption
 from emojax.parallel import MeshConfig, all_should_stop, is_alone, is_first, make_mesh, on_mesh, to_host, wait_for_all
@@ -108,7 +108,7 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
         min_samples=teacher.min_samples,
     )
     if is_first():
-        write_facts(directory, StoreFacts(corpus.info.name, to_tree(source), (spec,)))
+        write_metadata(directory, StoreMetadata(corpus.info.name, to_tree(source), (spec,)))
     compute = jax.jit(on_mesh(functools.partial(_outputs, teacher), mesh))
     run, start = CachedOutputs(), time.monotonic()
     batches_done = itertools.count()
@@ -116,14 +116,14 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
         for split in config.corpus.splits or tuple(corpus.split_sizes):
             index = read_index(corpus, split)
             ids = tuple(index.ids.tolist())
-            facts = SplitFacts(ids, split_content(index.content, *features), (0, len(ids)))
+            metadata = SplitMetadata(ids, split_content(index.content, *features), (0, len(ids)))
             if is_first():
-                write_split_facts(directory / split, facts)
+                write_split_metadata(directory / split, metadata)
             wait_for_all(f"{directory / split} is described")
-            if not missing_shards(directory / split, facts):
+            if not missing_shards(directory / split, metadata):
                 continue
             if is_first():
-                remove_leftovers(directory / split, facts, 0)
+                remove_leftovers(directory / split, metadata, 0)
             inputs = teacher.inputs(BatchInputs(audio=False), corpus.info.name, split)
             least = teacher.min_samples
             stream = BatchStream(
@@ -144,7 +144,7 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
             if interruption.received is not None:
                 break
             if is_first():
-                write_shard(directory / split, facts, 0, ({OUTPUTS: row} for row in rows), (spec,))
+                write_shard(directory / split, metadata, 0, ({OUTPUTS: row} for row in rows), (spec,))
             run.utterances += len(ids)
         run.interrupted_by = interruption.received
     run.seconds = time.monotonic() - start
@@ -157,8 +157,8 @@ def _outputs(teacher: Teacher, members: Any, batch: Batch) -> jax.Array:
 
 def _features(teacher: Teacher) -> tuple[str, ...]:
     """Features of the corpus that the outputs depend on."""
-    views = {view for member in teacher.members for view in member.config.model.views}
-    return (("audio",) if views - {"lexical"} else ()) + (("transcript",) if "lexical" in views else ())
+    modalities = {modality for member in teacher.members for modality in member.config.model.modalities}
+    return (("audio",) if modalities - {"lexical"} else ()) + (("transcript",) if "lexical" in modalities else ())
 
 
 def fingerprint(member: TrainedModel) -> str:

@@ -26,7 +26,7 @@ from emojax.feature_store import OUTPUTS, Store, TeacherSource, array_of, source
 from emojax.losses import DistillationConfig
 from emojax.metrics.moments import CoMoments, co_moments
 from emojax.metrics.scores import moments_in_float64
-from emojax.parallel import put, replicated, to_host
+from emojax.parallel import replicated, to_device, to_host
 from emojax.progress import Progress
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
 from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_encoder_source, restore_model
@@ -118,14 +118,14 @@ class Teacher:
             return dataclasses.replace(own, stored={**own.stored, CACHED: stored})
         tokenizer = own.tokenizer
         for model in self.members:
-            if "lexical" in model.config.model.views:
+            if "lexical" in model.config.model.modalities:
                 folder = str(model.workdir / ENCODERS / "lexical")
                 if tokenizer and not _same_tokens(tokenizer, folder):
                     raise ConfigError(
                         f"config.teacher.workdir: {model.workdir} has another tokenizer; allowed: a teacher.cache"
                     )
                 tokenizer = tokenizer or folder
-        heard = any(set(model.config.model.views) - {"lexical"} for model in self.members)
+        heard = any(set(model.config.model.modalities) - {"lexical"} for model in self.members)
         return dataclasses.replace(own, audio=own.audio or heard, tokenizer=tokenizer)
 
     @property
@@ -201,7 +201,7 @@ def united_categories(members: Iterable[TrainedModel]) -> tuple[str, ...]:
     """The categories that at least one member was trained on, each once, as the first of them spells it."""
     known: list[str] = []
     for model in members:
-        names = model.facts.info.categories if model.outputs.categories else ()
+        names = model.metadata.info.categories if model.outputs.categories else ()
         same = same_categories(names, known)
         known += [name for name in names if name not in same]
     return tuple(known)
@@ -230,14 +230,17 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
 
 def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
     stores = [Store(Path(folder).expanduser()) for folder in config.caches]
-    first = stores[0].facts
-    sources = [source_of(store.facts, TeacherSource, store.directory) for store in stores]
+    first = stores[0].metadata
+    sources = [source_of(store.metadata, TeacherSource, store.directory) for store in stores]
     for store, source in zip(stores, sources, strict=True):
-        shape, least = array_of(store.facts, OUTPUTS, store.directory).shape, _num_outputs(source.teacher_categories, 1)
+        shape, least = (
+            array_of(store.metadata, OUTPUTS, store.directory).shape,
+            _num_outputs(source.teacher_categories, 1),
+        )
         if len(shape) != 1 or shape[0] < least:
             raise CheckpointError(f"{store.directory}: rows of {OUTPUTS!r} must have >= {least} values, got {shape}")
         # All of one teacher: only the corpus may differ.
-        store.facts.refuse_other(dataclasses.replace(first, corpus=store.facts.corpus), str(store.directory))
+        store.metadata.check_same_run(dataclasses.replace(first, corpus=store.metadata.corpus), str(store.directory))
     known = sources[0].teacher_categories
     return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh), sources[0].min_samples)
 
@@ -245,9 +248,9 @@ def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh)
 def _cache_of(folders: tuple[str, ...], corpus: str) -> Store:
     stores = [Store(Path(folder).expanduser()) for folder in folders]
     for store in stores:
-        if store.facts.corpus == corpus:
+        if store.metadata.corpus == corpus:
             return store
-    found = ", ".join(store.facts.corpus for store in stores)
+    found = ", ".join(store.metadata.corpus for store in stores)
     raise CheckpointError(f"teacher.cache: has nothing of {corpus}, only of {found}; name its cache too, after a comma")
 
 
@@ -255,7 +258,7 @@ def _unmeasured(members: list[Any], mesh: Mesh) -> TeacherArrays:
     line = np.stack([np.zeros(NUM_ATTRIBUTES, np.float32), np.ones(NUM_ATTRIBUTES, np.float32)])
     units = np.ones(NUM_ATTRIBUTES, np.float32), np.full(NUM_ATTRIBUTES, np.inf, np.float32)
     variances = np.zeros(NUM_ATTRIBUTES, np.float32), np.zeros((), np.float32)
-    return TeacherArrays(members, *(put(values, replicated(mesh)) for values in (line, *units, *variances)))
+    return TeacherArrays(members, *(to_device(values, replicated(mesh)) for values in (line, *units, *variances)))
 
 
 def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: DistillationConfig) -> TeacherArrays:
@@ -296,7 +299,7 @@ def measure_teacher(teacher: Teacher, stream: BatchStream, distillation: Distill
     measured = (line, tau, tau_spread, variance, embedding_variance)
     sharding = teacher.arrays.tau.sharding
     return TeacherArrays(
-        teacher.arrays.members, *(put(np.asarray(values, np.float32), sharding) for values in measured)
+        teacher.arrays.members, *(to_device(np.asarray(values, np.float32), sharding) for values in measured)
     )
 
 
@@ -340,7 +343,7 @@ def _mean_and_spread(values: Float[Array, "M B D"], weights: tuple[float, ...]) 
 
 
 def _probabilities(model: TrainedModel, output: EmotionOutput, wanted: tuple[str, ...]) -> Float[Array, "B K"]:
-    names = model.facts.info.categories if model.outputs.categories else ()
+    names = model.metadata.info.categories if model.outputs.categories else ()
     return in_categories(jax.nn.softmax(output.emotion_logits.astype(jnp.float32)), names, wanted)
 
 

@@ -1,4 +1,4 @@
-"""A run's folder on disk: config, corpus facts, checkpoints."""
+"""A run's folder on disk: config, corpus metadata, checkpoints."""
 
 from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like
@@ -7,7 +7,7 @@ from emojax.workdir.encoders import batch_inputs as batch_inputs
 from emojax.workdir.encoders import keep_encoders as keep_encoders
 from emojax.workdir.encoders import load_encoders as load_encoders
 from emojax.workdir.encoders import read_encoder_source as read_encoder_source
-from emojax.workdir.encoders import stored_views as stored_views
+from emojax.workdir.encoders import stored_modalities as stored_modalities
 from emojax.workdir.encoders import write_encoder_source as write_encoder_source
 from emojax.workdir.files import CHECKPOINTS as CHECKPOINTS
 from emojax.workdir.files import CONFIG as CONFIG
@@ -22,18 +22,18 @@ from emojax.workdir.files import read_json as read_json
 from emojax.workdir.files import read_metric_records as read_metric_records
 from emojax.workdir.files import write_config as write_config
 from emojax.workdir.files import write_json as write_json
-from emojax.workdir.location import known_checkpoint_directory as known_checkpoint_directory
+from emojax.workdir.location import find_checkpoint_directory as find_checkpoint_directory
 from emojax.workdir.location import own_checkpoint_directory as own_checkpoint_directory
 from emojax.workdir.lock import hold as hold
 from emojax.workdir.lock import holds as holds
-from emojax.workdir.metadata import CorpusFacts as CorpusFacts
+from emojax.workdir.metadata import CorpusMetadata as CorpusMetadata
 from emojax.workdir.metadata import TrainedOutputs as TrainedOutputs
 from emojax.workdir.metadata import check_same_corpus as check_same_corpus
-from emojax.workdir.metadata import corpus_facts as corpus_facts
-from emojax.workdir.metadata import read_corpus_facts as read_corpus_facts
+from emojax.workdir.metadata import corpus_metadata as corpus_metadata
+from emojax.workdir.metadata import read_corpus_metadata as read_corpus_metadata
 from emojax.workdir.metadata import trained_outputs as trained_outputs
 from emojax.workdir.metadata import unknown_labels as unknown_labels
-from emojax.workdir.metadata import write_corpus_facts as write_corpus_facts
+from emojax.workdir.metadata import write_corpus_metadata as write_corpus_metadata
 from emojax.workdir.quantised import QUANTISED as QUANTISED
 from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel

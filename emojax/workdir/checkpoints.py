@@ -141,14 +141,14 @@ class Checkpoints:
             scores[checkpoint.step] = float(found)
         return scores
 
-    def save(self, step: int, model: Any, training: Any, facts: Mapping[str, Any], score: float | None) -> None:
+    def save(self, step: int, model: Any, training: Any, metadata: Mapping[str, Any], score: float | None) -> None:
         """Starts saving in the background; waits first for a save still under way.
 
         Args:
           step: number of steps done.
           model: tree of arrays that predicts.
           training: tree of the other arrays.
-          facts: JSON-able.
+          metadata: JSON-able.
           score: validation score if this step was evaluated, else None; one that is not finite ranks nothing.
 
         Raises:
@@ -167,7 +167,7 @@ class Checkpoints:
                 step,
                 {"model": model, "training": training},
                 metrics={SCORE: scores[step]} if step in scores else None,
-                custom_metadata=with_digest(facts) if self._has_digests else dict(facts),
+                custom_metadata=with_digest(metadata) if self._has_digests else dict(metadata),
             )
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
@@ -212,7 +212,7 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds; the user needs to know which checkpoint
             raise CheckpointError(f"{self._directory / str(step)}: cannot be restored ({reason(error)})") from error
 
-    def facts(self, step: int) -> dict[str, Any]:
+    def metadata(self, step: int) -> dict[str, Any]:
         """The JSON metadata saved with a checkpoint.
 
         Raises:

@@ -20,12 +20,12 @@ from emojax.encoders.load import read_sizes
 from emojax.errors import CheckpointError, ConfigError
 from emojax.feature_store import STATES, StatesSource, Store, array_of, source_of
 from emojax.files import atomic_write, check_sha256, sha256_of, write_json
-from emojax.models import EmotionModelConfig, EncoderViewConfig
+from emojax.models import EmotionModelConfig, EncoderInputConfig
 from emojax.parallel import first_decides, placed
 from emojax.schema import MaxLen, MinLen, read_settings, settings, to_tree
 
 ENCODERS = "encoders"
-"""Folder of a workdir with one folder per encoder view."""
+"""Folder of a workdir with one folder per encoder modality."""
 
 SHARED_FOLDER = "EMOJAX_ENCODERS"
 """Environment variable: where kept weights lie, in place of `.encoders` beside the workdirs."""
@@ -190,18 +190,18 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
     Raises:
       CheckpointError: a checkpoint cannot be loaded.
     """
-    for view in config.encoder_views:
-        settings: EncoderViewConfig = getattr(config, view)
+    for modality in config.encoder_modalities:
+        settings: EncoderInputConfig = getattr(config, modality)
         weights = config.keep_stored_encoders or not settings.store
 
-        def keep(view: str = view, settings: EncoderViewConfig = settings, weights: bool = weights) -> None:
-            folder = workdir / ENCODERS / view
+        def keep(modality: str = modality, settings: EncoderInputConfig = settings, weights: bool = weights) -> None:
+            folder = workdir / ENCODERS / modality
             try:
-                keep_encoder(folder, settings.checkpoint, settings.revision, _MODALITY[view], weights)
+                keep_encoder(folder, settings.checkpoint, settings.revision, _MODALITY[modality], weights)
             except CheckpointError as error:
-                raise CheckpointError(f"config.model.{view}.checkpoint: {error}") from error
+                raise CheckpointError(f"config.model.{modality}.checkpoint: {error}") from error
 
-        first_decides(keep, f"{workdir / ENCODERS / view}")
+        first_decides(keep, f"{workdir / ENCODERS / modality}")
 
 
 def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online: tuple[str, ...]) -> dict[str, Encoder]:
@@ -211,21 +211,21 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
       workdir: where `keep_encoders` put them.
       config: of the model.
       mesh: parameters are laid out over it as they arrive.
-      online: views that compute; the others read a store, and get no parameters.
+      online: modalities that compute; the others read a store, and get no parameters.
 
     Raises:
       CheckpointError: a file of an encoder was changed since it was kept; or its weights were not kept, and the
         checkpoint they come from is gone or another one now.
     """
     encoders = {}
-    for view in config.encoder_views:
-        settings: EncoderViewConfig = getattr(config, view)
+    for modality in config.encoder_modalities:
+        settings: EncoderInputConfig = getattr(config, modality)
         options = ComputeOptions(jnp.dtype(config.dtype), settings.remat, settings.scan_layers)
-        folder = workdir / ENCODERS / view
-        source = check_kept_encoder(folder, weights=view in online)
-        if view in online and not source.has_weights:
+        folder = workdir / ENCODERS / modality
+        source = check_kept_encoder(folder, weights=modality in online)
+        if modality in online and not source.has_weights:
             folder = _found_again(folder, source)
-        encoders[view] = load_encoder(folder, options, place=placed(mesh), params=view in online)
+        encoders[modality] = load_encoder(folder, options, place=placed(mesh), params=modality in online)
     return encoders
 
 
@@ -253,51 +253,51 @@ def batch_inputs(
       corpus: TFDS name with config and version.
       split: its name.
       max_tokens: tokens of a transcript.
-      online: encoder views that compute; the others read their store.
+      online: encoder modalities that compute; the others read their store.
 
     Raises:
       CheckpointError: a store is absent, unfinished, or was made by another checkpoint, from another corpus, or with
         other layers.
     """
     stored = {
-        view: _stored(workdir, view, getattr(config, view), corpus, split, max_tokens)
-        for view in config.encoder_views
-        if view not in online
+        modality: _stored(workdir, modality, getattr(config, modality), corpus, split, max_tokens)
+        for modality in config.encoder_modalities
+        if modality not in online
     }
-    heard = "log_mel" in config.views or "acoustic" in online
+    heard = "log_mel" in config.modalities or "acoustic" in online
     tokenizer = str(workdir / ENCODERS / "lexical") if "lexical" in online else ""
     return BatchInputs(audio=heard, tokenizer=tokenizer, stored=stored)
 
 
-def stored_views(config: EmotionModelConfig) -> tuple[str, ...]:
-    """Encoder views whose states come from a store in training."""
-    return tuple(view for view in config.encoder_views if getattr(config, view).store)
+def stored_modalities(config: EmotionModelConfig) -> tuple[str, ...]:
+    """Encoder modalities whose states come from a store in training."""
+    return tuple(modality for modality in config.encoder_modalities if getattr(config, modality).store)
 
 
 _MODALITY = {"acoustic": "speech", "lexical": "text"}
 
 
 def _stored(
-    workdir: Path, view: str, settings: EncoderViewConfig, corpus: str, split: str, max_tokens: int
+    workdir: Path, modality: str, settings: EncoderInputConfig, corpus: str, split: str, max_tokens: int
 ) -> StoredInput:
     store = Store(Path(settings.store).expanduser())
-    place = f"config.model.{view}.store: {settings.store}"
-    made_with = source_of(store.facts, StatesSource, store.directory)
-    folder = workdir / ENCODERS / view
+    place = f"config.model.{modality}.store: {settings.store}"
+    made_with = source_of(store.metadata, StatesSource, store.directory)
+    folder = workdir / ENCODERS / modality
     sizes = read_sizes(folder)
     wanted: Mapping[str, Any] = {
         "checkpoint": read_encoder_source(folder).fingerprint,
-        "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{view}.layers"),
+        "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{modality}.layers"),
         "combine": "mean" if made_with.combine == settings.combine == "mean" else "stack",
-        "max_tokens": max_tokens if view == "lexical" else None,
-        "samples_per_frame": math.prod(sizes.convolution.strides) if view == "acoustic" else None,
+        "max_tokens": max_tokens if modality == "lexical" else None,
+        "samples_per_frame": math.prod(sizes.convolution.strides) if modality == "acoustic" else None,
     }
-    if store.facts.corpus != corpus:
-        raise CheckpointError(f"{place} was made from corpus {store.facts.corpus}, not {corpus}")
+    if store.metadata.corpus != corpus:
+        raise CheckpointError(f"{place} was made from corpus {store.metadata.corpus}, not {corpus}")
     for key, value in wanted.items():
         if getattr(made_with, key) != value:
             raise CheckpointError(f"{place} was made with {key} {getattr(made_with, key)!r}, not {value!r}")
-    shape = array_of(store.facts, STATES, store.directory).shape
+    shape = array_of(store.metadata, STATES, store.directory).shape
     if shape != (expected := made_with.row_shape(sizes.hidden_size)):
         raise CheckpointError(f"{place}: rows must have shape {expected} (layers, features), got {shape}")
     pooled = made_with.pooling != "none"
@@ -307,6 +307,6 @@ def _stored(
             f"{place} has one row per utterance; allowed: a network with gru_layers 0, conv_channels 0, pooling 'mean'"
         )
     rows: Literal["frames", "tokens", "utterance"] = (
-        "utterance" if pooled else "tokens" if view == "lexical" else "frames"
+        "utterance" if pooled else "tokens" if modality == "lexical" else "frames"
     )
     return StoredInput(store.split(split), STATES, rows, made_with.samples_per_frame or 0)

@@ -18,7 +18,7 @@ CONFIG = "config.json"
 """The whole config, every field."""
 
 CORPUS = "corpus.json"
-"""Facts of the training corpus that predictions and baselines need (see `emojax.workdir.metadata`)."""
+"""Metadata of the training corpus that predictions and baselines need (see `emojax.workdir.metadata`)."""
 
 SUMMARY = "summary.json"
 """What training came to: parameters, steps, seconds, best step, why it stopped."""

@@ -63,7 +63,7 @@ def own_checkpoint_directory(workdir: Path, named: str) -> epath.Path:
     return directory
 
 
-def known_checkpoint_directory(workdir: Path, named: str) -> epath.Path:
+def find_checkpoint_directory(workdir: Path, named: str) -> epath.Path:
     """Finds, for reading, where the checkpoints of a workdir are: in the workdir, or where its config says.
 
     Args:

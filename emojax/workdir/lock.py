@@ -145,7 +145,7 @@ def _acquire(path: Path) -> int:
             if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
                 os.close(descriptor)
                 continue
-            _refuse_living(path, descriptor, working)
+            _check_no_writer(path, descriptor, working)
             os.ftruncate(descriptor, 0)
             own = json.dumps(_this_process()).encode()
             os.pwrite(descriptor, own, 0)
@@ -179,7 +179,7 @@ def _flock(path: Path, descriptor: int) -> bool:
     raise _held_by(path, holder)
 
 
-def _refuse_living(path: Path, descriptor: int, flock_works: bool) -> None:
+def _check_no_writer(path: Path, descriptor: int, flock_works: bool) -> None:
     """Raises where the process the file names may be alive although its lock could be taken."""
     holder, this = _read(os.pread(descriptor, _BYTES, 0)), _this_process()
     if holder is None:

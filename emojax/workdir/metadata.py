@@ -1,4 +1,4 @@
-"""What a workdir remembers of its training corpus: its facts, and how its training labels were distributed.
+"""What a workdir remembers of its training corpus: its metadata, and how its training labels were distributed.
 
 The labels themselves stay with the corpus, whose licence may forbid passing them on; quantiles and counts are enough
 for the mean and random predictors that are printed beside every result.
@@ -56,8 +56,8 @@ class _CorpusFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusFacts:
-    """Facts of the training corpus.
+class CorpusMetadata:
+    """Metadata of the training corpus.
 
     Attributes:
       info: name, scale, categories, licence.
@@ -87,46 +87,48 @@ class TrainedOutputs:
     categories: bool
 
 
-def trained_outputs(objective: ObjectiveConfig, distillation: DistillationConfig, facts: CorpusFacts) -> TrainedOutputs:
+def trained_outputs(
+    objective: ObjectiveConfig, distillation: DistillationConfig, metadata: CorpusMetadata
+) -> TrainedOutputs:
     """An output is trained where the objective weighs it and training labels for it exist, or a teacher taught it."""
-    unknown = not facts.labels_known
-    rated = ~np.isnan(facts.attributes).all(axis=0) | unknown | (distillation.attribute_weight > 0)
+    unknown = not metadata.labels_known
+    rated = ~np.isnan(metadata.attributes).all(axis=0) | unknown | (distillation.attribute_weight > 0)
     activation, valence, dominance = (rated & (np.array(objective.attribute_weights) > 0)).tolist()
-    labelled = objective.emotion_weight > 0 and (facts.emotion.size > 0 or unknown)
+    labelled = objective.emotion_weight > 0 and (metadata.emotion.size > 0 or unknown)
     return TrainedOutputs((activation, valence, dominance), labelled or distillation.emotion_weight > 0)
 
 
-def unknown_labels(info: CorpusInfo) -> CorpusFacts:
-    """Facts of a corpus whose labels are not known; the mean and random predictors are then left out."""
+def unknown_labels(info: CorpusInfo) -> CorpusMetadata:
+    """Metadata of a corpus whose labels are not known; the mean and random predictors are then left out."""
     nothing = np.full((len(_QUANTILES), len(ATTRIBUTES)), np.nan)
-    return CorpusFacts(info=info, attributes=nothing, emotion=np.zeros(0, np.int64), labels_known=False)
+    return CorpusMetadata(info=info, attributes=nothing, emotion=np.zeros(0, np.int64), labels_known=False)
 
 
-def corpus_facts(info: CorpusInfo, training: SplitIndex) -> CorpusFacts:
+def corpus_metadata(info: CorpusInfo, training: SplitIndex) -> CorpusMetadata:
     """Sums up the training split of a corpus."""
     columns = []
     for labels in training.attributes.T:
         known = labels[~np.isnan(labels)].astype(np.float64)
         columns.append(np.quantile(known, _QUANTILES) if known.size else np.full(len(_QUANTILES), np.nan))
     emotion = np.sort(training.emotion[training.emotion != MISSING_EMOTION])
-    return CorpusFacts(
+    return CorpusMetadata(
         info=info, attributes=np.array(columns).T, emotion=emotion.astype(np.int64), content=training.content
     )
 
 
-def write_corpus_facts(workdir: Path, facts: CorpusFacts) -> None:
+def write_corpus_metadata(workdir: Path, metadata: CorpusMetadata) -> None:
     """Writes `corpus.json`."""
     quantiles = {
         attribute: None if np.isnan(column).all() else column.tolist()
-        for attribute, column in zip(ATTRIBUTES, facts.attributes.T, strict=True)
+        for attribute, column in zip(ATTRIBUTES, metadata.attributes.T, strict=True)
     }
-    counts = np.bincount(facts.emotion, minlength=len(facts.info.categories)).tolist()
-    labels = {"known": facts.labels_known, "attribute_quantiles": quantiles, "emotion_counts": counts}
-    tree = {"info": dataclasses.asdict(facts.info), "training_labels": labels, "content": dict(facts.content)}
+    counts = np.bincount(metadata.emotion, minlength=len(metadata.info.categories)).tolist()
+    labels = {"known": metadata.labels_known, "attribute_quantiles": quantiles, "emotion_counts": counts}
+    tree = {"info": dataclasses.asdict(metadata.info), "training_labels": labels, "content": dict(metadata.content)}
     write_json(workdir / CORPUS, tree)
 
 
-def check_same_corpus(workdir: Path, facts: CorpusFacts) -> None:
+def check_same_corpus(workdir: Path, metadata: CorpusMetadata) -> None:
     """Checks that a run continues on the content that it began with; an older run, without digests, passes.
 
     Raises:
@@ -134,16 +136,16 @@ def check_same_corpus(workdir: Path, facts: CorpusFacts) -> None:
     """
     if not (workdir / CORPUS).exists():
         return
-    before = read_corpus_facts(workdir).content
-    changed = sorted(name for name, digest in before.items() if facts.content.get(name, digest) != digest)
+    before = read_corpus_metadata(workdir).content
+    changed = sorted(name for name, digest in before.items() if metadata.content.get(name, digest) != digest)
     if changed:
         raise CheckpointError(
-            f"{workdir}: began with another content of {facts.info.name} ({', '.join(changed)} changed since); "
+            f"{workdir}: began with another content of {metadata.info.name} ({', '.join(changed)} changed since); "
             "use another --workdir"
         )
 
 
-def read_corpus_facts(workdir: Path) -> CorpusFacts:
+def read_corpus_metadata(workdir: Path) -> CorpusMetadata:
     """Reads `corpus.json`.
 
     Raises:
@@ -155,7 +157,7 @@ def read_corpus_facts(workdir: Path) -> CorpusFacts:
     missing = (np.nan,) * len(_QUANTILES)
     columns = [getattr(labels.attribute_quantiles, attribute) or missing for attribute in ATTRIBUTES]
     counts = labels.emotion_counts
-    return CorpusFacts(
+    return CorpusMetadata(
         info=found.info,
         attributes=np.array(columns, np.float64).T,
         emotion=np.repeat(np.arange(len(counts)), counts),

@@ -16,14 +16,14 @@ from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import atomic_write, is_vacant
 from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
-from emojax.parallel import MeshConfig, make_mesh, put, state_sharding
+from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
-from emojax.workdir.encoders import load_encoders, stored_views
+from emojax.workdir.encoders import load_encoders, stored_modalities
 from emojax.workdir.files import CONFIG, CORPUS, read_config
-from emojax.workdir.location import known_checkpoint_directory
+from emojax.workdir.location import find_checkpoint_directory
 from emojax.workdir.lock import holds
-from emojax.workdir.metadata import CorpusFacts, TrainedOutputs, read_corpus_facts, trained_outputs
+from emojax.workdir.metadata import CorpusMetadata, TrainedOutputs, read_corpus_metadata, trained_outputs
 from emojax.workdir.quantised import QUANTISED, quantised_shapes, read_quantised, write_quantised
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -62,16 +62,16 @@ class TrainedModel:
     Attributes:
       workdir: where it lies.
       config: the run's whole config.
-      facts: the training corpus.
+      metadata: the training corpus.
       model: Linen module.
       variables: for `model.apply`, on the mesh's devices.
       step: of the checkpoint it comes from.
-      online: encoder views that compute; the others must be given their states (`Batch.stored`).
+      online: encoder modalities that compute; the others must be given their states (`Batch.stored`).
     """
 
     workdir: Path
     config: ExperimentConfig
-    facts: CorpusFacts
+    metadata: CorpusMetadata
     model: EmotionModel
     variables: dict[str, Any]
     step: int
@@ -80,7 +80,7 @@ class TrainedModel:
     @property
     def outputs(self) -> TrainedOutputs:
         """Which outputs mean something."""
-        return trained_outputs(self.config.objective, self.config.distillation, self.facts)
+        return trained_outputs(self.config.objective, self.config.distillation, self.metadata)
 
 
 def restore_model(
@@ -100,22 +100,24 @@ def restore_model(
     config = read_config(workdir)
     if dtype:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
-    facts = read_corpus_facts(workdir)
+    metadata = read_corpus_metadata(workdir)
     with _saved_weights(workdir, config) as saved:
         online = tuple(
-            view for view in config.model.encoder_views if not (stored and view in stored_views(config.model))
+            modality
+            for modality in config.model.encoder_modalities
+            if not (stored and modality in stored_modalities(config.model))
         )
         encoders = load_encoders(workdir, config.model, mesh, online)
-        model = build_model(config, facts, encoders)
+        model = build_model(config, metadata, encoders)
         batch = example_batch(config, model, online)
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
         params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
         wanted = {"params": params, "statistics": shapes.get("statistics", {})}
         check_shapes(wanted, saved.shapes, saved.place)
         variables = saved.read(wanted, state_sharding(wanted, mesh, parameter_axes(model.encoders)))
-    loaded = {view: {"encoder": encoders[view].params} for view in online}
+    loaded = {modality: {"encoder": encoders[modality].params} for modality in online}
     params = merge_params(variables["params"], loaded)
-    return TrainedModel(workdir, config, facts, model, {**variables, "params": params}, saved.step, online)
+    return TrainedModel(workdir, config, metadata, model, {**variables, "params": params}, saved.step, online)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,12 +142,12 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
     if (workdir / QUANTISED).exists():
 
         def read_integers(wanted: Any, layout: Any) -> dict[str, Any]:
-            variables = jax.tree.map(put, read_quantised(workdir, wanted), layout)
+            variables = jax.tree.map(to_device, read_quantised(workdir, wanted), layout)
             return {"statistics": {}, **variables}
 
         yield _SavedWeights(0, str(workdir / QUANTISED), quantised_shapes(workdir), read_integers)
         return
-    directory = known_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    directory = find_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not directory.is_dir():
         raise CheckpointError(f"{workdir}: has no checkpoint yet; train it first")
     with Checkpoints(directory, writing=False, digests=config.training.checkpoint_digests) as checkpoints:
@@ -160,22 +162,22 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
         )
 
 
-def build_model(config: ExperimentConfig, facts: CorpusFacts, encoders: Mapping[str, Encoder]) -> EmotionModel:
+def build_model(config: ExperimentConfig, metadata: CorpusMetadata, encoders: Mapping[str, Encoder]) -> EmotionModel:
     """The model of a config for a corpus."""
-    parts = {view: EncoderPart.of(encoder) for view, encoder in encoders.items()}
-    return EmotionModel(config.model, len(facts.info.categories), parts)
+    parts = {modality: EncoderPart.of(encoder) for modality, encoder in encoders.items()}
+    return EmotionModel(config.model, len(metadata.info.categories), parts)
 
 
 def example_batch(config: ExperimentConfig, model: EmotionModel, online: tuple[str, ...]) -> Batch:
     """A batch of one silent second, to initialise a model with."""
     tokens = config.data.max_tokens if "lexical" in online else 0
     stored = {}
-    for view in config.model.encoder_views:
-        if view not in online:
-            settings, encoder = getattr(config.model, view), model.encoders[view]
+    for modality in config.model.encoder_modalities:
+        if modality not in online:
+            settings, encoder = getattr(config.model, modality), model.encoders[modality]
             layers = 1 if settings.combine == "mean" else len(settings.layers)
             states = jnp.zeros((1, 2, layers, encoder.num_features), jnp.float32)
-            stored[view] = StoredRows(states, jnp.full(1, 2, jnp.int32))
+            stored[modality] = StoredRows(states, jnp.full(1, 2, jnp.int32))
     return Batch(
         waveform=jnp.zeros((1, SAMPLE_RATE), jnp.int16),
         num_samples=jnp.full(1, SAMPLE_RATE, jnp.int32),
@@ -211,7 +213,7 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     if not is_vacant(target):
         raise ConfigError(f"--output={target}: is not allowed; allowed: a new or empty folder")
     trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
-    if trained.config.model.encoder_views:
+    if trained.config.model.encoder_modalities:
         raise ConfigError(f"{workdir}: has a pre-trained encoder; allowed: models on log-mel alone")
     for name in (CONFIG, CORPUS):
         with atomic_write(target / name) as temporary:

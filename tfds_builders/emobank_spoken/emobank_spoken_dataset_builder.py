@@ -13,7 +13,7 @@ from tfds_builders.builder import CorpusBuilder
 from tfds_builders.emobank_spoken.fragments import fragments
 from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, make_utterance
-from tfds_builders.schema import CorpusFacts
+from tfds_builders.schema import CorpusMetadata
 from tfds_builders.utterance import Made
 
 _CITATION = (
@@ -64,14 +64,14 @@ class Builder(CorpusBuilder):
         """From an item to what became of it."""
         return make_utterance
 
-    def facts(self) -> CorpusFacts:
+    def metadata(self) -> CorpusMetadata:
         """What is true of the whole corpus."""
-        facts = self._facts_of_sentences()
+        metadata = self._metadata_of_sentences()
         if not self.builder_config.fragments:
-            return facts
+            return metadata
         return dataclasses.replace(
-            facts,
-            description=f"{facts.description} These are runs of 3 to 12 words out of the training sentences.",
+            metadata,
+            description=f"{metadata.description} These are runs of 3 to 12 words out of the training sentences.",
             attribute_source="none",
             notes=(
                 "Fragments of sentences without ratings of their own. The speech is synthetic (espeak-ng); the ratings "
@@ -81,8 +81,8 @@ class Builder(CorpusBuilder):
             roles=None,
         )
 
-    def _facts_of_sentences(self) -> CorpusFacts:
-        return CorpusFacts(
+    def _metadata_of_sentences(self) -> CorpusMetadata:
+        return CorpusMetadata(
             description=(
                 "10,062 English sentences with human ratings of activation, valence and dominance (EmoBank), spoken "
                 "by the synthesiser espeak-ng in 32 voices. Activation and dominance move rate, pitch, pitch range and "

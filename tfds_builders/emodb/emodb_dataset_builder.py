@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from emojax.types import SplitRoles
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.emodb.recordings import CATEGORIES, SPLITS, Recording, make_utterance, read_recordings
-from tfds_builders.schema import CorpusFacts
+from tfds_builders.schema import CorpusMetadata
 from tfds_builders.utterance import Made
 
 
@@ -23,9 +23,9 @@ class Builder(CorpusBuilder):
         """From an item to what became of it."""
         return make_utterance
 
-    def facts(self) -> CorpusFacts:
+    def metadata(self) -> CorpusMetadata:
         """What is true of the whole corpus."""
-        return CorpusFacts(
+        return CorpusMetadata(
             description=(
                 "535 recordings of 10 German actors who speak 10 sentences in 7 emotions (Berlin Database of Emotional "
                 "Speech)."

@@ -13,7 +13,7 @@ from tfds_builders.folder.clips import Clip, categories_of, make_utterance, read
 from tfds_builders.folder.description import DESCRIPTION, Description, read_description
 from tfds_builders.folder.splits import roles_of, split_names
 from tfds_builders.folder.table import Table, read_table
-from tfds_builders.schema import CorpusFacts
+from tfds_builders.schema import CorpusMetadata
 from tfds_builders.sources import stamp_files
 from tfds_builders.utterance import Made
 
@@ -73,10 +73,10 @@ class Builder(CorpusBuilder):
         """From an item to what became of it."""
         return make_utterance
 
-    def facts(self) -> CorpusFacts:
+    def metadata(self) -> CorpusMetadata:
         """What is true of the whole corpus."""
         config, corpus, table = self._parts
-        return CorpusFacts(
+        return CorpusMetadata(
             description=f"{corpus.name}: a user's own corpus.",
             scale=corpus.scale,
             categories=config.categories,

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.iemocap.labels import CATEGORIES
 from tfds_builders.iemocap.turns import FOLDS, FOUR, Utterance, make_utterance, read_sessions
-from tfds_builders.schema import CorpusFacts
+from tfds_builders.schema import CorpusMetadata
 from tfds_builders.sources import stamp_files
 from tfds_builders.utterance import Made
 
@@ -54,9 +54,9 @@ class Builder(CorpusBuilder):
         """From an item to what became of it."""
         return make_utterance
 
-    def facts(self) -> CorpusFacts:
+    def metadata(self) -> CorpusMetadata:
         """What is true of the whole corpus."""
-        return CorpusFacts(
+        return CorpusMetadata(
             description="IEMOCAP: five sessions of two actors each, scripted and improvised conversations.",
             scale=(1.0, 5.0),
             categories=FOUR if self.builder_config.four else CATEGORIES,

@@ -9,7 +9,7 @@ from tfds_builders.builder import CorpusBuilder
 from tfds_builders.msp_podcast.labels import CATEGORIES
 from tfds_builders.msp_podcast.releases import BY_NAME, RELEASES
 from tfds_builders.msp_podcast.segments import Segment, make_utterance, read_release
-from tfds_builders.schema import CorpusFacts
+from tfds_builders.schema import CorpusMetadata
 from tfds_builders.sources import stamp_files
 from tfds_builders.utterance import Made
 
@@ -33,10 +33,10 @@ class Builder(CorpusBuilder):
         """From an item to what became of it."""
         return make_utterance
 
-    def facts(self) -> CorpusFacts:
+    def metadata(self) -> CorpusMetadata:
         """What is true of the whole corpus."""
         release = BY_NAME[self.builder_config.name]
-        return CorpusFacts(
+        return CorpusMetadata(
             description=(
                 f"MSP-Podcast, release {release.title}: speech segments of podcasts, rated by at least five people "
                 "each for activation, valence, dominance and emotion."

@@ -95,6 +95,6 @@ def test_a_number_in_the_config_keeps_its_meaning(workdir, model):
         (workdir / "config.json").write_text(kept)
     clip = noise(25_000)
     parts = [whole.predict(clip[:12_500], RATE).attributes, whole.predict(clip[12_500:], RATE).attributes]
-    divided, undivided = loaded.predict(clip, RATE).attributes, whole.predict(clip, RATE).attributes
+    divided, constrain_replicated = loaded.predict(clip, RATE).attributes, whole.predict(clip, RATE).attributes
     assert divided == pytest.approx({name: (parts[0][name] + parts[1][name]) / 2 for name in divided}, abs=6e-6)
-    assert undivided != pytest.approx(divided, abs=1e-4)
+    assert constrain_replicated != pytest.approx(divided, abs=1e-4)

@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.feature_store import (
     ArraySpec,
-    SplitFacts,
+    SplitMetadata,
     Store,
-    StoreFacts,
+    StoreMetadata,
     check_content,
     missing_shards,
     remove_leftovers,
     split_content,
-    write_facts,
+    write_metadata,
     write_shard,
-    write_split_facts,
+    write_split_metadata,
 )
 from emojax.feature_store.shards import from_record, to_record
 from emojax.files import with_digest, write_json
 from emojax.schema import to_tree
 
 SPECS = (ArraySpec("states", "float16", (2, 3)), ArraySpec("logits", "float32", (4,)))
-FACTS = StoreFacts("corpus/1.0.0", {"checkpoint": "abc", "layers": [3, 4]}, SPECS)
+FACTS = StoreMetadata("corpus/1.0.0", {"checkpoint": "abc", "layers": [3, 4]}, SPECS)
 IDS = tuple(f"clip {number} ü" for number in range(7))
 CONTENT = {"id": "a1", "audio": "b2"}
 
@@ -45,11 +45,11 @@ def values(number):
 @pytest.fixture
 def store(tmp_path):
     folder = tmp_path / "store"
-    facts = SplitFacts(IDS, CONTENT, (0, 3, 4, 7))
-    write_facts(folder, FACTS)
-    write_split_facts(folder / "test", facts)
+    metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
+    write_metadata(folder, FACTS)
+    write_split_metadata(folder / "test", metadata)
     for shard in range(3):
-        write_shard(folder / "test", facts, shard, map(values, range(*facts.bounds[shard : shard + 2])), SPECS)
+        write_shard(folder / "test", metadata, shard, map(values, range(*metadata.bounds[shard : shard + 2])), SPECS)
     return folder
 
 
@@ -97,9 +97,9 @@ def test_utterances_are_read_by_position_by_id_and_by_grain(store):
 
 def test_an_unfinished_split_says_how_much_is_missing(store):
     split = store / "test"
-    facts = SplitFacts(IDS, CONTENT, (0, 3, 4, 7))
-    (split / facts.shard_name(1)).unlink()
-    assert missing_shards(split, facts) == [1]
+    metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
+    (split / metadata.shard_name(1)).unlink()
+    assert missing_shards(split, metadata) == [1]
     with pytest.raises(CheckpointError, match="1 of 3 shards are not there yet"):
         Store(store).split("test")
     with pytest.raises(CheckpointError, match="no split 'dev'; it has test"):
@@ -116,19 +116,19 @@ def test_a_damaged_shard_is_named(store):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (StoreFacts("corpus/2.0.0", FACTS.source, SPECS), "was made from corpus corpus/1.0.0, not corpus/2.0.0"),
+        (StoreMetadata("corpus/2.0.0", FACTS.source, SPECS), "was made from corpus corpus/1.0.0, not corpus/2.0.0"),
         (
-            StoreFacts(FACTS.corpus, {**FACTS.source, "checkpoint": "abd"}, SPECS),
+            StoreMetadata(FACTS.corpus, {**FACTS.source, "checkpoint": "abd"}, SPECS),
             "with checkpoint 'abc', not 'abd'",
         ),
-        (StoreFacts(FACTS.corpus, {**FACTS.source, "layers": [4]}, SPECS), r"made with layers \[3, 4\], not \[4\]"),
-        (StoreFacts(FACTS.corpus, FACTS.source, SPECS[:1]), "holds"),
+        (StoreMetadata(FACTS.corpus, {**FACTS.source, "layers": [4]}, SPECS), r"made with layers \[3, 4\], not \[4\]"),
+        (StoreMetadata(FACTS.corpus, FACTS.source, SPECS[:1]), "holds"),
     ],
 )
 def test_a_store_of_another_source_is_refused(store, other, message):
     with pytest.raises(CheckpointError, match=message):
-        write_facts(store, other)
-    write_facts(store, FACTS)
+        write_metadata(store, other)
+    write_metadata(store, FACTS)
 
 
 def test_a_split_of_other_content_is_refused_with_what_changed_and_how_to_remake_it(store):
@@ -136,11 +136,11 @@ def test_a_split_of_other_content_is_refused_with_what_changed_and_how_to_remake
     again = f"delete {store} and run `--mode=extract` again"
     for content, changed in (({"audio": "b3"}, "audio"), ({"id": "a2", "audio": "b3"}, "utterances, audio")):
         with pytest.raises(CheckpointError) as caught:
-            write_split_facts(split, SplitFacts(IDS, CONTENT | content, (0, 3, 4, 7)))
+            write_split_metadata(split, SplitMetadata(IDS, CONTENT | content, (0, 3, 4, 7)))
         assert str(caught.value) == f"{split}: was computed from other {changed} than the corpus has now; {again}"
     with pytest.raises(CheckpointError, match="is divided into other shards; delete"):
-        write_split_facts(split, SplitFacts(IDS, CONTENT, (0, 3, 7)))
-    write_split_facts(split, SplitFacts(IDS, CONTENT, (0, 3, 4, 7)))
+        write_split_metadata(split, SplitMetadata(IDS, CONTENT, (0, 3, 7)))
+    write_split_metadata(split, SplitMetadata(IDS, CONTENT, (0, 3, 4, 7)))
     everything = {**CONTENT, "transcript": "c3", "attributes": "d4"}
     assert split_content(everything, "audio") == CONTENT
     check_content(split, CONTENT, everything | {"attributes": "labels may change"})
@@ -148,13 +148,13 @@ def test_a_split_of_other_content_is_refused_with_what_changed_and_how_to_remake
 
 def test_a_flipped_bit_of_what_a_store_declares_is_found(store):
     for path in (store / "store.json", store / "test" / "split.json"):
-        whole, before = path.read_bytes(), (Store(store).split("test").facts, Store(store).facts)
+        whole, before = path.read_bytes(), (Store(store).split("test").metadata, Store(store).metadata)
         for position in range(0, len(whole), 3):
             damaged = bytearray(whole)
             damaged[position] ^= 1
             path.write_bytes(damaged)
             with contextlib.suppress(CheckpointError):  # white space between values may differ
-                assert (Store(store).split("test").facts, Store(store).facts) == before
+                assert (Store(store).split("test").metadata, Store(store).metadata) == before
         path.write_bytes(whole)
 
 
@@ -204,7 +204,7 @@ def test_a_store_that_declares_what_cannot_be_is_refused(store, change, message)
 )
 def test_a_split_that_declares_what_cannot_be_is_refused(store, change, message):
     path = store / "test" / "split.json"
-    declared(path, to_tree(SplitFacts(IDS, CONTENT, (0, 3, 4, 7))) | change)
+    declared(path, to_tree(SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))) | change)
     with pytest.raises(CheckpointError, match=message):
         Store(store).split("test")
 
@@ -219,7 +219,7 @@ def test_a_store_of_an_older_version_is_refused_with_what_to_do(store):
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="holds something else than a store"):
-        write_facts(tmp_path, FACTS)
+        write_metadata(tmp_path, FACTS)
     with pytest.raises(CheckpointError, match=r"store\.json: no such file; .* is not a finished store"):
         Store(tmp_path)
     (tmp_path / "store.json").write_text(json.dumps({"corpus": "a", "source": {}, "format": 2}))
@@ -228,7 +228,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
 
 
 def test_a_failed_shard_leaves_nothing_behind(store):
-    facts = SplitFacts(IDS, CONTENT, (0, 3, 4, 7))
+    metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
     (store / "dev").mkdir()
 
     def failing():
@@ -236,9 +236,9 @@ def test_a_failed_shard_leaves_nothing_behind(store):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(EmojaxError, match="No space left on device"):
-        write_shard(store / "dev", facts, 0, failing(), SPECS)
+        write_shard(store / "dev", metadata, 0, failing(), SPECS)
     assert list((store / "dev").iterdir()) == []
-    leftover = store / "dev" / f".{facts.shard_name(0)}.99.tmp"
+    leftover = store / "dev" / f".{metadata.shard_name(0)}.99.tmp"
     leftover.write_bytes(b"part")
-    remove_leftovers(store / "dev", facts, 0)
+    remove_leftovers(store / "dev", metadata, 0)
     assert not leftover.exists()
