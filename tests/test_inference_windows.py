@@ -11,7 +11,7 @@ from emojax.evaluation import windows_of
 from emojax.evaluation.windows import Windows
 from emojax.importers import import_published
 from tests import speech_checkpoints
-from tests.test_published import SETTINGS, MeanModel, experiment, perturbed, write
+from tests.test_importers import SETTINGS, MeanModel, experiment, perturbed, write
 
 RATE = 16_000
 SECOND = Windows(RATE, equal=True, at_once=RATE)

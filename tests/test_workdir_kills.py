@@ -18,14 +18,14 @@ import os, sys
 from pathlib import Path
 import numpy as np
 
-from emojax.parallel import MeshConfig, make_mesh, put, replicated
+from emojax.parallel import MeshConfig, make_mesh, replicated, to_device
 from emojax.workdir import Checkpoints, abstract_like
 
 directory = Path(sys.argv[1])
 
 def run():  # counts on from the latest checkpoint, saving every number as arrays that all hold it
     whole = replicated(make_mesh(MeshConfig(1, 1)))
-    tree = lambda step: {"a": put(np.full((64, 64), step, np.float32), whole), "b": put(np.int32(step), whole)}
+    tree = lambda step: {"a": to_device(np.full((64, 64), step, np.float32), whole), "b": to_device(np.int32(step), whole)}
     with Checkpoints(directory, writing=True) as checkpoints:
         first = checkpoints.latest_step or 0
         if first:
