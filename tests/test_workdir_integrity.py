@@ -35,7 +35,7 @@ from emojax.workdir import (
     write_json,
 )
 from emojax.workdir.digests import DIGESTS
-from emojax.workdir.quantised import quantise_workdir
+from emojax.workdir.restore import quantise_workdir
 
 INFO = CorpusInfo("toy/1.0.0", (1.0, 7.0), ("anger", "neutral"), "recorded", "rated", "CC0-1.0", "nobody")
 TRAINING = {"step": jnp.int32(3), "opt_state": [jnp.arange(400.0)]}
