@@ -61,31 +61,31 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
     )
 
 
-def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) -> tfds.core.DatasetInfo:
+def dataset_info(builder: tfds.core.DatasetBuilder, corpus: CorpusMetadata) -> tfds.core.DatasetInfo:
     """What a builder's `_info` returns; `counts` and `content` of the metadata are empty until the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
     `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
     """
     metadata = tfds.core.MetadataDict(
-        scale=list(metadata.scale),
-        categories=list(metadata.categories),
-        speech=metadata.speech,
-        attribute_source=metadata.attribute_source,
-        licence=metadata.licence,
-        citation=metadata.citation,
-        notes=metadata.notes,
-        roles=dataclasses.asdict(metadata.roles) if metadata.roles else {},
-        folds=[dataclasses.asdict(fold) for fold in metadata.folds],
-        remarks=list(metadata.remarks),
+        scale=list(corpus.scale),
+        categories=list(corpus.categories),
+        speech=corpus.speech,
+        attribute_source=corpus.attribute_source,
+        licence=corpus.licence,
+        citation=corpus.citation,
+        notes=corpus.notes,
+        roles=dataclasses.asdict(corpus.roles) if corpus.roles else {},
+        folds=[dataclasses.asdict(fold) for fold in corpus.folds],
+        remarks=list(corpus.remarks),
         counts={},
         content={},
     )
     return tfds.core.DatasetInfo(
         builder=builder,
-        description=metadata.description,
-        features=features(metadata.categories),
-        license=metadata.licence,
-        citation=metadata.citation,
+        description=corpus.description,
+        features=features(corpus.categories),
+        license=corpus.licence,
+        citation=corpus.citation,
         metadata=metadata,
     )
