@@ -177,15 +177,15 @@ def watch_memory(stream):
 
 def measure_step(config, corpus, index, stream):
     """Examples per second of the training step over an epoch's mix of buckets."""
-    from emojax.models import EmotionModel
+    from emojax.models import EmotionModel, example_batch
     from emojax.training.optimizer import make_optimizer
     from emojax.training.run import jitted_step
     from emojax.training.state import init_train_state
-    from emojax.workdir import corpus_metadata, example_batch
+    from emojax.workdir import corpus_metadata
 
     model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, 1000, config.model.encoder_modalities)
-    state = init_train_state(model, optimizer, example_batch(config, model, ()), stream.mesh, config.seed)
+    state = init_train_state(model, optimizer, example_batch(model), stream.mesh, config.seed)
     step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state)
     shares = Counter(stream.plan.batch(number).num_samples for number in range(stream.plan.batches_per_epoch))
     batches = {}

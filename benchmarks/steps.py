@@ -4,13 +4,13 @@
 def prepare(config):
     """Step, state and a batch of one side."""
     from emojax.data import AUDIO, BatchStream, open_corpus, read_index
-    from emojax.models import EmotionModel
+    from emojax.models import EmotionModel, example_batch
     from emojax.parallel import make_mesh
     from emojax.training import make_optimizer
     from emojax.training.run import jitted_step, objective_parameters_of
     from emojax.training.state import init_train_state
     from emojax.training.teachers import load_teacher
-    from emojax.workdir import corpus_metadata, example_batch
+    from emojax.workdir import corpus_metadata
 
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
@@ -22,7 +22,7 @@ def prepare(config):
     stream = BatchStream(corpus, split, index, config.data, mesh, training=True, inputs=inputs)
     model = EmotionModel(config.model, len(corpus.info.categories))
     optimizer = make_optimizer(config.optimizer, 1000)
-    example = example_batch(config, model, ())
+    example = example_batch(model)
     objective = objective_parameters_of(config, model, example, teacher, stream.load(0) if teacher else None)
     averaging = config.optimizer.ema_decay > 0
     state = init_train_state(model, optimizer, example, mesh, 0, averaging=averaging, objective=objective)

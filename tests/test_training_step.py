@@ -11,7 +11,7 @@ from emojax.config import OptimizerConfig, difference, parse_experiment
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.errors import CheckpointError
 from emojax.losses import objective_parameters
-from emojax.models import EmotionModel
+from emojax.models import EmotionModel, example_batch
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.schema import parse, to_tree
 from emojax.training.labels import fill_statistics
@@ -19,7 +19,7 @@ from emojax.training.loop import SavedProgress, SavedSelection, Selection
 from emojax.training.optimizer import make_optimizer, make_schedule
 from emojax.training.run import jitted_step
 from emojax.training.state import init_train_state
-from emojax.workdir import corpus_metadata, example_batch
+from emojax.workdir import corpus_metadata
 
 
 def small_experiment(data_dir, **optimizer):
@@ -48,7 +48,7 @@ def run(config, devices=1, fsdp=1, tensor=1, steps=6):
     state = init_train_state(
         model,
         optimizer,
-        example_batch(config, model, ()),
+        example_batch(model),
         mesh,
         config.seed,
         averaging=config.optimizer.ema_decay > 0,

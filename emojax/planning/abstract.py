@@ -14,7 +14,7 @@ from emojax.config import ExperimentConfig, TeacherConfig
 from emojax.data import open_corpus, read_index
 from emojax.encoders import ComputeOptions
 from emojax.errors import CorpusError
-from emojax.models import EmotionModel, EncoderPart, parameter_axes
+from emojax.models import EmotionModel, EncoderPart, build_model, example_batch, parameter_axes, variable_shapes
 from emojax.parallel import batch_sharding, num_batch_shards, replicated, state_sharding
 from emojax.planning.architectures import describe_encoder
 from emojax.training.optimizer import make_optimizer
@@ -28,7 +28,6 @@ from emojax.workdir import (
     TrainedModel,
     abstract_like,
     corpus_metadata,
-    example_batch,
     read_config,
     read_corpus_metadata,
     stored_modalities,
@@ -89,7 +88,7 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
         {modality: getattr(config.model, modality).checkpoint for modality in config.model.encoder_modalities},
     )
     optimizer = make_optimizer(config.optimizer, _STEPS, config.model.encoder_modalities)
-    example = example_batch(config, model, online)
+    example = example_batch(model, online, config.data.max_tokens)
     teacher = _teacher(config.teacher, metadata, mesh) if config.distillation.on else None
     batch = _batch(config, example, mesh, seconds, teacher)
     state = abstract_state(
@@ -126,7 +125,7 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
         settings = getattr(config.model, modality)
         options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
         parts[modality], _ = describe_encoder(checkpoint, options)
-    return EmotionModel(config.model, len(metadata.info.categories), parts)
+    return build_model(config.model, len(metadata.info.categories), parts)
 
 
 def _teacher(settings: TeacherConfig, metadata: CorpusMetadata, mesh: Mesh) -> Teacher:
@@ -158,9 +157,8 @@ def _member(workdir: Path, settings: TeacherConfig, mesh: Mesh) -> TrainedModel:
         metadata,
         {modality: str(kept[modality]) if kept[modality].is_dir() else named[modality] for modality in modalities},
     )
-    example = example_batch(config, model, modalities)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), example, train=False))
-    variables = {"params": shapes["params"], "statistics": shapes.get("statistics", {})}
+    example = example_batch(model, modalities, config.data.max_tokens)
+    variables = variable_shapes(model, example)
     layout = state_sharding(variables, mesh, parameter_axes(model.encoders))
     return TrainedModel(workdir, config, metadata, model, abstract_like(variables, layout), 0, modalities)
 

@@ -26,7 +26,7 @@ from emojax.data import (
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
 from emojax.losses import class_weights, distilled_loss, objective_parameters, projection_parameters
-from emojax.models import EmotionModel, count_parameters, parameter_table
+from emojax.models import EmotionModel, build_model, count_parameters, example_batch, parameter_table
 from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, to_device, wait_for_all
 from emojax.reporting import write_learning_curves
 from emojax.training.labels import check_labels, fill_statistics
@@ -43,12 +43,10 @@ from emojax.workdir import (
     CorpusMetadata,
     TrainedOutputs,
     batch_inputs,
-    build_model,
     check_inside,
     check_same_config,
     check_same_corpus,
     corpus_metadata,
-    example_batch,
     holds,
     keep_encoders,
     load_encoders,
@@ -100,7 +98,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         teacher = load_teacher(config.teacher, config.distillation, corpus.info.categories, mesh)
     metadata = corpus_metadata(corpus.info, training)
     encoders = load_encoders(workdir, config.model, mesh, online)
-    model = build_model(config, metadata, encoders)
+    model = build_model(config.model, len(metadata.info.categories), encoders)
     own = inputs[config.corpus.train_split]
     stream = BatchStream(
         corpus,
@@ -126,7 +124,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         check_inside(workdir, workdir / CHECKPOINTS)
     with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_modalities)
-        example = example_batch(config, model, online)
+        example = example_batch(model, online, config.data.max_tokens)
         state = init_train_state(
             model,
             optimizer,

@@ -26,10 +26,11 @@ from emojax.feature_store import OUTPUTS, Store, TeacherSource, array_of, source
 from emojax.losses import DistillationConfig
 from emojax.metrics.moments import CoMoments, co_moments
 from emojax.metrics.scores import moments_in_float64
+from emojax.models import embedding_size, example_batch
 from emojax.parallel import replicated, to_device, to_host
 from emojax.progress import Progress
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
-from emojax.workdir import ENCODERS, TrainedModel, example_batch, read_encoder_source, restore_model
+from emojax.workdir import ENCODERS, TrainedModel, read_encoder_source, restore_model
 
 CACHED = "teacher"
 """Key of `Batch.stored` under which a cache's rows arrive."""
@@ -348,9 +349,7 @@ def _probabilities(model: TrainedModel, output: EmotionOutput, wanted: tuple[str
 
 
 def _embedding_size(model: TrainedModel) -> int:
-    batch = example_batch(model.config, model.model, model.online)
-    output: Any = jax.eval_shape(lambda variables: model.model.apply(variables, batch, train=False), model.variables)
-    return output.embedding.shape[1]
+    return embedding_size(model.model, example_batch(model.model, model.online, model.config.data.max_tokens))
 
 
 def _same_tokens(folder: str, other: str) -> bool:
