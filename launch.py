@@ -154,12 +154,9 @@ def _evaluate(workdir: Path) -> int:
 
 
 def _extract(directory: Path) -> int:
-    tree = _config_tree()
-    if "teacher" in tree:
-        return _extract_teacher(tree, directory)
     from emojax.extraction import extract_store, parse_extraction
 
-    run = extract_store(parse_extraction(tree), directory)
+    run = extract_store(parse_extraction(_config_tree()), directory)
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
     empty = f", {run.empty} without a transcript" if run.empty else ""
@@ -167,16 +164,6 @@ def _extract(directory: Path) -> int:
     cut = f", {run.cut} transcripts cut" if run.cut else ""
     speed = f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
     print(f"{directory}: {run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{short}{cut}; {speed}", flush=True)
-    return 0
-
-
-def _extract_teacher(tree: dict[str, Any], directory: Path) -> int:
-    from emojax.training.teacher_cache import cache_teacher, parse_teacher_cache
-
-    run = cache_teacher(parse_teacher_cache(tree), directory)
-    if run.interrupted_by is not None:
-        return _interrupted(run.interrupted_by, "stopped; finished splits are kept")
-    print(f"{directory}: {run.utterances} utterances in {run.seconds:.0f} s", flush=True)
     return 0
 
 

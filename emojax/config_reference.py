@@ -50,9 +50,8 @@ def _fields(cls: type, defaults: dict[str, Any], path: str) -> Iterator[Field]:
 def reference() -> str:
     """Writes the reference of all modes as Markdown."""
     from emojax.config import ExperimentConfig
-    from emojax.extraction import ExtractConfig
+    from emojax.extraction import ExtractConfig, TeacherCacheConfig
     from emojax.pretraining import PretrainConfig
-    from emojax.training.teacher_cache import TeacherCacheConfig
 
     chapters: dict[str, tuple[str, type]] = {
         "Training, evaluation, planning, import": ("configs/default.py", ExperimentConfig),

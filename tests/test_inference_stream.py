@@ -14,9 +14,9 @@ from configs import default, student_conv, student_s
 from emojax.config import parse_experiment
 from emojax.errors import AudioError, ConfigError
 from emojax.inference import Predictor
-from emojax.models import EmotionModel
+from emojax.models import EmotionModel, example_batch
 from emojax.types import CorpusInfo
-from emojax.workdir import TrainedModel, example_batch, unknown_labels
+from emojax.workdir import TrainedModel, unknown_labels
 
 INFO = CorpusInfo("toy/1.0.0", (1.0, 7.0), ("anger", "neutral"), "recorded", "rated", "CC0-1.0", "nobody")
 
@@ -27,7 +27,7 @@ def model_of(tree, **network):
     tree.objective.emotion_weight = 0.5
     config = parse_experiment(tree.to_dict())
     model = EmotionModel(config.model, 2)
-    variables = model.init(jax.random.key(0), example_batch(config, model, ()))
+    variables = model.init(jax.random.key(0), example_batch(model))
     if "statistics" in variables:
         bands = np.linspace(-1, 1, config.model.log_mel.filterbank.num_bands, dtype=np.float32)
         variables = {**variables, "statistics": {"log_mel": {"mean": bands - 8, "std": 2 + bands}}}

@@ -78,7 +78,7 @@ def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict
         "batch_size": config.data.batch_size,
         "utterance_seconds": seconds,
         "trained_parameters": count_parameters(run.state.params),
-        "frozen_parameters": count_parameters((run.state.frozen, run.state.teachers)),
+        "frozen_parameters": count_parameters((run.state.frozen, run.state.teacher)),
         "hbm_bytes_per_chip": chip.hbm_bytes,
         **memory,
         "fits": memory["peak_bytes_per_chip"] <= chip.hbm_bytes and text is not None,

@@ -1,61 +1,20 @@
-"""Labels of the training split: statistics the losses need, and what is wrong with them."""
+"""Checks of labels before training: whether the objective has any to train on, and a score to rank checkpoints by."""
 
-from typing import Any
-
-import jax
 import numpy as np
 from jaxtyping import Bool
 
-from emojax.audio import FeatureStatistics, feature_statistics, mean_and_std, merge_statistics
 from emojax.config import ExperimentConfig
-from emojax.data import BatchStream, Corpus, SplitIndex, has_votes
+from emojax.data import Corpus, SplitIndex, has_votes
 from emojax.errors import ConfigError, CorpusError
-from emojax.models import EmotionModel, raw_log_mel
-from emojax.parallel import to_device, to_host
-from emojax.progress import Progress
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
-
-MAX_BATCHES = 200
-"""Batches looked at: a hundred thousand frames fix a mean to less than a hundredth of a standard deviation."""
-
-
-def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -> Any:
-    """Replaces a model's `statistics` variables by those of the training data.
-
-    Args:
-      model: the model.
-      statistics: its initial `statistics` collection; returned as it is if the model does not normalise by corpus.
-      stream: training batches, at their start; its position does not change.
-
-    Returns:
-      The same tree, with values from up to `MAX_BATCHES` batches, laid out as before.
-    """
-    settings = model.config.log_mel
-    if not statistics:
-        return statistics
-    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, settings.filterbank)))
-    bands = settings.filterbank.num_bands
-    total = FeatureStatistics(np.float64(0), np.zeros(bands), np.zeros(bands))
-    count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
-    with Progress("measure features", count, "batches") as progress:
-        for number in range(count):
-            sums = to_host(measure(stream.load(number)))
-            measured = FeatureStatistics(*(np.asarray(part, np.float64) for part in sums))
-            total = merge_statistics(total, measured)
-            progress.advance()
-    mean, std = mean_and_std(total)
-    values = {"mean": mean, "std": std}
-    return jax.tree.map_with_path(
-        lambda path, old: to_device(values[path[-1].key].astype(old.dtype), old.sharding), statistics
-    )
 
 
 def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex) -> None:
-    """Refuses a run that could train on nothing, or could not tell its best checkpoint.
+    """Checks that a run has labels to train on and to rank its checkpoints by.
 
     Raises:
-      ConfigError: an attribute, the categories or the votes that the objective weighs have labels that teach nothing,
-        or batches are too small for the CCC.
+      ConfigError: all labels of an attribute, or of the categories, that the objective weighs have one value; there are
+        no votes where it weighs them; or batches are too small for the CCC.
       CorpusError: a split has no label that the objective uses.
     """
     weighted = np.array(config.objective.attribute_weights) > 0
@@ -72,10 +31,10 @@ def _check_training(
 ) -> Bool[np.ndarray, "3"]:
     """Which attributes are trained."""
     split = config.corpus.train_split
-    varied, taught = _varied(training), config.distillation.attribute_weight > 0
+    varied, distilled = _varied(training), config.distillation.attribute_weight > 0
     rated = (~np.isnan(training.attributes)).any(axis=0)
     for attribute, useless in zip(ATTRIBUTES, weighted & rated & ~varied, strict=True):
-        if useless and not taught:
+        if useless and not distilled:
             raise ConfigError(
                 f"config.objective.attribute_weights: {attribute} must have weight 0, split {split!r} of "
                 f"{corpus.info.name} has one label of it, or one value in all labels"
@@ -83,7 +42,7 @@ def _check_training(
     categorised = config.objective.emotion_weight > 0 and _check_categories(config, corpus, training)
     if not ((weighted & rated).any() or categorised):
         raise _no_labels(corpus, split)
-    return weighted & (varied | taught)
+    return weighted & (varied | distilled)
 
 
 def _check_categories(config: ExperimentConfig, corpus: Corpus, training: SplitIndex) -> bool:
@@ -165,9 +124,9 @@ def _no_labels(corpus: Corpus, split: str) -> CorpusError:
 
 def _varied(index: SplitIndex) -> Bool[np.ndarray, "3"]:
     """Attributes with at least two different labels: others have no CCC."""
-    known = ~np.isnan(index.attributes)
-    lowest = np.where(known, index.attributes, np.inf).min(axis=0, initial=np.inf)
-    highest = np.where(known, index.attributes, -np.inf).max(axis=0, initial=-np.inf)
+    present = ~np.isnan(index.attributes)
+    lowest = np.where(present, index.attributes, np.inf).min(axis=0, initial=np.inf)
+    highest = np.where(present, index.attributes, -np.inf).max(axis=0, initial=-np.inf)
     return lowest < highest
 
 

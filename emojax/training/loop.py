@@ -19,7 +19,7 @@ from emojax.parallel import all_should_stop, is_alone, is_first
 from emojax.progress import Progress
 from emojax.schema import Ge, parse, settings
 from emojax.training.metric_log import MetricLog
-from emojax.training.state import TrainState
+from emojax.training.state import TrainState, state_shardings
 from emojax.training.timing import StepTimer, Tracer
 from emojax.types import ATTRIBUTES, Batch
 from emojax.workdir import Checkpoints, abstract_like
@@ -257,8 +257,8 @@ class _Run:
         self._checkpoints.save(done, model, training, metadata, score)
 
     def _restore(self, step: int) -> None:
-        saved = self._state.replace(teachers=None)
-        model, training = _parts(abstract_like(saved, jax.tree.map(lambda leaf: leaf.sharding, saved)))
+        saved = self._state.replace(teacher=None)
+        model, training = _parts(abstract_like(saved, state_shardings(saved)))
         parts = self._checkpoints.restore(step, {"model": model, "training": training})
         place = f"{self._workdir}: checkpoint {step}"
         metadata = parse(SavedProgress, self._checkpoints.metadata(step), place, error=CheckpointError)
@@ -297,22 +297,22 @@ class _Run:
 
 
 def _parts(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits a state into what predicts and what only training needs (see `emojax.workdir.checkpoints`)."""
+    """The two parts of a checkpoint (see `emojax.workdir.checkpoints`)."""
     training = {"step": state.step, "opt_state": state.opt_state, "objective": state.objective}
-    if state.averaged is not None:
+    if state.ema_params is not None:
         training["params"] = state.params
     return state.saved, training
 
 
 def _joined(model: dict[str, Any], training: dict[str, Any], state: TrainState) -> TrainState:
-    averaging = state.averaged is not None
+    ema = state.ema_params is not None
     return TrainState(
         step=training["step"],
-        params=training["params"] if averaging else model["params"],
+        params=training["params"] if ema else model["params"],
         frozen=state.frozen,
         objective=training["objective"],
         statistics=model["statistics"],
         opt_state=training["opt_state"],
-        averaged=model["params"] if averaging else None,
-        teachers=state.teachers,
+        ema_params=model["params"] if ema else None,
+        teacher=state.teacher,
     )

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig
-from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import atomic_write, is_vacant
-from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
+from emojax.models import (
+    EmotionModel,
+    build_model,
+    example_batch,
+    merge_params,
+    parameter_axes,
+    split_params,
+    trainable_mask,
+    variable_shapes,
+)
 from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device
-from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.encoders import load_encoders, stored_modalities
 from emojax.workdir.files import CONFIG, CORPUS, read_config
@@ -108,11 +114,9 @@ def restore_model(
             if not (stored and modality in stored_modalities(config.model))
         )
         encoders = load_encoders(workdir, config.model, mesh, online)
-        model = build_model(config, metadata, encoders)
-        batch = example_batch(config, model, online)
-        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
-        params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
-        wanted = {"params": params, "statistics": shapes.get("statistics", {})}
+        model = build_model(config.model, len(metadata.info.categories), encoders)
+        wanted = variable_shapes(model, example_batch(model, online, config.data.max_tokens))
+        wanted["params"], _ = split_params(wanted["params"], trainable_mask(wanted["params"], config.model))
         check_shapes(wanted, saved.shapes, saved.place)
         variables = saved.read(wanted, state_sharding(wanted, mesh, parameter_axes(model.encoders)))
     loaded = {modality: {"encoder": encoders[modality].params} for modality in online}
@@ -160,36 +164,6 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
             checkpoints.shapes(step),
             lambda wanted, layout: checkpoints.restore(step, {"model": abstract_like(wanted, layout)})["model"],
         )
-
-
-def build_model(config: ExperimentConfig, metadata: CorpusMetadata, encoders: Mapping[str, Encoder]) -> EmotionModel:
-    """The model of a config for a corpus."""
-    parts = {modality: EncoderPart.of(encoder) for modality, encoder in encoders.items()}
-    return EmotionModel(config.model, len(metadata.info.categories), parts)
-
-
-def example_batch(config: ExperimentConfig, model: EmotionModel, online: tuple[str, ...]) -> Batch:
-    """A batch of one silent second, to initialise a model with."""
-    tokens = config.data.max_tokens if "lexical" in online else 0
-    stored = {}
-    for modality in config.model.encoder_modalities:
-        if modality not in online:
-            settings, encoder = getattr(config.model, modality), model.encoders[modality]
-            layers = 1 if settings.combine == "mean" else len(settings.layers)
-            states = jnp.zeros((1, 2, layers, encoder.num_features), jnp.float32)
-            stored[modality] = StoredRows(states, jnp.full(1, 2, jnp.int32))
-    return Batch(
-        waveform=jnp.zeros((1, SAMPLE_RATE), jnp.int16),
-        num_samples=jnp.full(1, SAMPLE_RATE, jnp.int32),
-        tokens=jnp.zeros((1, tokens), jnp.int32),
-        num_tokens=jnp.full(1, tokens, jnp.int32),
-        attributes=jnp.zeros((1, NUM_ATTRIBUTES), jnp.float32),
-        emotion=jnp.zeros(1, jnp.int32),
-        emotion_votes=jnp.zeros((1, model.num_categories), jnp.float32),
-        weight=jnp.ones(1, jnp.float32),
-        index=jnp.zeros(1, jnp.int32),
-        stored=stored,
-    )
 
 
 @holds("target")
