@@ -9,7 +9,6 @@ import numpy as np
 from emojax.data import Corpus, open_split
 from emojax.data.corpus import read_utterances
 from emojax.encoders import Encoder
-from emojax.encoders.preprocess import TextPreprocess
 from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, parse, settings
 
 
@@ -94,7 +93,7 @@ class EncoderInputs:
 
     def __init__(self, corpus: Corpus, split: str, encoder: Encoder, max_tokens: int):
         """Opens the split; nothing is read yet."""
-        self._preprocess, self._min_samples = encoder.preprocess, encoder.min_samples
+        self._adapter = encoder.inputs
         self._place = corpus.place(split)
         self._max_tokens = max_tokens
         self._source = open_split(corpus, split)
@@ -109,21 +108,10 @@ class EncoderInputs:
         Raises:
           CorpusError: an utterance cannot be read; the message names it.
         """
-        reads = isinstance(self._preprocess, TextPreprocess)
-        examples = read_utterances(self._source, range(first, end), self._place, audio=not reads)
-        if isinstance(self._preprocess, TextPreprocess):
-            return self._tokens([example["transcript"] for example in examples], self._preprocess)
-        recordings = [example["audio"] for example in examples]
-        long_enough = [len(audio) >= self._min_samples for audio in recordings]
-        self.counts["short"] += long_enough.count(False)
-        return [audio if taken else audio[:0] for audio, taken in zip(recordings, long_enough, strict=True)]
-
-    def _tokens(self, texts: list[str], preprocess: TextPreprocess) -> list[np.ndarray]:
-        limit = min(self._max_tokens, preprocess.max_tokens)
-        whole = preprocess.tokenizer(texts, verbose=False)["input_ids"]
-        within = preprocess.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-        self.counts["cut"] += sum(len(tokens) > limit for tokens in whole)
-        self.counts["empty"] += sum(not text.strip() for text in texts)
-        return [
-            np.asarray(tokens if text.strip() else [], np.int32) for text, tokens in zip(texts, within, strict=True)
-        ]
+        adapter = self._adapter
+        examples = read_utterances(self._source, range(first, end), self._place, audio=adapter.field == "audio")
+        sequences, counts = adapter.prepare_utterances(
+            [example[adapter.field] for example in examples], self._max_tokens
+        )
+        self.counts.update(counts)
+        return sequences

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from emojax.data import SplitIndex, open_corpus, read_index
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder
-from emojax.encoders.encoder import SHORTEST_BUCKET, padded_batches
 from emojax.extraction.config import EncoderInputs, ExtractConfig, ExtractEncoderConfig
 from emojax.extraction.states import StateComputer, shard_bounds
 from emojax.feature_store import (
@@ -180,11 +178,11 @@ class _SplitJob:
         return states
 
     def _batches(self, sequences: list[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-        modality, options = self.encoder.family.modality, self.config.encoder
-        size = round(options.batch_seconds * SAMPLE_RATE) if modality == "speech" else options.batch_tokens
-        longest = None if modality == "speech" else options.max_tokens
-        shortest, devices = SHORTEST_BUCKET[modality], self.computer.num_devices
-        return padded_batches(sequences, shortest, size, longest, devices, fill=True)
+        adapter, options = self.encoder.inputs, self.config.encoder
+        audio = adapter.field == "audio"
+        size = round(options.batch_seconds * SAMPLE_RATE) if audio else options.batch_tokens
+        longest, devices = None if audio else options.max_tokens, self.computer.num_devices
+        return adapter.batches(sequences, batch_size=size, longest=longest, devices=devices, fill=True)
 
 
 def _local_mesh() -> Mesh:
@@ -201,12 +199,11 @@ def _load(config: ExtractEncoderConfig, mesh: Mesh) -> Encoder:
         config.checkpoint,
         ComputeOptions(dtype=jnp.dtype(config.dtype)),
         revision=config.revision or None,
-        place=lambda values, _: jax.device_put(values, whole),
+        to_device=lambda values, _: jax.device_put(values, whole),
     )
 
 
 def _metadata(config: ExtractConfig, corpus: str, encoder: Encoder, computer: StateComputer) -> StoreMetadata:
-    reads_text = encoder.family.modality == "text"
     source = StatesSource(
         checkpoint=checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
         model_type=encoder.config["model_type"],
@@ -214,23 +211,22 @@ def _metadata(config: ExtractConfig, corpus: str, encoder: Encoder, computer: St
         combine=config.states.combine,
         pooling=config.states.pooling,
         dtype=config.encoder.dtype,
-        max_tokens=config.encoder.max_tokens if reads_text else None,
-        samples_per_frame=None if reads_text else _samples_per_frame(encoder),
+        **_resolution(config, encoder),
     )
     return StoreMetadata(corpus, to_tree(source), (computer.spec,))
 
 
-def _samples_per_frame(encoder: Encoder) -> int:
-    return math.prod(encoder.module.config.convolution.strides)
+def _resolution(config: ExtractConfig, encoder: Encoder) -> dict[str, int | None]:
+    return encoder.inputs.resolution(encoder.module.config, config.encoder.max_tokens)
 
 
 def _split_metadata(
     config: ExtractConfig, encoder: Encoder, computer: StateComputer, index: SplitIndex
 ) -> SplitMetadata:
-    speech = encoder.family.modality == "speech"
+    field, hop = encoder.inputs.field, _resolution(config, encoder)["samples_per_frame"]
     rows = np.ones_like(index.num_samples)
     if config.states.pooling == "none":
-        rows = index.num_samples // _samples_per_frame(encoder) if speech else rows * config.encoder.max_tokens
-    bounds = shard_bounds(index.num_samples, rows * computer.spec.bytes_per_row, speech)
-    content = split_content(index.content, "audio" if speech else "transcript")
+        rows = index.num_samples // hop if hop else rows * config.encoder.max_tokens
+    bounds = shard_bounds(index.num_samples, rows * computer.spec.bytes_per_row, field == "audio")
+    content = split_content(index.content, field)
     return SplitMetadata(tuple(index.ids.tolist()), content, bounds)

@@ -11,7 +11,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from emojax.encoders import Encoder, resolve_layers, select_layers
-from emojax.encoders.preprocess import WaveformPreprocess
 from emojax.extraction.config import StatesConfig
 from emojax.feature_store import DTYPES, STATES, ArraySpec
 from emojax.models.pooling import pool
@@ -85,8 +84,7 @@ def _kept_states(
     inputs: jax.Array,
     lengths: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    if isinstance(encoder.preprocess, WaveformPreprocess):
-        inputs = encoder.preprocess(inputs.astype(jnp.float32) / 2**15, lengths)
+    inputs = encoder.inputs(inputs, lengths)
     earlier = any(layer != encoder.num_layers for layer in layers)
     output: Any = encoder.module.apply({"params": params}, inputs, lengths, hidden_states=earlier)
     states = select_layers(output, layers, encoder.num_layers).astype(jnp.float32)
