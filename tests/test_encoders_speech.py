@@ -18,7 +18,7 @@ import transformers
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
-from emojax.encoders.speech_config import read_speech_config
+from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import num_frames
 from emojax.encoders.tensor_table import invert
@@ -207,14 +207,14 @@ def test_min_samples_are_the_first_length_that_has_a_frame(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
     frames = np.asarray(num_frames(jnp.arange(100), ours.module.config.convolution))
     assert ours.min_samples == np.flatnonzero(frames)[0] == 40
-    published = read_speech_config({"model_type": "wav2vec2"}, mask_embedding=True).convolution
+    published = read_hubert_config({"model_type": "wav2vec2"}, mask_embedding=True).convolution
     assert published.receptive_field == 400
 
 
 @pytest.mark.parametrize("changes", [speech_checkpoints.SEVEN_CONVOLUTIONS, {}])
 def test_frame_count_equals_transformers(changes):
     model = speech_checkpoints.make_model("Hubert", **changes)
-    config = read_speech_config(model.config.to_dict(), mask_embedding=True).convolution
+    config = read_hubert_config(model.config.to_dict(), mask_embedding=True).convolution
     lengths = np.concatenate(
         [np.arange(config.receptive_field, 3000), np.random.default_rng(0).integers(3000, 10**6, 999)]
     )
@@ -283,7 +283,7 @@ def test_unsupported_configuration_is_named(checkpoint, tmp_path, key, value):
 
 def test_data_parallel_computation_gathers_nothing():
     settings = {**speech_checkpoints.SIZES, "num_hidden_layers": 1, "num_buckets": 16, "mask_feature_prob": 0.1}
-    module = SpeechEncoder(read_speech_config({"model_type": "wavlm", **settings}, mask_embedding=True))
+    module = SpeechEncoder(read_hubert_config({"model_type": "wavlm", **settings}, mask_embedding=True))
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 500)), jnp.array([500]))["params"]
     mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
     rows, whole = NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), NamedSharding(mesh, PartitionSpec())

@@ -104,7 +104,7 @@ def test_encode_gives_each_text_what_pytorch_gives_it_alone(pair):
     texts = ["c", "a " * 20, "", "h g f e d c b a", "unknown words too"]
     encoded = ours.encode(texts, hidden_states=True)
     for text, states in zip(texts, encoded, strict=True):
-        (tokens,) = ours.preprocess([text])
+        (tokens,) = ours.inputs.prepare([text])
         assert states.dtype == np.float32
         np.testing.assert_allclose(states, text_checkpoints.torch_states(model, tokens), atol=1e-5)
     np.testing.assert_allclose(ours.encode(texts[1:2])[0], encoded[1][-1], atol=3e-6)
@@ -116,8 +116,8 @@ def test_one_text_is_one_item(bert, bert_folder):
     np.testing.assert_allclose(bert.encode("a b c", hidden_states=True), expected, atol=3e-6)
     np.testing.assert_allclose(bert.encode("a b c"), expected[-1], atol=3e-6)
     assert bert.encode("").shape == bert.encode([""])[0].shape
-    (tokens,) = bert.preprocess("a b c")
-    np.testing.assert_array_equal(tokens, bert.preprocess(["a b c"])[0])
+    (tokens,) = bert.inputs.prepare("a b c")
+    np.testing.assert_array_equal(tokens, bert.inputs.prepare(["a b c"])[0])
     tokenizer = Tokenizer(str(bert_folder), max_tokens=8)
     for one, several in zip(tokenizer("a b c"), tokenizer(["a b c"]), strict=True):
         np.testing.assert_array_equal(one, several)
@@ -253,6 +253,6 @@ def test_sentence_similarities_of_a_published_checkpoint_equal_pytorch():
         embeddings = np.stack([item.mean(axis=0) / np.linalg.norm(item.mean(axis=0)) for item in states])
         return embeddings @ embeddings.T
 
-    expected = similarities([text_checkpoints.torch_states(model, tokens)[-1] for tokens in ours.preprocess(texts)])
+    expected = similarities([text_checkpoints.torch_states(model, tokens)[-1] for tokens in ours.inputs.prepare(texts)])
     assert expected[0, 1] > expected[0, 3]
     np.testing.assert_allclose(similarities(ours.encode(texts)), expected, atol=1e-5)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from configs import extract_teacher
+from emojax.bucketing import padded_batches, row_counts
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
-from emojax.encoders.encoder import padded_batches, row_counts
+from emojax.encoders.inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction, run, shards
 from emojax.feature_store import Store
@@ -97,7 +98,7 @@ def test_tokens_are_cut_as_in_training_and_empty_transcripts_have_none(mini_data
     outcome = extract_store(config(mini_data_dir, bert, max_tokens=4), tmp_path / "store")
     split = Store(tmp_path / "store").split("test")
     encoder = load_encoder(bert)
-    tokenizer = encoder.preprocess.tokenizer
+    tokenizer = encoder.inputs.tokenizer
     texts = [example["transcript"].decode() for example in examples(mini_data_dir)]
     for number, text in enumerate(texts):
         found = split[number]["states"]
@@ -251,7 +252,7 @@ def test_audio_below_one_frame_is_counted_and_stored_without_states(
     mini_data_dir, hubert, tmp_path, monkeypatch, pooling
 ):
     least = 20_000
-    monkeypatch.setattr("emojax.encoders.speech_encoder.SpeechEncoder.min_samples", least)
+    monkeypatch.setattr(WaveformInputs, "min_samples", property(lambda _: least, lambda *_: None), raising=False)
     short = [len(example["audio"]) < least for example in examples(mini_data_dir)]
     outcome = extract_store(config(mini_data_dir, hubert, pooling=pooling), tmp_path / "store")
     assert outcome.short == sum(short) > 0

@@ -123,7 +123,7 @@ def test_states_from_the_batch_and_from_the_encoder_give_the_same(encoders, comb
         lengths = batch.num_samples if modality == "acoustic" else batch.num_tokens
         encoder = encoders[modality]
         if modality == "acoustic":
-            inputs = encoder.preprocess(inputs, lengths)
+            inputs = encoder.inputs(inputs, lengths)
         output = encoder.module.apply({"params": encoder.params}, inputs, lengths, hidden_states=True)
         states = jnp.stack([output.hidden_states[0], output.hidden_states[1], output.last_hidden_state], axis=2)
         stored[modality] = StoredRows(states, output.mask.sum(axis=1))

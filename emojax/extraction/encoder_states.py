@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,8 +20,6 @@ from emojax.encoders import (
     resolve_layers,
     select_layers,
 )
-from emojax.encoders.encoder import SHORTEST_BUCKET, padded_batches
-from emojax.encoders.preprocess import TextPreprocess, WaveformPreprocess
 from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig, StatesConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import DTYPES, STATES, ArraySpec, StatesSource
@@ -48,7 +45,7 @@ class EncoderComputer:
             config.encoder.checkpoint,
             ComputeOptions(dtype=jnp.dtype(config.encoder.dtype)),
             revision=config.encoder.revision or None,
-            place=lambda values, _: jax.device_put(values, whole),
+            to_device=lambda values, _: jax.device_put(values, whole),
         )
         states = config.states
         layers = resolve_layers(states.layers, self.encoder.num_layers, "config.states.layers")
@@ -61,10 +58,11 @@ class EncoderComputer:
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "EncoderReader":
         """Opens a split; nothing is read yet."""
-        speech, rows = self.encoder.family.modality == "speech", np.ones_like(index.num_samples)
+        hop, rows = _resolution(self._config, self.encoder)["samples_per_frame"], np.ones_like(index.num_samples)
         if self._config.states.pooling == "none":
-            rows = index.num_samples // _samples_per_frame(self.encoder) if speech else rows * self._max_tokens
-        bounds = shard_bounds(index.num_samples, rows * self.spec.bytes_per_row, speech)
+            rows = index.num_samples // hop if hop else rows * self._config.encoder.max_tokens
+        audio = self.encoder.inputs.field == "audio"
+        bounds = shard_bounds(index.num_samples, rows * self.spec.bytes_per_row, audio)
         return EncoderReader(corpus, split, self.encoder, self._config.encoder, bounds, self._mesh.size)
 
     def __call__(self, inputs: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, jax.Array]:
@@ -77,10 +75,6 @@ class EncoderComputer:
           States (B, T, L, D) in the stored type, and how many of the T are valid (B,).
         """
         return self._compute(self.encoder.params, *jax.device_put(inputs, self._rows))
-
-    @property
-    def _max_tokens(self) -> int:
-        return self._config.encoder.max_tokens
 
 
 class EncoderReader:
@@ -97,10 +91,9 @@ class EncoderReader:
     ):
         """Opens the split; nothing is read yet."""
         self.bounds = bounds
-        self.features = ("audio" if encoder.family.modality == "speech" else "transcript",)
+        self.features = (encoder.inputs.field,)
         self.counts: collections.Counter[str] = collections.Counter()
-        self._preprocess, self._min_samples = encoder.preprocess, encoder.min_samples
-        self._config, self._modality, self._devices = config, encoder.family.modality, devices
+        self._adapter, self._config, self._devices = encoder.inputs, config, devices
         self._place, self._source = corpus.place(split), open_split(corpus, split)
 
     def read(self, shard: int) -> list[np.ndarray]:
@@ -112,34 +105,23 @@ class EncoderReader:
         Raises:
           CorpusError: an utterance cannot be read; the message names it.
         """
-        text = isinstance(self._preprocess, TextPreprocess)
-        positions = range(self.bounds[shard], self.bounds[shard + 1])
-        examples = read_utterances(self._source, positions, self._place, audio=not text)
-        if isinstance(self._preprocess, TextPreprocess):
-            return self._tokens([example["transcript"] for example in examples], self._preprocess)
-        recordings = [example["audio"] for example in examples]
-        long_enough = [len(audio) >= self._min_samples for audio in recordings]
-        self.counts["short"] += long_enough.count(False)
-        return [audio if taken else audio[:0] for audio, taken in zip(recordings, long_enough, strict=True)]
+        adapter, positions = self._adapter, range(self.bounds[shard], self.bounds[shard + 1])
+        examples = read_utterances(self._source, positions, self._place, audio=adapter.field == "audio")
+        utterances = [example[adapter.field] for example in examples]
+        sequences, counts = adapter.prepare_utterances(utterances, self._config.max_tokens)
+        self.counts.update(counts)
+        return sequences
 
     def batches(self, data: list[np.ndarray]) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:
         """Yields positions, and padded inputs with their lengths."""
-        speech, config = self._modality == "speech", self._config
-        size = round(config.batch_seconds * SAMPLE_RATE) if speech else config.batch_tokens
-        longest = None if speech else config.max_tokens
-        shortest = SHORTEST_BUCKET[self._modality]
-        for rows, padded, lengths in padded_batches(data, shortest, size, longest, self._devices, fill=True):
+        adapter, config = self._adapter, self._config
+        audio = adapter.field == "audio"
+        size = round(config.batch_seconds * SAMPLE_RATE) if audio else config.batch_tokens
+        longest = None if audio else config.max_tokens
+        for rows, padded, lengths in adapter.batches(
+            data, batch_size=size, longest=longest, devices=self._devices, fill=True
+        ):
             yield rows, (padded, lengths)
-
-    def _tokens(self, texts: list[str], preprocess: TextPreprocess) -> list[np.ndarray]:
-        limit = min(self._config.max_tokens, preprocess.max_tokens)
-        whole = preprocess.tokenizer(texts, verbose=False)["input_ids"]
-        within = preprocess.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-        self.counts["cut"] += sum(len(tokens) > limit for tokens in whole)
-        self.counts["empty"] += sum(not text.strip() for text in texts)
-        return [
-            np.asarray(tokens if text.strip() else [], np.int32) for text, tokens in zip(texts, within, strict=True)
-        ]
 
 
 def _local_mesh() -> Mesh:
@@ -151,7 +133,6 @@ def _local_mesh() -> Mesh:
 
 
 def _source(config: ExtractConfig, encoder: Encoder, layers: tuple[int, ...]) -> StatesSource:
-    text = encoder.family.modality == "text"
     return StatesSource(
         checkpoint=checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
         model_type=encoder.config["model_type"],
@@ -159,13 +140,12 @@ def _source(config: ExtractConfig, encoder: Encoder, layers: tuple[int, ...]) ->
         combine=config.states.combine,
         pooling=config.states.pooling,
         dtype=config.encoder.dtype,
-        max_tokens=config.encoder.max_tokens if text else None,
-        samples_per_frame=None if text else _samples_per_frame(encoder),
+        **_resolution(config, encoder),
     )
 
 
-def _samples_per_frame(encoder: Encoder) -> int:
-    return math.prod(encoder.module.config.convolution.strides)
+def _resolution(config: ExtractConfig, encoder: Encoder) -> dict[str, int | None]:
+    return encoder.inputs.resolution(encoder.module.config, config.encoder.max_tokens)
 
 
 def _kept_states(
@@ -176,8 +156,7 @@ def _kept_states(
     inputs: jax.Array,
     lengths: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    if isinstance(encoder.preprocess, WaveformPreprocess):
-        inputs = encoder.preprocess(inputs.astype(jnp.float32) / 2**15, lengths)
+    inputs = encoder.inputs(inputs, lengths)
     earlier = any(layer != encoder.num_layers for layer in layers)
     output: Any = encoder.module.apply({"params": params}, inputs, lengths, hidden_states=earlier)
     states = select_layers(output, layers, encoder.num_layers).astype(jnp.float32)

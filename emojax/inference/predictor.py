@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32
 
-from emojax.encoders.encoder import padded_batches
+from emojax.bucketing import padded_batches
 from emojax.errors import CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
 from emojax.inference.items import Item, as_list, as_transcripts, read_item

@@ -6,8 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from emojax.encoders import ComputeOptions
-from emojax.encoders.preprocess import WaveformPreprocess
-from emojax.encoders.registry import family_of
+from emojax.encoders.families import family_of
 from emojax.errors import CheckpointError
 from emojax.files import read_json_object
 from emojax.models import EncoderPart
@@ -50,12 +49,9 @@ def describe_encoder(checkpoint: str, options: ComputeOptions) -> tuple[EncoderP
     """
     config = _config(checkpoint)
     family = family_of(config)
-    speech = family.modality == "speech"
-    names = frozenset({"masked_spec_embed"}) if speech else frozenset[str]()
-    module: nn.Module = family.build_module(config, names, options)
-    preprocess = WaveformPreprocess(normalize=True, settings={}) if speech else None
+    module: nn.Module = family.build_module(config, family.optional_names, options)
     sizes: Any = module.config
-    return EncoderPart(module, preprocess, sizes.num_layers, sizes.hidden_size, family.axes), config
+    return EncoderPart(module, family.inputs.of(sizes), sizes.num_layers, sizes.hidden_size, family.axes), config
 
 
 def _config(checkpoint: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders import ComputeOptions, Encoder
+from emojax.encoders.families import family_of
+from emojax.encoders.inputs import WaveformInputs
 from emojax.encoders.layers import Linear
-from emojax.encoders.preprocess import WaveformPreprocess
-from emojax.encoders.registry import family_of
 from emojax.encoders.speech_config import SpeechEncoderConfig
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import span_mask
@@ -107,18 +107,16 @@ def _unit_length(vectors: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     return vectors / jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True) + _COSINE_FLOOR)
 
 
-_PREPROCESS = WaveformPreprocess(
-    normalize=True,
-    settings={
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "do_normalize": True,
-        "feature_size": 1,
-        "padding_side": "right",
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-        "sampling_rate": SAMPLE_RATE,
-    },
-)
+_PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "do_normalize": True,
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
+    "sampling_rate": SAMPLE_RATE,
+}
+"""Content of `preprocessor_config.json` of an encoder trained from random parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +132,7 @@ class Network:
 
     predictor: UnitPredictor
     published: dict[str, Any]
-    preprocess: WaveformPreprocess
+    preprocess: WaveformInputs
     start: Any
 
     def encoder(self, params: Any) -> Encoder:
@@ -154,15 +152,15 @@ def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder
       CheckpointError: a size is not allowed.
       ConfigError: `start` is no speech encoder.
     """
-    published, preprocess = config.encoder.published(), _PREPROCESS
-    if start is not None:
-        if not isinstance(start.preprocess, WaveformPreprocess):
-            raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is no speech encoder")
-        published, preprocess = dict(start.config), start.preprocess
+    if start is not None and not isinstance(start.inputs, WaveformInputs):
+        raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is no speech encoder")
+    published = config.encoder.published() if start is None else dict(start.config)
     sizes = _module(published, options).config
+    preprocess: Any = WaveformInputs.of(sizes, _PREPROCESSOR) if start is None else start.inputs
     predictor = UnitPredictor(sizes, config.prediction, config.units.clusters, options.dtype, options.remat)
     return Network(predictor, published, preprocess, None if start is None else start.params)
 
 
 def _module(published: dict[str, Any], options: ComputeOptions) -> Any:
-    return family_of(published).build_module(published, frozenset({"masked_spec_embed"}), options)
+    family = family_of(published)
+    return family.build_module(published, family.optional_names, options)

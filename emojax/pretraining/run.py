@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
-from emojax.encoders.registry import family_of
+from emojax.encoders.families import family_of
 from emojax.models import count_parameters, parameter_table
 from emojax.parallel import is_first, make_mesh, placed, replicated, to_device, wait_for_all
 from emojax.pretraining.config import PretrainConfig
@@ -83,7 +83,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
 def _network(config: PretrainConfig, mesh: Mesh) -> Network:
     settings = config.encoder
     options = ComputeOptions(jnp.dtype(settings.dtype), settings.remat)
-    start = load_encoder(settings.checkpoint, options, place=placed(mesh)) if settings.checkpoint else None
+    start = load_encoder(settings.checkpoint, options, to_device=placed(mesh)) if settings.checkpoint else None
     return make_network(config, options, start)
 
 
@@ -91,7 +91,7 @@ def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, An
     units = config.units
     if not units.checkpoint:
         return UnitFeatures(centred=units.centred), {}
-    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), place=placed(mesh))
+    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), to_device=placed(mesh))
     (layer,) = resolve_layers((units.layer,), encoder.num_layers, "config.units.layer")
     return UnitFeatures.of(encoder, layer, units.centred), encoder.params
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from emojax.audio import NUM_COEFFICIENTS, mfcc
 from emojax.data import BatchStream
 from emojax.encoders import Encoder, select_layers
-from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.encoders.inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.parallel import to_host
 from emojax.progress import Progress
@@ -37,7 +37,7 @@ class UnitFeatures:
     """
 
     module: nn.Module | None = None
-    preprocess: WaveformPreprocess | None = None
+    preprocess: WaveformInputs | None = None
     layer: int = 0
     num_layers: int = 0
     centred: bool = False
@@ -49,12 +49,12 @@ class UnitFeatures:
         Raises:
           ConfigError: it is no speech encoder with a frame of 25 ms every 20 ms.
         """
-        if not isinstance(encoder.preprocess, WaveformPreprocess):
+        if not isinstance(encoder.inputs, WaveformInputs):
             raise ConfigError("config.units.checkpoint: is no speech encoder")
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, math.prod(convolution.strides)) != (_WINDOW, _HOP):
             raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")
-        return cls(encoder.module, encoder.preprocess, layer, encoder.num_layers, centred)
+        return cls(encoder.module, encoder.inputs, layer, encoder.num_layers, centred)
 
     @property
     def size(self) -> int:
