@@ -7,7 +7,6 @@ checkpoint is complete, in the background, before it gets its name: one that has
 """
 
 import contextlib
-import importlib
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -303,7 +302,9 @@ class Checkpoints:
 
 def _orbax() -> Any:
     """Orbax, imported with the first checkpoint: its import takes half a second, and 8-bit weights need none."""
-    return importlib.import_module("orbax.checkpoint.v1")
+    from orbax.checkpoint import v1
+
+    return v1
 
 
 class _Preserve:
