@@ -4,6 +4,8 @@ A command calls `watch_signals` before its heavy imports. From then on a thread 
 are answered while the main thread compiles, waits for a lock, or runs a callback that swallows exceptions. Where no
 `Interruption` is active the process ends with one line; within one, the first signal sets `received` and the second
 ends the process. Imports of the standard library only, for the same reason.
+
+Beside it, what a command sets up at the same moment: native logs, before jaxlib is imported.
 """
 
 import contextlib
@@ -23,6 +25,21 @@ INTERRUPTED, TERMINATED = 130, 143
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+"""Variables in which srun and Open MPI's mpirun give the number of processes they started."""
+
+
+def started_with_others() -> bool:
+    """Whether srun or mpirun started this process as one of several."""
+    return any(int(os.environ.get(name) or 1) > 1 for name in _TASKS)
+
+
+def quiet_native_logs() -> None:
+    """Turns off what C++ logs of lost connections, before jaxlib is imported; a level the user has set stays."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # what JAX sets itself
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 class Interruption:

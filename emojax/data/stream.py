@@ -8,11 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
-import grain
 import jax
 import numpy as np
 from absl import flags
-from grain.multiprocessing import SharedMemoryArray
 from jax.sharding import Mesh
 from jaxtyping import Int
 
@@ -210,6 +208,8 @@ class BatchStream:
     def _host_batches(self, first: int) -> Iterator[Batch]:
         if first >= self.num_batches:
             return
+        import grain  # here: a model that is only used for prediction reads no batches, and this takes half a second
+
         dataset = grain.MapDataset.range(first, self.num_batches).map(self._loader)
         if self._workers:
             if not flags.FLAGS.is_parsed():  # grain's worker processes read flags, which only absl's own main parses
@@ -244,6 +244,8 @@ def _free_shared_memory() -> None:
     """Frees the shared memory of batches read before, now: at the exit of the process it would count as leaked."""
     gc.collect()  # grain's iterators keep their last batches in reference cycles
     # grain frees in a thread of a pool that has one; a task of ours ends after those that are queued.
+    from grain.multiprocessing import SharedMemoryArray
+
     pool = getattr(SharedMemoryArray, "_del_thread_pool", None)
     if pool is not None and not sys.is_finalizing():
         with contextlib.suppress(ValueError):  # the pool has been stopped: the process exits
