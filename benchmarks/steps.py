@@ -13,7 +13,7 @@ def prepare(config):
     from emojax.workdir import corpus_metadata, example_batch
 
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
+    split = config.corpus.with_splits(corpus.split_assignment, corpus.folds).train_split
     index, mesh = read_index(corpus, split), make_mesh(config.mesh)
     teacher = None
     if config.distillation.on:

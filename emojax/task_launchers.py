@@ -1,9 +1,9 @@
-"""Programs that start one process per task, srun and Open MPI's mpirun; known before anything imports JAX."""
+"""Detection of launchers that start one process per task (srun, Open MPI's mpirun), without importing JAX."""
 
 import os
 
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-"""Variables in which they give the number of processes started."""
+"""Environment variables with the number of processes."""
 
 
 def started_with_others() -> bool:
@@ -12,6 +12,6 @@ def started_with_others() -> bool:
 
 
 def quiet_native_logs() -> None:
-    """Turns off what C++ logs of lost connections, before jaxlib is imported; a level the user has set stays."""
+    """Silences C++ logs of lost connections; must run before jaxlib is imported. A level set by the user is kept."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # what JAX sets itself
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"

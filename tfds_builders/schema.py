@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import tensorflow_datasets as tfds
 
-from emojax.types import NUM_ATTRIBUTES, SplitRoles
+from emojax.types import NUM_ATTRIBUTES, SplitAssignment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CorpusMetadata:
       licence: licence of what is stored.
       citation: how to cite it.
       notes: what a reader of numbers made from it must know.
-      roles: which splits training, validation and tests use; None where none is meant for them.
+      split_assignment: which splits training, validation and tests use; None where none is meant for them.
       folds: the same for each fold of a cross-validation; a split may be a sum, `a+b`.
       remarks: how the user's files were read, a line each, e.g. columns that are not used.
     """
@@ -36,8 +36,8 @@ class CorpusMetadata:
     licence: str
     citation: str
     notes: str
-    roles: SplitRoles | None = None
-    folds: tuple[SplitRoles, ...] = ()
+    split_assignment: SplitAssignment | None = None
+    folds: tuple[SplitAssignment, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -64,8 +64,8 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
 def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) -> tfds.core.DatasetInfo:
     """What a builder's `_info` returns; `counts` and `content` of the metadata are empty until the corpus is generated.
 
-    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
-    `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
+    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`,
+    `split_assignment`, `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
     """
     metadata = tfds.core.MetadataDict(
         scale=list(metadata.scale),
@@ -75,7 +75,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
         licence=metadata.licence,
         citation=metadata.citation,
         notes=metadata.notes,
-        roles=dataclasses.asdict(metadata.roles) if metadata.roles else {},
+        split_assignment=dataclasses.asdict(metadata.split_assignment) if metadata.split_assignment else {},
         folds=[dataclasses.asdict(fold) for fold in metadata.folds],
         remarks=list(metadata.remarks),
         counts={},

@@ -95,7 +95,7 @@ class EncoderInputs:
     def __init__(self, corpus: Corpus, split: str, encoder: Encoder, max_tokens: int):
         """Opens the split; nothing is read yet."""
         self._preprocess, self._min_samples = encoder.preprocess, encoder.min_samples
-        self._place = corpus.place(split)
+        self._place = corpus.describe(split)
         self._max_tokens = max_tokens
         self._source = open_split(corpus, split)
         self.counts: collections.Counter[str] = collections.Counter()

@@ -112,7 +112,7 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
 def _metadata(config: ExperimentConfig) -> CorpusMetadata:
     try:
         corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-        split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
+        split = config.corpus.with_splits(corpus.split_assignment, corpus.folds).train_split
         return corpus_metadata(corpus.info, read_index(corpus, split))
     except CorpusError:  # it is not on this machine
         names = config.corpus.categories or tuple(f"category {number}" for number in range(_CATEGORIES))

@@ -115,7 +115,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         unlabelled=_unlabelled(config, corpus, own, teacher),
         min_samples=max(model.min_samples, teacher.min_samples if teacher else 0),
     )
-    for line in stream.left_out:
+    for line in stream.skipped:
         print(line, flush=True)
     lengths = ", ".join(f"{seconds:g}" for seconds in config.data.bucket_seconds)
     print(f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding", flush=True)
@@ -165,7 +165,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
 
 def _with_splits(config: ExperimentConfig, corpus: Corpus) -> ExperimentConfig:
     try:
-        return dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
+        return dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
 

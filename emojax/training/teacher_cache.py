@@ -129,7 +129,7 @@ def cache_teacher(config: TeacherCacheConfig, directory: Path) -> CachedOutputs:
             stream = BatchStream(
                 corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least
             )
-            for line in stream.left_out:
+            for line in stream.skipped:
                 print(line, flush=True)
             rows = np.zeros((len(ids), 1, teacher.num_outputs), np.float32)
             with Progress(f"teach {corpus.info.name} {split}", stream.num_batches, "batches") as progress:

@@ -22,7 +22,7 @@ from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, BatchStream, StoredInput
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import match_categories, same_categories
-from emojax.feature_store import OUTPUTS, Store, TeacherSource, array_of, source_of
+from emojax.feature_store import OUTPUTS, Store, TeacherSource, parse_source, single_array
 from emojax.losses import DistillationConfig
 from emojax.metrics.moments import CoMoments, co_moments
 from emojax.metrics.scores import moments_in_float64
@@ -114,7 +114,7 @@ class Teacher:
           CheckpointError: no cache is of that corpus, or it lacks the split.
         """
         if self.cached:
-            stored = StoredInput(_cache_of(self.cached, corpus).split(split), OUTPUTS, "utterance", may_lack=False)
+            stored = StoredInput(_cache_of(self.cached, corpus).split(split), OUTPUTS, "utterance", allow_empty=False)
             return dataclasses.replace(own, stored={**own.stored, CACHED: stored})
         tokenizer = own.tokenizer
         for model in self.members:
@@ -231,16 +231,16 @@ def load_members(config: TeacherConfig, categories: tuple[str, ...] | None, mesh
 def _open_caches(config: TeacherConfig, categories: tuple[str, ...], mesh: Mesh) -> Teacher:
     stores = [Store(Path(folder).expanduser()) for folder in config.caches]
     first = stores[0].metadata
-    sources = [source_of(store.metadata, TeacherSource, store.directory) for store in stores]
+    sources = [parse_source(store.metadata, TeacherSource, store.directory) for store in stores]
     for store, source in zip(stores, sources, strict=True):
         shape, least = (
-            array_of(store.metadata, OUTPUTS, store.directory).shape,
+            single_array(store.metadata, OUTPUTS, store.directory).shape,
             _num_outputs(source.teacher_categories, 1),
         )
         if len(shape) != 1 or shape[0] < least:
             raise CheckpointError(f"{store.directory}: rows of {OUTPUTS!r} must have >= {least} values, got {shape}")
         # All of one teacher: only the corpus may differ.
-        store.metadata.check_same_run(dataclasses.replace(first, corpus=store.metadata.corpus), str(store.directory))
+        store.metadata.check_same(dataclasses.replace(first, corpus=store.metadata.corpus), str(store.directory))
     known = sources[0].teacher_categories
     return Teacher((), (), known, categories, config.caches, _unmeasured([], mesh), sources[0].min_samples)
 
