@@ -202,7 +202,7 @@ def _pretrain(workdir: Path) -> int:
 def _quantise(workdir: Path) -> int:
     if not _OUTPUT.value:
         raise _UsageError("--output=DIR is missing")
-    from emojax.workdir.quantised import quantise_workdir
+    from emojax.workdir.restore import quantise_workdir
 
     path = quantise_workdir(workdir, Path(_OUTPUT.value))
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB", flush=True)

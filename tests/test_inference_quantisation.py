@@ -13,7 +13,8 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.workdir import QUANTISED
-from emojax.workdir.quantised import quantise, quantise_workdir
+from emojax.workdir.quantised import quantise
+from emojax.workdir.restore import quantise_workdir
 
 
 @hypothesis.settings(deadline=None, max_examples=30)

@@ -39,5 +39,5 @@ def test_results_are_not_written_through_a_link_that_leaves_it(workdir, link, ot
 def test_traces_are_checked_only_where_there_are_any(workdir):
     (workdir / "profile").symlink_to("/")
     Tracer(workdir, 0, 0)
-    with pytest.raises(CheckpointError, match="profile: must be inside the workdir, got a link to /$"):
+    with pytest.raises(CheckpointError, match=r"profile: must be inside the workdir, got a link to /$"):
         Tracer(workdir, 0, 1)
