@@ -43,7 +43,7 @@ def main(argv):
 
     config = parse_experiment(_CONFIG.value.to_dict())
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    split = config.corpus.with_roles(corpus.roles, corpus.folds).train_split
+    split = config.corpus.with_splits(corpus.split_assignment, corpus.folds).train_split
     index = read_index(corpus, split)
     mesh = make_mesh(config.mesh)
     inputs = BatchInputs(tokenizer=_TOKENIZER.value or minilm_folder())

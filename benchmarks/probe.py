@@ -55,7 +55,8 @@ def probe(corpus_name, statistics):
     from emojax.data.corpus import read_utterances
 
     corpus = open_corpus(corpus_name)
-    splits = {"train": corpus.roles.train, "dev": corpus.roles.validation, "test": corpus.roles.test[0]}
+    assignment = corpus.split_assignment
+    splits = {"train": assignment.train, "dev": assignment.validation, "test": assignment.test[0]}
     features, labels = {}, {}
     for role, split in splits.items():
         source, index = open_split(corpus, split), read_index(corpus, split)

@@ -1,6 +1,6 @@
-"""Digests of what a split of a corpus holds, one per feature: what was computed from it can be compared with it.
+"""Digests of a split's content, one per feature, which detect that derived data (indices, feature stores) is stale.
 
-They depend on values and order alone, not on how examples are serialised, divided into shards, or built.
+They depend on values and order only, not on serialisation or sharding.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ FEATURES = (
     "emotion",
     "emotion_votes",
 )
-"""What is digested; `num_samples` is the length of `audio`, so that a table without audio can be compared too."""
+"""Features with a digest; `num_samples` is the length of `audio`, so that an index without audio can be compared."""
 
 _TEXTS = frozenset(("id", "speaker", "gender", "transcript"))
 _INTEGERS = frozenset(("emotion", "num_samples"))
@@ -32,7 +32,7 @@ class ContentDigest:
     """SHA-256 of every feature of a split, updated utterance by utterance in the split's order."""
 
     def __init__(self) -> None:
-        """Starts with no utterance."""
+        """Initialises the digests of an empty split."""
         self._digests = {name: hashlib.sha256() for name in FEATURES}
 
     def update(self, utterance: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ class ContentDigest:
 
         Args:
           utterance: features of the schema: texts as str, `audio` as int16 (S,), `emotion` as an integer, the others
-            as float32; `num_samples` is not needed.
+            as float32; `num_samples` is computed.
         """
         audio = np.ascontiguousarray(utterance["audio"], "<i2")
         for name, digest in self._digests.items():
@@ -52,17 +52,17 @@ class ContentDigest:
                 digest.update(_encoded(name, [value]))
 
     def hexdigests(self) -> dict[str, str]:
-        """SHA-256 by feature, in hexadecimal."""
+        """Returns the SHA-256 of each feature, hexadecimal."""
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
 
 def column_digest(name: str, values: Sequence[Any] | np.ndarray) -> str:
-    """Computes what `ContentDigest` gives for one feature other than `audio`, from its values of all utterances."""
+    """Computes the digest of one feature other than `audio` from its values for all utterances."""
     return hashlib.sha256(_encoded(name, values)).hexdigest()
 
 
 def joined_digests(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Digests of a sum of splits, `a+b`, from those of its parts."""
+    """Computes the digests of a sum of splits, `a+b`, from those of its parts."""
     if len(parts) == 1:
         return dict(parts[0])
     return {name: hashlib.sha256("".join(part[name] for part in parts).encode()).hexdigest() for name in FEATURES}

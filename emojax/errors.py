@@ -1,4 +1,4 @@
-"""What goes wrong for a reason the user can act on: every message is one clear line naming the item."""
+"""Errors that the user can act on; each message is one line that names the item at fault."""
 
 import errno
 
@@ -8,27 +8,27 @@ class EmojaxError(Exception):
 
 
 class ConfigError(EmojaxError):
-    """A configuration key, type or value that is not allowed."""
+    """An invalid configuration key, type or value."""
 
 
 class CorpusError(EmojaxError):
-    """A corpus, split or example that is absent or unusable."""
+    """A corpus, split or example that is missing or invalid."""
 
 
 class AudioError(EmojaxError):
-    """An audio file or array that cannot be used."""
+    """An audio file or array that is unreadable or invalid."""
 
 
 class CheckpointError(EmojaxError):
-    """A workdir or checkpoint that is absent, truncated or does not fit."""
+    """A workdir or checkpoint that is missing, damaged or incompatible."""
 
 
 class TrainingError(EmojaxError):
-    """Training that cannot go on (non-finite loss, full disk)."""
+    """Training that cannot continue (non-finite loss, full disk)."""
 
 
 def reason(error: BaseException) -> str:
-    """The first line of the deepest cause of an error, for a one-line message about it."""
+    """Returns the first line of an error's deepest cause, for a one-line message."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = next((line for line in str(error).strip().splitlines() if line.strip()), "")
@@ -36,7 +36,7 @@ def reason(error: BaseException) -> str:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is that of a disk or quota that is full; libraries wrap it in many kinds."""
+    """Whether an error was caused by a full disk or quota; libraries wrap it in various exception types."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -1,4 +1,4 @@
-"""Files that are always complete, and JSON that is read with bounds: what everything on disk is written and read by."""
+"""Atomic file writes, bounded JSON reading, and SHA-256 digests."""
 
 import contextlib
 import hashlib
@@ -16,37 +16,35 @@ from typing import Any
 from emojax.errors import CheckpointError, EmojaxError
 
 DIGEST = "sha256"
-"""Key of a JSON object that holds the digest of the others."""
+"""Key of a JSON object that holds the digest of its other values."""
 
 MAX_JSON_DEPTH = 100
-"""JSON nested more deeply is refused; what is written here has less than ten levels."""
+"""Greatest nesting depth of JSON that is read; files written by emojax have less than ten levels."""
 
 MAX_JSON_BYTES = 256 * 2**20
-"""A JSON file larger than this is refused: vocabularies have a few MB, indices of sharded checkpoints less."""
-
+"""Greatest size of a JSON file that is read: vocabularies have a few MB, indices of sharded checkpoints less."""
 
 LOCK = ".lock"
-"""File of a workdir or store that a process is writing in (see `emojax.workdir.lock`)."""
+"""Lock file of a workdir or feature store (see `emojax.workdir.lock`)."""
 
 _TEMPORARY = re.compile(r"\..+\.\d+(\.[0-9a-f]{8})?\.tmp")
-"""Names of files that `atomic_write` has not finished: .NAME.PROCESS.RANDOM.tmp."""
+"""Temporary files of `atomic_write`: .NAME.PROCESS.RANDOM.tmp."""
 
 _ABANDONED_SECONDS = 3600.0
-"""A temporary file that was not written to for so long is of a process that was killed."""
+"""Age after which a temporary file is attributed to a killed process (s)."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, which replaces `path` when the block ends without an error.
+    """Yields a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    A reader, or a crash at any moment, finds the old file or the new one, never a part. What a killed process left of
-    an earlier attempt at the same file is removed after an hour (in a workdir: at the next start, see
-    `remove_temporaries`).
+    Readers see the old file or the new one, never a part of it. Temporary files that a killed process left are removed
+    by a later write of the same file after an hour (in a workdir: at the next start, see `remove_temporaries`).
 
     Raises:
-      EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
+      EmojaxError: the file cannot be written (full disk, no permission); the previous file is intact.
     """
-    # The random part keeps apart threads, and containers on one disk, where process ids are small and the same.
+    # The random part separates threads, and containers on one disk, whose process ids coincide.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +52,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
-        os.chmod(temporary, mode)  # some libraries leave files that nobody else may read
+        os.chmod(temporary, mode)  # some libraries create files that only the owner may read
         os.replace(temporary, path)
     except OSError as error:
         raise EmojaxError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -64,21 +62,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether a folder is absent, or holds nothing but the lock of who is about to use it."""
+    """Whether a folder is absent, or empty except for a lock file."""
     return not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()))
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's name is one that `atomic_write` gives to what it has not finished."""
+    """Whether a file name is that of a temporary file of `atomic_write`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_temporaries(folder: Path, depth: int = 2) -> None:
-    """Removes what killed processes left of `atomic_write`; links are not followed, what cannot be removed stays.
+    """Removes temporary files of killed processes; links are not followed, files that cannot be removed are skipped.
 
     Args:
-      folder: that no other process writes in.
-      depth: levels of folders below it that are looked through too.
+      folder: folder that no other process is writing in.
+      depth: levels of subfolders to search.
     """
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
@@ -100,10 +98,10 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def write_all(file: io.FileIO, data: bytes) -> None:
-    """Writes to an unbuffered file: the system may take a part of the data, e.g. where a disk becomes full.
+    """Writes all data to an unbuffered file; a single `write` may take only a part, e.g. on a nearly full disk.
 
     Raises:
-      OSError: not all of it could be written.
+      OSError: not all of the data could be written.
     """
     rest = memoryview(data)
     while rest:
@@ -114,8 +112,8 @@ def write_json(path: Path, tree: Any) -> None:
     """Writes a tree as strict JSON, atomically.
 
     Raises:
-      EmojaxError: it cannot be written; what was there is intact.
-      ValueError: NaN or infinity in the tree, which JSON does not have.
+      EmojaxError: the file cannot be written; the previous file is intact.
+      ValueError: the tree contains NaN or infinity, which JSON cannot represent.
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(tree, file, indent=2, allow_nan=False)
@@ -123,27 +121,31 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def with_digest(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds the SHA-256 of a JSON object's content to it, which `checked_content` compares.
+    """Adds the SHA-256 of a JSON object's values under the key `sha256`; `checked_content` verifies it.
 
-    It is a digest of the values, not of the bytes: another indentation or order of keys does not matter.
+    The digest does not depend on indentation or on the order of keys.
     """
     return {**tree, DIGEST: _digest(tree)}
 
 
-def checked_content(tree: dict[str, Any], place: str, error: type[EmojaxError] = CheckpointError) -> dict[str, Any]:
-    """Removes the digest that `with_digest` added; an object without one (written before there were any) is returned
-    as it is.
+def checked_content(tree: dict[str, Any], context: str, error: type[EmojaxError] = CheckpointError) -> dict[str, Any]:
+    """Verifies and removes the digest that `with_digest` added.
+
+    Args:
+      tree: JSON object; without a digest it is returned unchanged.
+      context: file or object named in the error message.
+      error: class of the error raised.
 
     Raises:
-      EmojaxError: of class `error`: the content is not what was written.
+      EmojaxError: of class `error`: the digest does not match.
     """
     if DIGEST not in tree:
         return tree
     content = {key: value for key, value in tree.items() if key != DIGEST}
     if tree[DIGEST] != _digest(content):
         raise error(
-            f"{place}: is damaged or was edited (its {DIGEST} does not match); "
-            f"if the edit is wanted, remove the key {DIGEST!r}"
+            f"{context}: is damaged or was edited (its {DIGEST} does not match); "
+            f"to keep an edit, remove the key {DIGEST!r}"
         )
     return content
 
@@ -155,20 +157,20 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path, error: type[EmojaxError] = CheckpointError, *, missing: str = "no such file") -> Any:
-    """Reads a JSON file that may come from a stranger.
+    """Reads an untrusted JSON file.
 
     Args:
       path: file.
-      error: raised for whatever is wrong with it.
-      missing: what the message says where there is no such file.
+      error: class of the error raised.
+      missing: message for a missing file.
 
     Raises:
-      EmojaxError: of class `error`: the file is missing, no regular file, too large, not UTF-8, not JSON, or nested
+      EmojaxError: of class `error`: the file is missing, not a regular file, too large, not UTF-8, not JSON, or nested
         too deeply.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device would wait, or never end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device could block
             raise error(f"{path}: is not a regular file")
         size = status.st_size
         if size > MAX_JSON_BYTES:
@@ -180,28 +182,31 @@ def read_json(path: Path, error: type[EmojaxError] = CheckpointError, *, missing
         raise error(f"{path}: cannot be read ({problem})") from problem
 
 
-def parse_json(text: str, place: str, error: type[EmojaxError] = CheckpointError, **options: Any) -> Any:
-    """Parses JSON that may come from a stranger.
+def parse_json(text: str, context: str, error: type[EmojaxError] = CheckpointError, **options: Any) -> Any:
+    """Parses untrusted JSON.
 
     Args:
       text: JSON.
-      place: file, or file and line, for messages.
-      error: raised for whatever is wrong with it.
+      context: file, or file and line, named in the error message.
+      error: class of the error raised.
       **options: passed to `json.loads`.
+
+    Raises:
+      EmojaxError: of class `error`: the text is not JSON, or nested too deeply.
     """
     try:
         tree = json.loads(text, **options)
     except RecursionError as problem:
-        raise error(f"{place}: is nested too deeply") from problem
+        raise error(f"{context}: is nested too deeply") from problem
     except ValueError as problem:
-        raise error(f"{place}: is not valid JSON ({problem})") from problem
+        raise error(f"{context}: is not valid JSON ({problem})") from problem
     if text.count("[") + text.count("{") > MAX_JSON_DEPTH and _depth(tree) > MAX_JSON_DEPTH:
-        raise error(f"{place}: is nested too deeply")
+        raise error(f"{context}: is nested too deeply")
     return tree
 
 
 def _depth(tree: Any) -> int:
-    """Counts the levels of a tree, without recursion, no further than needed."""
+    """Counts the levels of a tree without recursion, up to `MAX_JSON_DEPTH` + 1."""
     depth, level = 0, [tree]
     while level and depth <= MAX_JSON_DEPTH:
         containers = [item for item in level if isinstance(item, dict | list)]
@@ -213,14 +218,14 @@ def _depth(tree: Any) -> int:
 def read_json_object(
     path: Path, error: type[EmojaxError] = CheckpointError, *, missing: str = "no such file"
 ) -> dict[str, Any]:
-    """Reads a JSON file whose content must be an object.
+    """Reads a JSON file that must hold an object; arguments as for `read_json`.
 
     Raises:
-      EmojaxError: of class `error`, as `read_json`, or it holds something else than an object.
+      EmojaxError: of class `error`: as for `read_json`, or the file holds another type.
     """
     tree = read_json(path, error, missing=missing)
     if not isinstance(tree, dict):
-        raise error(f"{path}: must hold a JSON object, found {type(tree).__name__}")
+        raise error(f"{path}: must hold a JSON object, got {type(tree).__name__}")
     return tree
 
 
@@ -231,20 +236,20 @@ def sha256_of(path: Path) -> str:
 
 
 SKIP_DIGESTS = "EMOJAX_SKIP_DIGESTS"
-"""Environment variable: where it is 1, files are not compared with the digests written with them."""
+"""Environment variable; 1 disables the comparison of files with their saved digests."""
 
 
 def check_sha256(path: Path, digest: str, remedy: str, error: type[EmojaxError] = CheckpointError) -> None:
-    """Compares a file with the SHA-256 that was written with it.
+    """Compares a file with its saved SHA-256.
 
     Args:
       path: file.
-      digest: hexadecimal.
-      remedy: what can be done about another file, for the message.
-      error: raised for one.
+      digest: expected SHA-256, hexadecimal.
+      remedy: advice appended to the error message.
+      error: class of the error raised.
 
     Raises:
-      EmojaxError: of class `error`: the file is absent, cannot be read, or is another one.
+      EmojaxError: of class `error`: the file is missing, cannot be read, or has another digest.
     """
     if not path.is_file():
         raise error(f"{path}: no such file; {remedy}")
@@ -259,5 +264,5 @@ def check_sha256(path: Path, digest: str, remedy: str, error: type[EmojaxError] 
 
 
 def user_cache() -> Path:
-    """Returns the folder for what can be computed again: `$XDG_CACHE_HOME/emojax`, else `~/.cache/emojax`."""
+    """Returns the cache folder: `$XDG_CACHE_HOME/emojax`, else `~/.cache/emojax`."""
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "emojax"

@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM: a request to stop at the next step where work can be saved, elsewhere the end of the process.
+"""Handling of Ctrl-C and SIGTERM: a graceful stop where work can be saved, otherwise immediate exit.
 
-A command calls `watch_signals` before its heavy imports. From then on a thread receives the two signals, so that they
-are answered while the main thread compiles, waits for a lock, or runs a callback that swallows exceptions. Where no
-`Interruption` is active the process ends with one line; within one, the first signal sets `received` and the second
-ends the process. Imports of the standard library only, for the same reason.
+A command calls `watch_signals` before its heavy imports. A thread then receives both signals, so that they are handled
+while the main thread compiles, waits for a lock, or runs a callback that swallows exceptions. Without an active
+`Interruption` the process exits with a one-line message; within one, the first signal sets `received` and the second
+exits. The module imports the standard library only, so that it is available before the heavy imports.
 
-Beside it, what a command sets up at the same moment: native logs, before jaxlib is imported.
+It also configures native logging, which must happen before jaxlib is imported.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from types import FrameType
 from typing import Any, Self
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit status of a process that Ctrl-C or SIGTERM ended before there was anything to save."""
+"""Exit status after Ctrl-C or SIGTERM outside of an `Interruption`."""
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-"""Variables in which srun and Open MPI's mpirun give the number of processes they started."""
+"""Environment variables with the number of processes that srun or Open MPI's mpirun started."""
 
 
 def started_with_others() -> bool:
@@ -37,24 +37,24 @@ def started_with_others() -> bool:
 
 
 def quiet_native_logs() -> None:
-    """Turns off what C++ logs of lost connections, before jaxlib is imported; a level the user has set stays."""
+    """Silences C++ logs of lost connections; must run before jaxlib is imported. A level set by the user is kept."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # what JAX sets itself
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 class Interruption:
-    """Receives SIGTERM and SIGINT while active; a second signal acts as if nobody received it.
+    """Receives SIGTERM and SIGINT while active; a second signal has its default effect.
 
-    Outside of commands (no `watch_signals`) it replaces the signal handlers while active, in the main thread; in
-    another thread, where Python allows no handlers, nothing is ever received.
+    Without `watch_signals` it installs signal handlers while active, in the main thread only: Python allows no handlers
+    in other threads, where nothing is received.
     """
 
     def __init__(self, *, together: bool = False) -> None:
-        """Does nothing before it is entered.
+        """Creates an inactive receiver.
 
         Args:
-          together: of several processes that stop together: JAX is notified, which stops all of them
-            (`emojax.parallel.all_should_stop`); nothing is ever `received`.
+          together: for multi-process programs: notifies JAX, which stops all processes at the same step
+            (`emojax.parallel.all_should_stop`), instead of setting `received`.
         """
         self._together = together
         self.received: signal.Signals | None = None
@@ -62,7 +62,7 @@ class Interruption:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        """Starts receiving."""
+        """Starts receiving signals."""
         if _watch.active:
             _watch.receivers.append(self)
         elif threading.current_thread() is threading.main_thread():
@@ -71,21 +71,21 @@ class Interruption:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives the signals back."""
+        """Restores the previous handlers."""
         if self in _watch.receivers:
             _watch.receivers.remove(self)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def request(self, number: signal.Signals) -> bool:
-        """Asks for a stop; returns False where that was asked before."""
+        """Requests a stop; returns False if one was requested before."""
         if self._asked:
             return False
         self._asked = True
         if not self._together:
             self.received = number
-        elif _watch.tell_jax is not None:
-            _watch.tell_jax()
+        elif _watch.notify_jax is not None:
+            _watch.notify_jax()
         else:  # SIGTERM goes to JAX
             os.kill(os.getpid(), signal.SIGTERM)
         return True
@@ -97,24 +97,24 @@ class Interruption:
 
 
 class _Watch:
-    """Whether signals are watched, and for whom."""
+    """Process-wide state of signal handling."""
 
     def __init__(self) -> None:
         self.active = False
         self.program = ""
         self.receivers: list[Interruption] = []
         self.cleanups: list[Callable[[], None]] = []
-        self.tell_jax: Callable[[], None] | None = None
+        self.notify_jax: Callable[[], None] | None = None
 
 
 _watch = _Watch()
 
 
 def watch_signals(program: str = "") -> None:
-    """Receives Ctrl-C and SIGTERM from now on until the process ends; for commands, called in their main thread.
+    """Starts the thread that receives Ctrl-C and SIGTERM; called once by a command, in its main thread.
 
     Args:
-      program: named at the beginning of the line that tells of the end.
+      program: prefix of the message printed at exit.
     """
     if _watch.active:
         return
@@ -123,19 +123,19 @@ def watch_signals(program: str = "") -> None:
     writing.setblocking(False)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     for number in _NAMES:
-        signal.signal(number, _nothing)
+        signal.signal(number, _ignore)
     threading.Thread(target=_receive, args=(reading, writing), name="emojax-signals", daemon=True).start()
-    # Ctrl-C goes to the whole process group. Blocked here and in what is started from here, it is received by the
-    # thread alone, and worker processes leave the answer to this one.
+    # Ctrl-C goes to the whole process group. It is blocked in this thread and in worker processes started from it, so
+    # that only the receiving thread handles it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.register_at_fork(after_in_child=_forget)
-    # Shared memory of workers that end with this process is freed by Python's tracker; it need not tell so.
+    os.register_at_fork(after_in_child=_reset_in_child)
+    # Python's resource tracker frees the shared memory of workers killed at exit; its warning is suppressed.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
 
 
 @contextlib.contextmanager
 def cleaned_up(cleanup: Callable[[], None]) -> Iterator[None]:
-    """Calls `cleanup` when the block ends, and also where a signal ends the process within the block."""
+    """Calls `cleanup` when the block ends, or when a signal ends the process within the block."""
     _watch.cleanups.append(cleanup)
     try:
         yield
@@ -146,9 +146,9 @@ def cleaned_up(cleanup: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sigterm_shared_with_jax() -> Iterator[None]:
-    """Around `jax.distributed.initialize`, which takes SIGTERM for itself and would swallow it outside of training.
+    """Wraps `jax.distributed.initialize`, which installs a SIGTERM handler that would swallow the signal.
 
-    Signals then come here first, and JAX's handler is called where an `Interruption` is active.
+    Restores the handler of this module, and calls JAX's handler when an `Interruption` is active.
     """
     if not _watch.active:
         yield
@@ -156,26 +156,26 @@ def sigterm_shared_with_jax() -> Iterator[None]:
     libc = ctypes.CDLL(None)
     libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
     ours = libc.signal(signal.SIGTERM, None)
-    signal.signal(signal.SIGTERM, _nothing)
+    signal.signal(signal.SIGTERM, _ignore)
     try:
         yield
     finally:
         theirs = libc.signal(signal.SIGTERM, None)
-        signal.signal(signal.SIGTERM, _nothing)
+        signal.signal(signal.SIGTERM, _ignore)
         if theirs and theirs != ours:
             handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(theirs)
-            _watch.tell_jax = lambda: handler(signal.SIGTERM)
+            _watch.notify_jax = lambda: handler(signal.SIGTERM)
 
 
 def end_process(status: int, message: str = "") -> None:
-    """Ends this process and its worker processes now, from any thread: no other thread and no exit handler is run.
+    """Ends this process and its worker processes immediately, from any thread, without running exit handlers.
 
     Args:
       status: exit status.
       message: one line for stderr.
     """
     if message:
-        _tell(message)
+        _write_line(message)
     for cleanup in reversed(_watch.cleanups):
         with contextlib.suppress(Exception):
             cleanup()
@@ -187,14 +187,14 @@ def end_process(status: int, message: str = "") -> None:
 
 
 def _receive(reading: socket.socket, writing: socket.socket) -> None:
-    """The thread; it holds `writing` so that the socket stays open."""
+    """Runs the receiving thread; the reference to `writing` keeps the socket open."""
     while True:
         for number in reading.recv(64):
             if number in _STATUS:
-                _answer(signal.Signals(number))
+                _handle_signal(signal.Signals(number))
 
 
-def _answer(number: signal.Signals) -> None:
+def _handle_signal(number: signal.Signals) -> None:
     name = _NAMES[number]
     if not _watch.receivers:
         end_process(_STATUS[number], f"{_watch.program}stopped by {name}; the same command can be run again")
@@ -202,20 +202,20 @@ def _answer(number: signal.Signals) -> None:
         end_process(_STATUS[number], f"{_watch.program}stopped at once by a second signal ({name})")
 
 
-def _tell(message: str) -> None:
-    """Writes a line to stderr, past Python's buffers, whose locks another thread may hold."""
+def _write_line(message: str) -> None:
+    """Writes a line to stderr without Python's buffers, whose locks another thread may hold."""
     with contextlib.suppress(OSError, ValueError):
-        beginning = "\n" if os.isatty(2) else ""  # a progress bar has no line break
-        if select.select((), (2,), (), 1.0)[1]:  # a terminal that was stopped is not waited for
+        beginning = "\n" if os.isatty(2) else ""  # the progress line has no line break
+        if select.select((), (2,), (), 1.0)[1]:  # does not wait for a suspended terminal
             os.write(2, f"{beginning}{message}\n".encode())
 
 
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler must be there for the thread to receive a signal."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Does nothing; Python writes to the wakeup file descriptor only if a handler is set."""
 
 
-def _forget() -> None:
-    """A forked child does not answer for its parent."""
+def _reset_in_child() -> None:
+    """Restores the default handlers in a forked child."""
     if _watch.active:
         _watch.active, _watch.receivers, _watch.cleanups = False, [], []
         with contextlib.suppress(ValueError):

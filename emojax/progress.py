@@ -1,4 +1,4 @@
-"""Shows how far long work is: a bar on a terminal, a plain line every few seconds elsewhere; rate and time left."""
+"""Progress display: a line updated in place on a terminal, a new line every few seconds elsewhere; rate and ETA."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ class Progress:
     """Progress of a known amount of work; a context manager.
 
     Attributes:
-      shown: whether any progress is shown in this process; the first of several processes shows it for all.
+      shown: whether this process shows progress; with several processes only the first one does.
     """
 
     shown: ClassVar[bool] = True
@@ -20,10 +20,10 @@ class Progress:
         """Starts the clock.
 
         Args:
-          label: what is being done, e.g. `train demo/mfb`.
+          label: name of the task, e.g. `train demo/mfb`.
           total: amount of work, in `unit`.
           unit: plural noun, e.g. `steps`.
-          done: part done in an earlier run; it counts for the bar, not for the rate.
+          done: amount completed by an earlier run; excluded from the rate.
         """
         self._label, self._total, self._unit = label, total, unit
         self._done, self._first = done, done
@@ -35,21 +35,21 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Ends the line on a terminal, and shows the last state."""
+        """Shows the final state."""
         if self._done > self._first:
             self._show("")
         if self._terminal and self.shown:
             print(file=sys.stderr)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """Counts work done; `note` is shown behind it, e.g. the current loss."""
+        """Adds completed work; `note`, e.g. the current loss, is appended to the line."""
         self._done += amount
         pause = 0.2 if self._terminal else _SECONDS_BETWEEN_LINES
         if time.monotonic() - self._last_shown >= pause:
             self._show(note)
 
     def say(self, message: str) -> None:
-        """Prints a line of its own between the progress lines."""
+        """Prints a message on a separate line."""
         if self.shown:
             print(("\r\x1b[K" if self._terminal else "") + message, file=sys.stderr, flush=True)
 

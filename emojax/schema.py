@@ -1,11 +1,11 @@
-"""Declared settings: dataclasses whose fields carry default, bounds and documentation, and the one check of them all.
+"""Settings: frozen dataclasses whose fields declare type, bounds, documentation and default, with one validator.
 
     @settings
     class OptimizerConfig:
         learning_rate: Annotated[float, Gt(0), "Peak learning rate of AdamW."] = 1e-3
 
-Whatever enters as a plain tree (a config, a JSON file of a workdir, the config of a published checkpoint) becomes an
-object by `parse`; objects made in Python are checked by the same code when they are constructed.
+`parse` converts plain trees (a config, a JSON file of a workdir, the config of a published checkpoint) to settings;
+objects constructed in Python are validated by the same code.
 """
 
 import dataclasses
@@ -34,18 +34,18 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
-    """Makes a frozen dataclass whose constructor checks type and bounds of every field.
+    """Makes a class a frozen dataclass whose constructor validates type and bounds of every field.
 
     Fields are int, float, str, bool, Literal, tuple, Mapping, `X | None`, settings, or `Annotated` with any of these,
     bounds (`Ge`, `Gt`, `Le`, `Lt`, `MinLen`, `MaxLen`) and one string, the documentation. A `__post_init__` of the
-    class runs afterwards, for rules between fields.
+    class runs afterwards and checks rules between fields.
     """
     rules = cls.__dict__.get("__post_init__")
 
     def __post_init__(self: Any) -> None:
         for name, hint in fields_of(type(self)).items():  # type: ignore[arg-type]
             given = getattr(self, name)
-            checked = _convert(hint, given, f"{type(self).__name__}.{name}", "refuse")
+            checked = _convert(hint, given, f"{type(self).__name__}.{name}", "raise")
             if checked is not given:
                 object.__setattr__(self, name, checked)
         if rules is not None:
@@ -61,21 +61,21 @@ def parse(
     path: str = "config",
     *,
     error: type[EmojaxError] = ConfigError,
-    unknown: Literal["refuse", "ignore"] = "refuse",
-    missing: Literal["refuse", "default"] = "refuse",
+    unknown: Literal["raise", "ignore"] = "raise",
+    missing: Literal["raise", "default"] = "raise",
 ) -> T:
-    """Builds settings from a plain tree (ConfigDict, JSON), strictly.
+    """Converts a plain tree (ConfigDict, JSON) to settings.
 
     Args:
       cls: class made by `settings`.
       tree: nested mapping.
-      path: what the user calls this part of the tree, for messages: `config`, or a file's path.
-      error: raised for whatever is wrong.
-      unknown: what happens to keys that `cls` does not have, at any depth.
-      missing: what happens where a key is absent; fields without a default must always be given.
+      path: prefix of keys in error messages: `config`, or a file's path.
+      error: class of the error raised.
+      unknown: treatment of keys that `cls` does not have, at any depth.
+      missing: treatment of absent keys; fields without a default are always required.
 
     Raises:
-      EmojaxError: of class `error`: one line naming the key, what is wrong with it and what is allowed.
+      EmojaxError: of class `error`: one line with the key, the constraint and the value.
     """
     try:
         return _build(cls, tree, path, unknown, missing)
@@ -92,10 +92,10 @@ def read_settings(
     path: Path,
     *,
     error: type[EmojaxError],
-    unknown: Literal["refuse", "ignore"] = "refuse",
-    missing: Literal["refuse", "default"] = "refuse",
+    unknown: Literal["raise", "ignore"] = "raise",
+    missing: Literal["raise", "default"] = "raise",
 ) -> T:
-    """Reads a JSON file as settings; see `parse`.
+    """Reads a JSON file as settings; arguments as for `parse`.
 
     Raises:
       EmojaxError: of class `error`, naming the file and the key.
@@ -104,7 +104,7 @@ def read_settings(
 
 
 def to_tree(config: Any) -> dict[str, Any]:
-    """Converts settings to nested dicts and lists that JSON can hold; the inverse of `parse`."""
+    """Converts settings to nested dicts and lists for JSON; the inverse of `parse`."""
     return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
@@ -117,7 +117,7 @@ def _plain(value: Any) -> Any:
 
 
 def default_tree(cls: Any) -> dict[str, Any]:
-    """Collects the defaults of settings as nested dicts, as a config file starts from; tuples stay tuples."""
+    """Returns the defaults of a settings class as nested dicts; tuples stay tuples."""
     tree = {}
     for field in dataclasses.fields(cls):
         hint = fields_of(cls)[field.name]
@@ -130,7 +130,7 @@ def default_tree(cls: Any) -> dict[str, Any]:
 
 @functools.cache
 def fields_of(cls: Any) -> dict[str, Any]:
-    """Reads the types of a dataclass's fields by name, bounds and documentation included."""
+    """Returns the type hints of a dataclass's fields by name, with bounds and documentation."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
@@ -139,13 +139,13 @@ def _build(cls: type[T], tree: Any, path: str, unknown: str, missing: str) -> T:
     if isinstance(tree, cls):
         return tree
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"{path} must be a group of fields, got {_shown(tree)}")
+        raise ConfigError(f"{path} must be a group of fields, got {_format_value(tree)}")
     hints = fields_of(cls)  # type: ignore[arg-type]
     strange = [key for key in tree if key not in hints]
-    if strange and unknown == "refuse":
+    if strange and unknown == "raise":
         raise ConfigError(f"{path}.{strange[0]}: no such field{_suggestion(str(strange[0]), list(hints))}")
     absent = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in tree]  # type: ignore[arg-type]
-    required = absent if missing == "refuse" else [name for name in absent if not _has_default(cls, name)]
+    required = absent if missing == "raise" else [name for name in absent if not _has_default(cls, name)]
     if required:
         raise ConfigError(f"{path}.{required[0]} is missing")
     values = {
@@ -156,7 +156,7 @@ def _build(cls: type[T], tree: Any, path: str, unknown: str, missing: str) -> T:
     try:
         return cls(**values)
     except ConfigError as problem:
-        raise ConfigError(_rooted(str(problem), path)) from None
+        raise ConfigError(_with_prefix(str(problem), path)) from None
 
 
 def _has_default(cls: type, name: str) -> bool:
@@ -164,8 +164,8 @@ def _has_default(cls: type, name: str) -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
-def _rooted(message: str, path: str) -> str:
-    """Puts the user's path before a message that a rule between fields raised under a short name."""
+def _with_prefix(message: str, path: str) -> str:
+    """Prepends the path to a message of a rule between fields, which names fields relative to its class."""
     if message.startswith(path):
         return message
     parent, _, name = path.rpartition(".")
@@ -174,7 +174,7 @@ def _rooted(message: str, path: str) -> str:
     return f"{path}.{message}"
 
 
-def _convert(hint: Any, value: Any, path: str, unknown: str, missing: str = "refuse") -> Any:
+def _convert(hint: Any, value: Any, path: str, unknown: str, missing: str = "raise") -> Any:
     origin = typing.get_origin(hint)
     if origin is Annotated:
         inner, *extras = typing.get_args(hint)
@@ -206,29 +206,29 @@ def _convert_plain(hint: Any, value: Any, path: str) -> Any:
             except OverflowError:
                 number = math.inf
             if not math.isfinite(number):
-                raise ConfigError(f"{path} must be a finite number, got {_shown(value)}")
+                raise ConfigError(f"{path} must be a finite number, got {_format_value(value)}")
             return value if type(value) is float else number
     elif hint not in (int, float) and isinstance(value, hint):
         if hint is str:
             _check_text(value, path)
         return value
-    raise ConfigError(f"{path} must be {describe_type(hint)}, got {_shown(value)}")
+    raise ConfigError(f"{path} must be {describe_type(hint)}, got {_format_value(value)}")
 
 
 def _check_text(value: str, path: str) -> None:
-    """Refuses text that no file name, table or terminal can take: JSON can hold it."""
+    """Rejects characters that JSON can hold but file names, tables and terminals cannot."""
     if "\0" in value or (not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)):
-        raise ConfigError(f"{path} must be text without NUL and lone surrogates, got {_shown(value)}")
+        raise ConfigError(f"{path} must be text without NUL and lone surrogates, got {_format_value(value)}")
 
 
 def _convert_choice(hint: Any, value: Any, path: str) -> Any:
     allowed = typing.get_args(hint)
-    # bool is an int: without a look at the type, True would pass for 1
+    # bool is a subclass of int: without comparing types, True would equal 1
     if any(type(value) is type(choice) and value == choice for choice in allowed):
         return value
     close = difflib.get_close_matches(value, map(str, allowed), n=1) if isinstance(value, str) else []
     hint_text = f"; did you mean {close[0]!r}?" if close else ""
-    raise ConfigError(f"{path} must be {describe_type(hint)}, got {_shown(value)}{hint_text}")
+    raise ConfigError(f"{path} must be {describe_type(hint)}, got {_format_value(value)}{hint_text}")
 
 
 def _convert_union(hint: Any, value: Any, path: str, unknown: str, missing: str) -> Any:
@@ -242,12 +242,12 @@ def _convert_union(hint: Any, value: Any, path: str, unknown: str, missing: str)
             return _convert(option, value, path, unknown, missing)
         except ConfigError:
             continue
-    raise ConfigError(f"{path} must be {describe_type(hint)}, got {_shown(value)}")
+    raise ConfigError(f"{path} must be {describe_type(hint)}, got {_format_value(value)}")
 
 
 def _convert_tuple(hint: Any, value: Any, path: str, unknown: str, missing: str) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{path} must be {describe_type(hint)}, got {_shown(value)}")
+        raise ConfigError(f"{path} must be {describe_type(hint)}, got {_format_value(value)}")
     items = typing.get_args(hint)
     if len(items) == 2 and items[1] is Ellipsis:
         items = (items[0],) * len(value)
@@ -262,7 +262,7 @@ def _convert_tuple(hint: Any, value: Any, path: str, unknown: str, missing: str)
 
 def _convert_mapping(hint: Any, value: Any, path: str, unknown: str, missing: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{path} must be {describe_type(hint)}, got {_shown(value)}")
+        raise ConfigError(f"{path} must be {describe_type(hint)}, got {_format_value(value)}")
     keys, values = typing.get_args(hint) or (str, Any)
     return {
         _convert(keys, key, f"{path}, key", unknown, missing): _convert(values, item, f"{path}.{key}", unknown, missing)
@@ -283,11 +283,11 @@ def _check_bounds(extras: list[Any], value: Any, path: str) -> None:
             MaxLen: lambda b: len(value) <= b.max_length,
         }.get(type(bound), lambda b: True)(bound)
         if not within:
-            raise ConfigError(f"{path} must {describe_bounds(extras)}, got {_shown(value)}")
+            raise ConfigError(f"{path} must {describe_bounds(extras)}, got {_format_value(value)}")
 
 
 def describe_bounds(extras: typing.Iterable[Any]) -> str:
-    """Describes bounds in words: `be >= 0 and < 1`; "" without any."""
+    """Formats bounds for an error message: `be >= 0 and < 1`; "" without bounds."""
     limits, lengths = [], []
     for bound in extras:
         match bound:
@@ -310,7 +310,7 @@ def describe_bounds(extras: typing.Iterable[Any]) -> str:
 
 
 def describe_type(hint: Any) -> str:
-    """Describes the type of a field in words."""
+    """Formats the type of a field for an error message."""
     origin = typing.get_origin(hint)
     if origin is Annotated:
         return describe_type(typing.get_args(hint)[0])
@@ -335,8 +335,8 @@ def _suggestion(key: str, names: list[str]) -> str:
     return f"; did you mean {close[0]!r}? {allowed}" if close else f"; {allowed}"
 
 
-def _shown(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+def _format_value(value: Any) -> str:
+    """Formats a value for an error message, truncated to 100 characters."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deeply; an integer of more digits than Python prints

@@ -1,4 +1,4 @@
-"""The vocabulary every part shares: attribute order, sample rate, batches, outputs, corpus metadata."""
+"""Shared types and constants: attribute order, sample rate, batches, model outputs, corpus metadata."""
 
 import dataclasses
 import math
@@ -12,27 +12,27 @@ from emojax.errors import ConfigError
 from emojax.schema import MaxLen, MinLen, settings
 
 AnyArray = Any
-"""Batches are NumPy arrays on the host and JAX arrays on devices."""
+"""Array of a batch: NumPy on the host, JAX on devices."""
 
 ATTRIBUTES = ("activation", "valence", "dominance")
-"""The one order of attributes in every array, file and table of this project."""
+"""Order of the attributes in every array, file and table."""
 
 NUM_ATTRIBUTES = len(ATTRIBUTES)
 
 SAMPLE_RATE = 16_000
-"""Samples per second of every waveform inside the system (Hz)."""
+"""Sample rate of all waveforms (Hz)."""
 
 MISSING_EMOTION = -1
-"""Category index of an utterance that has no consensus category."""
+"""Category index of an utterance without a consensus category."""
 
 
 @flax.struct.dataclass
 class StoredRows:
-    """Arrays that were computed before and are read beside the batch, e.g. states of an encoder.
+    """Precomputed arrays read from a feature store, e.g. hidden states of an encoder.
 
     Attributes:
-      values: rows of each utterance, padded to one length T; one row where a whole utterance has one.
-      num_rows: valid ones; 0 where the utterance has none (no transcript).
+      values: rows of each utterance, padded to a common length T; T is 1 for pooled features.
+      num_rows: number of valid rows; 0 for an utterance without any (no transcript).
     """
 
     values: Float[AnyArray, "B T ..."]
@@ -46,16 +46,17 @@ class StoredRows:
 
 @flax.struct.dataclass
 class TeacherOutput:
-    """What a teacher, or several together, say of a batch.
+    """Outputs of a teacher, or of an ensemble of teachers, for a batch.
 
     Attributes:
-      attributes: activation, valence, dominance on the scale of `Batch.attributes`; NaN where the teacher has none.
-      residual: error of the attributes in units of `emojax.teachers.calibration`; without a label the spread of several
-        teachers in such units; 0 without either.
-      emotion_probabilities: of the student's categories; NaN where the teacher has none.
-      embedding: of the utterance; of several teachers side by side.
-      attribute_variance: of `attributes` over the training data, the same in every row; None where unknown.
-      embedding_variance: of `embedding` over the training data, summed over E, the same in every row; None likewise.
+      attributes: activation, valence, dominance on the scale of `Batch.attributes`; NaN without an output.
+      residual: absolute error of the teacher in units of a reference error (see `emojax.teachers.calibration`); for
+        utterances without label, the spread of the ensemble in the same units; 0 where neither is available.
+      emotion_probabilities: probabilities of the student's categories; NaN without an output.
+      embedding: utterance embedding; those of several teachers are concatenated.
+      attribute_variance: variance of `attributes` over the training data, equal in every row; None if unavailable.
+      embedding_variance: variance of `embedding` over the training data, summed over E, equal in every row; None if
+        unavailable.
     """
 
     attributes: Float[AnyArray, "B 3"]
@@ -68,22 +69,22 @@ class TeacherOutput:
 
 @flax.struct.dataclass
 class Batch:
-    """Utterances padded to one static shape, with what is needed to ignore the padding.
+    """Utterances padded to one static shape, with the lengths and weights that mask the padding.
 
-    Rows that only fill the batch up have `weight` 0, `num_samples` 0 and `index` -1.
+    Filler rows, which complete a batch, have `weight` 0, `num_samples` 0 and `index` -1.
 
     Attributes:
       waveform: mono PCM at 16 kHz, int16 (full scale 32768) or float (full scale 1.0); zero after `num_samples`.
       num_samples: valid samples per row.
-      tokens: token ids of the transcript; L is 0 where no tokenizer is configured.
-      num_tokens: valid tokens per row; 0 where there is no transcript.
+      tokens: token ids of the transcript; L is 0 if no tokenizer is configured.
+      num_tokens: valid tokens per row; 0 without a transcript.
       attributes: activation, valence, dominance mapped from the corpus's scale to [0, 1]; NaN where missing.
       emotion: consensus category; -1 where missing.
-      emotion_votes: share of raters' votes per category; NaN where unknown.
+      emotion_votes: share of the raters' votes per category; NaN where missing.
       weight: 1 for an utterance, 0 for a filler row.
       index: position of the example in its split; -1 for a filler row.
-      stored: arrays from stores by name, e.g. of the modality that reads them.
-      teacher: what a teacher says of them; None without.
+      stored: arrays from feature stores by name, e.g. of the modality that uses them.
+      teacher: teacher outputs; None without a teacher.
     """
 
     waveform: Int[AnyArray, "B S"] | Float[AnyArray, "B S"]
@@ -111,12 +112,12 @@ class Batch:
 
 @flax.struct.dataclass
 class EmotionOutput:
-    """What every emotion model returns.
+    """Outputs of an emotion model.
 
     Attributes:
       attributes: activation, valence, dominance on the [0, 1] scale of `Batch.attributes` (unbounded regression).
       emotion_logits: unnormalised log-probabilities of the corpus's categories; C is 0 without a category head.
-      embedding: the utterance embedding both heads read.
+      embedding: utterance embedding, the input of both heads.
     """
 
     attributes: Float[Array, "B 3"]
@@ -125,13 +126,13 @@ class EmotionOutput:
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitRoles:
-    """Which of its splits a corpus is trained, steered and tested on, where an experiment does not say otherwise.
+class SplitAssignment:
+    """Default training, validation and test splits of a corpus.
 
     Attributes:
       train: training split.
-      validation: split that chooses checkpoints.
-      test: splits that results are told of, each on its own.
+      validation: split that checkpoints are selected on.
+      test: test splits, each evaluated separately.
     """
 
     train: str
@@ -141,15 +142,19 @@ class SplitRoles:
 
 @settings
 class CorpusInfo:
-    """Metadata of a corpus that travels with every model and number made from it."""
+    """Metadata of a corpus, saved with every model and result obtained from it."""
 
     name: Annotated[str, MinLen(1), "TFDS name with builder config and version, e.g. `emobank_spoken/full/1.0.0`."]
     scale: Annotated[tuple[float, float], "Lowest and highest value of the attribute scale, e.g. (1, 7)."]
-    categories: Annotated[tuple[Annotated[str, MinLen(1)], ...], MaxLen(1000), "Emotions, as `Batch.emotion` counts."]
-    speech: Annotated[Literal["recorded", "synthesised"], "Whether people were recorded, or the speech is synthetic."]
-    attribute_source: Annotated[Literal["rated", "derived", "none"], "Rated by people, derived, or there are none."]
+    categories: Annotated[
+        tuple[Annotated[str, MinLen(1)], ...], MaxLen(1000), "Emotion categories, indexed by `Batch.emotion`."
+    ]
+    speech: Annotated[Literal["recorded", "synthesised"], "Recorded or synthetic speech."]
+    attribute_source: Annotated[
+        Literal["rated", "derived", "none"], "Origin of the attributes: human ratings, derived, or none."
+    ]
     licence: Annotated[str, "Licence of the corpus."]
-    citation: Annotated[str, "How to cite it."]
+    citation: Annotated[str, "Reference to cite."]
 
     def __post_init__(self):
         """Checks the scale and the categories.

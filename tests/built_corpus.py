@@ -6,7 +6,7 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from emojax.data import Corpus, open_corpus
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 from tests.mini_corpus import CATEGORIES, SCALE, make_example
 from tfds_builders.build import build as build_corpus
 from tfds_builders.builder import CorpusBuilder
@@ -35,8 +35,8 @@ class BuiltCorpus(CorpusBuilder, skip_registration=True):
         return make_utterance
 
     def metadata(self):
-        roles = SplitRoles("train", "dev", ("test",))
-        return CorpusMetadata("", SCALE, CATEGORIES, "synthesised", "derived", "CC0-1.0", "none", "", roles)
+        split_assignment = SplitAssignment("train", "dev", ("test",))
+        return CorpusMetadata("", SCALE, CATEGORIES, "synthesised", "derived", "CC0-1.0", "none", "", split_assignment)
 
     def items(self, manual_dir):
         return {

@@ -42,7 +42,7 @@ class MiniCorpus(tfds.core.GeneratorBasedBuilder):
             "attribute_source": "derived" if self.rated else "none",
             "licence": "CC0-1.0",
             "citation": "none",
-            "roles": {"train": "train", "validation": "dev", "test": ["test"]},
+            "split_assignment": {"train": "train", "validation": "dev", "test": ["test"]},
         }
         return tfds.core.DatasetInfo(
             builder=self,

@@ -67,7 +67,7 @@ def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_ten
     metadata = json.loads(done.stdout)
     assert metadata["imported"] == []
     assert " ".join(sorted(metadata["metadata"])) == (
-        "attribute_source categories citation content counts folds licence notes remarks roles scale speech"
+        "attribute_source categories citation content counts folds licence notes remarks split_assignment scale speech"
     )
     assert metadata["metadata"]["attribute_source"] == "none"
     assert metadata["metadata"]["speech"] == "recorded"
@@ -260,7 +260,7 @@ def test_missing_values_survive_writing_and_reading(tmp_path):
 
     built = build(Sparse, tmp_path)
     examples = list(tfds.builder_from_directory(built.directory).as_data_source("only"))
-    assert built.counts == {"left_out_for_its_name": 1, "shorter_than_25_ms": 2}
+    assert built.counts == {"skipped_for_its_name": 1, "shorter_than_25_ms": 2}
     assert sorted(example["id"] for example in examples) == [b"a", b"b"]
     for example in examples:
         assert example["emotion"] == -1
@@ -367,7 +367,7 @@ def _failing_utterance(item):
 
 def _sparse_utterance(item):
     if item == "left out":
-        return Made(None, ("left_out_for_its_name",))
+        return Made(None, ("skipped_for_its_name",))
     audio = np.array([-32768, 0, 32767], np.int16)
     return Made(utterance(id=item, audio=audio, num_categories=7, attributes=(1.5, np.nan, 0.1)))
 

@@ -141,7 +141,7 @@ def test_fragments_are_words_of_training_sentences_in_training_voices_and_nobody
     built = build(Builder, tmp_path, EmoBankConfig(name="cut", train=30, fragments=4))
     assert built.num_examples == {"unlabelled": 120}
     corpus = open_corpus("emobank_spoken/cut", tmp_path)
-    assert (corpus.info.attribute_source, corpus.info.speech, corpus.roles) == ("none", "synthesised", None)
+    assert (corpus.info.attribute_source, corpus.info.speech, corpus.split_assignment) == ("none", "synthesised", None)
     heard = {speaker.variant for speaker in SPEAKERS if speaker.split == "train"}
     for _, example in _examples(built):
         source = sentences[example["id"].decode().rpartition("_fragment")[0]]
@@ -173,7 +173,7 @@ def test_subsample_is_nested_and_independent_of_order(sentences):
 def test_sentences_without_words_are_counted_and_long_ones_kept(sentences):
     assert sum(not sentence.has_words for sentence in sentences.values()) == 7
     nothing = next(s for s in sentences.values() if not s.has_words)
-    assert make_utterance(Item(nothing, 0)) == Made(None, ("left_out_no_words",))
+    assert make_utterance(Item(nothing, 0)) == Made(None, ("skipped_no_words",))
     longest = max(sentences.values(), key=lambda sentence: len(sentence.text))
     made = make_utterance(Item(longest, 0))
     assert made.counted == ("longer_than_30_s",)

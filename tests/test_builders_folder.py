@@ -9,8 +9,9 @@ import pytest
 import soundfile
 
 from emojax.data import open_corpus, open_split
-from emojax.data.corpus import _BROUGHT_BY_USER
+from emojax.data.corpus import _NEEDS_MANUAL_DIR
 from emojax.errors import CorpusError
+from emojax.types import SplitAssignment
 from tfds_builders.__main__ import main
 from tfds_builders.registry import ENTRIES, check_names
 
@@ -59,7 +60,7 @@ def test_a_table_becomes_a_corpus(tmp_path):
         "synthesised",
         "derived",
     )
-    assert (corpus.roles.train, corpus.roles.validation, corpus.roles.test) == ("train", "val", ("test_a",))
+    assert corpus.split_assignment == SplitAssignment("train", "val", ("test_a",))
     first, second, third = found["train"]["clips/a.wav"], found["train"]["clips/b.flac"], found["val"]["clips/c.wav"]
     np.testing.assert_array_equal(first["attributes"], [1, 9, 5])
     np.testing.assert_array_equal(second["attributes"], [2.5, np.nan, np.nan])
@@ -94,7 +95,7 @@ def test_json_lines_with_other_names_times_and_votes(tmp_path):
     (tmp_path / "mine" / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert build(tmp_path / "mine", tmp_path) == 0
     corpus, found = examples(tmp_path)
-    assert corpus.roles is None
+    assert corpus.split_assignment is None
     cut = found["train"]["clips/a.wav[0.25-0.5]"]
     assert len(cut["audio"]) == 4_000
     np.testing.assert_allclose(cut["emotion_votes"], [0.25, 0.75, 0])
@@ -216,4 +217,4 @@ def test_the_command_that_is_told_names_what_its_builder_needs(name, tmp_path, m
 
 
 def test_corpora_that_the_user_brings_are_those_of_the_registry():
-    assert set(_BROUGHT_BY_USER) == {name for name, entry in ENTRIES.items() if entry.needs_manual_dir}
+    assert set(_NEEDS_MANUAL_DIR) == {name for name, entry in ENTRIES.items() if entry.needs_manual_dir}

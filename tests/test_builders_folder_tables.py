@@ -311,8 +311,8 @@ def test_a_split_that_cannot_be_written_or_read_is_named(name, folder, capsys):
 def test_splits_of_other_names_are_written_and_read(folder, capsys):
     _, found = built(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,Dev\nc.wav,1,Test-1\nd.wav,1,prüf_2\n")
     assert len(found) == 4
-    roles = open_corpus("folder/mine", folder.parent).roles
-    assert (roles.train, roles.validation, roles.test) == ("Train", "Dev", ("Test-1",))
+    split_assignment = open_corpus("folder/mine", folder.parent).split_assignment
+    assert (split_assignment.train, split_assignment.validation, split_assignment.test) == ("Train", "Dev", ("Test-1",))
     message = error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,train\n")
     assert "line 3: split 'train' is also written 'Train'" in message
     assert "line 3: has no split" in error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,NA\n")

@@ -76,7 +76,7 @@ def test_four_classes_merge_excitement_into_happiness_and_leave_out_the_rest(cor
     np.testing.assert_allclose(first["emotion_votes"], [0, 0, 0, 1])
     counted = counts(tmp_path, "four")
     assert counted["session2_fewer_than_published"] == 1_023 - 10
-    assert counted["left_out_other_category"] == 60
+    assert counted["skipped_other_category"] == 60
 
 
 def test_improvised_conversations_can_be_taken_alone(corpus, tmp_path):
@@ -92,16 +92,18 @@ def test_each_fold_tests_one_session_steers_on_another_and_trains_on_three(corpu
     empty = CorpusConfig("iemocap/all", "", "", "", (), 0, (), "", "")
     tested = set()
     for fold in range(1, 6):
-        chosen = CorpusConfig("iemocap/all", "", "", "", (), fold, (), "", "").with_roles(opened.roles, opened.folds)
+        chosen = CorpusConfig("iemocap/all", "", "", "", (), fold, (), "", "").with_splits(
+            opened.split_assignment, opened.folds
+        )
         sessions = [*chosen.train_split.split("+"), chosen.validation_split, *chosen.test_splits]
         assert sorted(sessions) == sorted(SESSIONS)
         tested.update(chosen.test_splits)
         index = read_index(opened, chosen.train_split)
         assert len(index.ids) == sum(len(found[session]) for session in chosen.train_split.split("+"))
     assert tested == set(SESSIONS)
-    assert empty.with_roles(opened.roles, opened.folds).test_splits == ("session5",)
+    assert empty.with_splits(opened.split_assignment, opened.folds).test_splits == ("session5",)
     with pytest.raises(ConfigError, match="has 5 folds"):
-        CorpusConfig("iemocap/all", "", "", "", (), 6, (), "", "").with_roles(opened.roles, opened.folds)
+        CorpusConfig("iemocap/all", "", "", "", (), 6, (), "", "").with_splits(opened.split_assignment, opened.folds)
     with pytest.raises(ConfigError, match="must not overlap the validation and test splits, got 'session1'"):
         CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, (), "", "")
 

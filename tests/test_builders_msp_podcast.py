@@ -72,8 +72,9 @@ def test_every_release_gives_the_labels_that_were_written(release, tmp_path):
     assert counts["transcript_not_utf8"] == 1
     assert counts["no_transcript"] == 2
     assert counts["no_agreement"] == len({row.split for row in rows})
-    assert corpus.roles is not None
-    assert {corpus.roles.train, corpus.roles.validation, *corpus.roles.test} <= set(found)
+    assignment = corpus.split_assignment
+    assert assignment is not None
+    assert {assignment.train, assignment.validation, *assignment.test} <= set(found)
 
 
 def test_a_copy_smaller_than_the_published_release_says_by_how_much(tmp_path):

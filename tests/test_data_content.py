@@ -166,7 +166,7 @@ def test_files_that_are_not_those_the_metadata_describes_are_refused(built, tmp_
         ({"categories": "joy"}, r"metadata\.categories must be a list"),
         ({"categories": ["joy", "joy"]}, r"metadata\.categories must differ"),
         ({"speech": "sung"}, r"metadata\.speech must be 'recorded' or 'synthesised'"),
-        ({"roles": {"train": 3}}, r"metadata\.roles"),
+        ({"split_assignment": {"train": 3}}, r"metadata\.split_assignment"),
         ({"content": {"dev": 3}}, r"metadata\.content\.dev must be a group"),
     ],
 )

@@ -34,7 +34,7 @@ def test_utterances_below_the_least_length_are_left_out_and_the_others_keep_thei
     plan = BatchPlan(lengths, buckets, batch_size, 0, shuffle, min_samples=least)
     indices = np.concatenate([batch.indices for batch in epoch_of(plan, 0)])
     np.testing.assert_array_equal(np.sort(indices[indices != FILLER]), np.flatnonzero(lengths >= least))
-    assert plan.num_left_out == (lengths < least).sum()
+    assert plan.num_skipped == (lengths < least).sum()
     everything = BatchPlan(lengths, buckets, batch_size, 0, shuffle)
     whole = BatchPlan(lengths, buckets, batch_size, 0, shuffle, min_samples=int(lengths.min()))
     for one, other in zip(epoch_of(everything, 0), epoch_of(whole, 0), strict=True):

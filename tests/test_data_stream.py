@@ -60,12 +60,10 @@ def test_what_is_too_short_is_left_out_and_counted_and_a_split_of_nothing_else_i
     stream = make_stream(mini_data_dir, min_samples=20_000)
     rows = np.concatenate([jax.device_get(batch.index) for batch in stream])
     np.testing.assert_array_equal(np.sort(rows[rows != FILLER]), np.flatnonzero(lengths >= 20_000))
-    (line,) = stream.left_out
-    assert line.endswith(
-        f"split 'train': {(lengths < 20_000).sum()} utterances of fewer than 20000 samples are left out"
-    )
+    (line,) = stream.skipped
+    assert line.endswith(f"split 'train': skipped {(lengths < 20_000).sum()} utterances of fewer than 20000 samples")
     assert make_stream(mini_data_dir).left_out == []
-    with pytest.raises(CorpusError, match="split 'train': no utterance has 99999 samples"):
+    with pytest.raises(CorpusError, match="split 'train': no utterance has the 99999 samples"):
         make_stream(mini_data_dir, min_samples=99_999)
 
 
@@ -196,7 +194,7 @@ def test_batch_size_must_divide_over_devices(mini_data_dir):
         max_tokens=8,
         unlabelled_share=0.5,
     )
-    with pytest.raises(ConfigError, match=r"data.batch_size: 12 must be a multiple of the 8 batch shards"):
+    with pytest.raises(ConfigError, match=r"data.batch_size must be a multiple of the 8 batch shards, got 12"):
         make_stream(mini_data_dir, config=config, devices=8)
 
 
@@ -210,7 +208,7 @@ def test_absent_corpus_split_and_version_are_named_with_what_there_is(mini_data_
         read_index(corpus, "tset")
     with pytest.raises(CorpusError, match=r"version 9.9.9 is not in"):
         open_corpus("mini_corpus:9.9.9", mini_data_dir)
-    with pytest.raises(CorpusError, match=r"no corpus name"):
+    with pytest.raises(CorpusError, match=r"corpus name must be NAME"):
         open_corpus("../mini_corpus", mini_data_dir)
 
 

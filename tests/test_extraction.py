@@ -128,7 +128,7 @@ def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, h
     monkeypatch.setattr(run, "write_shard", failing)
     with pytest.raises(MemoryError):
         extract_store(job, tmp_path / "store")
-    with pytest.raises(CheckpointError, match="shards are not there yet"):
+    with pytest.raises(CheckpointError, match="shards are missing"):
         Store(tmp_path / "store").split("train")
 
     monkeypatch.setattr(

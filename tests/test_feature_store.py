@@ -100,7 +100,7 @@ def test_an_unfinished_split_says_how_much_is_missing(store):
     metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
     (split / metadata.shard_name(1)).unlink()
     assert missing_shards(split, metadata) == [1]
-    with pytest.raises(CheckpointError, match="1 of 3 shards are not there yet"):
+    with pytest.raises(CheckpointError, match="1 of 3 shards are missing"):
         Store(store).split("test")
     with pytest.raises(CheckpointError, match="no split 'dev'; it has test"):
         Store(store).split("dev")
@@ -138,7 +138,7 @@ def test_a_split_of_other_content_is_refused_with_what_changed_and_how_to_remake
         with pytest.raises(CheckpointError) as caught:
             write_split_metadata(split, SplitMetadata(IDS, CONTENT | content, (0, 3, 4, 7)))
         assert str(caught.value) == f"{split}: was computed from other {changed} than the corpus has now; {again}"
-    with pytest.raises(CheckpointError, match="is divided into other shards; delete"):
+    with pytest.raises(CheckpointError, match="has other shard bounds; delete"):
         write_split_metadata(split, SplitMetadata(IDS, CONTENT, (0, 3, 7)))
     write_split_metadata(split, SplitMetadata(IDS, CONTENT, (0, 3, 4, 7)))
     everything = {**CONTENT, "transcript": "c3", "attributes": "d4"}
@@ -218,7 +218,7 @@ def test_a_store_of_an_older_version_is_refused_with_what_to_do(store):
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="holds something else than a store"):
+    with pytest.raises(CheckpointError, match="must be a feature store, or a new or empty folder"):
         write_metadata(tmp_path, FACTS)
     with pytest.raises(CheckpointError, match=r"store\.json: no such file; .* is not a finished store"):
         Store(tmp_path)

@@ -125,7 +125,7 @@ def test_nothing_is_written_through_a_link_that_leaves_the_workdir(tmp_path, nam
     (tmp_path / "outside").mkdir()
     for target in (tmp_path / "outside", tmp_path / "absent"):
         (workdir / name).symlink_to(target)
-        with pytest.raises(CheckpointError, match=f"{name}: is a link to {target}"):
+        with pytest.raises(CheckpointError, match=f"{name}: must be inside the workdir, got a link to {target}"):
             MetricLog(workdir, 0)
         (workdir / name).unlink()
     assert os.listdir(tmp_path / "outside") == []

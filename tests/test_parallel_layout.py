@@ -64,7 +64,7 @@ def test_an_optimizer_state_is_divided_like_its_parameters(checkpoints):
 
 def test_all_rows_of_a_batch_are_read_by_the_one_process_there_is():
     np.testing.assert_array_equal(host_rows(make_mesh(MeshConfig(2, 2, 2)), 8), np.arange(8))
-    with pytest.raises(ConfigError, match=r"data.batch_size: 6 must be a multiple of the 4 batch shards"):
+    with pytest.raises(ConfigError, match=r"data.batch_size must be a multiple of the 4 batch shards, got 6"):
         host_rows(make_mesh(MeshConfig(2, 2, 2)), 6)
 
 

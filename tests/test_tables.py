@@ -83,7 +83,7 @@ def test_what_is_no_table_is_named_with_its_line(text, message):
     ("text", "message"),
     [
         ('{"a": 1}\n\n{"a": \n', "t.jsonl, line 3: is not valid JSON"),
-        ('{"a": 1}\n[1]\n', "t.jsonl, line 2: must hold a JSON object, found list"),
+        ('{"a": 1}\n[1]\n', "t.jsonl, line 2: must hold a JSON object, got list"),
         ('{"a": 1, "a": 2}', "t.jsonl, line 1: has the key 'a' twice"),
         ("[" * 100_000, "t.jsonl, line 1: is nested too deeply"),
     ],

@@ -130,7 +130,7 @@ def test_clips_without_a_frame_are_left_out_of_training_and_evaluation(
     train_workdir(config, tmp_path / "run")
     output = capsys.readouterr().out
     assert "split 'train': " in output
-    assert "utterances of fewer than 20000 samples are left out" in output
+    assert "utterances of fewer than 20000 samples" in output
     summary = evaluate_workdir(tmp_path / "run")
     assert summary["test"]["n"] == sum(length >= 20_000 for length in lengths) < len(lengths)
     assert f"{sum(length < 20_000 for length in lengths)} utterances of fewer" in capsys.readouterr().out
@@ -212,7 +212,7 @@ def test_a_store_of_a_corpus_whose_audio_was_replaced_is_refused(checkpoints, st
     )
     words = experiment(tmp_path, checkpoints, stores, modalities=("lexical",)).model
     inputs = batch_inputs(online, words, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())
-    assert inputs.fitted(read_index(open_corpus("mini_corpus", tmp_path), "train[50%:]"))  # words are as they were
+    assert inputs.for_split(read_index(open_corpus("mini_corpus", tmp_path), "train[50%:]"))  # words are as they were
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_store_that_declares_what_its_encoder_does_not_give_is_refused(
 
 def test_an_encoder_of_the_wrong_kind_and_uneven_parts_are_refused(mini_data_dir, checkpoints, tmp_path):
     swapped = {"acoustic": checkpoints["lexical"], "lexical": checkpoints["lexical"]}
-    with pytest.raises(CheckpointError, match="must be a speech encoder, is a text encoder"):
+    with pytest.raises(CheckpointError, match="must be a speech encoder, got a text encoder"):
         train_workdir(experiment(mini_data_dir, swapped, modalities=("acoustic",)), tmp_path / "swapped")
     with pytest.raises(ConfigError, match=r"training.micro_batches: 3 is not allowed"):
         train_workdir(experiment(mini_data_dir, checkpoints, training__micro_batches=3), tmp_path / "uneven")

@@ -139,7 +139,7 @@ def test_votes_are_found_wherever_they_are_and_only_for_chosen_categories(tmp_pa
     whole = open_corpus("voted_corpus", tmp_path)
     assert has_votes(whole, "train")
     info = dataclasses.replace(whole.info, categories=whole.info.categories[1:])
-    assert not has_votes(dataclasses.replace(whole, info=info, chosen=(1, 2)), "train")
+    assert not has_votes(dataclasses.replace(whole, info=info, category_indices=(1, 2)), "train")
 
 
 def test_a_training_split_of_one_clip_is_refused_before_anything_is_written(tmp_path):

@@ -87,7 +87,7 @@ def test_what_an_interrupted_save_left_is_ignored_and_removed_only_by_the_run_th
 
 def test_a_file_in_the_way_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match="checkpoints cannot be kept there"):
+    with pytest.raises(TrainingError, match="checkpoints cannot be saved there"):
         Checkpoints(tmp_path / "file" / "checkpoints", writing=True)
 
 

@@ -31,7 +31,7 @@ def test_links_within_the_workdir_are_followed(workdir):
 def test_results_are_not_written_through_a_link_that_leaves_it(workdir, link, other, target):
     (workdir / link).parent.mkdir(exist_ok=True)
     (workdir / link).symlink_to(target if link == "evaluation" or target == "/" else f"../{target}")
-    with pytest.raises(CheckpointError, match=r"is a link to .*; it must lie in the workdir, or be absent"):
+    with pytest.raises(CheckpointError, match=r"must be inside the workdir, got a link to"):
         evaluation_directory(workdir, other)
     assert os.listdir(workdir.parents[1] / "outside") == []
 
@@ -39,5 +39,5 @@ def test_results_are_not_written_through_a_link_that_leaves_it(workdir, link, ot
 def test_traces_are_checked_only_where_there_are_any(workdir):
     (workdir / "profile").symlink_to("/")
     Tracer(workdir, 0, 0)
-    with pytest.raises(CheckpointError, match="profile: is a link to /;"):
+    with pytest.raises(CheckpointError, match=r"profile: must be inside the workdir, got a link to /$"):
         Tracer(workdir, 0, 1)

@@ -240,7 +240,7 @@ def test_corpus_metadata_of_other_types_and_sizes_is_refused(copied, change, mes
     [
         ("[" * 100_000 + "]" * 100_000, "is nested too deeply"),
         ('{"a": ' * 300 + "1" + "}" * 300, "is nested too deeply"),
-        ("[1]", "must hold a JSON object, found list"),
+        ("[1]", "must hold a JSON object, got list"),
         ("\xff", "cannot be read"),
     ],
 )
@@ -299,9 +299,9 @@ def test_arrays_of_another_shape_are_named_before_they_are_read(copied, small, t
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, n: t.pop(n + ".scale"), r"\.scale must be float32 of shape \(\d+,\), found none"),
+        (lambda t, n: t.pop(n + ".scale"), r"\.scale must be float32 of shape \(\d+,\), got none"),
         (lambda t, n: t.update({n + ".scale": t[n + ".scale"][:1]}), r"\.scale must be float32 of shape"),
-        (lambda t, n: t.update({n + ".scale": t[n + ".scale"].astype(np.float64)}), r"found float64"),
+        (lambda t, n: t.update({n + ".scale": t[n + ".scale"].astype(np.float64)}), r"got float64"),
         (lambda t, n: t.update({n + ".scale": t[n + ".scale"] * np.nan}), r"\.scale must be finite and > 0"),
         (lambda t, n: t.update({n + ".scale": t[n + ".scale"] * 0}), r"\.scale must be finite and > 0"),
         (lambda t, n: t.update({n: t[n].astype(np.int16)}), r"must be int8 or float32 .*, found int16"),
@@ -342,9 +342,7 @@ def test_checkpoints_elsewhere_are_read_only_where_they_name_the_workdir(tmp_pat
     write_json(other / "checkpoints.json", {"id": "0" * 32})
     with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id"):
         emojax.load(other)
-    with pytest.raises(
-        CheckpointError, match=r"has the checkpoints of another workdir; allowed: a folder for this one"
-    ):
+    with pytest.raises(CheckpointError, match=r"has the checkpoints of another one"):
         own_checkpoint_directory(other, str(tmp_path / "disk" / "mine"))
 
 
@@ -355,7 +353,7 @@ def test_a_run_from_before_the_ids_is_confirmed_by_continuing_it(tmp_path):
     (elsewhere / "workdir.json").unlink()
     with pytest.raises(CheckpointError, match=r"if it is your own run, continue it once"):
         emojax.load(folder)
-    with pytest.raises(CheckpointError, match=r"has the checkpoints of another workdir"):
+    with pytest.raises(CheckpointError, match=r"has the checkpoints of another one"):
         own_checkpoint_directory(tmp_path / "new", str(elsewhere))
     (folder / "metrics.jsonl").touch()
     own_checkpoint_directory(folder, str(elsewhere))
@@ -405,7 +403,7 @@ def test_a_run_goes_on_only_with_the_content_it_began_with(tmp_path):
     check_same_corpus(tmp_path, before)  # nothing has begun
     write_corpus_metadata(tmp_path, before)
     check_same_corpus(tmp_path, before)
-    with pytest.raises(CheckpointError, match=r"began with another content of toy/1\.0\.0 \(audio changed since\)"):
+    with pytest.raises(CheckpointError, match=r"toy/1\.0\.0 has changed since the run started \(audio differ\)"):
         check_same_corpus(tmp_path, dataclasses.replace(before, content={"audio": "b", "transcript": "t"}))
     write_corpus_metadata(tmp_path, unknown_labels(INFO))  # as a run from before there were digests
     check_same_corpus(tmp_path, before)

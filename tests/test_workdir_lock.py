@@ -79,7 +79,7 @@ def test_a_damaged_lock_file_keeps_nobody_out(tmp_path, flock, content):
 def test_a_holder_on_another_host_counts_as_alive_while_it_gives_signs_of_life(tmp_path, flock):
     other = {"host": "gpu-7", "boot": "another", "pid": 5}
     plant(tmp_path, age=60, **other)
-    with pytest.raises(EmojaxError, match=r"process 5 on gpu-7 .*sign of life was (59|6\d) s ago"), _locked(tmp_path):
+    with pytest.raises(EmojaxError, match=r"process 5 on gpu-7 .*heartbeat was (59|6\d) s ago"), _locked(tmp_path):
         pytest.fail("it is held")
     plant(tmp_path, age=1000, **other)
     with _locked(tmp_path):
@@ -87,19 +87,19 @@ def test_a_holder_on_another_host_counts_as_alive_while_it_gives_signs_of_life(t
 
 
 def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "_HEARTBEAT_SECONDS", 0.01)
     with _locked(tmp_path):
         os.utime(tmp_path / LOCK, (0, 0))
         for _ in range(1000):
             if (tmp_path / LOCK).stat().st_mtime > 1e9:
                 return
             time.sleep(0.01)
-        pytest.fail("no sign of life")
+        pytest.fail("no heartbeat")
 
 
 def test_a_holder_whose_folder_was_taken_meanwhile_ends(tmp_path, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "_HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(lock, "end_process", lambda status, message: ended.set() if "gpu-7" in message else None)
     with _locked(tmp_path):
         plant(tmp_path, host="gpu-7")

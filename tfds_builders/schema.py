@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import tensorflow_datasets as tfds
 
-from emojax.types import NUM_ATTRIBUTES, SplitRoles
+from emojax.types import NUM_ATTRIBUTES, SplitAssignment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CorpusMetadata:
       licence: licence of what is stored.
       citation: how to cite it.
       notes: what a reader of numbers made from it must know.
-      roles: which splits training, validation and tests use; None where none is meant for them.
+      split_assignment: which splits training, validation and tests use; None where none is meant for them.
       folds: the same for each fold of a cross-validation; a split may be a sum, `a+b`.
       remarks: how the user's files were read, a line each, e.g. columns that are not used.
     """
@@ -36,8 +36,8 @@ class CorpusMetadata:
     licence: str
     citation: str
     notes: str
-    roles: SplitRoles | None = None
-    folds: tuple[SplitRoles, ...] = ()
+    split_assignment: SplitAssignment | None = None
+    folds: tuple[SplitAssignment, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -61,31 +61,31 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
     )
 
 
-def dataset_info(builder: tfds.core.DatasetBuilder, corpus: CorpusMetadata) -> tfds.core.DatasetInfo:
+def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) -> tfds.core.DatasetInfo:
     """What a builder's `_info` returns; `counts` and `content` of the metadata are empty until the corpus is generated.
 
-    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`, `roles`,
-    `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
+    The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`,
+    `split_assignment`, `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
     """
     metadata = tfds.core.MetadataDict(
-        scale=list(corpus.scale),
-        categories=list(corpus.categories),
-        speech=corpus.speech,
-        attribute_source=corpus.attribute_source,
-        licence=corpus.licence,
-        citation=corpus.citation,
-        notes=corpus.notes,
-        roles=dataclasses.asdict(corpus.roles) if corpus.roles else {},
-        folds=[dataclasses.asdict(fold) for fold in corpus.folds],
-        remarks=list(corpus.remarks),
+        scale=list(metadata.scale),
+        categories=list(metadata.categories),
+        speech=metadata.speech,
+        attribute_source=metadata.attribute_source,
+        licence=metadata.licence,
+        citation=metadata.citation,
+        notes=metadata.notes,
+        split_assignment=dataclasses.asdict(metadata.split_assignment) if metadata.split_assignment else {},
+        folds=[dataclasses.asdict(fold) for fold in metadata.folds],
+        remarks=list(metadata.remarks),
         counts={},
         content={},
     )
     return tfds.core.DatasetInfo(
         builder=builder,
-        description=corpus.description,
-        features=features(corpus.categories),
-        license=corpus.licence,
-        citation=corpus.citation,
+        description=metadata.description,
+        features=features(metadata.categories),
+        license=metadata.licence,
+        citation=metadata.citation,
         metadata=metadata,
     )

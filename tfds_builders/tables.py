@@ -120,7 +120,7 @@ def json_object(text: str, place: str, numbers_as_text: bool = False) -> dict[st
         options |= {"parse_int": str, "parse_float": str, "parse_constant": _json_constant}
     found = parse_json(text, place, CorpusError, **options)
     if not isinstance(found, dict):
-        raise CorpusError(f"{place}: must hold a JSON object, found {type(found).__name__}")
+        raise CorpusError(f"{place}: must hold a JSON object, got {type(found).__name__}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Config trees checked and typed."""
+"""Typed, validated config of an experiment."""
 
 from emojax.config.experiment import ExperimentConfig as ExperimentConfig
 from emojax.config.experiment import configuration as configuration

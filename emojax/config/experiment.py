@@ -1,4 +1,4 @@
-"""The whole config of a run as one frozen dataclass, each part owned by the code that reads it."""
+"""Config of an experiment as one frozen dataclass; each part is declared by the package that uses it."""
 
 import json
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from emojax.schema import Ge, Lt, parse, settings
 
 @settings
 class ExperimentConfig:
-    """Everything that determines a run."""
+    """Config of an experiment."""
 
     seed: Annotated[
         int,
         Ge(0),
         Lt(2**32),
-        "Seed of parameters, order of the data, cropping, dropout, augmentation and bootstrap. Same config, same "
-        "result.",
+        "Seed of initialisation, data order, cropping, dropout, augmentation and bootstrap; equal configs give equal "
+        "results.",
     ] = 0
     corpus: CorpusConfig = CorpusConfig()
     data: DataConfig = DataConfig()
@@ -45,9 +45,9 @@ class ExperimentConfig:
           ConfigError: naming the field and what is allowed.
         """
         if self.distillation.on and not self.teacher.given:
-            raise ConfigError("teacher.workdir must be a folder with distillation (or teacher.cache), got ''")
+            raise ConfigError("teacher.workdir or teacher.cache must be given with distillation, got ''")
         if self.corpus.unlabelled_split and not self.distillation.on:
-            raise ConfigError("corpus.unlabelled_split must be empty without distillation: it has no labels")
+            raise ConfigError("corpus.unlabelled_split must be empty without distillation")
         if self.teacher.given and not self.distillation.on:
             raise ConfigError("distillation must have a weight > 0 when a teacher is given")
 
@@ -64,30 +64,30 @@ CHANGEABLE = (
     "training.log_every_steps",
     "training.profile_steps",
 )
-"""Fields (or groups) a run may be continued with other values of: they change no result of training."""
+"""Fields and groups that do not affect the result of training, and may change when a run is continued."""
 
 
 def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
-    """Checks a config tree whole.
+    """Converts a config tree to an `ExperimentConfig`.
 
     Raises:
-      ConfigError: one line naming the key, what is wrong with it and what is allowed.
+      ConfigError: one line with the key, the constraint and the value.
     """
     return parse(ExperimentConfig, tree)
 
 
 LOCATIONS = ("checkpoint", "store", "workdir", "cache", "folder")
-"""Keys of fields that say where something is: moving it changes its folder, seldom its name."""
+"""Names of fields that hold paths; comparisons of runs use their last component only."""
 
 
 def configuration(tree: Mapping[str, Any]) -> str:
-    """What makes runs comparable over seeds: text that is equal for configs that differ in nothing but the seed.
+    """Serialises the fields of a config that identify an experiment, so that runs can be grouped over seeds.
 
-    Where things lie does not count, nor what changes neither training nor evaluation: of `LOCATIONS`, only the last
-    part of a path is looked at (`fusion_seed0` stays another teacher than `fusion_seed1`).
+    The seed and fields that affect neither training nor evaluation are ignored; of the paths in `LOCATIONS` only the
+    last component is compared (`fusion_seed0` and `fusion_seed1` remain different teachers).
 
     Args:
-      tree: the config of a workdir, brought up to today's fields (`migrate`); perhaps from a stranger.
+      tree: migrated config of a workdir (`migrate`); may be untrusted.
     """
     ignored = {"seed", *CHANGEABLE} - {"evaluation"}
 
@@ -108,7 +108,7 @@ def configuration(tree: Mapping[str, Any]) -> str:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str | None:
-    """The first field, outside `CHANGEABLE`, in which two config trees differ, as `name: old value, new value`."""
+    """Describes the first field outside `CHANGEABLE` in which two config trees differ; None without a difference."""
     for key in sorted({*old, *new}):
         name = f"{path}{key}"
         if name in CHANGEABLE:

@@ -1,7 +1,7 @@
-"""Versions of a saved config, and how an older one becomes today's.
+"""Migration of saved configs to the current version.
 
-A config that is saved holds its version. A field that did not exist when it was written gets the value that means what
-was done then, which need not be today's default.
+A saved config holds its version. A field added later gets the value that reproduces the earlier behaviour, which may
+differ from its default.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from emojax.schema import default_tree, parse, to_tree
 VERSION_KEY = "version"
 
 _LATER_FIELDS: tuple[dict[str, Any], ...] = (
-    {  # 1: what the first workdirs, which have no version, do not have
+    {  # 1: fields absent from the first workdirs, which have no version
         "mesh.tensor": 1,
         "model.keep_stored_encoders": True,
         "training.profile_steps": 0,
@@ -22,72 +22,72 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "training.checkpoint_digests": True,
     },
 )
-"""Fields by the version that brought them, at any depth, with the value that means the behaviour before."""
+"""Fields added by each version, with the value that reproduces the earlier behaviour."""
 
 VERSION = len(_LATER_FIELDS)
-"""Of configs that are saved today. A new field is a new entry above."""
+"""Version of configs saved now; a new field adds an entry to `_LATER_FIELDS`."""
 
 
 def saved_tree(config: Any) -> dict[str, Any]:
-    """Converts a config to what is saved of it: every field, and the version."""
+    """Converts a config to the tree that is saved: every field, and the version."""
     return {VERSION_KEY: VERSION, **to_tree(config)}
 
 
 def migrate(tree: Mapping[str, Any], cls: type = ExperimentConfig) -> dict[str, Any]:
-    """Brings the tree of a saved config up to today's fields.
+    """Adds the fields that a saved config lacks because it is older.
 
     Args:
-      tree: of any version, with or without it; not changed.
-      cls: settings it is of; later fields that `cls` does not have are not added.
+      tree: saved config of any version; not modified.
+      cls: settings class of the config; later fields that it does not have are not added.
 
     Returns:
       The tree without its version.
 
     Raises:
-      ConfigError: it was saved by a later version, whose fields are not known here.
+      ConfigError: the config was saved by a later version of emojax.
     """
     version = tree.get(VERSION_KEY, 0)
     if type(version) is not int or version < 0:
         raise ConfigError(f"{VERSION_KEY} must be an integer >= 0, got {version!r}")
     if version > VERSION:
         raise ConfigError(
-            f"{VERSION_KEY} is {version}, which a later emojax has written; this one reads up to {VERSION}"
+            f"{VERSION_KEY} must be <= {VERSION}, got {version}: the config was saved by a later version of emojax"
         )
-    whole = _copied(tree)
-    whole.pop(VERSION_KEY, None)
-    known = default_tree(cls)
+    migrated = _copy(tree)
+    migrated.pop(VERSION_KEY, None)
+    defaults = default_tree(cls)
     for fields in _LATER_FIELDS[version:]:
         for path, value in fields.items():
             *groups, name = path.split(".")
-            if _find(known, groups) is not None:
-                group = _made(whole, groups)
+            if _find_group(defaults, groups) is not None:
+                group = _make_group(migrated, groups)
                 if group is not None:
                     group.setdefault(name, value)
-    return whole
+    return migrated
 
 
 def load_saved_config(tree: Mapping[str, Any]) -> ExperimentConfig:
-    """Checks the config of a workdir, which may be older than some fields.
+    """Migrates and validates the config of a workdir.
 
     Raises:
-      ConfigError: one line naming the key, what is wrong with it and what is allowed.
+      ConfigError: one line with the key, the constraint and the value.
     """
     return parse(ExperimentConfig, migrate(tree))
 
 
-def _copied(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
-def _find(tree: dict[str, Any], groups: list[str]) -> dict[str, Any] | None:
+def _find_group(tree: dict[str, Any], groups: list[str]) -> dict[str, Any] | None:
     found: Any = tree
     for group in groups:
         found = found.get(group) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else None
 
 
-def _made(tree: dict[str, Any], groups: list[str]) -> dict[str, Any] | None:
-    """The group at a path, made where it is absent; None where something else has its name."""
+def _make_group(tree: dict[str, Any], groups: list[str]) -> dict[str, Any] | None:
+    """Returns the group at a path, created if absent; None if a value of another type is there."""
     found: Any = tree
     for group in groups:
         found = found.setdefault(group, {})

@@ -1,11 +1,11 @@
-"""Parts of the config that belong to a run as a whole; models, objectives and data own theirs."""
+"""Config of the run itself; models, losses and data declare their own."""
 
 import dataclasses
 from typing import Annotated, Literal
 
 from emojax.errors import ConfigError
 from emojax.schema import Ge, Gt, Le, Lt, MinLen, settings
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 
 
 @settings
@@ -20,27 +20,27 @@ class CorpusConfig:
     data_dir: Annotated[str, "Folder that holds NAME/; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets."] = ""
     train_split: Annotated[
         str,
-        "Split to train on, by the corpus's own name; empty: the one that the corpus names for the purpose. It must "
-        "not be validated or tested on.",
+        "Training split, by the corpus's own name; empty: the corpus's default. It must not overlap the validation "
+        "and test splits.",
     ] = ""
-    validation_split: Annotated[str, "Split that checkpoints are chosen on; empty: as the corpus names it."] = ""
+    validation_split: Annotated[str, "Split that checkpoints are selected on; empty: the corpus's default."] = ""
     test_splits: Annotated[
         tuple[str, ...],
-        "Splits evaluated at the end, each on its own, never averaged; empty: as the corpus names them.",
+        "Splits evaluated at the end, each separately, never averaged; empty: the corpus's default.",
     ] = ()
     fold: Annotated[
         int,
         Ge(0),
         Le(10_000),
-        "Fold that names the empty splits above, of a corpus with folds (IEMOCAP has five); 0: its usual splits.",
+        "Cross-validation fold that the defaults above are taken from (IEMOCAP has five); 0: the usual splits.",
     ] = 0
     categories: Annotated[
         tuple[str, ...],
-        "Categories to train on, in this order; utterances of other categories count for attributes alone. Empty: all.",
+        "Categories to train on, in this order; utterances of other categories train the attributes only. Empty: all.",
     ] = ()
     unlabelled_split: Annotated[
         str,
-        'Utterances used without their labels, for the teacher alone: a split, e.g. "train[50%:]" beside train_split '
+        'Split whose utterances are used for distillation without their labels, e.g. "train[50%:]" with train_split '
         '"train[:50%]"; empty: none.',
     ] = ""
     unlabelled_name: Annotated[str, "Corpus of unlabelled_split; empty: the same corpus."] = ""
@@ -58,75 +58,79 @@ class CorpusConfig:
             if part and any(_share_utterances(part, held) for held in held_out):
                 raise ConfigError(f"corpus.train_split must not overlap the validation and test splits, got {part!r}")
 
-    def with_roles(self, roles: SplitRoles | None, folds: tuple[SplitRoles, ...]) -> "CorpusConfig":
-        """Fills in the splits that are left open with those the corpus names, of the fold chosen.
+    def with_splits(self, default: SplitAssignment | None, folds: tuple[SplitAssignment, ...]) -> "CorpusConfig":
+        """Fills in empty splits with those of the corpus, or of the chosen fold.
+
+        Args:
+          default: default splits of the corpus.
+          folds: splits of each cross-validation fold.
 
         Raises:
-          ConfigError: one is left open and the corpus names none, it has no such fold, or the split trained on is also
-            tested on.
+          ConfigError: a split is empty and the corpus has no default, the corpus has no such fold, or the training
+            split overlaps a validation or test split.
         """
         if self.fold > len(folds):
-            raise ConfigError(f"corpus.fold: {self.fold} is not allowed; {self.name} has {len(folds)} folds")
+            raise ConfigError(f"corpus.fold must be <= {len(folds)} for {self.name}, got {self.fold}")
         if self.train_split and self.validation_split and self.test_splits:
             return self
-        roles = folds[self.fold - 1] if self.fold else roles
-        if roles is None:
+        assignment = folds[self.fold - 1] if self.fold else default
+        if assignment is None:
             raise ConfigError(
-                f"corpus.train_split: {self.name} does not say what its splits are for; "
+                f"corpus.train_split: {self.name} has no default splits; "
                 "set train_split, validation_split and test_splits"
             )
         return dataclasses.replace(
             self,
-            train_split=self.train_split or roles.train,
-            validation_split=self.validation_split or roles.validation,
-            test_splits=self.test_splits or roles.test,
+            train_split=self.train_split or assignment.train,
+            validation_split=self.validation_split or assignment.validation,
+            test_splits=self.test_splits or assignment.test,
         )
 
 
 def _share_utterances(part: str, other: str) -> bool:
-    """Whether two splits surely overlap; of two parts of the same one only equal ones do."""
+    """Whether two splits certainly overlap; different parts of one split are assumed disjoint."""
     whole = "[" not in part or "[" not in other
     return part == other or (whole and part.partition("[")[0] == other.partition("[")[0])
 
 
 @settings
 class OptimizerConfig:
-    """AdamW, its schedule and the average of parameters."""
+    """AdamW, its schedule and parameter averaging."""
 
     learning_rate: Annotated[float, Gt(0), "Peak learning rate of AdamW."] = 1e-3
     encoder_learning_rate: Annotated[float, Ge(0), "Peak learning rate of encoders that are trained."] = 2e-5
     layer_decay: Annotated[
-        float, Gt(0), Le(1), "Factor of the learning rate from each encoder layer to the one below; 1: all alike."
+        float, Gt(0), Le(1), "Factor between the learning rates of an encoder layer and the one below; 1: equal rates."
     ] = 1.0
     schedule: Annotated[
-        Literal["constant", "cosine"], '"cosine" decays to 0 at the last step; both start after the warm-up.'
+        Literal["constant", "cosine"], '"cosine" decays to 0 at the last step; both follow the warm-up.'
     ] = "constant"
     warmup_steps: Annotated[int, Ge(0), Le(10**9), "Steps of linear warm-up."] = 100
-    weight_decay: Annotated[float, Ge(0), Le(100), "Decoupled weight decay of matrices; vectors have none."] = 0.0
-    clip_norm: Annotated[float, Ge(0), "Global norm that gradients are clipped to; 0: not clipped."] = 1.0
+    weight_decay: Annotated[float, Ge(0), Le(100), "Decoupled weight decay of matrices; not applied to vectors."] = 0.0
+    clip_norm: Annotated[float, Ge(0), "Global norm that gradients are clipped to; 0: no clipping."] = 1.0
     ema_decay: Annotated[
         float,
         Ge(0),
         Lt(1),
-        "Decay of the exponential moving average of parameters, which is then evaluated and saved; 0: no average.",
+        "Decay of the exponential moving average of parameters, which is evaluated and saved; 0: no average.",
     ] = 0.0
 
 
 @settings
 class TrainingConfig:
-    """Length of training and when to validate, save and log."""
+    """Length of training; intervals of validation, checkpoints and logging."""
 
     epochs: Annotated[int, Ge(1), Le(10**6), "Passes over the training split."] = 50
     evaluate_every_epochs: Annotated[
         int,
         Ge(1),
         Le(10**6),
-        "Passes between validations; each saves a checkpoint, and the best by evaluation.score is kept.",
+        "Passes between validations; each saves a checkpoint, and the best one by evaluation.score is kept.",
     ] = 1
     checkpoint_every_steps: Annotated[
-        int, Ge(0), Le(10**9), "Steps between further checkpoints, of which the latest is kept; 0: none."
+        int, Ge(0), Le(10**9), "Steps between additional checkpoints, of which the latest is kept; 0: none."
     ] = 1000
-    log_every_steps: Annotated[int, Ge(1), Le(10**9), "Steps between lines of metrics.jsonl."] = 10
+    log_every_steps: Annotated[int, Ge(1), Le(10**9), "Steps between records of metrics.jsonl."] = 10
     patience: Annotated[
         int, Ge(0), Le(10**6), "Validations without a better score after which training stops; 0: never."
     ] = 10
@@ -134,63 +138,64 @@ class TrainingConfig:
         int,
         Ge(1),
         Le(10**6),
-        "Parts that each batch is computed in, one after the other, to save memory; divides the batch size. Losses and "
-        "gradients stay those of the whole batch, for one more forward pass.",
+        "Number of micro-batches that each batch is computed in to save memory; divides the batch size. Losses and "
+        "gradients remain those of the whole batch, at the cost of one more forward pass.",
     ] = 1
     profile_steps: Annotated[
         int,
         Ge(0),
         Le(10**4),
-        "Steps traced for TensorBoard or XProf into WORKDIR/profile, from the sixth of a command on; 0: none.",
+        "Steps traced for TensorBoard or XProf into WORKDIR/profile, starting at the sixth; 0: none.",
     ] = 0
     checkpoint_dir: Annotated[
-        str, "Folder of the checkpoints, for instance on a bucket (gs://BUCKET/FOLDER); empty: WORKDIR/checkpoints."
+        str, "Folder of the checkpoints, e.g. on a bucket (gs://BUCKET/FOLDER); empty: WORKDIR/checkpoints."
     ] = ""
     checkpoint_digests: Annotated[
         bool,
-        "Whether SHA-256 digests are saved with checkpoints and compared when these are read (2 s per GB); not on "
-        "buckets.",
+        "Whether to save SHA-256 digests with checkpoints and compare them on reading (2 s per GB); not on buckets.",
     ] = True
 
 
 @settings
 class EvaluationConfig:
-    """How results are measured."""
+    """Evaluation: score, windows and confidence intervals."""
 
     score: Annotated[
         Literal["auto", "ccc", "uar"],
         'Validation score that ranks checkpoints: "ccc", the mean CCC of the attributes whose validation labels '
-        'differ; "uar"; "auto": CCC where there is one, else UAR.',
+        'vary; "uar"; "auto": CCC if it is defined, else UAR.',
     ] = "auto"
     window_seconds: Annotated[
         float,
         Ge(0),
         Le(3600),
-        "Length of the windows that utterances are predicted in, and averaged over by length, in validation, in "
-        "evaluation and by `predict`; a last window below a quarter of one is left out. 0: whole utterances, except "
-        "that with a speech encoder, whose attention takes memory by the square of the length, an utterance of more "
-        "than 40 s becomes as few windows of equal length as possible. Inputs read from a store are taken whole.",
+        "Length (s) of the windows that utterances are divided into in validation, evaluation and `predict`; "
+        "predictions are averaged, weighted by window length, and a last window shorter than a quarter is skipped. 0: "
+        "whole utterances, except that models with a speech encoder, whose attention needs memory quadratic in the "
+        "length, divide utterances of more than 40 s into as few equal windows as possible. Stored features are not "
+        "divided.",
     ] = 0.0
-    bootstrap_resamples: Annotated[int, Ge(1), Le(10**6), "Resamples of the bootstrap intervals."] = 1000
+    bootstrap_resamples: Annotated[int, Ge(1), Le(10**6), "Resamples of the bootstrap confidence intervals."] = 1000
 
 
 @settings
 class TeacherConfig:
-    """Model, or models, to distil from."""
+    """Teacher, or ensemble of teachers, for distillation."""
 
     workdir: Annotated[
-        str, "Workdir of the teacher, or several with commas between: their mean. It runs inside the step; empty: none."
+        str,
+        "Workdir of the teacher, which runs in every step, or comma-separated workdirs whose outputs are averaged; "
+        "empty: none.",
     ] = ""
     weights: Annotated[
-        tuple[Annotated[float, Gt(0)], ...], "Weight of each of several teachers in the mean; (): equal."
+        tuple[Annotated[float, Gt(0)], ...], "Weights of several teachers in the average; (): equal."
     ] = ()
     cache: Annotated[
         str,
-        "In place of workdir: folder of teacher outputs, written by `--mode=extract "
-        "--config=configs/extract_teacher.py`; "
-        "one for each corpus that is read (corpus.unlabelled_name), with commas between.",
+        "Instead of workdir: folder of precomputed teacher outputs, written by `--mode=extract "
+        "--config=configs/extract_teacher.py`; comma-separated, one per corpus (see corpus.unlabelled_name).",
     ] = ""
-    dtype: Annotated[Literal["float32", "bfloat16"], "Type of the teacher's matrix products."] = "float32"
+    dtype: Annotated[Literal["float32", "bfloat16"], "Dtype of the teacher's matrix products."] = "float32"
 
     def __post_init__(self):
         """Checks rules between fields.
@@ -202,23 +207,23 @@ class TeacherConfig:
             raise ConfigError("teacher.cache must be empty when teacher.workdir is given")
         if self.weights and len(self.weights) != len(self.workdirs):
             raise ConfigError(
-                f"teacher.weights must have one number for each of the {len(self.workdirs)} workdirs, or be (), "
+                f"teacher.weights must have one number per teacher.workdir ({len(self.workdirs)}) or be (), "
                 f"got {self.weights}"
             )
 
     @property
     def workdirs(self) -> tuple[str, ...]:
-        """The teachers' folders."""
+        """Workdirs of the teachers."""
         return _comma_separated(self.workdir)
 
     @property
     def caches(self) -> tuple[str, ...]:
-        """Folders of the teachers' outputs, one for each corpus that is read."""
+        """Folders of precomputed teacher outputs, one per corpus."""
         return _comma_separated(self.cache)
 
     @property
     def given(self) -> bool:
-        """Whether there is a teacher."""
+        """Whether a teacher is configured."""
         return bool(self.workdirs or self.caches)
 
 

@@ -1,4 +1,4 @@
-"""From corpora on disk to batches on devices."""
+"""Input pipeline: corpora on disk to batches on devices."""
 
 from emojax.data.corpus import Corpus as Corpus
 from emojax.data.corpus import choose_categories as choose_categories

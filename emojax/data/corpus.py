@@ -1,4 +1,4 @@
-"""Opens a built corpus: its metadata, splits and records."""
+"""Access to built corpora: metadata, splits and records."""
 
 import dataclasses
 import os
@@ -13,42 +13,42 @@ from jaxtyping import Float, Int
 from emojax.content import FEATURES
 from emojax.errors import ConfigError, CorpusError, reason
 from emojax.schema import parse, settings
-from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo, SplitRoles
+from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo, SplitAssignment
 
 _TEXTS = ("id", "transcript", "speaker", "gender")
 _VECTORS = ("attributes", "attributes_std", "emotion_votes")
 _BYTES_PER_SAMPLE = 2
 
 
-def read_utterances(source: Any, indices: Sequence[int], place: str, audio: bool = True) -> list[dict[str, Any]]:
-    """Reads utterances by their positions.
+def read_utterances(source: Any, indices: Sequence[int], context: str, audio: bool = True) -> list[dict[str, Any]]:
+    """Reads utterances by position.
 
     Args:
       source: data source from `open_split`.
-      indices: positions in it.
-      place: what to call it in messages, e.g. `corpus.place(split)`.
-      audio: whether to take the audio.
+      indices: positions in `source`.
+      context: name of the split in error messages, `corpus.describe(split)`.
+      audio: whether to return the audio.
 
     Returns:
-      For each the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,); and S as
-      `num_samples`.
+      One dict per utterance with the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,);
+      and S as `num_samples`.
 
     Raises:
-      CorpusError: an utterance cannot be read; the message names the place and the positions.
+      CorpusError: an utterance cannot be read; the message names the split and the positions.
     """
     from tensorflow_datasets.proto import tf_example_pb2
 
-    if not indices:  # a host whose part of the last batch is empty; array_record refuses an empty list
+    if not indices:  # a host without rows in the last batch; array_record does not accept an empty list
         return []
     try:
         records = source.data_source.__getitems__(indices)
-        return [_decoded(tf_example_pb2.Example.FromString(record).features.feature, audio) for record in records]
-    except Exception as error:  # array_record and protobuf raise many kinds for damaged shards
+        return [_decode(tf_example_pb2.Example.FromString(record).features.feature, audio) for record in records]
+    except Exception as error:  # array_record and protobuf raise various exceptions for damaged shards
         first, last = min(indices), max(indices)
-        raise CorpusError(f"{place}: examples {first} to {last} cannot be read ({reason(error)})") from error
+        raise CorpusError(f"{context}: examples {first} to {last} cannot be read ({reason(error)})") from error
 
 
-def _decoded(feature: Any, audio: bool) -> dict[str, Any]:
+def _decode(feature: Any, audio: bool) -> dict[str, Any]:
     utterance: dict[str, Any] = {name: feature[name].bytes_list.value[0].decode() for name in _TEXTS}
     for name in _VECTORS:
         utterance[name] = np.array(feature[name].float_list.value, np.float32)
@@ -56,18 +56,18 @@ def _decoded(feature: Any, audio: bool) -> dict[str, Any]:
         raise ValueError(f"{utterance['id']!r} has {len(utterance['attributes'])} attributes")
     utterance["emotion"] = feature["emotion"].int64_list.value[0]
     stored = feature["audio"].bytes_list.value[0]
-    utterance["num_samples"], half = divmod(len(stored), _BYTES_PER_SAMPLE)
-    if half or not stored:
+    utterance["num_samples"], remainder = divmod(len(stored), _BYTES_PER_SAMPLE)
+    if remainder or not stored:
         raise ValueError(f"{utterance['id']!r} has {len(stored)} bytes of audio")
     if audio:
         utterance["audio"] = np.frombuffer(stored, "<i2")
     return utterance
 
 
-# The registry of builders is above this floor; a test compares.
-_BROUGHT_BY_USER = ("folder", "iemocap", "msp_podcast")
-_DESCRIBED_BY_USER = "folder"
-"""Its config is the name in the user's `corpus.json`."""
+# Copied from the registry of builders, which this package must not import; a test compares them.
+_NEEDS_MANUAL_DIR = ("folder", "iemocap", "msp_podcast")
+_CONFIG_FROM_MANUAL_DIR = "folder"
+"""Builder whose config name is read from the user's `corpus.json`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,48 +75,48 @@ class Corpus:
     """A corpus on disk.
 
     Attributes:
-      info: what numbers made from it must say.
+      info: metadata saved with every model and result.
       directory: folder of the built version, e.g. `DATA_DIR/emodb/1.0.0`.
       split_sizes: number of utterances per split, in the corpus's own order.
-      roles: what its splits are for; None if it does not say.
-      folds: the same for every fold of its cross-validation.
-      chosen: what number each of `info.categories` has in the files; None where they are all of them.
-      content: digests of the features of each split (`emojax.content`), as the builder computed them; of corpora built
-        by older versions empty.
+      split_assignment: default training, validation and test splits; None if the corpus defines none.
+      folds: split assignment of each cross-validation fold.
+      category_indices: index in the files of each of `info.categories`; None if all categories are used.
+      content: digests of the features of each split (`emojax.content`), computed by the builder; empty for corpora
+        built by older versions.
     """
 
     info: CorpusInfo
     directory: Path
     split_sizes: dict[str, int]
-    roles: SplitRoles | None
-    folds: tuple[SplitRoles, ...]
-    chosen: tuple[int, ...] | None = None
+    split_assignment: SplitAssignment | None
+    folds: tuple[SplitAssignment, ...]
+    category_indices: tuple[int, ...] | None = None
     content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
-    def place(self, split: str) -> str:
-        """How messages call a split."""
+    def describe(self, split: str) -> str:
+        """Names a split in error messages."""
         return f"{self.directory}, split {split!r}"
 
     def emotion(self, stored: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-        """Numbers in `info.categories` of categories as the files number them; -1 for those that were not chosen."""
-        if self.chosen is None:
+        """Maps category indices of the files to indices in `info.categories`; -1 for categories not selected."""
+        if self.category_indices is None:
             return stored
-        numbers = np.full(stored.shape, MISSING_EMOTION, stored.dtype)
-        for number, original in enumerate(self.chosen):
-            numbers[stored == original] = number
-        return numbers
+        emotion = np.full(stored.shape, MISSING_EMOTION, stored.dtype)
+        for index, stored_index in enumerate(self.category_indices):
+            emotion[stored == stored_index] = index
+        return emotion
 
     def votes(self, stored: Float[np.ndarray, "N V"]) -> Float[np.ndarray, "N C"]:
-        """Shares of `info.categories` among the votes for them; NaN where nobody voted for any."""
-        if self.chosen is None:
+        """Renormalises the shares of votes over `info.categories`; NaN without a vote for any of them."""
+        if self.category_indices is None:
             return stored
-        votes = stored[:, list(self.chosen)]
+        votes = stored[:, list(self.category_indices)]
         total = votes.sum(axis=1, keepdims=True)
         return np.where(total > 0, votes / np.where(total > 0, total, 1), np.nan).astype(stored.dtype)
 
 
 def default_data_dir() -> Path:
-    """Where corpora are built and looked for: `$TFDS_DATA_DIR`, else TFDS's own `~/tensorflow_datasets`."""
+    """Returns the default folder of corpora: `$TFDS_DATA_DIR`, else TFDS's default, `~/tensorflow_datasets`."""
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
@@ -124,12 +124,12 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
     """Opens a built corpus.
 
     Args:
-      name: TFDS name, `NAME`, `NAME/CONFIG` or `NAME/CONFIG:VERSION`; what is left out must be unambiguous on disk
-        (of several versions the newest is taken).
+      name: TFDS name, `NAME`, `NAME/CONFIG` or `NAME/CONFIG:VERSION`; an omitted config must be unambiguous on disk, an
+        omitted version is the newest.
       data_dir: folder that holds `NAME/`; empty for `default_data_dir()`.
 
     Raises:
-      CorpusError: nothing is there, several configs fit, or the folder is no corpus of this project's schema.
+      CorpusError: the corpus is not there, several configs match, or the folder does not have this project's schema.
     """
     import tensorflow_datasets as tfds
 
@@ -138,12 +138,12 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
     try:
         builder = tfds.builder_from_directory(directory)
         metadata = dict(builder.info.metadata or {})
-    except Exception as error:  # TFDS raises many kinds for a damaged folder; the user needs the folder's name
+    except Exception as error:  # TFDS raises various exceptions for a damaged folder
         raise CorpusError(f"{directory}: cannot be read as a TFDS data set ({reason(error)})") from error
-    absent = {"scale", "categories", "speech", "attribute_source"} - set(metadata)
+    absent = {"scale", "categories", "speech", "attribute_source", "split_assignment"} - set(metadata)
     if absent:
         raise CorpusError(f"{directory}: its metadata lacks {', '.join(sorted(absent))}; rebuild it with tfds_builders")
-    place = f"{directory}: metadata"
+    context = f"{directory}: metadata"
     info = parse(
         CorpusInfo,
         {
@@ -151,50 +151,56 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
             **{key: metadata[key] for key in ("scale", "categories", "speech", "attribute_source")},
             **{key: metadata.get(key, "") for key in ("licence", "citation")},
         },
-        place,
+        context,
         error=CorpusError,
     )
-    described = {key: metadata[key] for key in ("roles", "folds", "content") if metadata.get(key)}
-    splits = parse(_SplitMetadata, described, place, error=CorpusError, missing="default")
-    sizes = {split: int(found.num_examples) for split, found in builder.info.splits.items()}
+    split_tree = {key: metadata[key] for key in ("split_assignment", "folds", "content") if metadata.get(key)}
+    splits = parse(_SplitMetadata, split_tree, context, error=CorpusError, missing="default")
+    sizes = {split: int(split_info.num_examples) for split, split_info in builder.info.splits.items()}
     content = {split: digests for split, digests in splits.content.items() if set(digests) == set(FEATURES)}
-    return Corpus(info, directory, sizes, splits.roles, splits.folds, content=content)
+    return Corpus(info, directory, sizes, splits.split_assignment, splits.folds, content=content)
 
 
 @settings
 class _SplitMetadata:
-    """What the TFDS metadata of a corpus holds about its splits."""
+    """Metadata of the splits, part of the TFDS metadata of a corpus."""
 
-    roles: SplitRoles | None = None
-    folds: tuple[SplitRoles, ...] = ()
+    split_assignment: SplitAssignment | None = None
+    folds: tuple[SplitAssignment, ...] = ()
     content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def choose_categories(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
-    """The corpus with these categories alone, in this order; utterances of others have no category. () keeps all.
+    """Restricts a corpus to some of its categories.
+
+    Args:
+      corpus: from `open_corpus`.
+      names: categories, in the order of their new indices; () keeps all. Utterances of other categories get none.
 
     Raises:
-      ConfigError: it has no such category.
+      ConfigError: the corpus does not have a category.
     """
     if not names:
         return corpus
     for name in names:
         if name not in corpus.info.categories:
-            allowed = ", ".join(corpus.info.categories) or "none"
-            raise ConfigError(f"config.corpus.categories: {name!r} is not allowed; allowed: {allowed}")
-    chosen = tuple(corpus.info.categories.index(name) for name in names)
-    return dataclasses.replace(corpus, info=dataclasses.replace(corpus.info, categories=names), chosen=chosen)
+            available = ", ".join(corpus.info.categories) or "none"
+            raise ConfigError(f"config.corpus.categories must be categories of the corpus ({available}), got {name!r}")
+    indices = tuple(corpus.info.categories.index(name) for name in names)
+    return dataclasses.replace(
+        corpus, info=dataclasses.replace(corpus.info, categories=names), category_indices=indices
+    )
 
 
 def open_split(corpus: Corpus, split: str) -> Any:
-    """Random access to a split's examples: a sequence of dicts of NumPy values (a TFDS data source).
+    """Opens a split for random access, as a TFDS data source.
 
     Args:
       corpus: from `open_corpus`.
-      split: one of `corpus.split_sizes`, a part of it in whole percent, `a[:50%]`, or a sum of several, `a+b`.
+      split: a key of `corpus.split_sizes`, a part of one in whole percent, `a[:50%]`, or a sum, `a+b`.
 
     Raises:
-      CorpusError: no such split, or the split is empty.
+      CorpusError: the corpus has no such split, or the split is empty.
     """
     import tensorflow_datasets as tfds
 
@@ -216,11 +222,14 @@ def open_split(corpus: Corpus, split: str) -> Any:
 
 
 def split_parts(corpus: Corpus, split: str) -> list[tuple[str, slice]]:
-    """Positions in whole splits of the utterances of a split: `a[:50%]+b` of a and b, in order.
+    """Resolves a split such as `a[:50%]+b` to positions in whole splits.
 
     Args:
       corpus: from `open_corpus`.
-      split: one that `open_split` opens.
+      split: as accepted by `open_split`.
+
+    Returns:
+      Name of the whole split and the positions in it, for each part in order.
     """
     import tensorflow_datasets as tfds
 
@@ -230,19 +239,19 @@ def split_parts(corpus: Corpus, split: str) -> list[tuple[str, slice]]:
 
 
 def split_names(split: str) -> list[str]:
-    """The whole splits that a split is made of: `a[:50%]+b` of a and b."""
+    """Lists the whole splits that a split is composed of: a and b for `a[:50%]+b`."""
     return [part.partition("[")[0].strip() for part in split.split("+")]
 
 
 def _version_directory(name: str, root: Path) -> Path:
-    """Finds `ROOT/NAME/CONFIG/VERSION`, saying what is there when it is not clear what is meant."""
+    """Finds `ROOT/NAME/CONFIG/VERSION`; the error lists the alternatives if the name is ambiguous."""
     base, _, version = name.partition(":")
     corpus_name, _, config = base.partition("/")
     if not corpus_name or ".." in Path(base).parts:
-        raise CorpusError(f"{name!r} is no corpus name; write NAME, NAME/CONFIG or NAME/CONFIG:VERSION")
+        raise CorpusError(f"corpus name must be NAME, NAME/CONFIG or NAME/CONFIG:VERSION, got {name!r}")
     hint = _build_hint(corpus_name, config, root)
     found = sorted(path.parent for path in (root / corpus_name).glob("**/dataset_info.json"))
-    # Folders whose name is not a plain version are TFDS's own unfinished builds.
+    # Folders whose name is not a version are unfinished builds of TFDS.
     found = [path for path in found if _version_key(path.name)]
     if not found:
         raise CorpusError(f"corpus {corpus_name!r} is not in {root}; {hint}")
@@ -253,7 +262,7 @@ def _version_directory(name: str, root: Path) -> Path:
             raise CorpusError(f"corpus {base!r} is not in {root}, which has {', '.join(configs)}; {hint}")
     elif len(configs) > 1:
         choices = ", ".join(f"{corpus_name}/{c}" for c in configs)
-        raise CorpusError(f"corpus {corpus_name!r} is there in several configs; name one of {choices}")
+        raise CorpusError(f"corpus {corpus_name!r} has several configs; choose one of {choices}")
     if version:
         found = [path for path in found if path.name == version]
         if not found:
@@ -263,10 +272,10 @@ def _version_directory(name: str, root: Path) -> Path:
 
 def _build_hint(name: str, config: str, root: Path) -> str:
     command = ["python", "-m", "tfds_builders", name]
-    command += [f"--config={config}"] if config and name != _DESCRIBED_BY_USER else []
-    command += ["--manual_dir=FOLDER"] if name in _BROUGHT_BY_USER else []
-    where = ", where FOLDER holds your copy" if name in _BROUGHT_BY_USER else ""
-    return f"build it with `{shlex.join([*command, f'--data_dir={root}'])}`{where}"
+    command += [f"--config={config}"] if config and name != _CONFIG_FROM_MANUAL_DIR else []
+    command += ["--manual_dir=FOLDER"] if name in _NEEDS_MANUAL_DIR else []
+    note = ", where FOLDER holds your copy" if name in _NEEDS_MANUAL_DIR else ""
+    return f"build it with `{shlex.join([*command, f'--data_dir={root}'])}`{note}"
 
 
 def _version_key(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The index of a split (ids, lengths, labels), read once and cached beside the corpus."""
+"""Index of a split (ids, lengths, labels), computed by one scan and cached beside the corpus."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,20 @@ from emojax.progress import Progress
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES
 
 _CHUNK = 64
-"""Utterances in memory at a time, audio included."""
+"""Utterances read at a time, with audio."""
+
+_TEXTS = {"ids": "id", "speakers": "speaker", "genders": "gender"}
+"""Text columns and their features."""
+
+_NUMBERS = {
+    "num_samples": ((), np.dtype(np.int64)),
+    "attributes": ((NUM_ATTRIBUTES,), np.dtype(np.float32)),
+    "emotion": ((), np.dtype(np.int32)),
+}
+"""Numeric columns, named as their features: shape of a row, dtype."""
+
+Table = tuple[dict[str, np.ndarray], Mapping[str, str]]
+"""Columns of `SplitIndex`, with category indices of the files, and digests of the split's content."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +42,13 @@ class SplitIndex:
     """One row per utterance, in the order of the data source.
 
     Attributes:
-      ids: unique id within the corpus.
-      speakers: speaker id; "" where unknown.
-      genders: gender; "" where unknown.
+      ids: id, unique within the corpus.
+      speakers: speaker id; "" if unknown.
+      genders: gender; "" if unknown.
       num_samples: length at 16 kHz.
       attributes: activation, valence, dominance in the corpus's own scale; NaN where missing.
       emotion: consensus category; -1 where missing.
-      content: digests (`emojax.content`) of the split; of a part of a split, of the whole split.
+      content: digests (`emojax.content`) of the split; for a part of a split, those of the whole split.
     """
 
     ids: np.ndarray
@@ -51,14 +64,14 @@ class SplitIndex:
 
 
 def read_index(corpus: Corpus, split: str) -> SplitIndex:
-    """Reads a split's table; the first reading scans the split, audio included, and its result is kept.
+    """Reads the index of a split; the first call scans the split with its audio and caches the result.
 
     Raises:
-      CorpusError: no such split, the split is empty, or its content is not what the corpus's metadata describes.
+      CorpusError: the corpus has no such split, the split is empty, or its digests differ from the corpus's metadata.
     """
-    open_split(corpus, split)  # names what is wrong with the name
+    open_split(corpus, split)  # raises for an invalid name
     parts = split_parts(corpus, split)
-    tables = {name: _whole_table(corpus, name) for name in dict(parts)}
+    tables = {name: _whole_split_table(corpus, name) for name in dict(parts)}
     columns = {
         column: np.concatenate([tables[name][0][column][rows] for name, rows in parts])
         for column in next(iter(tables.values()))[0]
@@ -67,17 +80,17 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
     return SplitIndex(**(columns | {"emotion": corpus.emotion(columns["emotion"])}), content=content)
 
 
-def _whole_table(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, str]]:
-    """Columns and digests of one whole split."""
+def _whole_split_table(corpus: Corpus, name: str) -> Table:
+    """Reads the cached table of one whole split, or computes it."""
     cached = read_cached_table(corpus, name)
     if cached is not None:
         return cached
     columns, content = _scan(corpus, name)
-    described = corpus.content.get(name, content)
-    changed = [feature for feature in content if content[feature] != described[feature]]
+    expected = corpus.content.get(name, content)
+    changed = [feature for feature in content if content[feature] != expected[feature]]
     if changed:
         raise CorpusError(
-            f"{corpus.place(name)}: {', '.join(changed)} of its files differ from what its metadata describes; "
+            f"{corpus.describe(name)}: digests of {', '.join(changed)} differ from the corpus's metadata; "
             "build it again with --overwrite"
         )
     write_cached_table(corpus, name, columns, content)
@@ -85,11 +98,11 @@ def _whole_table(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], Mapp
 
 
 def _scan(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    source, place, digest = open_split(corpus, name), corpus.place(name), ContentDigest()
+    source, context, digest = open_split(corpus, name), corpus.describe(name), ContentDigest()
     rows: list[dict] = []
-    with Progress(f"first reading of {corpus.info.name} {name}", len(source), "utterances") as progress:
+    with Progress(f"indexing {corpus.info.name} {name}", len(source), "utterances") as progress:
         for start in range(0, len(source), _CHUNK):
-            for row in read_utterances(source, range(start, min(start + _CHUNK, len(source))), place):
+            for row in read_utterances(source, range(start, min(start + _CHUNK, len(source))), context):
                 digest.update(row)
                 del row["audio"]
                 rows.append(row)
@@ -102,44 +115,30 @@ def _scan(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], dict[str, s
         "attributes": np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES),
         "emotion": np.array([row["emotion"] for row in rows], np.int32),
     }
-    _check_values(columns, np.array([len(row["emotion_votes"]) for row in rows]), place)
+    _check_values(columns, np.array([len(row["emotion_votes"]) for row in rows]), context)
     return columns, digest.hexdigests()
 
 
-def _check_values(columns: Mapping[str, np.ndarray], num_categories: Int[np.ndarray, "N"], place: str) -> None:
-    """Checks what batches and scores rely on; every utterance has a share of votes for each category."""
+def _check_values(columns: Mapping[str, np.ndarray], num_categories: Int[np.ndarray, "N"], context: str) -> None:
+    """Checks that ids are unique, attributes finite or NaN, and emotions valid category indices."""
     unique, counts = np.unique(columns["ids"], return_counts=True)
     if len(unique) < len(columns["ids"]):
-        raise CorpusError(f"{place}: id {str(unique[counts > 1][0])!r} occurs twice")
-    for wrong, what in (
+        raise CorpusError(f"{context}: id {str(unique[counts > 1][0])!r} occurs twice")
+    for invalid, fault in (
         (np.isinf(columns["attributes"]).any(axis=1), "an infinite attribute"),
         (columns["emotion"] < MISSING_EMOTION, "an emotion below -1"),
         (columns["emotion"] >= num_categories, "an emotion that is none of the categories"),
     ):
-        if wrong.any():
-            raise CorpusError(f"{place}: utterance {str(columns['ids'][wrong.argmax()])!r} has {what}")
-
-
-_TEXTS = {"ids": "id", "speakers": "speaker", "genders": "gender"}
-"""Columns of text, and the features they hold."""
-
-_NUMBERS = {
-    "num_samples": ((), np.dtype(np.int64)),
-    "attributes": ((NUM_ATTRIBUTES,), np.dtype(np.float32)),
-    "emotion": ((), np.dtype(np.int32)),
-}
-"""Columns of numbers, named as their features: shape of a row, type."""
-
-Table = tuple[dict[str, np.ndarray], Mapping[str, str]]
-"""Columns of `SplitIndex`, with categories as the files number them, and digests of the split's content."""
+        if invalid.any():
+            raise CorpusError(f"{context}: utterance {str(columns['ids'][invalid.argmax()])!r} has {fault}")
 
 
 def read_cached_table(corpus: Corpus, split: str) -> Table | None:
-    """Reads the table of a whole split; None where there is none, or none that can be believed."""
+    """Reads the cached table of a whole split; None if there is none or it does not match its digests."""
     try:
-        with safe_open(_place(corpus, split), framework="np") as file:
+        with safe_open(_cache_path(corpus, split), framework="np") as file:
             columns = {name: _column(file, name, corpus.split_sizes[split]) for name in (*_TEXTS, *_NUMBERS)}
-            content = corpus.content.get(split) or _kept_content(file.metadata())
+            content = corpus.content.get(split) or _cached_content(file.metadata())
         for name, values in columns.items():
             feature = _TEXTS.get(name, name)
             if column_digest(feature, values) != content[feature]:
@@ -152,18 +151,18 @@ def read_cached_table(corpus: Corpus, split: str) -> Table | None:
 def write_cached_table(
     corpus: Corpus, split: str, columns: Mapping[str, np.ndarray], content: Mapping[str, str]
 ) -> None:
-    """Keeps a table; one that cannot be kept (read-only folder, full disk) is only computed again next time."""
+    """Caches a table; a failed write (read-only folder, full disk) is ignored."""
     tensors = {name: np.ascontiguousarray(columns[name]) for name in _NUMBERS}
     for name in _TEXTS:
         texts = np.ascontiguousarray(columns[name])
         tensors[name] = texts.view(np.uint32).reshape(len(texts), -1)
     metadata = {"content": json.dumps(with_digest(content))}
-    with contextlib.suppress(EmojaxError, SafetensorError), atomic_write(_place(corpus, split)) as temporary:
+    with contextlib.suppress(EmojaxError, SafetensorError), atomic_write(_cache_path(corpus, split)) as temporary:
         save_file(tensors, temporary, metadata)
 
 
 def _column(file, name: str, num_utterances: int) -> np.ndarray:
-    """One column; its size is compared with the number of utterances before anything is read."""
+    """Reads one column; its shape is checked before its values are read."""
     stored = file.get_slice(name)
     row, dtype = _NUMBERS.get(name, (tuple(stored.get_shape()[1:]), np.dtype(np.uint32)))
     if stored.get_shape() != [num_utterances, *row]:
@@ -174,15 +173,15 @@ def _column(file, name: str, num_utterances: int) -> np.ndarray:
     return values.view(f"<U{values.shape[1]}")[:, 0] if name in _TEXTS else values
 
 
-def _kept_content(metadata: Mapping[str, str]) -> dict[str, str]:
+def _cached_content(metadata: Mapping[str, str]) -> dict[str, str]:
     content = checked_content(json.loads(metadata["content"]), "content")
     if set(content) != set(FEATURES):
         raise ValueError("content")
     return content
 
 
-def _place(corpus: Corpus, split: str) -> Path:
-    """Where the table of a split lies; the name changes whenever the split's files do."""
+def _cache_path(corpus: Corpus, split: str) -> Path:
+    """Returns the path of a split's cached table; the name depends on size and time of the split's files."""
     digest = hashlib.sha256()
     for path in sorted(corpus.directory.glob(f"*-{split}.*")):
         status = path.stat()
@@ -190,5 +189,5 @@ def _place(corpus: Corpus, split: str) -> Path:
     name = f"{split}-{digest.hexdigest()[:16]}.safetensors"
     if split in corpus.content:
         return corpus.directory / ".index" / name
-    whose = hashlib.sha256(os.fsencode(corpus.directory.resolve())).hexdigest()[:16]
-    return user_cache() / "index" / whose / name
+    corpus_key = hashlib.sha256(os.fsencode(corpus.directory.resolve())).hexdigest()[:16]
+    return user_cache() / "index" / corpus_key / name

@@ -1,4 +1,4 @@
-"""Reads utterances and pads them to batches, with stored inputs, votes and unlabelled utterances."""
+"""Loads batches: reads utterances and stored features, crops and pads them, adds unlabelled utterances."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ _CHUNK = 512
 
 
 def has_votes(corpus: Corpus, split: str) -> bool:
-    """Whether any utterance has a vote for one of the corpus's categories; reads as far as the first that has one.
+    """Whether any utterance has a vote for one of the corpus's categories; reads up to the first such utterance.
 
     Raises:
-      CorpusError: no such split, or it cannot be read.
+      CorpusError: the corpus has no such split, or the split cannot be read.
     """
     source = open_split(corpus, split)
     for start in range(0, len(source), _CHUNK):
         positions = range(start, min(start + _CHUNK, len(source)))
-        utterances = read_utterances(source, positions, corpus.place(split), audio=False)
+        utterances = read_utterances(source, positions, corpus.describe(split), audio=False)
         votes = corpus.votes(np.stack([utterance["emotion_votes"] for utterance in utterances]))
         if (np.nan_to_num(votes) > 0).any():
             return True
@@ -36,29 +36,32 @@ def has_votes(corpus: Corpus, split: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class StoredInput:
-    """One array of a store.
+    """An array of a feature store that is loaded with every batch.
 
     Attributes:
-      split: the store's split.
+      split: split of the feature store.
       array: name of the array.
-      rows: what its rows are.
-      samples_per_row: distance of two frames; 0 where rows are not frames.
-      may_lack: whether an utterance may have no row, as an empty transcript has.
-      first: position in the store of the first utterance that is read.
+      rows: unit of the array's rows.
+      samples_per_row: frame shift in samples; 0 if rows are not frames.
+      allow_empty: whether an utterance may have no row, as for an empty transcript.
+      first: position in the store of the split's first utterance.
     """
 
     split: StoredSplit
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
-    may_lack: bool = True
+    allow_empty: bool = True
     first: int = 0
 
-    def fitted(self, index: SplitIndex) -> "StoredInput":
-        """The same for a split of the corpus, or for a part of the split that is stored.
+    def for_split(self, index: SplitIndex) -> "StoredInput":
+        """Aligns the stored split with a split of the corpus, or with a part of it.
+
+        Args:
+          index: index of the corpus's split.
 
         Raises:
-          CheckpointError: it was computed from other content than the corpus has.
+          CheckpointError: the features were computed from another version of the corpus.
         """
         check_content(self.split.directory, self.split.metadata.content, index.content)
         ids, stored = index.ids.tolist(), self.split.metadata.ids
@@ -68,58 +71,58 @@ class StoredInput:
         return dataclasses.replace(self, first=first)
 
     def check_rows(self, num_rows: int, num_samples: int) -> None:
-        """Checks how many rows an utterance of so many samples has.
+        """Checks the number of rows of an utterance against its length.
 
         Raises:
-          CheckpointError: fewer or more than are possible.
+          CheckpointError: the utterance has fewer or more rows than possible.
         """
         most = {"utterance": 1, "frames": num_samples // max(self.samples_per_row, 1)}.get(self.rows, num_rows)
-        if num_rows > most or not (num_rows or self.may_lack):
+        if num_rows > most or not (num_rows or self.allow_empty):
             raise CheckpointError(
                 f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
-                f"expected {'at most ' if self.may_lack else ''}{most}"
+                f"expected {'at most ' if self.allow_empty else ''}{most}"
             )
 
     def num_rows(self, num_samples: int, max_tokens: int) -> int:
-        """Static number of rows in a batch of so many samples."""
+        """Returns the static number of rows in a batch padded to `num_samples`."""
         if self.rows == "frames":
             return num_samples // self.samples_per_row
         return max_tokens if self.rows == "tokens" else 1
 
     def first_row(self, first_sample: int) -> int:
-        """Row at which a crop begins."""
+        """Returns the row at which a crop starts."""
         return first_sample // self.samples_per_row if self.rows == "frames" else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchInputs:
-    """What is read.
+    """Inputs that batches contain.
 
     Attributes:
-      audio: whether waveforms are; without them they have length 0 and `num_samples` still tells their length.
-      tokenizer: folder or hub name of the transcripts' tokenizer; "": transcripts are not read.
-      stored: arrays by the name they get in `Batch.stored`.
+      audio: whether to load waveforms; otherwise `Batch.waveform` has length 0, and `num_samples` is still filled.
+      tokenizer: folder or hub name of the tokenizer of transcripts; "": transcripts are not loaded.
+      stored: arrays of feature stores by their name in `Batch.stored`.
     """
 
     audio: bool = True
     tokenizer: str = ""
     stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
 
-    def fitted(self, index: SplitIndex) -> "BatchInputs":
-        """The same with stores that have been checked against a split.
+    def for_split(self, index: SplitIndex) -> "BatchInputs":
+        """Aligns the feature stores with a split; see `StoredInput.for_split`.
 
         Raises:
-          CheckpointError: a store was computed from other content than the corpus has.
+          CheckpointError: a store was computed from another version of the corpus.
         """
-        return dataclasses.replace(self, stored={name: stored.fitted(index) for name, stored in self.stored.items()})
+        return dataclasses.replace(self, stored={name: stored.for_split(index) for name, stored in self.stored.items()})
 
 
 AUDIO = BatchInputs()
-"""Waveforms alone."""
+"""Waveforms only."""
 
 
 class BatchLoader:
-    """Loads this host's rows of a batch; picklable, so that worker processes can each hold one."""
+    """Loads this host's rows of a batch; picklable, for worker processes."""
 
     def __init__(
         self,
@@ -130,15 +133,15 @@ class BatchLoader:
         max_tokens: int,
         rows: Int[np.ndarray, "R"] | None = None,
     ):
-        """Prepares loading.
+        """Creates a loader; files are opened by the first call.
 
         Args:
-          corpus: corpus the plan was made for.
-          split: split the plan was made for.
-          plan: which utterances form which batch.
-          inputs: what to read; without a tokenizer, `Batch.tokens` has length 0.
-          max_tokens: tokens a transcript is padded or cut to.
-          rows: numbers of the rows that this process loads; None: all.
+          corpus: corpus of the plan.
+          split: split of the plan.
+          plan: assignment of utterances to batches.
+          inputs: inputs to load; without a tokenizer, `Batch.tokens` has length 0.
+          max_tokens: number of tokens that transcripts are padded or truncated to.
+          rows: indices of the batch rows that this process loads; None: all.
         """
         self._corpus, self._split, self._plan, self._inputs = corpus, split, plan, inputs
         self._max_tokens = max_tokens
@@ -147,7 +150,7 @@ class BatchLoader:
         self._source: Any = None
 
     def __call__(self, number: int) -> Batch:
-        """Loads batch `number` of the plan as NumPy arrays, this host's rows only.
+        """Loads this host's rows of batch `number` of the plan as NumPy arrays.
 
         Raises:
           CorpusError: an utterance cannot be read; the message names it.
@@ -182,14 +185,14 @@ class BatchLoader:
         )
 
     def _read(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        if self._source is None:  # opened here, so that a loader sent to a worker process carries no open files
+        if self._source is None:  # opened lazily, so that the pickled loader holds no open files
             self._source = open_split(self._corpus, self._split)
-        return read_utterances(self._source, indices.tolist(), self._corpus.place(self._split), self._inputs.audio)
+        return read_utterances(self._source, indices.tolist(), self._corpus.describe(self._split), self._inputs.audio)
 
     def _crops(
         self, examples: list[dict[str, Any]], present: np.ndarray, indices: np.ndarray, planned: PlannedBatch
     ) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
-        """First sample and number of samples taken of each utterance; a crop's place is drawn anew every epoch."""
+        """Returns first sample and number of samples of each utterance; random crops differ between epochs."""
         starts, num_samples = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int32)
         for row, example in zip(present, examples, strict=True):
             samples = example["num_samples"]
@@ -223,7 +226,7 @@ class BatchLoader:
         starts: np.ndarray,
         padded: int,
     ) -> StoredRows:
-        """The stored rows of the same utterances, cropped where the audio is."""
+        """Loads the stored rows of the utterances, cropped like the audio."""
         (spec,) = [spec for spec in stored.split.specs if spec.name == stored.array]
         rows = stored.num_rows(padded, self._max_tokens)
         values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
@@ -254,23 +257,23 @@ def _column(examples, name: str, present, shape, dtype, missing) -> Float[np.nda
 
 @dataclasses.dataclass(frozen=True)
 class MixedLoader:
-    """Loads batch N of both and joins them.
+    """Loads batches of labelled utterances followed by unlabelled ones.
 
     Attributes:
-      labelled: loads the first rows.
-      unlabelled: loads the last rows, whose labels are hidden; begins again after its own last batch.
+      labelled: loader of the first rows.
+      unlabelled: loader of the last rows, whose labels are masked; it restarts after its last batch.
     """
 
     labelled: Callable[[int], Batch]
     unlabelled: Callable[[int], Batch]
 
     def __call__(self, number: int) -> Batch:
-        """Loads a batch as NumPy arrays; its waveforms have the greater length of the two."""
-        return joined(self.labelled(number), without_labels(self.unlabelled(number)))
+        """Loads a batch as NumPy arrays; waveforms are padded to the longer of the two."""
+        return concatenate_batches(self.labelled(number), mask_labels(self.unlabelled(number)))
 
 
-def without_labels(batch: Batch) -> Batch:
-    """The same utterances, of which nothing is known."""
+def mask_labels(batch: Batch) -> Batch:
+    """Sets all labels of a batch to missing, and its indices to -1."""
     return batch.replace(  # type: ignore[attr-defined]
         attributes=np.full_like(batch.attributes, np.nan),
         emotion=np.full_like(batch.emotion, MISSING_EMOTION),
@@ -279,21 +282,21 @@ def without_labels(batch: Batch) -> Batch:
     )
 
 
-def joined(first: Batch, second: Batch) -> Batch:
-    """The rows of two batches, one after the other; the second has no labels, and its corpus any categories."""
+def concatenate_batches(first: Batch, second: Batch) -> Batch:
+    """Concatenates two batches; the second has no labels, and its categories may differ."""
     categories = first.emotion_votes.shape[1]
     votes = np.full((len(second.emotion), categories), np.nan, np.float32)
     stored = {
-        name: StoredRows(_stacked(rows.values, other.values), _stacked(rows.num_rows, other.num_rows))
+        name: StoredRows(_concatenate(rows.values, other.values), _concatenate(rows.num_rows, other.num_rows))
         for name, rows, other in ((name, first.stored[name], second.stored[name]) for name in first.stored)
     }
     columns = ("waveform", "num_samples", "tokens", "num_tokens", "attributes", "emotion", "weight", "index")
-    both = {name: _stacked(getattr(first, name), getattr(second, name)) for name in columns}
-    return first.replace(**both, emotion_votes=_stacked(first.emotion_votes, votes), stored=stored)  # type: ignore[attr-defined]
+    both = {name: _concatenate(getattr(first, name), getattr(second, name)) for name in columns}
+    return first.replace(**both, emotion_votes=_concatenate(first.emotion_votes, votes), stored=stored)  # type: ignore[attr-defined]
 
 
-def _stacked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Rows of both, the shorter ones padded with zeros along their second axis."""
+def _concatenate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Concatenates rows, padding the shorter ones with zeros along the second axis."""
     if first.ndim == 1:
         return np.concatenate([first, second])
     length = max(first.shape[1], second.shape[1])

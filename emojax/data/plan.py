@@ -1,4 +1,4 @@
-"""Which utterances form a batch, padded to what length: pure functions of lengths, seed and batch number."""
+"""Assignment of utterances to batches and padded lengths: pure functions of lengths, seed and batch number."""
 
 import dataclasses
 import functools
@@ -10,25 +10,26 @@ from jaxtyping import Int
 from emojax.types import SAMPLE_RATE
 
 STEP = SAMPLE_RATE // 4
-"""Lengths are whole quarters of a second, so that similar corpora share compiled programs."""
+"""Granularity of bucket lengths, a quarter of a second: similar corpora then share compiled programs."""
 
 
 def choose_buckets(lengths: Int[np.ndarray, "N"], count: int, longest: int) -> tuple[int, ...]:
-    """The lengths in samples that add the least padding, found exactly by dynamic programming.
+    """Computes the bucket lengths that minimise padding, exactly, by dynamic programming.
 
     Args:
       lengths: utterance lengths in samples.
-      count: most lengths to use.
-      longest: utterances longer than this are counted as so long: they will be cropped.
+      count: greatest number of buckets.
+      longest: length in samples that longer utterances are cropped to.
 
     Returns:
-      Ascending, at most `count`, multiples of a quarter of a second; the last holds the longest utterance.
+      At most `count` lengths in samples, ascending, multiples of a quarter of a second; the last is not shorter than
+      the longest (cropped) utterance.
     """
     steps = np.clip(-(-np.minimum(lengths, longest) // STEP), 1, None)
     last = int(steps.max())
     numbers = np.bincount(steps, minlength=last + 1).astype(np.float64)
     before = np.concatenate([[0.0], np.cumsum(numbers)])  # utterances shorter than each length
-    # cost[j]: padded steps of all utterances up to j, when j is a bucket and the best ones lie below it
+    # cost[j]: padded steps of all utterances up to j if j is a bucket and the buckets below it are optimal
     cost = np.where(np.arange(last + 1) > 0, np.arange(last + 1) * before[1:], 0.0)
     origins = []
     for _ in range(count - 1):
@@ -48,7 +49,7 @@ def choose_buckets(lengths: Int[np.ndarray, "N"], count: int, longest: int) -> t
 
 
 FILLER = -1
-"""Index in a batch's rows that no utterance fills."""
+"""Index of a batch row without an utterance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +58,9 @@ class PlannedBatch:
 
     Attributes:
       number: position in training, counted over epochs.
-      epoch: epoch it belongs to.
-      num_samples: static length its waveforms are padded or cropped to.
-      indices: utterances in the split; FILLER where none.
+      epoch: epoch of the batch.
+      num_samples: static length that waveforms are padded or cropped to.
+      indices: positions of the utterances in the split; FILLER for filler rows.
     """
 
     number: int
@@ -69,7 +70,7 @@ class PlannedBatch:
 
 
 class BatchPlan:
-    """The sequence of batches of a split: every utterance that is long enough exactly once an epoch."""
+    """Sequence of batches of a split; every utterance of sufficient length occurs once per epoch."""
 
     def __init__(
         self,
@@ -80,32 +81,32 @@ class BatchPlan:
         shuffle: bool,
         min_samples: int = 0,
     ):
-        """Plans over a split.
+        """Plans the batches of a split.
 
         Args:
           lengths: utterance lengths in samples.
-          buckets: ascending static lengths in samples; an utterance goes to the first that holds it, a longer one
-            than all of them to the last (where it will be cropped).
+          buckets: ascending static lengths in samples; an utterance is assigned to the shortest bucket that is not
+            shorter than it, or to the last one (where it is cropped).
           batch_size: rows of the global batch.
-          seed: determines every epoch's order together with the epoch's number.
-          shuffle: False keeps the order by bucket and index (evaluation).
-          min_samples: shorter utterances are left out; at least one must remain.
+          seed: seed of the shuffling, combined with the epoch number.
+          shuffle: False orders by bucket and index (evaluation).
+          min_samples: shorter utterances are skipped; at least one must remain.
         """
         self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, seed, shuffle
         self._lengths = np.asarray(lengths)
         self._bucket_of = np.minimum(np.searchsorted(buckets, lengths), len(buckets) - 1)
-        self._taken = self._lengths >= min_samples
-        counts = np.bincount(self._bucket_of[self._taken], minlength=len(buckets))
+        self._selected = self._lengths >= min_samples
+        counts = np.bincount(self._bucket_of[self._selected], minlength=len(buckets))
         self._sizes = _rows_per_bucket(counts, batch_size)
         self.batches_per_epoch = int(sum(-(-size // batch_size) for size in self._sizes))
 
     @property
-    def num_left_out(self) -> int:
-        """Utterances that are too short."""
-        return int((~self._taken).sum())
+    def num_skipped(self) -> int:
+        """Number of utterances shorter than `min_samples`."""
+        return int((~self._selected).sum())
 
     def padding(self) -> float:
-        """Share of the samples of an epoch's batches that are padding, rows that only fill a batch included."""
+        """Computes the share of padding among the samples of an epoch's batches, filler rows included."""
         planned = [self.batch(number) for number in range(self.batches_per_epoch)]
         samples = sum(batch.num_samples * self.batch_size for batch in planned)
         kept = sum(
@@ -115,25 +116,25 @@ class BatchPlan:
         return 1 - kept / samples
 
     def batch(self, number: int) -> PlannedBatch:
-        """The batch at a position in training (0-based, counted over epochs)."""
+        """Returns the batch at a position in training (0-based, counted over epochs)."""
         epoch, position = divmod(number, self.batches_per_epoch)
         bucket, indices = self._epoch(epoch if self.shuffle else 0)[position]
         return PlannedBatch(number=number, epoch=epoch, num_samples=self.buckets[bucket], indices=indices)
 
-    # The cache holds the epoch in use and the one prefetching runs ahead into.
+    # The cache holds the current epoch and the next one, which prefetching reaches early.
     @functools.lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
     def _epoch(self, epoch: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self._bucket_of)) if self.shuffle else np.arange(len(self._bucket_of))
-        order = order[self._taken[order]]
+        order = order[self._selected[order]]
         batches: list[tuple[int, np.ndarray]] = []
-        left_over = np.zeros(0, np.int64)
+        remainder = np.zeros(0, np.int64)
         for bucket, size in enumerate(self._sizes):
-            # What did not fill a batch of the shorter bucket is padded a little more instead of dropped.
-            members = np.concatenate([left_over, order[self._bucket_of[order] == bucket]])
-            taken, left_over = members[:size], members[size:]
+            # Utterances that did not fill a batch of a shorter bucket move to the next longer one.
+            members = np.concatenate([remainder, order[self._bucket_of[order] == bucket]])
+            members, remainder = members[:size], members[size:]
             for start in range(0, size, self.batch_size):
-                rows = taken[start : start + self.batch_size]
+                rows = members[start : start + self.batch_size]
                 filler = np.full(self.batch_size - len(rows), FILLER)
                 batches.append((bucket, np.concatenate([rows, filler])))
         if self.shuffle:
@@ -142,7 +143,7 @@ class BatchPlan:
 
 
 def _rows_per_bucket(counts: np.ndarray, batch_size: int) -> list[int]:
-    """Whole batches per bucket, the remainder moving up to the next longer bucket; the last one takes what is left."""
+    """Returns the rows per bucket: whole batches, with the remainder moved to the next longer bucket."""
     sizes, carried = [], 0
     for count in counts[:-1]:
         whole, carried = divmod(int(count) + carried, batch_size)
@@ -151,7 +152,7 @@ def _rows_per_bucket(counts: np.ndarray, batch_size: int) -> list[int]:
 
 
 def extended_buckets(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
-    """Adds doubled buckets until the longest utterance fits, so that evaluation never crops."""
+    """Appends doubled buckets until the longest utterance fits, so that evaluation never crops."""
     extended = list(buckets)
     while extended[-1] < longest:
         extended.append(extended[-1] * 2)

@@ -1,4 +1,4 @@
-"""Feeds batches in order, read ahead by grain's threads or worker processes and laid onto the devices in time."""
+"""Iterates over batches on devices, prefetched by grain's threads or worker processes."""
 
 import collections
 import contextlib
@@ -28,7 +28,7 @@ _BATCHES_AHEAD_ON_DEVICE = 2
 
 @settings
 class DataConfig:
-    """How utterances become batches."""
+    """Batching of utterances."""
 
     batch_size: Annotated[
         int,
@@ -73,7 +73,7 @@ class DataConfig:
         return tuple(round(seconds * SAMPLE_RATE) for seconds in self.bucket_seconds)
 
     def with_buckets(self, lengths: Int[np.ndarray, "N"]) -> "DataConfig":
-        """Fills in the lengths of batches, where they are left open, with those that suit these utterances."""
+        """Fills in empty `bucket_seconds` with the lengths that minimise padding for these utterances (samples)."""
         if self.bucket_seconds:
             return self
         buckets = choose_buckets(lengths, self.num_buckets, round(self.max_seconds * SAMPLE_RATE))
@@ -85,11 +85,11 @@ class Unlabelled:
     """Utterances without labels that fill the last rows of every training batch.
 
     Attributes:
-      corpus: they are from.
-      split: of that corpus.
-      index: its table.
-      inputs: what is read of them.
-      rows: of a batch.
+      corpus: corpus of the utterances.
+      split: split of the corpus.
+      index: index of the split.
+      inputs: inputs to load.
+      rows: number of batch rows.
     """
 
     corpus: Corpus
@@ -100,15 +100,15 @@ class Unlabelled:
 
 
 class BatchStream:
-    """A split's batches as global arrays on a mesh, from any position, in an order fixed by the seed.
+    """Iterator over the batches of a split as global arrays on a mesh; its order is determined by the seed.
 
     Iterating yields `Batch`es whose arrays are sharded over the mesh's batch axes. `position` counts the batches
-    already handed out; `get_state`/`set_state` save and restore it exactly, whatever has been read ahead.
+    yielded; `get_state`/`set_state` save and restore it exactly, independent of prefetching.
 
     Attributes:
-      plan: which utterances form which batch.
-      position: batches handed out.
-      left_out: one line for each split of which utterances are left out because they are too short.
+      plan: assignment of utterances to batches.
+      position: number of batches yielded.
+      skipped: one message per split with utterances that are too short.
     """
 
     def __init__(
@@ -126,63 +126,64 @@ class BatchStream:
         unlabelled: Unlabelled | None = None,
         min_samples: int = 0,
     ):
-        """Plans the stream; nothing is read yet.
+        """Plans the batches; utterances are read on iteration.
 
         Args:
           corpus: from `open_corpus`.
           split: split to read.
-          index: its table, from `read_index`.
+          index: index of the split, from `read_index`.
           config: batch size, buckets, workers, tokens.
-          mesh: device mesh the batches are laid onto.
-          training: shuffle, and crop what is longer than the longest bucket; otherwise the order is fixed and longer
-            buckets are added instead of cropping.
-          seed: of shuffling and cropping.
-          epochs: number of passes.
-          inputs: what to read of every utterance.
-          unlabelled: fills a part of every batch; an epoch is still one of the split.
-          min_samples: utterances with fewer samples are left out (see `left_out`), the unlabelled ones too.
+          mesh: device mesh of the batches.
+          training: True shuffles, and crops utterances longer than the longest bucket; False keeps a fixed order and
+            adds longer buckets instead of cropping.
+          seed: seed of shuffling and cropping.
+          epochs: number of passes over the split.
+          inputs: inputs to load.
+          unlabelled: utterances that fill a part of every batch; an epoch remains one pass over `split`.
+          min_samples: shorter utterances, labelled or not, are skipped (see `skipped`).
 
         Raises:
-          CorpusError: no utterance has so many samples.
-          ConfigError: the batch size does not divide over devices and hosts.
-          CheckpointError: a store was made from another version of the corpus.
+          CorpusError: no utterance has `min_samples` samples.
+          ConfigError: the batch size is not a multiple of the number of batch shards.
+          CheckpointError: a feature store was computed from another version of the corpus.
         """
         config = config.with_buckets(index.num_samples)
         shards = num_batch_shards(mesh)
         rows = config.batch_size - (unlabelled.rows if unlabelled else 0)
         if config.batch_size % shards:
-            raise ConfigError(f"data.batch_size: {config.batch_size} must be a multiple of the {shards} batch shards")
+            raise ConfigError(
+                f"data.batch_size must be a multiple of the {shards} batch shards, got {config.batch_size}"
+            )
         if rows <= 0 or rows % shards:
             raise ConfigError(
-                f"data.unlabelled_share: leaves {rows} of {config.batch_size} rows to labelled utterances; "
-                f"allowed: a multiple of the {shards} batch shards, at least one"
+                f"data.unlabelled_share must leave a positive multiple of the {shards} batch shards of the "
+                f"{config.batch_size} rows to labelled utterances, got {config.unlabelled_share} ({rows} rows)"
             )
-        for place, found in [(corpus.place(split), index)] + (
-            [(unlabelled.corpus.place(unlabelled.split), unlabelled.index)] if unlabelled else []
+        for context, split_index in [(corpus.describe(split), index)] + (
+            [(unlabelled.corpus.describe(unlabelled.split), unlabelled.index)] if unlabelled else []
         ):
-            if int(found.num_samples.max()) < min_samples:
-                raise CorpusError(f"{place}: no utterance has {min_samples} samples, which the model needs for a frame")
+            if int(split_index.num_samples.max()) < min_samples:
+                raise CorpusError(f"{context}: no utterance has the {min_samples} samples of one frame of the model")
         longest = int(index.num_samples.max())
         buckets = config.buckets if training else extended_buckets(config.buckets, longest)
         self.plan = BatchPlan(index.num_samples, buckets, rows, seed, training, min_samples)
-        self.left_out = _left_out(self.plan.num_left_out, corpus.place(split), min_samples)
+        self.skipped = _skipped(self.plan.num_skipped, corpus.describe(split), min_samples)
         self.num_batches = self.plan.batches_per_epoch * epochs
         self.position = 0
         self._loader: Callable[[int], Batch] = BatchLoader(
-            corpus, split, self.plan, inputs.fitted(index), config.max_tokens, host_rows(mesh, rows)
+            corpus, split, self.plan, inputs.for_split(index), config.max_tokens, host_rows(mesh, rows)
         )
         if unlabelled:
             plan = BatchPlan(unlabelled.index.num_samples, buckets, unlabelled.rows, seed, training, min_samples)
-            place = unlabelled.corpus.place(unlabelled.split)
-            self.left_out += _left_out(plan.num_left_out, place, min_samples)
-            read = unlabelled.inputs.fitted(unlabelled.index)
-            theirs = host_rows(mesh, unlabelled.rows)
-            further = BatchLoader(unlabelled.corpus, unlabelled.split, plan, read, config.max_tokens, theirs)
-            self._loader = MixedLoader(self._loader, further)
+            self.skipped += _skipped(plan.num_skipped, unlabelled.corpus.describe(unlabelled.split), min_samples)
+            inputs = unlabelled.inputs.for_split(unlabelled.index)
+            rows_here = host_rows(mesh, unlabelled.rows)
+            loader = BatchLoader(unlabelled.corpus, unlabelled.split, plan, inputs, config.max_tokens, rows_here)
+            self._loader = MixedLoader(self._loader, loader)
         self.mesh, self._workers = mesh, config.workers if training else 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields the batches from `position` on."""
+        """Yields the batches from `position` onwards."""
         ahead: collections.deque[Batch] = collections.deque()
         for batch in self._host_batches(self.position):
             ahead.append(to_global_arrays(batch, self.mesh))
@@ -194,15 +195,15 @@ class BatchStream:
             yield ahead.popleft()
 
     def load(self, number: int) -> Batch:
-        """Loads one batch by its number, here and now, without moving `position`."""
+        """Loads one batch by number, synchronously, without changing `position`."""
         return to_global_arrays(self._loader(number), self.mesh)
 
     def get_state(self) -> dict[str, int]:
-        """What `set_state` needs to continue exactly after the last batch handed out."""
+        """Returns the state that `set_state` restores."""
         return {"position": self.position, "num_batches": self.num_batches}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues from a saved state; takes effect at the next `iter`."""
+        """Restores a saved state; takes effect at the next `iter`."""
         self.position = state["position"]
 
     def _host_batches(self, first: int) -> Iterator[Batch]:
@@ -212,9 +213,9 @@ class BatchStream:
 
         dataset = grain.MapDataset.range(first, self.num_batches).map(self._loader)
         if self._workers:
-            if not flags.FLAGS.is_parsed():  # grain's worker processes read flags, which only absl's own main parses
+            if not flags.FLAGS.is_parsed():  # grain's worker processes read absl flags
                 flags.FLAGS.mark_as_parsed()
-            # One thread a worker: NumPy copies hold the interpreter lock, more threads only take turns.
+            # One thread per worker: NumPy copies hold the interpreter lock.
             reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
             iterable = dataset.to_iter_dataset(reading).mp_prefetch(
                 grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2)
@@ -223,7 +224,7 @@ class BatchStream:
             iterable = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
         batches = iter(iterable)
         try:
-            yield from map(_copied, batches) if self._workers else batches
+            yield from map(_copy_to_host_memory, batches) if self._workers else batches
         finally:
             batches.close()
             del batches
@@ -231,26 +232,26 @@ class BatchStream:
                 _free_shared_memory()
 
 
-def _copied(batch: Batch) -> Batch:
-    """Copies arrays out of the shared memory of worker processes, which is freed with the last reference to them.
+def _copy_to_host_memory(batch: Batch) -> Batch:
+    """Copies arrays out of the shared memory of worker processes, which is freed with their last reference.
 
-    On CPUs a `jax.Array` can be such a reference: it would keep the memory until the process exits, which counts as
-    a leak, and fill /dev/shm, which is small in many containers.
+    On CPUs a `jax.Array` can alias it: the memory would be held until the process exits, be reported as a leak, and
+    fill /dev/shm, which is small in many containers.
     """
     return jax.tree.map(np.array, batch)
 
 
 def _free_shared_memory() -> None:
-    """Frees the shared memory of batches read before, now: at the exit of the process it would count as leaked."""
-    gc.collect()  # grain's iterators keep their last batches in reference cycles
-    # grain frees in a thread of a pool that has one; a task of ours ends after those that are queued.
+    """Frees the shared memory of earlier batches now; at process exit it would be reported as leaked."""
     from grain.multiprocessing import SharedMemoryArray
 
+    gc.collect()  # grain's iterators keep their last batches in reference cycles
+    # grain frees memory in a pool of one thread; waiting for one more task waits for all queued ones.
     pool = getattr(SharedMemoryArray, "_del_thread_pool", None)
     if pool is not None and not sys.is_finalizing():
         with contextlib.suppress(ValueError):  # the pool has been stopped: the process exits
             pool.apply_async(int).wait(timeout=5)
 
 
-def _left_out(count: int, place: str, min_samples: int) -> list[str]:
-    return [f"{place}: {count} utterances of fewer than {min_samples} samples are left out"] if count else []
+def _skipped(count: int, context: str, min_samples: int) -> list[str]:
+    return [f"{context}: skipped {count} utterances of fewer than {min_samples} samples"] if count else []

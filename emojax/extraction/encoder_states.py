@@ -94,7 +94,7 @@ class EncoderReader:
         self.features = (encoder.inputs.field,)
         self.counts: collections.Counter[str] = collections.Counter()
         self._adapter, self._config, self._devices = encoder.inputs, config, devices
-        self._place, self._source = corpus.place(split), open_split(corpus, split)
+        self._place, self._source = corpus.describe(split), open_split(corpus, split)
 
     def read(self, shard: int) -> list[np.ndarray]:
         """Waveforms int16 (S_i,) or tokens int32 (L_i,) of a shard's utterances.

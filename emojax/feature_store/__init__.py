@@ -1,4 +1,4 @@
-"""Arrays per utterance on disk (encoder states, teachers' outputs), beside the corpus they were computed from."""
+"""Feature store: arrays per utterance on disk (hidden states of encoders, outputs of teachers)."""
 
 from emojax.feature_store.layout import (
     SplitMetadata,
@@ -10,7 +10,7 @@ from emojax.feature_store.layout import (
 )
 from emojax.feature_store.records import DTYPES, ArraySpec
 from emojax.feature_store.shards import Store, StoredSplit, missing_shards, remove_leftovers, write_shard
-from emojax.feature_store.sources import OUTPUTS, STATES, StatesSource, TeacherSource, array_of, source_of
+from emojax.feature_store.sources import OUTPUTS, STATES, StatesSource, TeacherSource, parse_source, single_array
 
 __all__ = [
     "DTYPES",
@@ -23,11 +23,11 @@ __all__ = [
     "StoreMetadata",
     "StoredSplit",
     "TeacherSource",
-    "array_of",
     "check_content",
     "missing_shards",
+    "parse_source",
     "remove_leftovers",
-    "source_of",
+    "single_array",
     "split_content",
     "write_metadata",
     "write_shard",

@@ -1,4 +1,4 @@
-"""What a store declares: `store.json` (where its values come from) and one `split.json` per split."""
+"""Metadata of a feature store: `store.json` (origin of its values) and one `split.json` per split."""
 
 import itertools
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _PLURALS = {"id": "utterances", "transcript": "transcripts"}
 
 @settings
 class StoreMetadata:
-    """Where the values of a store come from.
+    """Origin and layout of the values of a store.
 
     Attributes:
       corpus: TFDS name with config and version.
-      source: JSON values that determine the numbers: checkpoint hash, layers, pooling, ...
-      arrays: what is stored of every utterance.
-      format: of the files; the first format had no number, and described utterances by id and length alone.
+      source: JSON values that determine the values: checkpoint hash, layers, pooling, ...
+      arrays: arrays stored per utterance.
+      format: version of the file format; the first format had no number and identified utterances by id and length.
     """
 
     corpus: Annotated[str, MinLen(1)]
@@ -31,29 +31,33 @@ class StoreMetadata:
     arrays: Annotated[tuple[ArraySpec, ...], MinLen(1), MaxLen(16)]
     format: Literal[2] = 2
 
-    def check_same_run(self, other: "StoreMetadata", place: str) -> None:
-        """Compares with what is wanted.
+    def check_same(self, expected: "StoreMetadata", context: str) -> None:
+        """Compares with the expected metadata.
+
+        Args:
+          expected: metadata of the requested store.
+          context: name of the store in error messages.
 
         Raises:
           CheckpointError: they differ; the message names the first difference.
         """
-        if self.corpus != other.corpus:
-            raise CheckpointError(f"{place}: was made from corpus {self.corpus}, not {other.corpus}")
-        for key in sorted({*self.source, *other.source}):
-            ours, theirs = self.source.get(key), other.source.get(key)
-            if ours != theirs:
-                raise CheckpointError(f"{place}: was made with {key} {ours!r}, not {theirs!r}")
-        if self.arrays != other.arrays:
-            raise CheckpointError(f"{place}: holds {self.arrays}, not {other.arrays}")
+        if self.corpus != expected.corpus:
+            raise CheckpointError(f"{context}: was made from corpus {self.corpus}, not {expected.corpus}")
+        for key in sorted({*self.source, *expected.source}):
+            found, wanted = self.source.get(key), expected.source.get(key)
+            if found != wanted:
+                raise CheckpointError(f"{context}: was made with {key} {found!r}, not {wanted!r}")
+        if self.arrays != expected.arrays:
+            raise CheckpointError(f"{context}: holds {self.arrays}, not {expected.arrays}")
 
 
 @settings
 class SplitMetadata:
-    """One split of a store.
+    """Metadata of one split of a store.
 
     Attributes:
-      ids: of the utterances, in the corpus's order.
-      content: digests (`emojax.content`) of those features of the corpus's split that the values depend on.
+      ids: utterance ids in the corpus's order.
+      content: digests (`emojax.content`) of the features of the corpus's split that the values depend on.
       bounds: first utterance of each shard, and the number of utterances.
     """
 
@@ -76,44 +80,45 @@ class SplitMetadata:
 
 
 def split_content(content: Mapping[str, str], *features: str) -> dict[str, str]:
-    """Selects the digests that values depend on.
+    """Selects the digests that stored values depend on.
 
     Args:
-      content: of the corpus's split, e.g. `SplitIndex.content`.
-      features: what the values are computed from, e.g. `audio`.
+      content: digests of the corpus's split, e.g. `SplitIndex.content`.
+      features: features that the values are computed from, e.g. `audio`.
     """
     return {name: content[name] for name in ("id", *features)}
 
 
 def check_content(directory: Path, stored: Mapping[str, str], corpus: Mapping[str, str]) -> None:
-    """Compares what a split of a store was computed from with what the corpus has now.
+    """Compares the digests saved in a store with those of the corpus.
 
     Args:
-      directory: of the store's split.
+      directory: folder of the store's split.
       stored: digests, `SplitMetadata.content`.
       corpus: digests of all features of the corpus's split.
 
     Raises:
-      CheckpointError: they differ; the message names the features, and how to make the store again.
+      CheckpointError: they differ; the message names the features and the command that recomputes the store.
     """
     changed = [_PLURALS.get(name, name) for name in stored if stored[name] != corpus.get(name)]
     if changed:
         raise CheckpointError(
-            f"{directory}: was computed from other {', '.join(changed)} than the corpus has now; {_again(directory)}"
+            f"{directory}: was computed from other {', '.join(changed)} than the corpus has now; "
+            f"{_recompute_hint(directory)}"
         )
 
 
 def write_metadata(directory: Path, metadata: StoreMetadata) -> None:
-    """Writes `store.json`, or checks that the one there is the same.
+    """Writes `store.json`; an existing file must have the same content.
 
     Raises:
-      CheckpointError: the folder holds another store, or something else.
+      CheckpointError: the folder holds another store, or other files.
     """
     if (directory / STORE).exists():
-        read_metadata(directory).check_same_run(metadata, str(directory))
+        read_metadata(directory).check_same(metadata, str(directory))
         return
     if not is_vacant(directory):
-        raise CheckpointError(f"{directory}: holds something else than a store; allowed: a new or empty folder")
+        raise CheckpointError(f"{directory}: must be a feature store, or a new or empty folder")
     write_json(directory / STORE, with_digest(to_tree(metadata)))
 
 
@@ -121,29 +126,30 @@ def read_metadata(directory: Path) -> StoreMetadata:
     """Reads `store.json`.
 
     Raises:
-      CheckpointError: it is not there, damaged, or of an older version.
+      CheckpointError: it is missing, damaged, or of an older version.
     """
     path = directory / STORE
     missing = f"no such file; {directory} is not a finished store"
     tree = read_json_object(path, missing=missing)
     if "format" not in tree:
         raise CheckpointError(
-            f"{directory}: was made by an older version, which did not record what the corpus held; {_again(path)}"
+            f"{directory}: was made by an older version, which did not save digests of the corpus; "
+            f"{_recompute_hint(path)}"
         )
     return parse(StoreMetadata, checked_content(tree, str(path)), str(path), error=CheckpointError)
 
 
 def write_split_metadata(directory: Path, metadata: SplitMetadata) -> None:
-    """Writes a split's `split.json`, or checks that the one there is the same.
+    """Writes a split's `split.json`; an existing file must have the same content.
 
     Raises:
-      CheckpointError: it was computed from other content, or divided into other shards.
+      CheckpointError: the existing split was computed from other data, or has other shards.
     """
     if (directory / SPLIT).exists():
         found = read_split_metadata(directory)
         check_content(directory, found.content, metadata.content)
         if found != metadata:
-            raise CheckpointError(f"{directory}: is divided into other shards; {_again(directory)}")
+            raise CheckpointError(f"{directory}: has other shard bounds; {_recompute_hint(directory)}")
         return
     write_json(directory / SPLIT, with_digest(to_tree(metadata)))
 
@@ -152,12 +158,12 @@ def read_split_metadata(directory: Path) -> SplitMetadata:
     """Reads a split's `split.json`.
 
     Raises:
-      CheckpointError: it is not there, or damaged.
+      CheckpointError: it is missing or damaged.
     """
     path = directory / SPLIT
     tree = read_json_object(path, missing=f"no such file; {directory} is not a finished split of a store")
     return parse(SplitMetadata, checked_content(tree, str(path)), str(path), error=CheckpointError)
 
 
-def _again(path: Path) -> str:
+def _recompute_hint(path: Path) -> str:
     return f"delete {path.parent} and run `--mode=extract` again"

@@ -1,4 +1,4 @@
-"""Records of a feature store: the arrays of one utterance as bytes."""
+"""Serialisation of the arrays of one utterance in a feature store."""
 
 import math
 import struct
@@ -12,20 +12,20 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.schema import Ge, Le, MaxLen, MinLen, settings
 
 DTYPES: Mapping[str, Any] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-"""Types that values are stored as."""
+"""Types of stored values."""
 
 _MAX_BYTES_PER_ROW = 2**26
-"""Batches are allocated by the declared shape; all layers of the largest encoders need a hundredth of this."""
+"""Limit on the declared shape, by which batches are allocated; all layers of the largest encoders need 1% of it."""
 
 
 @settings
 class ArraySpec:
-    """What is the same for all utterances about one stored array.
+    """Name, dtype and row shape of a stored array.
 
     Attributes:
-      name: e.g. `states`.
+      name: name, e.g. `states`.
       dtype: key of `DTYPES`.
-      shape: of one row; the number of rows (frames, tokens) differs between utterances and may be 0.
+      shape: shape of one row; the number of rows (frames, tokens) differs between utterances and may be 0.
     """
 
     name: Annotated[str, MinLen(1)]
@@ -43,12 +43,12 @@ class ArraySpec:
 
 
 def to_record(id: str, arrays: Mapping[str, np.ndarray], specs: Sequence[ArraySpec]) -> bytes:
-    """Bytes of one utterance.
+    """Serialises the arrays of one utterance.
 
     Args:
-      id: of the utterance.
-      arrays: (rows, *shape) by name, of any float type.
-      specs: what is stored, in order.
+      id: utterance id.
+      arrays: arrays of shape (rows, *shape) by name, of any float type.
+      specs: arrays to store, in order.
     """
     encoded = id.encode()
     parts = [struct.pack("<H", len(encoded)), encoded]
@@ -60,16 +60,16 @@ def to_record(id: str, arrays: Mapping[str, np.ndarray], specs: Sequence[ArraySp
     return b"".join(parts)
 
 
-def from_record(record: bytes, specs: Sequence[ArraySpec], place: str) -> tuple[str, dict[str, np.ndarray]]:
-    """The id and arrays of one utterance; the arrays are views of the record.
+def from_record(record: bytes, specs: Sequence[ArraySpec], context: str) -> tuple[str, dict[str, np.ndarray]]:
+    """Deserialises id and arrays of one utterance; the arrays are views of the record.
 
     Args:
       record: from `to_record`.
-      specs: the same as there.
-      place: what to call it in messages.
+      specs: specs that it was written with.
+      context: name of the store in error messages.
 
     Raises:
-      CheckpointError: the record does not have the length its numbers say.
+      CheckpointError: the length of the record does not match its header fields.
     """
     try:
         (length,) = struct.unpack_from("<H", record)
@@ -83,7 +83,7 @@ def from_record(record: bytes, specs: Sequence[ArraySpec], place: str) -> tuple[
             arrays[spec.name] = flat.reshape(rows, *spec.shape)
             start += 4 + rows * spec.bytes_per_row
     except (struct.error, ValueError) as error:
-        raise CheckpointError(f"{place}: a record is cut short or damaged ({error})") from error
+        raise CheckpointError(f"{context}: a record is truncated or damaged ({error})") from error
     if start != len(record):
-        raise CheckpointError(f"{place}: a record has {len(record)} bytes, expected {start}")
+        raise CheckpointError(f"{context}: a record has {len(record)} bytes, expected {start}")
     return id, arrays

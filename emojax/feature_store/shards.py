@@ -1,4 +1,4 @@
-"""Shards of a feature store: written one at a time; read at random, by position in the corpus's split or by id."""
+"""Reading a feature store at random, by position or id, and writing it shard by shard."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,67 +15,71 @@ from emojax.files import atomic_write
 
 
 class Store:
-    """A store on disk."""
+    """A feature store on disk."""
 
     def __init__(self, directory: Path):
         """Opens a store.
 
         Raises:
-          CheckpointError: there is none, or it is damaged.
+          CheckpointError: the folder holds no store, or the store is damaged.
         """
         self.directory = directory
         self.metadata: StoreMetadata = read_metadata(directory)
 
     def split(self, name: str) -> "StoredSplit":
-        """Opens a split; of a part of one (`train[:50%]`) the whole, unless the part has a folder of its own.
+        """Opens a split; a part of one (`train[:50%]`) opens the whole split unless the part was stored separately.
 
         Raises:
-          CheckpointError: the split is not there, or not finished.
+          CheckpointError: the split is missing or unfinished.
         """
         whole = name if "+" in name else name.partition("[")[0]
         folder = self.directory / (name if (self.directory / name).is_dir() else whole)
         if not folder.is_dir():
-            there = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
-            raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(there) or 'none'}")
+            available = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
+            raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(available) or 'none'}")
         return StoredSplit(folder, self.metadata, read_split_metadata(folder))
 
 
 class StoredSplit:
-    """The arrays of every utterance of a split, in the order of the corpus's data source.
+    """Arrays of the utterances of a split, in the order of the corpus's data source.
 
-    A random-access source as grain takes it (`grain.MapDataset.source(split)`); picklable, so that worker processes
-    can each read from it.
+    A random-access data source for grain (`grain.MapDataset.source(split)`); picklable, for worker processes.
     """
 
     def __init__(self, directory: Path, store: StoreMetadata, metadata: SplitMetadata):
-        """Checks that all shards are there.
+        """Opens the split.
+
+        Args:
+          directory: folder of the split.
+          store: metadata of the store.
+          metadata: metadata of the split.
 
         Raises:
-          CheckpointError: some are not.
+          CheckpointError: shards are missing.
         """
         self.directory, self._store, self.metadata = directory, store, metadata
         self._shards = [directory / metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
         absent = sum(not path.is_file() for path in self._shards)
         if absent:
             raise CheckpointError(
-                f"{directory}: {absent} of {len(self._shards)} shards are not there yet; "
-                "the command that started it continues it"
+                f"{directory}: {absent} of {len(self._shards)} shards are missing; "
+                "run the command that wrote it again to continue"
             )
 
     @property
     def specs(self) -> tuple[ArraySpec, ...]:
-        """What is stored of every utterance."""
+        """Arrays stored per utterance."""
         return self._store.arrays
 
     def __len__(self) -> int:
         return len(self.metadata.ids)
 
     def __getitem__(self, position: SupportsIndex) -> dict[str, np.ndarray]:
-        """The arrays of one utterance by name."""
+        """Returns the arrays of one utterance by name."""
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[SupportsIndex]) -> list[dict[str, np.ndarray]]:
-        """The arrays of several utterances.
+        """Returns the arrays of several utterances.
 
         Raises:
           CheckpointError: a shard is damaged.
@@ -85,15 +89,15 @@ class StoredSplit:
             records = self._source.__getitems__(wanted)
         except IndexError:
             raise
-        except Exception as error:  # array_record raises many kinds for damaged shards
+        except Exception as error:  # array_record raises various exceptions for damaged shards
             raise CheckpointError(f"{self.directory}: cannot be read ({reason(error)})") from error
         return [self._arrays(position, record) for position, record in zip(wanted, records, strict=True)]
 
     def by_id(self, id: str) -> dict[str, np.ndarray]:
-        """The arrays of the utterance of that id.
+        """Returns the arrays of the utterance with an id.
 
         Raises:
-          KeyError: there is none.
+          KeyError: no utterance has the id.
         """
         return self[self.positions[id]]
 
@@ -106,10 +110,10 @@ class StoredSplit:
     def _source(self) -> Any:
         from array_record.python.array_record_data_source import ArrayRecordDataSource  # type: ignore[import-untyped]
 
-        if not flags.FLAGS.is_parsed():  # array_record reads flags, which only absl's own main parses
+        if not flags.FLAGS.is_parsed():  # array_record reads absl flags
             flags.FLAGS.mark_as_parsed()
         sizes = np.diff(self.metadata.bounds)
-        # With the range given, array_record need not open every file to learn how many records it has.
+        # With explicit ranges array_record does not open every file to count its records.
         return ArrayRecordDataSource([f"{path}[0:{size}]" for path, size in zip(self._shards, sizes, strict=True)])
 
     def _arrays(self, position: int, record: bytes) -> dict[str, np.ndarray]:
@@ -125,13 +129,13 @@ class StoredSplit:
 
 
 def missing_shards(directory: Path, metadata: SplitMetadata) -> list[int]:
-    """Numbers of the shards that are still to be written."""
+    """Lists the shards that have not been written."""
     names = [metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
     return [shard for shard, name in enumerate(names) if not (directory / name).is_file()]
 
 
 def remove_leftovers(directory: Path, metadata: SplitMetadata, shard: int) -> None:
-    """Removes what a killed run had begun to write of a shard."""
+    """Removes temporary files of a shard that a killed run left."""
     for path in directory.glob(f".{metadata.shard_name(shard)}.*.tmp"):
         path.unlink(missing_ok=True)
 
@@ -146,14 +150,14 @@ def write_shard(
     """Writes one shard.
 
     Args:
-      directory: of the split.
-      metadata: of the split.
-      shard: its number.
-      arrays: of the shard's utterances, in order.
-      specs: what is stored of each.
+      directory: folder of the split.
+      metadata: metadata of the split.
+      shard: shard number.
+      arrays: arrays of the shard's utterances, in order.
+      specs: arrays to store.
 
     Returns:
-      Number of bytes.
+      Number of bytes written.
 
     Raises:
       EmojaxError: it cannot be written (full disk, no permission); finished shards are intact.
@@ -164,12 +168,12 @@ def write_shard(
     path = directory / metadata.shard_name(shard)
     with atomic_write(path) as temporary:
         try:
-            # States do not compress; one record a group is what random access wants.
+            # Hidden states do not compress; groups of one record suit random access.
             writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
             for id, values in zip(ids, arrays, strict=True):
                 writer.write(to_record(id, values, specs))
             writer.close()
-        except RuntimeError as error:  # how array_record reports what the file system refuses
+        except RuntimeError as error:  # array_record's exception for errors of the file system
             raise EmojaxError(f"{path}: cannot be written ({reason(error)})") from error
         size = temporary.stat().st_size
         if size < sum(len(id) for id in ids):

@@ -1,4 +1,4 @@
-"""What determines the values of a store: the two kinds of `source` that a `store.json` can have."""
+"""Sources of stored values: the two types of `source` in `store.json`."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -9,11 +9,11 @@ from emojax.feature_store.shards import ArraySpec
 from emojax.schema import Ge, Le, MaxLen, MinLen, parse, settings
 
 STATES = "states"
-"""Array of an encoder's store: (frames or tokens, layers, D), one row where pooled; none for an empty
-transcript or a recording too short for a frame."""
+"""Name of the array of hidden states: (frames or tokens, layers, D), one row if pooled; no row for an empty
+transcript or a recording shorter than a frame."""
 
 OUTPUTS = "outputs"
-"""Array of a teacher's cache, one row: attributes, spread, probabilities, embedding, one behind the other."""
+"""Name of the array of teacher outputs, one row: attributes, spread, probabilities and embedding, concatenated."""
 
 T = TypeVar("T")
 
@@ -23,14 +23,14 @@ class StatesSource:
     """Hidden states of an encoder.
 
     Attributes:
-      checkpoint: its fingerprint.
-      model_type: of its `config.json`.
-      layers: that are kept.
-      combine: whether they are stacked or averaged.
-      pooling: over frames or tokens.
-      dtype: that they were computed in.
-      max_tokens: what transcripts were cut to; of text encoders.
-      samples_per_frame: distance of two frames; of speech encoders.
+      checkpoint: fingerprint of the checkpoint.
+      model_type: model type in the checkpoint's `config.json`.
+      layers: layers that are stored.
+      combine: whether layers are stacked or averaged.
+      pooling: pooling over frames or tokens.
+      dtype: type of the computation.
+      max_tokens: number of tokens that transcripts were truncated to; text encoders only.
+      samples_per_frame: frame shift in samples; speech encoders only.
     """
 
     checkpoint: str
@@ -43,7 +43,7 @@ class StatesSource:
     samples_per_frame: Annotated[int, Ge(1), Le(2**20)] | None = None
 
     def row_shape(self, num_features: int) -> tuple[int, int]:
-        """Computes the shape of a row of an encoder with D = `num_features`."""
+        """Returns the shape (layers, D) of a row for an encoder with `num_features` features."""
         width = num_features * (2 if self.pooling == "statistics" else 1)
         return (1 if self.combine == "mean" else len(self.layers), width)
 
@@ -53,11 +53,11 @@ class TeacherSource:
     """Outputs of one or several teachers.
 
     Attributes:
-      teacher: fingerprint of each.
-      weights: of each, sum 1.
-      dtype: that they were computed in.
-      teacher_categories: that probabilities are of.
-      max_tokens: what transcripts were cut to; None where none are read.
+      teacher: fingerprint of each teacher.
+      weights: weight of each teacher; they sum to 1.
+      dtype: type of the computation.
+      teacher_categories: categories of the probabilities.
+      max_tokens: number of tokens that transcripts were truncated to; None without transcripts.
       min_samples: utterances with fewer samples have no outputs; their rows are 0.
     """
 
@@ -69,30 +69,35 @@ class TeacherSource:
     min_samples: Annotated[int, Ge(0), Le(2**40)] = 0
 
 
-def source_of(store: StoreMetadata, kind: type[T], place: Path) -> T:
-    """Reads the source of a store.
+def parse_source(store: StoreMetadata, cls: type[T], directory: Path) -> T:
+    """Parses the source of a store.
 
     Args:
-      store: from its `store.json`.
-      kind: `StatesSource` or `TeacherSource`.
-      place: folder of the store, for messages.
+      store: metadata of the store.
+      cls: `StatesSource` or `TeacherSource`.
+      directory: folder of the store, for error messages.
 
     Raises:
-      CheckpointError: the source is of another kind, or damaged.
+      CheckpointError: the source is of another type, or damaged.
     """
-    what = {StatesSource: "hidden states of an encoder", TeacherSource: "outputs of a teacher"}
-    key = {StatesSource: "checkpoint", TeacherSource: "teacher"}[kind]
+    content = {StatesSource: "hidden states of an encoder", TeacherSource: "outputs of a teacher"}[cls]
+    key = {StatesSource: "checkpoint", TeacherSource: "teacher"}[cls]
     if key not in store.source:
-        raise CheckpointError(f"{place}: holds no {what[kind]}")
-    return parse(kind, dict(store.source), f"{place}, source", error=CheckpointError, missing="default")
+        raise CheckpointError(f"{directory}: holds no {content}")
+    return parse(cls, dict(store.source), f"{directory}, source", error=CheckpointError, missing="default")
 
 
-def array_of(store: StoreMetadata, name: str, place: Path) -> ArraySpec:
-    """Finds the one array that a kind of store has.
+def single_array(store: StoreMetadata, name: str, directory: Path) -> ArraySpec:
+    """Returns the spec of a store's only array.
+
+    Args:
+      store: metadata of the store.
+      name: expected name of the array.
+      directory: folder of the store, for error messages.
 
     Raises:
-      CheckpointError: it has others.
+      CheckpointError: the store has other arrays.
     """
     if [spec.name for spec in store.arrays] != [name]:
-        raise CheckpointError(f"{place}: arrays must be {name!r} alone, got {[spec.name for spec in store.arrays]}")
+        raise CheckpointError(f"{directory}: arrays must be {name!r} alone, got {[spec.name for spec in store.arrays]}")
     return store.arrays[0]

@@ -10,7 +10,7 @@ from emojax.data import DataConfig
 from emojax.errors import ConfigError
 from emojax.parallel import MeshConfig
 from emojax.schema import Ge, Gt, Le, Lt, MinLen, default_tree, parse, settings
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 
 
 @settings
@@ -29,23 +29,22 @@ class PretrainCorpusConfig:
         if self.train_split and self.train_split == self.validation_split:
             raise ConfigError(f"corpus.train_split must not be the validation split, got {self.train_split!r}")
 
-    def with_roles(self, roles: SplitRoles | None) -> "PretrainCorpusConfig":
-        """Fills in the splits that are left open with those the corpus names.
+    def with_splits(self, default: SplitAssignment | None) -> "PretrainCorpusConfig":
+        """Fills in empty splits with the corpus's default splits.
 
         Raises:
-          ConfigError: the corpus names none.
+          ConfigError: a split is empty and the corpus has no default.
         """
         if self.train_split and self.validation_split:
             return self
-        if roles is None:
+        if default is None:
             raise ConfigError(
-                f"config.corpus.train_split: {self.name} does not say what its splits are for; "
-                "set train_split and validation_split"
+                f"config.corpus.train_split: {self.name} has no default splits; set train_split and validation_split"
             )
         return dataclasses.replace(
             self,
-            train_split=self.train_split or roles.train,
-            validation_split=self.validation_split or roles.validation,
+            train_split=self.train_split or default.train,
+            validation_split=self.validation_split or default.validation,
         )
 
 

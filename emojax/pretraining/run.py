@@ -45,7 +45,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
       EmojaxError: one line saying what is wrong with config, corpus, workdir or training.
     """
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles))
+    config = dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment))
     training, validation = config.corpus.train_split, config.corpus.validation_split
     index = read_index(corpus, training)
     config = dataclasses.replace(config, data=config.data.with_buckets(index.num_samples))

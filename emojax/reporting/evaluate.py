@@ -139,7 +139,7 @@ def evaluate_workdir(
         inputs = batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, trained.online)
         least = trained.model.min_samples
         stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
-        for line in stream.left_out:
+        for line in stream.skipped:
             print(line, flush=True)
         predictions = predict_split(
             predict,

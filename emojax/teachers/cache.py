@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, StoredInput
 from emojax.errors import CheckpointError
-from emojax.feature_store import OUTPUTS, Store, TeacherSource, array_of, source_of
+from emojax.feature_store import OUTPUTS, Store, TeacherSource, parse_source, single_array
 from emojax.teachers.ensemble import AveragedOutputs, Ensemble
 from emojax.types import NUM_ATTRIBUTES, Batch
 from emojax.workdir import TrainedModel, read_json
@@ -64,7 +64,7 @@ class TeacherCache:
         Raises:
           CheckpointError: no cache is of that corpus, or it lacks the split.
         """
-        rows = StoredInput(self._store(corpus).split(split), OUTPUTS, "utterance", may_lack=False)
+        rows = StoredInput(self._store(corpus).split(split), OUTPUTS, "utterance", allow_empty=False)
         return dataclasses.replace(student, stored={**student.stored, TEACHER: rows})
 
     def _store(self, corpus: str) -> Store:
@@ -85,14 +85,14 @@ def open_cache(config: TeacherConfig) -> TeacherCache:
     """
     stores = tuple(Store(Path(folder).expanduser()) for folder in config.caches)
     first = stores[0].metadata
-    sources = [source_of(store.metadata, TeacherSource, store.directory) for store in stores]
+    sources = [parse_source(store.metadata, TeacherSource, store.directory) for store in stores]
     for store, source in zip(stores, sources, strict=True):
-        shape = array_of(store.metadata, OUTPUTS, store.directory).shape
+        shape = single_array(store.metadata, OUTPUTS, store.directory).shape
         least = row_size(len(source.teacher_categories), 1)
         if len(shape) != 1 or shape[0] < least:
             raise CheckpointError(f"{store.directory}: rows of {OUTPUTS!r} must have >= {least} values, got {shape}")
         # All of the same models: only the corpus may differ.
-        store.metadata.check_same_run(dataclasses.replace(first, corpus=store.metadata.corpus), str(store.directory))
+        store.metadata.check_same(dataclasses.replace(first, corpus=store.metadata.corpus), str(store.directory))
     categories = sources[0].teacher_categories
     size = first.arrays[0].shape[0] - row_size(len(categories), 0)
     return TeacherCache(stores, categories, sources[0].min_samples, size)

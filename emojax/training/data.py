@@ -63,7 +63,7 @@ def open_data(config: ExperimentConfig) -> TrainingData:
     """
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     try:
-        config = dataclasses.replace(config, corpus=config.corpus.with_roles(corpus.roles, corpus.folds))
+        config = dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
     corpus = choose_categories(corpus, config.corpus.categories)
@@ -124,7 +124,7 @@ def describe_stream(stream: BatchStream, seconds: tuple[float, ...]) -> str:
     """Lines about utterances that are skipped, lengths of batches, and padding."""
     lengths = ", ".join(f"{length:g}" for length in seconds)
     padding = f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding"
-    return "\n".join([*stream.left_out, padding])
+    return "\n".join([*stream.skipped, padding])
 
 
 def make_validation(

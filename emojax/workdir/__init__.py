@@ -1,4 +1,4 @@
-"""A run's folder on disk: config, corpus metadata, checkpoints."""
+"""Folder of a run: config, corpus metadata, encoders, checkpoints."""
 
 from emojax.workdir.checkpoints import Checkpoints as Checkpoints
 from emojax.workdir.checkpoints import abstract_like as abstract_like

@@ -1,9 +1,9 @@
-"""Saves and restores what must survive a run, with orbax: asynchronously, the latest and the best, any mesh.
+"""Checkpoints with orbax: saved asynchronously, latest and best kept, restored on any mesh.
 
-A checkpoint holds two parts. `model` is what predicts (`params`, averaged where averaging is on, and `statistics`);
-it is all that evaluation, prediction and teaching need. `training` is the rest of what continuing needs. Metadata that
-are no arrays (position in the data, selection) ride along as JSON. The digests of all files are written when the
-checkpoint is complete, in the background, before it gets its name: one that has its name has its digests.
+A checkpoint has two parts. `model` holds `params` (their moving average, if enabled) and `statistics`, which suffice
+for evaluation, prediction and distillation; `training` holds the remaining state of the run. Position in the data and
+selection are saved as JSON metadata. Digests of all files are written in the background when the checkpoint is
+complete, before its folder is renamed to its final name: a folder with its final name has its digests.
 """
 
 import contextlib
@@ -22,45 +22,44 @@ from emojax.parallel import is_first, smallest_of_all, wait_for_all
 from emojax.workdir.digests import DIGESTS, Digests, first_damaged, read_digests, write_digests
 
 SCORE = "score"
-"""Name of the number that ranks checkpoints (larger is better)."""
+"""Name of the metric that ranks checkpoints (larger is better)."""
 
 _METRICS = "metrics"
-"""Folder of a checkpoint with its score."""
+"""Folder of the score in a checkpoint."""
 
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
-"""Folders of saves that were not finished; orbax ignores them, but would leave them lying."""
+"""Folders of unfinished saves, which orbax ignores but does not remove."""
 
 
 class Checkpoints:
-    """The checkpoints of one workdir; a context manager that finishes pending saves on leaving."""
+    """Checkpoints of one workdir; a context manager that waits for pending saves on exit."""
 
     def __init__(self, directory: Path | epath.Path, *, writing: bool, digests: bool = True):
         """Opens the folder.
 
         Args:
-          directory: where checkpoints are; created if need be.
-          writing: this run saves there: what an interrupted save or deletion left is removed. Without it, a save that
-            another process has under way is left alone.
-          digests: whether digests are written and compared. On a bucket they are not: its objects have checksums of
-            their own, and reading them back costs a download.
+          directory: folder of the checkpoints; created if absent.
+          writing: whether this run saves checkpoints: remains of interrupted saves and deletions are then removed.
+            Otherwise unfinished saves are ignored, since another process may be writing them.
+          digests: whether digests are written and compared; never on buckets, whose objects have checksums.
 
         Raises:
-          TrainingError: the folder cannot be written to, or not be reached.
+          TrainingError: the folder cannot be written or reached.
           CheckpointError: the score or the digests of a checkpoint are damaged.
         """
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs exceptions that it also raises
         ocp = _orbax()
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs what it also raises, with tracebacks
         self._directory = epath.Path(directory)
         self._has_digests = digests and "://" not in str(directory)
-        self._kept: list[int] = []  # when the save under way is done
+        self._kept: list[int] = []  # steps kept after the pending save
         self._saving = 0
         self._leftover: set[int] = set()
         self._verified: set[tuple[int, str]] = set()
         self._pending: Any = None
         try:
-            self._look_around(writing)
-            # Orbax copies what it is given, of a bound method the object too; functions stay as they are.
-            when_complete = ocp.options.AsyncOptions(post_finalization_callback=lambda: self._seal())
+            self._clean_up(writing)
+            # Orbax deep-copies its options, including the object of a bound method, but not functions.
+            when_complete = ocp.options.AsyncOptions(post_finalization_callback=lambda: self._finalise())
             self._checkpointer = ocp.training.Checkpointer(
                 self._directory,
                 context=ocp.Context(async_options=when_complete),
@@ -68,28 +67,28 @@ class Checkpoints:
                 preservation_policy=_Preserve(self),
             )
         except OSError as error:
-            raise TrainingError(f"{directory}: checkpoints cannot be kept there ({error.strerror})") from error
-        except ImportError as error:  # the library of a bucket is not installed
+            raise TrainingError(f"{directory}: checkpoints cannot be saved there ({error.strerror})") from error
+        except ImportError as error:  # the client library of a bucket is not installed
             raise TrainingError(f"{directory}: cannot be reached ({error})") from error
         except EmojaxError:
             raise
-        except Exception as error:  # orbax reads the scores of all checkpoints, whatever is in these files
+        except Exception as error:  # orbax reads the scores of all checkpoints, which may be damaged
             raise CheckpointError(f"{directory}: a checkpoint's score cannot be read ({reason(error)})") from error
 
-    def _look_around(self, writing: bool) -> None:
-        """Checks what says which checkpoints there are, and removes what was interrupted."""
+    def _clean_up(self, writing: bool) -> None:
+        """Removes remains of interrupted saves and deletions, and verifies the scores."""
         if writing and is_first():
-            for left in self._directory.glob(_UNFINISHED):
-                left.rmtree()
+            for unfinished in self._directory.glob(_UNFINISHED):
+                unfinished.rmtree()
         steps = self._steps_on_disk() if self._has_digests else []
         digests = self._digests(steps[-1]) if steps else None
         if digests is not None:
             self._leftover = set(steps) - {steps[-1], *digests.kept}
         if writing and is_first():
-            for step in self._leftover:  # the deletion of an older one was interrupted
+            for step in self._leftover:  # deletion was interrupted
                 (self._directory / str(step)).rmtree()
         if writing:
-            wait_for_all(f"{self._directory} is tidy")
+            wait_for_all(f"{self._directory} is cleaned up")
         for step in sorted(set(steps) - self._leftover):
             self._compare(step, (_METRICS,), self._digests(step), together=False)
 
@@ -103,27 +102,27 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Finishes pending saves; an error that is already under way is not replaced by a failing save."""
+        """Waits for pending saves; a failed save does not replace an exception already raised."""
         try:
             self.wait()
             self._checkpointer.close()
         except Exception as failure:
             with contextlib.suppress(Exception):
-                self._checkpointer.close()  # after a failed save it raises once more, and then is closed
+                self._checkpointer.close()  # raises again after a failed save, but closes
             if error is None:
                 raise failure if isinstance(failure, TrainingError) else self._failed(failure) from failure
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, None without one."""
+        """Step of the newest checkpoint; None without checkpoints."""
         return max((c.step for c in self._checkpointer.checkpoints if c.step not in self._leftover), default=None)
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the highest score (the earliest of equals), None without a scored one.
+        """Step of the checkpoint with the highest score (the earliest if equal); None without scores.
 
         Raises:
-          CheckpointError: a score is no number.
+          CheckpointError: a score is not a finite number.
         """
         return _best(self._scores())
 
@@ -132,24 +131,24 @@ class Checkpoints:
         for checkpoint in self._checkpointer.checkpoints:
             if checkpoint.step in self._leftover or checkpoint.metrics is None:
                 continue
-            found: Any = (
+            score: Any = (
                 checkpoint.metrics.get(SCORE) if isinstance(checkpoint.metrics, Mapping) else checkpoint.metrics
             )
-            if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-                place = self._directory / str(checkpoint.step) / _METRICS
-                raise CheckpointError(f"{place}: {SCORE} must be a finite number, got {str(found)[:100]!r}")
-            scores[checkpoint.step] = float(found)
+            if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+                folder = self._directory / str(checkpoint.step) / _METRICS
+                raise CheckpointError(f"{folder}: {SCORE} must be a finite number, got {str(score)[:100]!r}")
+            scores[checkpoint.step] = float(score)
         return scores
 
     def save(self, step: int, model: Any, training: Any, metadata: Mapping[str, Any], score: float | None) -> None:
-        """Starts saving in the background; waits first for a save still under way.
+        """Starts saving in the background, after waiting for a pending save.
 
         Args:
-          step: number of steps done.
-          model: tree of arrays that predicts.
-          training: tree of the other arrays.
-          metadata: JSON-able.
-          score: validation score if this step was evaluated, else None; one that is not finite ranks nothing.
+          step: number of completed steps.
+          model: arrays needed for prediction.
+          training: remaining arrays of the training state.
+          metadata: JSON-serialisable values.
+          score: validation score if this step was evaluated, else None; a non-finite score is ignored.
 
         Raises:
           TrainingError: an earlier save failed (full disk); the checkpoints before it are intact.
@@ -172,18 +171,18 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
 
-    def _seal(self) -> None:
-        """Writes the digests of a checkpoint whose files are complete; orbax then gives the folder its name.
+    def _finalise(self) -> None:
+        """Writes the digests of a complete checkpoint, before orbax renames its folder.
 
-        Runs in orbax's thread, of the first process alone, when all processes have written their part.
+        Runs in orbax's thread of the first process, when all processes have written their parts.
         """
         if self._has_digests:
-            unnamed = list(self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
+            temporary = list(self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
             # Where renaming a folder is not atomic, orbax writes under the final name and adds a file at the end.
-            write_digests(Path(unnamed[0] if unnamed else self._directory / str(self._saving)), self._kept)
+            write_digests(Path(temporary[0] if temporary else self._directory / str(self._saving)), self._kept)
 
     def wait(self) -> None:
-        """Returns when nothing is being saved.
+        """Waits for the pending save.
 
         Raises:
           TrainingError: the save failed.
@@ -197,26 +196,26 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def restore(self, step: int, abstract: Mapping[str, Any]) -> dict[str, Any]:
-        """Restores parts of a checkpoint; of several processes, all must call it.
+        """Restores parts of a checkpoint; must be called by all processes.
 
         Args:
-          step: one that exists.
-          abstract: `model` and/or `training`, as trees of `jax.ShapeDtypeStruct` with the shardings wanted.
+          step: step of the checkpoint.
+          abstract: `model` and/or `training`, as trees of `jax.ShapeDtypeStruct` with shardings.
 
         Raises:
-          CheckpointError: it is not there, damaged, or of another model.
+          CheckpointError: the checkpoint is missing, damaged, or of another model.
         """
         self._verify(step, abstract)
         try:
             return self._checkpointer.load_checkpointables(step, dict(abstract))
-        except Exception as error:  # orbax and tensorstore raise many kinds; the user needs to know which checkpoint
+        except Exception as error:  # orbax and tensorstore raise various exceptions
             raise CheckpointError(f"{self._directory / str(step)}: cannot be restored ({reason(error)})") from error
 
     def metadata(self, step: int) -> dict[str, Any]:
-        """The JSON metadata saved with a checkpoint.
+        """Returns the JSON metadata saved with a checkpoint.
 
         Raises:
-          CheckpointError: it is not there or damaged.
+          CheckpointError: the checkpoint is missing or damaged.
         """
         return checked_content(self._metadata(step), f"{self._directory / str(step)}: metadata")
 
@@ -227,14 +226,14 @@ class Checkpoints:
         except Exception as error:
             raise CheckpointError(f"{folder}: cannot be read ({reason(error)})") from error
         if not isinstance(found, dict) or (DIGEST not in found and self._digests(step) is not None):
-            raise CheckpointError(f"{folder}: cannot be read (its metadata is gone){self._way_out(step)}")
+            raise CheckpointError(f"{folder}: cannot be read (its metadata is missing){self._recovery_hint(step)}")
         return found
 
     def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
-        """Reads the shapes of the arrays of `model` by path, `params/...`; of several processes, all must call it.
+        """Returns the shapes of the arrays of `model` by path, `params/...`; must be called by all processes.
 
         Raises:
-          CheckpointError: it is not there or damaged.
+          CheckpointError: the checkpoint is missing or damaged.
         """
         self._verify(step, ("model",))
         try:
@@ -245,11 +244,11 @@ class Checkpoints:
             raise CheckpointError(f"{self._directory / str(step)}: cannot be read ({reason(error)})") from error
 
     def _verify(self, step: int, parts: Iterable[str]) -> None:
-        """Checks the files of some parts of a checkpoint, once."""
+        """Compares the files of some parts of a checkpoint with their digests, once."""
         missing = tuple(part for part in parts if (step, part) not in self._verified)
         digests = self._digests(step)
         if digests is None and self._has_digests and DIGEST in self._metadata(step):
-            raise CheckpointError(f"{self._directory / str(step) / DIGESTS}: is missing{self._way_out(step)}")
+            raise CheckpointError(f"{self._directory / str(step) / DIGESTS}: is missing{self._recovery_hint(step)}")
         self._compare(step, missing, digests, together=True)
         self._verified |= {(step, part) for part in missing}
 
@@ -259,30 +258,31 @@ class Checkpoints:
         try:
             return read_digests(Path(self._directory / str(step)))
         except CheckpointError as error:
-            raise CheckpointError(f"{error}{self._way_out(step)}") from error
+            raise CheckpointError(f"{error}{self._recovery_hint(step)}") from error
 
     def _compare(self, step: int, parts: Sequence[str], digests: Digests | None, *, together: bool) -> None:
         """Compares files of a checkpoint with their digests.
 
         Args:
-          step: of the checkpoint.
-          parts: its folders.
-          digests: of its files; None: it was written without.
-          together: every process compares a share of the files, and all learn what was found.
+          step: step of the checkpoint.
+          parts: folders to compare.
+          digests: digests of the files; None if the checkpoint was written without.
+          together: divides the files among the processes, which share the result.
         """
         if digests is None:
             return
-        names, folder = digests.of(parts), Path(self._directory / str(step))
-        first, every = (jax.process_index(), jax.process_count()) if together else (0, 1)
-        found = first_damaged(folder, digests, names[first::every])
-        place = len(names) if found is None else first + every * found
-        place = smallest_of_all(place) if together else place
-        if place < len(names) and folder.is_dir():  # else its run has just removed it
-            what = "is damaged" if (folder / names[place]).exists() else "is missing"
-            raise CheckpointError(f"{folder / names[place]}: {what} (SHA-256 does not match){self._way_out(step)}")
+        names, folder = digests.files_in(parts), Path(self._directory / str(step))
+        start, stride = (jax.process_index(), jax.process_count()) if together else (0, 1)
+        found = first_damaged(folder, digests, names[start::stride])
+        index = len(names) if found is None else start + stride * found
+        index = smallest_of_all(index) if together else index
+        if index < len(names) and folder.is_dir():  # else its run has just removed it
+            fault = "is damaged" if (folder / names[index]).exists() else "is missing"
+            hint = self._recovery_hint(step)
+            raise CheckpointError(f"{folder / names[index]}: {fault} (SHA-256 does not match){hint}")
 
-    def _way_out(self, damaged: int) -> str:
-        """Names another checkpoint that is intact."""
+    def _recovery_hint(self, damaged: int) -> str:
+        """Suggests another checkpoint that is intact."""
         for step in reversed(self._steps_on_disk()):
             folder = Path(self._directory / str(step))
             if step == damaged or step in self._leftover:
@@ -296,8 +296,8 @@ class Checkpoints:
         return "; no other checkpoint is known to be intact"
 
     def _failed(self, error: Exception) -> TrainingError:
-        why = reason(error)
-        return TrainingError(f"{self._directory}: a checkpoint could not be saved ({why}); earlier ones are intact")
+        cause = reason(error)
+        return TrainingError(f"{self._directory}: a checkpoint could not be saved ({cause}); earlier ones are intact")
 
 
 def _orbax() -> Any:
@@ -308,7 +308,7 @@ def _orbax() -> Any:
 
 
 class _Preserve:
-    """Orbax's policy: of each save, the steps that `Checkpoints.save` decided to keep."""
+    """Preservation policy for orbax: keeps the steps chosen by `Checkpoints.save`."""
 
     def __init__(self, owner: Checkpoints):
         self._owner = owner
@@ -322,11 +322,11 @@ def _best(scores: Mapping[int, float]) -> int | None:
 
 
 def abstract_like(tree: Any, sharding: Any) -> Any:
-    """Shapes, dtypes and shardings of a tree, as `Checkpoints.restore` wants them.
+    """Converts a tree to `jax.ShapeDtypeStruct`s with shardings, the argument of `Checkpoints.restore`.
 
     Args:
       tree: arrays or `jax.ShapeDtypeStruct`s.
-      sharding: one sharding for all leaves or a tree of them.
+      sharding: one sharding for all leaves, or a tree of shardings.
     """
     if isinstance(sharding, jax.sharding.Sharding):
         sharding = jax.tree.map(lambda _: sharding, tree)

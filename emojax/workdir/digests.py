@@ -1,4 +1,4 @@
-"""SHA-256 of the files of a checkpoint, written with them and compared before they are read: damage is found."""
+"""SHA-256 digests of the files of a checkpoint, saved with it and compared before its files are read."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,46 +10,47 @@ from emojax.files import checked_content, read_json_object, sha256_of, with_dige
 from emojax.schema import Ge, parse, settings
 
 DIGESTS = "sha256.json"
-"""File of a checkpoint with the digests of its other files; it is written before the checkpoint gets its name."""
+"""File with the digests of a checkpoint's other files, written before its folder gets its final name."""
 
 _THREADS = 4
-"""Files hashed at once; hashlib releases the interpreter's lock."""
+"""Files hashed in parallel; hashlib releases the interpreter lock."""
 
 
 @settings
 class Digests:
     """Content of `sha256.json`."""
 
-    kept: Annotated[tuple[Annotated[int, Ge(0)], ...], "Steps that are kept when this one is saved, itself included."]
-    files: Annotated[Mapping[str, str], "SHA-256 in hexadecimal by the file's path in the checkpoint's folder."]
+    kept: Annotated[tuple[Annotated[int, Ge(0)], ...], "Steps kept when this checkpoint is saved, including itself."]
+    files: Annotated[Mapping[str, str], "SHA-256 (hexadecimal) by path in the checkpoint's folder."]
 
     def __post_init__(self):
         """Checks the paths.
 
         Raises:
-          ConfigError: a path leads out of the folder.
+          ConfigError: a path is outside of the folder.
         """
         for name in self.files:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ConfigError(f"files must be paths below the folder, got {name!r}")
 
-    def of(self, parts: Iterable[str]) -> list[str]:
-        """Lists the files in some folders of the checkpoint."""
+    def files_in(self, parts: Iterable[str]) -> list[str]:
+        """Lists the files in some of the checkpoint's folders."""
         wanted = set(parts)
         return sorted(name for name in self.files if name.partition("/")[0] in wanted)
 
 
 def write_digests(folder: Path, kept: Iterable[int]) -> None:
-    """Writes `sha256.json` for the folders of a checkpoint whose arrays are all written.
+    """Writes `sha256.json` for the subfolders of a complete checkpoint.
 
-    Orbax still changes the files at the top (time of the commit); the metadata in them has a digest of its own.
+    Files at the top level are excluded, since orbax changes them later (commit time); the metadata in them has its own
+    digest.
 
     Args:
-      folder: of the checkpoint.
+      folder: folder of the checkpoint.
       kept: see `Digests`.
 
     Raises:
-      EmojaxError: it cannot be written.
+      EmojaxError: the file cannot be written.
     """
     names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/**/*") if path.is_file())
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -59,10 +60,10 @@ def write_digests(folder: Path, kept: Iterable[int]) -> None:
 
 
 def read_digests(folder: Path) -> Digests | None:
-    """Reads `sha256.json`; None where there is none.
+    """Reads `sha256.json`; None if it does not exist.
 
     Raises:
-      CheckpointError: it is damaged.
+      CheckpointError: the file is damaged.
     """
     path = folder / DIGESTS
     if not path.exists():
@@ -75,7 +76,7 @@ def first_damaged(folder: Path, digests: Digests, names: list[str]) -> int | Non
     """Compares files with their digests.
 
     Returns:
-      Position in `names` of the first file that is missing or has another content; None if there is none.
+      Index in `names` of the first file that is missing or differs; None if all files match.
     """
 
     def damaged(name: str) -> bool:
@@ -85,4 +86,4 @@ def first_damaged(folder: Path, digests: Digests, names: list[str]) -> int | Non
             return True
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        return next((place for place, bad in enumerate(pool.map(damaged, names)) if bad), None)
+        return next((index for index, bad in enumerate(pool.map(damaged, names)) if bad), None)

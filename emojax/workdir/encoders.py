@@ -1,4 +1,4 @@
-"""Encoders of a workdir: which are kept, where, and how they are loaded."""
+"""Pre-trained encoders of a workdir: saving, sharing between workdirs, verification and loading."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, loa
 from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.pretrained import read_sizes
 from emojax.errors import CheckpointError, ConfigError
-from emojax.feature_store import STATES, StatesSource, Store, array_of, source_of
+from emojax.feature_store import STATES, StatesSource, Store, parse_source, single_array
 from emojax.files import atomic_write, check_sha256, sha256_of, write_json
 from emojax.models import EmotionModelConfig, EncoderInputConfig
 from emojax.parallel import first_decides, placed
@@ -27,7 +27,7 @@ ENCODERS = "encoders"
 """Folder of a workdir with one folder per encoder modality."""
 
 SHARED_FOLDER = "EMOJAX_ENCODERS"
-"""Environment variable: where kept weights lie, in place of `.encoders` beside the workdirs."""
+"""Environment variable: folder of shared weights, instead of `.encoders` beside the workdirs."""
 
 _SHARED, _SOURCE, _WEIGHTS = ".encoders", "source.json", "model.safetensors"
 _STALE_SECONDS = 24 * 3600
@@ -35,119 +35,119 @@ _STALE_SECONDS = 24 * 3600
 
 @settings
 class EncoderSource:
-    """Content of `source.json`: where a kept encoder comes from, and what it consists of."""
+    """Content of `source.json`: origin and files of a saved encoder."""
 
-    checkpoint: Annotated[str, "Folder or hub name it was kept from."]
-    fingerprint: Annotated[str, MinLen(1), MaxLen(128), "SHA-256 of that checkpoint (`checkpoint_fingerprint`)."]
+    checkpoint: Annotated[str, "Folder or hub name of the checkpoint."]
+    fingerprint: Annotated[str, MinLen(1), MaxLen(128), "SHA-256 of the checkpoint (`checkpoint_fingerprint`)."]
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     files: Annotated[Mapping[str, str], MaxLen(100), "SHA-256 by file name; empty in the first workdirs."] = (
         dataclasses.field(default_factory=dict)
     )
 
     def __post_init__(self):
-        """Checks that files lie in the encoder's own folder.
+        """Checks that all files are in the encoder's folder.
 
         Raises:
-          ConfigError: one does not.
+          ConfigError: a name contains a folder.
         """
         for name in self.files:
             if Path(name).name != name:
-                raise ConfigError(f"files must be names of files beside it, has {name[:100]!r}")
+                raise ConfigError(f"files must be names without folders, got {name[:100]!r}")
 
     @property
     def has_weights(self) -> bool:
-        """Whether its weights are kept; the first workdirs always did."""
+        """Whether the weights are saved, as in all workdirs without a list of files."""
         return not self.files or _WEIGHTS in self.files
 
 
 def read_encoder_source(folder: Path) -> EncoderSource:
-    """Reads the `source.json` of a kept encoder.
+    """Reads the `source.json` of a saved encoder.
 
     Raises:
-      CheckpointError: it is absent or damaged.
+      CheckpointError: the file is missing or damaged.
     """
     return read_settings(EncoderSource, folder / _SOURCE, error=CheckpointError, unknown="ignore", missing="default")
 
 
 def write_encoder_source(folder: Path, checkpoint: str, fingerprint: str, revision: str = "") -> None:
-    """Notes where a kept encoder comes from, with digests of its files; that it is there says that it is complete."""
-    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if _is_kept(path)}
+    """Writes `source.json` with the digests of the encoder's files; its presence marks the encoder as complete."""
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if _is_encoder_file(path)}
     write_json(folder / _SOURCE, to_tree(EncoderSource(checkpoint, fingerprint, revision, files)))
 
 
 def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, weights: bool) -> None:
-    """Keeps a checkpoint in a folder of a workdir, unless it is there.
+    """Saves an encoder in a workdir, unless it is there.
 
     Args:
-      folder: `WORKDIR/encoders/VIEW`.
+      folder: `WORKDIR/encoders/MODALITY`.
       checkpoint: folder or hub name.
       revision: branch, tag or commit on the hub; "" for the main branch.
-      modality: what the encoder must read, `speech` or `text`.
-      weights: whether its weights are needed; without them nothing but its settings is loaded.
+      modality: required modality of the encoder, `speech` or `text`.
+      weights: whether to save the weights; otherwise only config and pre-processing are saved.
 
     Raises:
-      CheckpointError: the checkpoint cannot be read, is of another modality, or is not the one that was kept.
+      CheckpointError: the checkpoint cannot be read, is of another modality, or differs from the one saved earlier.
     """
-    kept = read_encoder_source(folder) if (folder / _SOURCE).exists() else None
-    if kept and (kept.has_weights or not weights):
+    saved = read_encoder_source(folder) if (folder / _SOURCE).exists() else None
+    if saved and (saved.has_weights or not weights):
         return
-    found = find_folder(checkpoint, revision or None)
-    described = load_encoder(found, params=False)
-    if described.family.modality != modality:
+    source_folder = find_folder(checkpoint, revision or None)
+    encoder = load_encoder(source_folder, params=False)
+    if encoder.family.modality != modality:
         raise CheckpointError(
-            f"{checkpoint}: must be a {modality} encoder, is a {described.family.modality} encoder "
-            f"({described.family.model_type})"
+            f"{checkpoint}: must be a {modality} encoder, got a {encoder.family.modality} encoder "
+            f"({encoder.family.model_type})"
         )
-    fingerprint = checkpoint_fingerprint(found)
-    if kept and kept.fingerprint != fingerprint:
-        raise CheckpointError(f"{folder}: was kept from another version of {checkpoint}")
+    fingerprint = checkpoint_fingerprint(source_folder)
+    if saved and saved.fingerprint != fingerprint:
+        raise CheckpointError(f"{folder}: was saved from another version of {checkpoint}")
     if not weights:
-        save_encoder(described, folder, weights=False)
+        save_encoder(encoder, folder, weights=False)
     elif (shared := _shared_folder(folder)) is None:
-        save_encoder(load_encoder(found), folder)
+        save_encoder(load_encoder(source_folder), folder)
     else:
-        _share(found, shared / fingerprint)
+        _share(source_folder, shared / fingerprint)
         _link(shared / fingerprint, folder)
     write_encoder_source(folder, checkpoint, fingerprint, revision)
 
 
 def check_kept_encoder(folder: Path, weights: bool) -> EncoderSource:
-    """Compares the files of a kept encoder with the digests that were written with them.
+    """Compares the files of a saved encoder with their digests.
 
     Args:
-      folder: `WORKDIR/encoders/VIEW`.
-      weights: whether the weights are compared, too.
+      folder: `WORKDIR/encoders/MODALITY`.
+      weights: whether to compare the weights too.
 
     Raises:
-      CheckpointError: one is absent or was changed.
+      CheckpointError: a file is missing or was changed.
     """
     source = read_encoder_source(folder)
     for name, digest in source.files.items():
         if weights or name != _WEIGHTS:
-            check_sha256(folder / name, digest, f"delete {folder}; training then keeps {source.checkpoint} anew")
+            check_sha256(folder / name, digest, f"delete {folder}; training then saves {source.checkpoint} again")
     return source
 
 
-def _is_kept(path: Path) -> bool:
+def _is_encoder_file(path: Path) -> bool:
     return path.is_file() and path.name != _SOURCE and not path.name.startswith(".")
 
 
 def _shared_folder(folder: Path) -> Path | None:
-    """Where weights are kept once; None where nothing can be written there."""
+    """Returns the folder of weights shared by workdirs; None if it is not writable."""
     named = os.environ.get(SHARED_FOLDER)
     shared = Path(named).expanduser() if named else folder.resolve().parents[2] / _SHARED
     try:
         shared.mkdir(parents=True, exist_ok=True)
-        for left in shared.glob(".*.tmp"):  # of a process that was killed
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+        for temporary in shared.glob(".*.tmp"):  # left by killed processes
+            if time.time() - temporary.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(temporary, ignore_errors=True)
     except OSError:
         return None
     return shared if os.access(shared, os.W_OK) else None
 
 
 def _share(checkpoint: Path, target: Path) -> None:
-    """Converts a checkpoint into a shared folder, unless it is there intact."""
+    """Converts a checkpoint into a shared folder, unless an intact copy exists."""
     try:
         check_kept_encoder(target, weights=True)
         return
@@ -157,7 +157,7 @@ def _share(checkpoint: Path, target: Path) -> None:
     try:
         save_encoder(load_encoder(checkpoint), temporary)
         write_encoder_source(temporary, str(checkpoint), target.name)
-        with contextlib.suppress(OSError):  # another process was faster
+        with contextlib.suppress(OSError):  # another process created it first
             temporary.rename(target)
         check_kept_encoder(target, weights=False)
     finally:
@@ -165,15 +165,15 @@ def _share(checkpoint: Path, target: Path) -> None:
 
 
 def _link(shared: Path, folder: Path) -> None:
-    """Links the weights of a shared encoder into a workdir, and copies its small files."""
+    """Hard-links the weights of a shared encoder into a workdir, and copies its other files."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(shared.iterdir()):
         target = folder / path.name
-        if not _is_kept(path):
+        if not _is_encoder_file(path):
             continue
         target.unlink(missing_ok=True)
         if path.name == _WEIGHTS:
-            with contextlib.suppress(OSError):  # another file system, or one without hard links
+            with contextlib.suppress(OSError):  # different file systems, or no hard links
                 os.link(path, target)
                 continue
         with atomic_write(target) as temporary:
@@ -181,10 +181,10 @@ def _link(shared: Path, folder: Path) -> None:
 
 
 def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
-    """Keeps the checkpoints a config names in the workdir, unless they are there.
+    """Saves the encoders of a config in the workdir, unless they are there; done by the first process.
 
-    The first process alone looks at them. Weights are kept of encoders that compute in training; of those whose states
-    are read from a store only where `keep_stored_encoders` says so.
+    Weights are saved for encoders that run in training; for encoders whose hidden states are read from a feature store
+    only if `keep_stored_encoders` is set.
 
     Raises:
       CheckpointError: a checkpoint cannot be loaded.
@@ -207,14 +207,14 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
     """Loads the workdir's encoders.
 
     Args:
-      workdir: where `keep_encoders` put them.
-      config: of the model.
-      mesh: parameters are laid out over it as they arrive.
-      online: modalities that compute; the others read a store, and get no parameters.
+      workdir: folder of the run, see `keep_encoders`.
+      config: config of the model.
+      mesh: mesh that parameters are sharded over.
+      online: modalities whose encoder runs; the others read a feature store, and are loaded without parameters.
 
     Raises:
-      CheckpointError: a file of an encoder was changed since it was kept; or its weights were not kept, and the
-        checkpoint they come from is gone or another one now.
+      CheckpointError: a file was changed; or the weights were not saved, and the original checkpoint is missing or has
+        changed.
     """
     encoders = {}
     for modality in config.encoder_modalities:
@@ -223,53 +223,52 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
         folder = workdir / ENCODERS / modality
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
-            folder = _found_again(folder, source)
+            folder = _find_original(folder, source)
         encoders[modality] = load_encoder(folder, options, to_device=placed(mesh), params=modality in online)
     return encoders
 
 
-def _found_again(folder: Path, source: EncoderSource) -> Path:
-    """The checkpoint of an encoder that was kept without weights, if it is still the same."""
-    place = f"{folder}: its weights were not kept, because training read its states from a store"
+def _find_original(folder: Path, source: EncoderSource) -> Path:
+    """Finds the original checkpoint of an encoder saved without weights, and verifies its fingerprint."""
+    context = f"{folder}: its weights were not saved, because training read its hidden states from a store"
     try:
         found = find_folder(source.checkpoint, source.revision or None)
         fingerprint = checkpoint_fingerprint(found)
     except CheckpointError as error:
-        raise CheckpointError(f"{place}; needed now is {source.checkpoint}: {error}") from error
+        raise CheckpointError(f"{context}; the original {source.checkpoint} is needed: {error}") from error
     if fingerprint != source.fingerprint:
-        raise CheckpointError(f"{place}; {source.checkpoint} is now another one (its SHA-256 differs)")
+        raise CheckpointError(f"{context}; the original {source.checkpoint} has changed (its SHA-256 differs)")
     return found
 
 
 def batch_inputs(
     workdir: Path, config: EmotionModelConfig, corpus: str, split: str, max_tokens: int, online: tuple[str, ...]
 ) -> BatchInputs:
-    """What a model reads of a split.
+    """Determines the inputs that batches of a split must contain for a model.
 
     Args:
-      workdir: where its encoders are.
-      config: of the model.
+      workdir: folder of the run, with its encoders.
+      config: config of the model.
       corpus: TFDS name with config and version.
-      split: its name.
-      max_tokens: tokens of a transcript.
-      online: encoder modalities that compute; the others read their store.
+      split: name of the split.
+      max_tokens: maximal number of tokens of a transcript.
+      online: modalities whose encoder runs; the others read their feature store.
 
     Raises:
-      CheckpointError: a store is absent, unfinished, or was made by another checkpoint, from another corpus, or with
-        other layers.
+      CheckpointError: a store is missing, unfinished, or was computed with another checkpoint, corpus or other layers.
     """
     stored = {
         modality: _stored(workdir, modality, getattr(config, modality), corpus, split, max_tokens)
         for modality in config.encoder_modalities
         if modality not in online
     }
-    heard = "log_mel" in config.modalities or "acoustic" in online
+    audio = "log_mel" in config.modalities or "acoustic" in online
     tokenizer = str(workdir / ENCODERS / "lexical") if "lexical" in online else ""
-    return BatchInputs(audio=heard, tokenizer=tokenizer, stored=stored)
+    return BatchInputs(audio=audio, tokenizer=tokenizer, stored=stored)
 
 
 def stored_modalities(config: EmotionModelConfig) -> tuple[str, ...]:
-    """Encoder modalities whose states come from a store in training."""
+    """Lists the encoder modalities whose hidden states are read from a feature store in training."""
     return tuple(modality for modality in config.encoder_modalities if getattr(config, modality).store)
 
 
@@ -280,31 +279,31 @@ def _stored(
     workdir: Path, modality: str, settings: EncoderInputConfig, corpus: str, split: str, max_tokens: int
 ) -> StoredInput:
     store = Store(Path(settings.store).expanduser())
-    place = f"config.model.{modality}.store: {settings.store}"
-    made_with = source_of(store.metadata, StatesSource, store.directory)
+    context = f"config.model.{modality}.store: {settings.store}"
+    source = parse_source(store.metadata, StatesSource, store.directory)
     folder = workdir / ENCODERS / modality
     sizes, family = read_sizes(folder)
-    wanted: Mapping[str, Any] = {
+    expected: Mapping[str, Any] = {
         "checkpoint": read_encoder_source(folder).fingerprint,
         "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{modality}.layers"),
-        "combine": "mean" if made_with.combine == settings.combine == "mean" else "stack",
+        "combine": "mean" if source.combine == settings.combine == "mean" else "stack",
         **family.inputs.resolution(sizes, max_tokens),
     }
     if store.metadata.corpus != corpus:
-        raise CheckpointError(f"{place} was made from corpus {store.metadata.corpus}, not {corpus}")
-    for key, value in wanted.items():
-        if getattr(made_with, key) != value:
-            raise CheckpointError(f"{place} was made with {key} {getattr(made_with, key)!r}, not {value!r}")
-    shape = array_of(store.metadata, STATES, store.directory).shape
-    if shape != (expected := made_with.row_shape(sizes.hidden_size)):
-        raise CheckpointError(f"{place}: rows must have shape {expected} (layers, features), got {shape}")
-    pooled = made_with.pooling != "none"
+        raise CheckpointError(f"{context} was made from corpus {store.metadata.corpus}, not {corpus}")
+    for key, value in expected.items():
+        if getattr(source, key) != value:
+            raise CheckpointError(f"{context} was made with {key} {getattr(source, key)!r}, not {value!r}")
+    shape = single_array(store.metadata, STATES, store.directory).shape
+    if shape != (row_shape := source.row_shape(sizes.hidden_size)):
+        raise CheckpointError(f"{context}: rows must have shape {row_shape} (layers, features), got {shape}")
+    pooled = source.pooling != "none"
     network = settings.network
     if pooled and (network.gru_layers or network.conv_channels or network.pooling != "mean"):
         raise CheckpointError(
-            f"{place} has one row per utterance; allowed: a network with gru_layers 0, conv_channels 0, pooling 'mean'"
+            f"{context} has one row per utterance: the network must have gru_layers 0, conv_channels 0, pooling 'mean'"
         )
     rows: Literal["frames", "tokens", "utterance"] = (
         "utterance" if pooled else "tokens" if modality == "lexical" else "frames"
     )
-    return StoredInput(store.split(split), STATES, rows, made_with.samples_per_frame or 0)
+    return StoredInput(store.split(split), STATES, rows, source.samples_per_frame or 0)

@@ -1,4 +1,4 @@
-"""Small files of a workdir: JSON with digests, metric records, the saved config, links that are not followed."""
+"""Files of a workdir: names, JSON with digests, metric records, saved config, protection against links."""
 
 import json
 import math
@@ -15,29 +15,29 @@ from emojax.parallel import is_first
 from emojax.schema import to_tree
 
 CONFIG = "config.json"
-"""The whole config, every field."""
+"""Config of the run, every field."""
 
 CORPUS = "corpus.json"
-"""Metadata of the training corpus that predictions and baselines need (see `emojax.workdir.metadata`)."""
+"""Metadata of the training corpus (see `emojax.workdir.metadata`)."""
 
 SUMMARY = "summary.json"
-"""What training came to: parameters, steps, seconds, best step, why it stopped."""
+"""Summary of training: parameters, steps, seconds, best step, reason of the stop."""
 
 METRICS = "metrics.jsonl"
 """One JSON object per logged step."""
 
 EVALUATION = "evaluation"
-"""Folder of a workdir with the evaluation on its own corpus, and a folder for each other corpus."""
+"""Folder of evaluation results on the training corpus, with a subfolder for each other corpus."""
 
 CHECKPOINTS = "checkpoints"
 """Folder of orbax checkpoints."""
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Writes a JSON object with the digest of its content, atomically; of several processes, the first writes.
+    """Writes a JSON object with its digest, atomically, in the first process.
 
     Raises:
-      EmojaxError: it cannot be written (full disk, no permission); what was there is intact.
+      EmojaxError: the file cannot be written (full disk, no permission); the previous file is intact.
     """
     if is_first():
         files.write_json(path, files.with_digest(tree))
@@ -54,29 +54,29 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_inside(workdir: Path, path: Path) -> None:
-    """Checks that a file or folder about to be written lies in the workdir when links are followed.
+    """Checks that a path to be written is inside the workdir after following links.
 
     Args:
-      workdir: may itself be reached through links.
-      path: below it; need not exist.
+      workdir: folder of the run; may itself be reached through links.
+      path: path below `workdir`; need not exist.
 
     Raises:
-      CheckpointError: it is, or lies behind, a link that leads out of the workdir.
+      CheckpointError: the path leads out of the workdir through a link.
     """
-    # Not `Path.resolve`, which fails for a circle of links in some versions of Python; writing to one fails anyway.
+    # Not `Path.resolve`, which fails for circular links in some versions of Python; writing to one fails anyway.
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(workdir)):
-        raise CheckpointError(f"{path}: is a link to {target}; it must lie in the workdir, or be absent")
+        raise CheckpointError(f"{path}: must be inside the workdir, got a link to {target}")
 
 
 def read_metric_records(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Reads every line that is a record; others (cut short, not UTF-8, not an object, without a step) are skipped.
+    """Reads the records of a metric log, skipping invalid lines (truncated, not UTF-8, no object, no step).
 
     Args:
       path: `metrics.jsonl`.
 
     Returns:
-      Each record's line, without its line break, and its fields; `step` is a finite number.
+      Line (without line break) and fields of each record; `step` is a finite number.
 
     Raises:
       OSError: the file cannot be read.
@@ -97,23 +97,23 @@ def _is_number(value: object) -> bool:
 
 
 def write_config(workdir: Path, config: Any) -> None:
-    """Writes `config.json`: every field, and the version; of several processes, the first writes.
+    """Writes `config.json`, with every field and the version, in the first process.
 
     Args:
       workdir: folder of the run.
-      config: settings of the run, of whichever mode.
+      config: settings of the run, of any mode.
 
     Raises:
-      EmojaxError: it cannot be written.
+      EmojaxError: the file cannot be written.
     """
     write_json(workdir / CONFIG, saved_tree(config))
 
 
 def read_config(workdir: Path) -> ExperimentConfig:
-    """Reads the config of a workdir, which may be older than some fields.
+    """Reads the config of a workdir, migrated to the current version.
 
     Raises:
-      CheckpointError: it is missing, damaged, or holds a value that is not allowed.
+      CheckpointError: the file is missing, damaged, or holds an invalid value.
     """
     tree = read_json(workdir / CONFIG)
     try:
@@ -123,20 +123,20 @@ def read_config(workdir: Path) -> ExperimentConfig:
 
 
 def check_same_config(config: Any, workdir: Path) -> None:
-    """Checks that a run may begin or continue in a folder.
+    """Checks that a run may start or continue in a folder.
 
     Args:
-      config: settings of the run, of whichever mode.
-      workdir: absent, empty, or a run's.
+      config: settings of the run, of any mode.
+      workdir: absent, empty, or the folder of a run.
 
     Raises:
-      CheckpointError: the folder holds a run of another config, or something else; the message says what differs.
+      CheckpointError: the folder holds a run with another config, or other files; the message names the difference.
     """
     if workdir.exists() and not workdir.is_dir():
-        raise CheckpointError(f"{workdir}: is a file; allowed: a folder of this run")
+        raise CheckpointError(f"{workdir}: must be a folder, got a file")
     if not (workdir / CONFIG).exists():
         if not is_vacant(workdir):
-            raise CheckpointError(f"{workdir}: holds other files and no {CONFIG}; allowed: a new or empty folder")
+            raise CheckpointError(f"{workdir}: must be a workdir, or a new or empty folder; it has no {CONFIG}")
         return
     try:
         found = difference(migrate(read_json(workdir / CONFIG), type(config)), to_tree(config))

@@ -1,7 +1,7 @@
-"""Where the checkpoints of a workdir are: inside it, or in a folder or bucket of their own that names the workdir.
+"""Location of a workdir's checkpoints: inside it, or in an external folder or bucket that holds the workdir's id.
 
-A workdir that came from elsewhere must not make this machine read any place its config names. So a run that keeps its
-checkpoints outside its workdir writes one random id to both; only a place with the workdir's id is read.
+An untrusted workdir must not make this machine read arbitrary paths named in its config. A run with external
+checkpoints therefore writes one random id to both folders, and only a folder with the workdir's id is read.
 """
 
 import json
@@ -20,10 +20,10 @@ from emojax.schema import MaxLen, MinLen, parse, settings
 from emojax.workdir.files import CHECKPOINTS, METRICS, write_json
 
 OWNER = "workdir.json"
-"""File of a checkpoint folder outside its workdir, with the id of the workdir."""
+"""File of an external checkpoint folder with the id of its workdir."""
 
-ELSEWHERE = "checkpoints.json"
-"""File of a workdir whose checkpoints are elsewhere, with the same id."""
+EXTERNAL = "checkpoints.json"
+"""File with the same id in a workdir with external checkpoints."""
 
 _SCHEMES = ("gs://", "s3://", "az://")
 
@@ -34,78 +34,77 @@ class _Id:
 
 
 def own_checkpoint_directory(workdir: Path, named: str) -> epath.Path:
-    """Finds, for a run that writes, where its checkpoints go, and marks a place outside the workdir as this workdir's.
+    """Returns the checkpoint folder of a run that writes; an external folder is marked with the workdir's id.
 
     Args:
-      workdir: of the run.
-      named: `training.checkpoint_dir`; may be on a bucket, which is read and written by the library for it.
+      workdir: folder of the run.
+      named: `training.checkpoint_dir`; may be on a bucket, which is accessed by its client library.
 
     Raises:
-      CheckpointError: the place cannot be reached, or has the checkpoints of another run.
+      CheckpointError: the folder cannot be reached, or has the checkpoints of another run.
     """
-    directory = _place(workdir, named)
+    directory = _directory(workdir, named)
     if not named:
         return directory
-    own = _read_id(workdir / ELSEWHERE)
-    theirs = _read_id(directory / OWNER)
-    used = theirs is None and _has_checkpoints(directory)
-    if (theirs is not None and theirs != own) or (used and not (workdir / METRICS).exists()):
+    own_id = _read_id(workdir / EXTERNAL)
+    owner_id = _read_id(directory / OWNER)
+    used = owner_id is None and _has_checkpoints(directory)
+    if (owner_id is not None and owner_id != own_id) or (used and not (workdir / METRICS).exists()):
         raise CheckpointError(
-            f"config.training.checkpoint_dir: {named} has the checkpoints of another workdir; "
-            "allowed: a folder for this one alone"
+            f"config.training.checkpoint_dir must not be shared by workdirs; {named} has the checkpoints of another one"
         )
-    wait_for_all(f"{directory} was looked at")
+    wait_for_all(f"{directory} was checked")
     if is_first():
-        own = own or uuid.uuid4().hex
-        write_json(workdir / ELSEWHERE, {"id": own})
-        if theirs is None:
-            _write_owner(directory, own)
+        own_id = own_id or uuid.uuid4().hex
+        write_json(workdir / EXTERNAL, {"id": own_id})
+        if owner_id is None:
+            _write_owner(directory, own_id)
     return directory
 
 
 def find_checkpoint_directory(workdir: Path, named: str) -> epath.Path:
-    """Finds, for reading, where the checkpoints of a workdir are: in the workdir, or where its config says.
+    """Returns the checkpoint folder of a workdir for reading.
 
     Args:
-      workdir: of a run, perhaps from elsewhere.
+      workdir: folder of a run; may be untrusted.
       named: `training.checkpoint_dir` of its config.
 
     Raises:
-      CheckpointError: the place outside does not name this workdir.
+      CheckpointError: the external folder does not have this workdir's id.
     """
-    inside = _place(workdir, "")
+    inside = _directory(workdir, "")
     if not named:
         return inside
-    own = _read_id(workdir / ELSEWHERE)
-    if own is None and inside.is_dir():
+    own_id = _read_id(workdir / EXTERNAL)
+    if own_id is None and inside.is_dir():
         return inside
-    directory = _place(workdir, named)
-    if own is None or _read_id(directory / OWNER) != own:
-        also = f" and remove {workdir / ELSEWHERE}" if own else ""
+    directory = _directory(workdir, named)
+    if own_id is None or _read_id(directory / OWNER) != own_id:
+        removal = f" and remove {workdir / EXTERNAL}" if own_id else ""
         raise CheckpointError(
-            f"{workdir}: its config names {named} for its checkpoints, which has no {OWNER} with the id of this "
-            "workdir and so is not read; if it is your own run, continue it once with its training command, or copy "
-            f"them to {inside}{also}"
+            f"{workdir}: training.checkpoint_dir of its config is {named}, which has no {OWNER} with the id of this "
+            "workdir and is not read; if it is your own run, continue it once with its training command, or copy "
+            f"the checkpoints to {inside}{removal}"
         )
     return directory
 
 
-def _place(workdir: Path, named: str) -> epath.Path:
+def _directory(workdir: Path, named: str) -> epath.Path:
     if "://" in named:
         if not named.startswith(_SCHEMES):
             raise CheckpointError(
-                f"config.training.checkpoint_dir: {named} is not allowed; allowed: a folder, {', '.join(_SCHEMES)}"
+                f"config.training.checkpoint_dir must be a folder, {', '.join(_SCHEMES)}, got {named}"
             )
         return epath.Path(named)
     try:
-        # Orbax refuses a relative path, and only when it saves.
+        # Orbax rejects relative paths, but only when saving.
         return epath.Path(Path(named).expanduser().absolute() if named else (workdir / CHECKPOINTS).absolute())
     except (RuntimeError, ValueError) as error:  # no such user
         raise CheckpointError(f"config.training.checkpoint_dir: {named}: {error}") from error
 
 
 def _read_id(path: Path | epath.Path) -> str | None:
-    """Reads the id in a file; None where there is none."""
+    """Reads the id in a file; None if the file does not exist."""
     outside = "://" in str(path)
 
     def read() -> Any:
@@ -119,8 +118,8 @@ def _read_id(path: Path | epath.Path) -> str | None:
     return None if tree is None else parse(_Id, tree, f"{path}: file", error=CheckpointError).id
 
 
-def _write_owner(directory: epath.Path, own: str) -> None:
-    content = with_digest({"id": own})
+def _write_owner(directory: epath.Path, own_id: str) -> None:
+    content = with_digest({"id": own_id})
     if "://" in str(directory):
         _reach(directory, lambda: (directory / OWNER).write_text(json.dumps(content)))
     else:
@@ -135,10 +134,10 @@ def _has_checkpoints(directory: epath.Path) -> bool:
 
 
 def _reach(path: Path | epath.Path, action: Callable[[], Any]) -> Any:
-    """Runs an action on a place whose library may be missing, or that may not be there."""
+    """Runs an action on a path that may not exist or whose client library may be missing."""
     try:
         return action()
     except EmojaxError:
         raise
-    except Exception as error:  # each library of a bucket raises its own kinds
+    except Exception as error:  # client libraries of buckets raise various exceptions
         raise CheckpointError(f"{path}: cannot be reached ({reason(error)})") from error

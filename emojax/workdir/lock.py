@@ -1,8 +1,8 @@
-"""One process at a time writes in a workdir or store: a lock that tells who holds it, on local disks and over NFS.
+"""Write lock of a workdir or feature store, on local disks and NFS.
 
-The lock is a file, `.lock`, that names host and process. Where the file system has flock, the kernel says whether the
-holder lives; elsewhere, and for a holder on another host, its sign of life does: the file's time, renewed while it
-runs. Reading never needs the lock.
+The lock is a file, `.lock`, with host and process id of its holder. Where the file system supports flock, the kernel
+detects whether the holder is alive; elsewhere, and for a holder on another host, a heartbeat does: the modification
+time of the file, renewed while the holder runs. Reading needs no lock.
 """
 
 import collections
@@ -33,25 +33,25 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 _BYTES = 4096
-_BEAT_SECONDS = 20.0
+_HEARTBEAT_SECONDS = 20.0
 _STALE_SECONDS = 180.0
-"""A holder on another host that gave no sign of life for so long is dead."""
+"""Age of the last heartbeat after which a holder on another host is considered dead."""
 
 _SETTLE_SECONDS = 0.5
-"""Without flock, two that take a stale lock at the same moment find out after so long."""
+"""Without flock, delay after which two processes that take a stale lock concurrently detect each other."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _held: collections.Counter[Path] = collections.Counter()
-"""Folders this process holds, and how many blocks deep."""
+"""Nesting depth of the locks that this process holds, by folder."""
 
 
 def holds(parameter: str, *, create: bool = True) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorates a function that writes in a folder: it holds the folder while it runs.
+    """Decorates a function that writes in a folder to hold the folder's lock while it runs.
 
     Args:
-      parameter: name of the function's argument that is the folder.
-      create: as of `hold`.
+      parameter: name of the function's argument with the folder.
+      create: see `hold`.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -69,38 +69,38 @@ def holds(parameter: str, *, create: bool = True) -> Callable[[Callable[P, T]], 
 
 @contextlib.contextmanager
 def hold(folder: Path, *, create: bool = True) -> Iterator[None]:
-    """Holds a folder for the processes of this program; may be nested.
+    """Holds the lock of a folder for all processes of this program; may be nested.
 
-    What killed processes left half-written in it is removed.
+    Removes temporary files that killed processes left.
 
     Args:
-      folder: of a run or store.
-      create: create the folder if need be (and remove it again if nothing was written into it); without, a folder that
-        is not there is not held.
+      folder: folder of a run or feature store.
+      create: create an absent folder (and remove it again if nothing was written into it); otherwise an absent folder
+        is not locked.
 
     Raises:
-      EmojaxError: another program holds it (the message names host and process), or it cannot be written. Of several
-        processes, the first asks and all of them raise.
+      EmojaxError: another program holds the lock (the message names host and process), or the folder cannot be
+        written. The first process acquires the lock; on failure all processes raise.
     """
-    place = folder.absolute()
-    if not place.exists() and not create:
+    absolute = folder.absolute()
+    if not absolute.exists() and not create:
         yield
         return
     with contextlib.ExitStack() as stack:
-        if not _held[place]:
-            first_decides(lambda: stack.enter_context(_locked(place)), f"{folder} is free")
-        _held[place] += 1
+        if not _held[absolute]:
+            first_decides(lambda: stack.enter_context(_locked(absolute)), f"{folder} is locked")
+        _held[absolute] += 1
         try:
             yield
         finally:
-            _held[place] -= 1
+            _held[absolute] -= 1
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
-        raise EmojaxError(f"{folder}: must be a folder, is a file")
-    created = [place for place in (folder, *folder.parents) if not place.exists()]
+        raise EmojaxError(f"{folder}: must be a folder, got a file")
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _locked(folder: Path) -> Iterator[None]:
         raise EmojaxError(f"{folder}: cannot be written ({error.strerror})") from error
     own = os.pread(descriptor, _BYTES, 0)
     released = threading.Event()
-    threading.Thread(target=_beat, args=(path, descriptor, own, released), daemon=True).start()
+    threading.Thread(target=_renew_heartbeat, args=(path, descriptor, own, released), daemon=True).start()
 
     def release() -> None:
         released.set()
@@ -119,8 +119,8 @@ def _locked(folder: Path) -> Iterator[None]:
                 path.unlink()
         with contextlib.suppress(OSError):
             os.close(descriptor)
-            for place in created:
-                place.rmdir()
+            for parent in created:
+                parent.rmdir()
 
     with cleaned_up(release):
         _remove_temporaries(folder)
@@ -128,28 +128,28 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_temporaries(folder: Path) -> None:
-    """Removes them from a folder of ours: somebody may have named another one by mistake."""
-    ours = any((folder / name).exists() for name in (CONFIG, STORE))
-    # Or of a process that was killed as it began.
-    if ours or all(path.name == LOCK or is_temporary(path.name) for path in folder.iterdir()):
+    """Removes temporary files from a workdir or store, but not from other folders, named by mistake."""
+    is_run_or_store = any((folder / name).exists() for name in (CONFIG, STORE))
+    # The folder of a process that was killed at its start has neither file.
+    if is_run_or_store or all(path.name == LOCK or is_temporary(path.name) for path in folder.iterdir()):
         remove_temporaries(folder)
 
 
 def _acquire(path: Path) -> int:
-    """Returns a descriptor of the lock file, which then names this process."""
+    """Acquires the lock; returns a descriptor of the lock file."""
     for _ in range(20):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            working = _flock(path, descriptor)
-            # The holder before us removes the file at its end; a lock on a removed file protects nothing.
+            flock_works = _flock(path, descriptor)
+            # The previous holder removes the file when it releases the lock; a lock on a removed file is void.
             if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
                 os.close(descriptor)
                 continue
-            _check_no_writer(path, descriptor, working)
+            _check_no_writer(path, descriptor, flock_works)
             os.ftruncate(descriptor, 0)
             own = json.dumps(_this_process()).encode()
             os.pwrite(descriptor, own, 0)
-            if not working:
+            if not flock_works:
                 time.sleep(_SETTLE_SECONDS)
                 if path.read_bytes() != own:
                     raise _held_by(path, _read(path.read_bytes()))
@@ -162,7 +162,7 @@ def _acquire(path: Path) -> int:
 
 
 def _flock(path: Path, descriptor: int) -> bool:
-    """Locks the file where the file system can; raises where another process has locked it."""
+    """Locks the file; returns False if the file system has no locks, raises if another process holds the lock."""
     if fcntl is None:
         return False
     try:
@@ -170,8 +170,8 @@ def _flock(path: Path, descriptor: int) -> bool:
         return True
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
-            return False  # ENOLCK, ENOTSUP: not on this file system
-    for _ in range(20):  # until the holder, who may just have begun, has written who it is
+            return False  # ENOLCK, ENOTSUP: not supported by this file system
+    for _ in range(20):  # until the holder, which may just have started, has written its id
         holder = _read(os.pread(descriptor, _BYTES, 0))
         if holder is not None:
             break
@@ -180,15 +180,15 @@ def _flock(path: Path, descriptor: int) -> bool:
 
 
 def _check_no_writer(path: Path, descriptor: int, flock_works: bool) -> None:
-    """Raises where the process the file names may be alive although its lock could be taken."""
+    """Raises if the process named in the file may be alive although its lock could be acquired."""
     holder, this = _read(os.pread(descriptor, _BYTES, 0)), _this_process()
     if holder is None:
         return
     same_kernel = holder["boot"] == this["boot"] if this["boot"] else holder["host"] == this["host"]
-    # Within one kernel a lock that could be taken was nobody's. Without locks, the process is looked for.
-    if same_kernel and (flock_works or (holder["host"] == this["host"] and not _lives(holder))):
+    # Within one kernel, a lock that could be acquired was free. Without flock, the process is looked up.
+    if same_kernel and (flock_works or (holder["host"] == this["host"] and not _is_alive(holder))):
         return
-    # `utime` and `stat` both give the file server's clock.
+    # `utime` and `stat` both use the clock of the file server.
     seen = os.fstat(descriptor).st_mtime
     os.utime(descriptor)
     age = os.fstat(descriptor).st_mtime - seen
@@ -198,11 +198,11 @@ def _check_no_writer(path: Path, descriptor: int, flock_works: bool) -> None:
 
 
 def _held_by(path: Path, holder: dict[str, Any] | None, age: float | None = None) -> EmojaxError:
-    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-    seen = ""
+    process = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+    heartbeat = ""
     if age is not None:
-        seen = f"; its last sign of life was {max(age, 0):.0f} s ago, after {_STALE_SECONDS:.0f} s the folder is free"
-    return EmojaxError(f"{path.parent}: {who} is writing there; wait for it, or use another folder{seen}")
+        heartbeat = f"; its last heartbeat was {max(age, 0):.0f} s ago, the lock expires after {_STALE_SECONDS:.0f} s"
+    return EmojaxError(f"{path.parent}: {process} is writing there; wait for it, or use another folder{heartbeat}")
 
 
 def _this_process() -> dict[str, Any]:
@@ -210,16 +210,16 @@ def _this_process() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "started": _started(os.getpid()),
+        "started": _start_time(os.getpid()),
         "boot": boot.read_text().strip() if boot.exists() else "",
-        "token": secrets.token_hex(8),  # tells apart two that take a lock at the same moment
+        "token": secrets.token_hex(8),  # distinguishes processes that take a stale lock concurrently
     }
 
 
-def _lives(holder: dict[str, Any]) -> bool:
-    """Whether a process of this host is running, and not another one with the same number."""
+def _is_alive(holder: dict[str, Any]) -> bool:
+    """Whether a process of this host is running, and is not another one with the same id."""
     if Path("/proc/self/stat").exists():
-        return _started(holder["pid"]) == holder["started"] != ""
+        return _start_time(holder["pid"]) == holder["started"] != ""
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
@@ -229,8 +229,8 @@ def _lives(holder: dict[str, Any]) -> bool:
     return True
 
 
-def _started(pid: int) -> str:
-    """When a process of this host started, in the kernel's ticks, "" where none has this number."""
+def _start_time(pid: int) -> str:
+    """Returns the start time of a process of this host in kernel ticks; "" if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -238,7 +238,7 @@ def _started(pid: int) -> str:
 
 
 def _read(content: bytes) -> dict[str, Any] | None:
-    """Who a lock file names; None where it is empty or damaged."""
+    """Parses the content of a lock file; None if it is empty or damaged."""
     try:
         found = json.loads(content)
         return {
@@ -251,12 +251,12 @@ def _read(content: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _beat(path: Path, descriptor: int, own: bytes, stopped: threading.Event) -> None:
-    """Gives signs of life; a process that was suspended so long that another took the folder must not go on."""
-    while not stopped.wait(_BEAT_SECONDS):
+def _renew_heartbeat(path: Path, descriptor: int, own: bytes, stopped: threading.Event) -> None:
+    """Renews the heartbeat; ends the process if it was suspended so long that another one took the lock."""
+    while not stopped.wait(_HEARTBEAT_SECONDS):
         with contextlib.suppress(OSError):
             os.utime(descriptor)
             found = path.read_bytes()
             if found != own and not stopped.is_set():
-                taken = _held_by(path, _read(found))
-                end_process(1, f"error: {taken} (this process was suspended for too long)")
+                error = _held_by(path, _read(found))
+                end_process(1, f"error: {error} (this process was suspended for too long)")

@@ -1,7 +1,7 @@
-"""What a workdir remembers of its training corpus: its metadata, and how its training labels were distributed.
+"""Metadata of the training corpus, saved in a workdir: corpus information and label statistics.
 
-The labels themselves stay with the corpus, whose licence may forbid passing them on; quantiles and counts are enough
-for the mean and random predictors that are printed beside every result.
+Labels are not saved, since the corpus's licence may forbid it; quantiles and counts suffice for the mean and random
+baselines reported with every result.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from emojax.workdir.files import CORPUS, read_json, write_json
 
 _QUANTILES = (np.arange(200) + 0.5) / 200
 
-_MOST_ITEMS = 20_000_000
-"""More training items than any corpus has; a file from elsewhere must not ask for memory without bound."""
+_MAX_ITEMS = 20_000_000
+"""Upper limit on training items, which bounds the memory that an untrusted file can request."""
 
 _Quantiles = Annotated[tuple[float, ...], MinLen(len(_QUANTILES)), MaxLen(len(_QUANTILES))] | None
 
@@ -37,7 +37,7 @@ class _AttributeQuantiles:
 @settings
 class _TrainingLabels:
     attribute_quantiles: _AttributeQuantiles
-    emotion_counts: tuple[Annotated[int, Ge(0), Le(_MOST_ITEMS)], ...]
+    emotion_counts: tuple[Annotated[int, Ge(0), Le(_MAX_ITEMS)], ...]
     known: bool = True
 
 
@@ -51,8 +51,8 @@ class _CorpusFile:
         counts, categories = self.training_labels.emotion_counts, self.info.categories
         if len(counts) != len(categories):
             raise ConfigError(f"training_labels.emotion_counts must have {len(categories)} counts, got {len(counts)}")
-        if sum(counts) > _MOST_ITEMS:
-            raise ConfigError(f"training_labels.emotion_counts must sum to <= {_MOST_ITEMS}, got {sum(counts)}")
+        if sum(counts) > _MAX_ITEMS:
+            raise ConfigError(f"training_labels.emotion_counts must sum to <= {_MAX_ITEMS}, got {sum(counts)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +62,9 @@ class CorpusMetadata:
     Attributes:
       info: name, scale, categories, licence.
       attributes: 200 quantiles of each attribute's training labels, corpus scale; NaN without labels.
-      emotion: one entry per training item, grouped by category.
-      labels_known: False where a model was trained elsewhere, on labels that were not published with it.
-      content: digests of the training split's features (`emojax.content`); empty where they are not known.
+      emotion: category of each training item, sorted.
+      labels_known: False for an imported model whose label statistics are not published.
+      content: digests of the training split's features (`emojax.content`); empty if unavailable.
     """
 
     info: CorpusInfo
@@ -76,10 +76,10 @@ class CorpusMetadata:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedOutputs:
-    """Which outputs of a model mean something.
+    """Outputs of a model that were trained.
 
     Attributes:
-      attributes: flags of activation, valence, dominance.
+      attributes: whether activation, valence and dominance were trained.
       categories: whether the categories were trained.
     """
 
@@ -90,7 +90,7 @@ class TrainedOutputs:
 def trained_outputs(
     objective: ObjectiveConfig, distillation: DistillationConfig, metadata: CorpusMetadata
 ) -> TrainedOutputs:
-    """An output is trained where the objective weighs it and training labels for it exist, or a teacher taught it."""
+    """Determines the outputs that have a loss weight and training labels, or were distilled from a teacher."""
     unknown = not metadata.labels_known
     rated = ~np.isnan(metadata.attributes).all(axis=0) | unknown | (distillation.attribute_weight > 0)
     activation, valence, dominance = (rated & (np.array(objective.attribute_weights) > 0)).tolist()
@@ -99,17 +99,17 @@ def trained_outputs(
 
 
 def unknown_labels(info: CorpusInfo) -> CorpusMetadata:
-    """Metadata of a corpus whose labels are not known; the mean and random predictors are then left out."""
-    nothing = np.full((len(_QUANTILES), len(ATTRIBUTES)), np.nan)
-    return CorpusMetadata(info=info, attributes=nothing, emotion=np.zeros(0, np.int64), labels_known=False)
+    """Returns metadata without label statistics; mean and random baselines are then not computed."""
+    missing = np.full((len(_QUANTILES), len(ATTRIBUTES)), np.nan)
+    return CorpusMetadata(info=info, attributes=missing, emotion=np.zeros(0, np.int64), labels_known=False)
 
 
 def corpus_metadata(info: CorpusInfo, training: SplitIndex) -> CorpusMetadata:
-    """Sums up the training split of a corpus."""
+    """Computes the metadata of a corpus from the index of its training split."""
     columns = []
     for labels in training.attributes.T:
-        known = labels[~np.isnan(labels)].astype(np.float64)
-        columns.append(np.quantile(known, _QUANTILES) if known.size else np.full(len(_QUANTILES), np.nan))
+        present = labels[~np.isnan(labels)].astype(np.float64)
+        columns.append(np.quantile(present, _QUANTILES) if present.size else np.full(len(_QUANTILES), np.nan))
     emotion = np.sort(training.emotion[training.emotion != MISSING_EMOTION])
     return CorpusMetadata(
         info=info, attributes=np.array(columns).T, emotion=emotion.astype(np.int64), content=training.content
@@ -129,10 +129,10 @@ def write_corpus_metadata(workdir: Path, metadata: CorpusMetadata) -> None:
 
 
 def check_same_corpus(workdir: Path, metadata: CorpusMetadata) -> None:
-    """Checks that a run continues on the content that it began with; an older run, without digests, passes.
+    """Checks that the training split has not changed since a run started; runs without saved digests pass.
 
     Raises:
-      CheckpointError: the training split has changed since, e.g. the corpus was built again from other files.
+      CheckpointError: the training split has changed, e.g. the corpus was rebuilt from other files.
     """
     if not (workdir / CORPUS).exists():
         return
@@ -140,7 +140,7 @@ def check_same_corpus(workdir: Path, metadata: CorpusMetadata) -> None:
     changed = sorted(name for name, digest in before.items() if metadata.content.get(name, digest) != digest)
     if changed:
         raise CheckpointError(
-            f"{workdir}: began with another content of {metadata.info.name} ({', '.join(changed)} changed since); "
+            f"{workdir}: {metadata.info.name} has changed since the run started ({', '.join(changed)} differ); "
             "use another --workdir"
         )
 
@@ -149,7 +149,7 @@ def read_corpus_metadata(workdir: Path) -> CorpusMetadata:
     """Reads `corpus.json`.
 
     Raises:
-      CheckpointError: it is not there, damaged, incomplete, or holds values that no training writes.
+      CheckpointError: the file is missing, damaged, incomplete, or holds invalid values.
     """
     path = workdir / CORPUS
     found = parse(_CorpusFile, read_json(path), f"{path}: corpus", error=CheckpointError, missing="default")

@@ -1,4 +1,4 @@
-"""Weights as 8-bit integers: how they are rounded, and the file that holds them."""
+"""8-bit quantisation of weights, and the file that stores them."""
 
 import contextlib
 import hashlib
@@ -14,24 +14,24 @@ from emojax.errors import CheckpointError, reason
 from emojax.files import DIGEST, atomic_write
 
 QUANTISED = "weights_int8.safetensors"
-"""File of a workdir that has quantised weights in place of checkpoints."""
+"""File of quantised weights in a workdir without checkpoints."""
 
 _SCALE = ".scale"
 _LARGEST = 127
 
 
 def quantise(values: Float[np.ndarray, "*D C"]) -> tuple[Int8[np.ndarray, "*D C"], Float[np.ndarray, "C"]]:
-    """Integers and scales of a matrix; the error of a value is at most half its channel's scale."""
+    """Quantises a matrix symmetrically per output channel; the error is at most half the channel's scale."""
     largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
     scale = np.where(largest > 0, largest / _LARGEST, 1.0).astype(np.float32)
     return np.clip(np.rint(values / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
 
 
 def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
-    """Writes `weights_int8.safetensors` of variables, with a digest of its tensors, and returns its path.
+    """Writes variables to `weights_int8.safetensors` with a digest, and returns its path.
 
     Raises:
-      EmojaxError: it cannot be written (full disk, no permission).
+      EmojaxError: the file cannot be written (full disk, no permission).
     """
     from safetensors.numpy import save_file
 
@@ -50,30 +50,30 @@ def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
 
 
 def quantised_shapes(workdir: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the arrays by path, without reading them.
+    """Returns the shapes of the arrays by path, without reading them.
 
     Raises:
       CheckpointError: the file is damaged.
     """
-    with _opened(workdir / QUANTISED) as file:
+    with _open(workdir / QUANTISED) as file:
         names = [name for name in file.keys() if not name.endswith(_SCALE)]  # noqa: SIM118
         return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
 def read_quantised(workdir: Path, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables as float32 NumPy arrays.
+    """Reads and dequantises variables as float32 NumPy arrays.
 
     Args:
-      workdir: that has the file.
-      like: tree of arrays or shapes that is expected.
+      workdir: folder of the quantised model.
+      like: tree of arrays or shapes with the expected structure.
 
     Raises:
       CheckpointError: the file is damaged, or of another model.
     """
     path = workdir / QUANTISED
-    with _opened(path) as file:
+    with _open(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        digest = (file.metadata() or {}).get(DIGEST)  # the first such files had none
+        digest = (file.metadata() or {}).get(DIGEST)  # absent from the first files
     if digest is not None and digest != _digest(tensors):
         raise CheckpointError(f"{path}: is damaged (SHA-256 does not match)")
     found = {
@@ -84,24 +84,24 @@ def read_quantised(workdir: Path, like: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
-    """Computes the float32 values of an array.
+    """Dequantises an array.
 
     Raises:
-      CheckpointError: it is missing, or has another shape or dtype, or scales that are none.
+      CheckpointError: the array is missing, has another shape or dtype, or has invalid scales.
     """
     if name not in tensors:
         raise CheckpointError(f"{path}: {name} is missing")
     values = tensors[name]
     if values.shape != shape or values.dtype not in (np.int8, np.float32):
         raise CheckpointError(
-            f"{path}: {name} must be int8 or float32 of shape {shape}, found {values.dtype} of shape {values.shape}"
+            f"{path}: {name} must be int8 or float32 of shape {shape}, got {values.dtype} of shape {values.shape}"
         )
     if values.dtype == np.float32:
         return values
     scale = tensors.get(name + _SCALE)
     if scale is None or scale.dtype != np.float32 or scale.shape != shape[-1:]:
         found = "none" if scale is None else f"{scale.dtype} of shape {scale.shape}"
-        raise CheckpointError(f"{path}: {name}{_SCALE} must be float32 of shape {shape[-1:]}, found {found}")
+        raise CheckpointError(f"{path}: {name}{_SCALE} must be float32 of shape {shape[-1:]}, got {found}")
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise CheckpointError(f"{path}: {name}{_SCALE} must be finite and > 0 throughout")
     return values.astype(np.float32) * scale
@@ -117,7 +117,7 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:

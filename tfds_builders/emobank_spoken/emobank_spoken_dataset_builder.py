@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from emojax.errors import CorpusError
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.emobank_spoken.fragments import fragments
 from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
@@ -78,7 +78,7 @@ class Builder(CorpusBuilder):
                 "of the sentence a fragment was cut from shape its prosody, with noise of its own. "
                 f"Seed {self.builder_config.seed}."
             ),
-            roles=None,
+            split_assignment=None,
         )
 
     def _metadata_of_sentences(self) -> CorpusMetadata:
@@ -100,7 +100,7 @@ class Builder(CorpusBuilder):
                 "it says anything about human speech. attributes_std is the spread over the readers only. "
                 f"Seed {self.builder_config.seed}."
             ),
-            roles=SplitRoles("train", "dev", ("test",)),
+            split_assignment=SplitAssignment("train", "dev", ("test",)),
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Item]]:

@@ -32,13 +32,13 @@ def make_utterance(item: Item) -> Made:
     """Speaks a sentence; one without words is left out and counted."""
     sentence, seed, rated = item
     if not sentence.has_words:
-        return Made(None, ("left_out_no_words",))
+        return Made(None, ("skipped_no_words",))
     speaker = draw_speaker(sentence, seed)
     prosody = draw_prosody(sentence, speaker, seed)
     delivery = Delivery(speaker.voice, prosody.rate, prosody.pitch, prosody.pitch_range)
     waveform = to_mono_16khz(speak(sentence.text, delivery), ESPEAK_RATE, sentence.id)
     if not waveform.any():
-        return Made(None, ("left_out_silent",))
+        return Made(None, ("skipped_silent",))
     gain = 10 ** ((prosody.level_db - active_level_db(waveform)) / 20)
     highest_gain = _HIGHEST_PEAK / float(np.abs(waveform).max())
     counted = []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.emodb.recordings import CATEGORIES, SPLITS, Recording, make_utterance, read_recordings
 from tfds_builders.schema import CorpusMetadata
@@ -47,7 +47,7 @@ class Builder(CorpusBuilder):
                 "complete sentences. The same 10 sentences are spoken in every emotion and split: words say nothing "
                 "about the emotion. Stored as Opus at about 26 kbit/s."
             ),
-            roles=SplitRoles("train", "val", ("test",)),
+            split_assignment=SplitAssignment("train", "val", ("test",)),
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Recording]]:

@@ -11,7 +11,7 @@ from emojax.errors import CorpusError
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.folder.clips import Clip, categories_of, make_utterance, read_clips, unused_votes
 from tfds_builders.folder.description import DESCRIPTION, Description, read_description
-from tfds_builders.folder.splits import roles_of, split_names
+from tfds_builders.folder.splits import split_assignment_of, split_names
 from tfds_builders.folder.table import Table, read_table
 from tfds_builders.schema import CorpusMetadata
 from tfds_builders.sources import stamp_files
@@ -85,7 +85,7 @@ class Builder(CorpusBuilder):
             licence=corpus.licence,
             citation=corpus.citation,
             notes="",
-            roles=roles_of(config.splits),
+            split_assignment=split_assignment_of(config.splits),
             remarks=(*table.remarks, *unused_votes(table, config.categories)),
         )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from emojax.errors import CorpusError
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 from tfds_builders.folder.table import Row
 
 _NAME = re.compile(r"[\w-]{1,50}")
@@ -65,7 +65,7 @@ def splits_of(rows: Sequence[Row], seed: int, place: str) -> list[str]:
     return [drawn[row.text("speaker")] for row in rows]
 
 
-def roles_of(splits: tuple[str, ...]) -> SplitRoles | None:
+def split_assignment_of(splits: tuple[str, ...]) -> SplitAssignment | None:
     """What splits are for, by their names; None where the names do not say."""
     named = {split.casefold(): split for split in splits}
     train = named.get("train")
@@ -73,7 +73,7 @@ def roles_of(splits: tuple[str, ...]) -> SplitRoles | None:
         (named[name] for name in ("dev", "development", "val", "valid", "validation") if name in named), None
     )
     tests = tuple(split for split in splits if split.casefold().startswith("test"))
-    return SplitRoles(train, validation, tests) if train and validation and tests else None
+    return SplitAssignment(train, validation, tests) if train and validation and tests else None
 
 
 def _drawn(speakers: collections.Counter[str], seed: int) -> dict[str, str]:

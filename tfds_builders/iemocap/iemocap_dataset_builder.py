@@ -73,7 +73,7 @@ class Builder(CorpusBuilder):
                 "seen the sentences it is tested on: report improvised conversations too. emotion is -1 where "
                 "evaluators did not agree. emotion_votes and attributes_std leave out what speakers said of themselves."
             ),
-            roles=FOLDS[-1],
+            split_assignment=FOLDS[-1],
             folds=FOLDS,
         )
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from emojax.errors import CorpusError
-from emojax.types import MISSING_EMOTION, SplitRoles
+from emojax.types import MISSING_EMOTION, SplitAssignment
 from tfds_builders.iemocap.labels import CATEGORIES, Turn, read_evaluation, read_transcription
 from tfds_builders.text_files import find_folder, listing
 from tfds_builders.utterance import Made, read_pcm, utterance
@@ -20,7 +20,9 @@ _PUBLISHED = {"all": 10_039, "four": 5_531}
 _PUBLISHED_FOUR = dict(zip(SESSIONS, (1_085, 1_023, 1_151, 1_031, 1_241), strict=True))
 
 FOLDS = tuple(
-    SplitRoles("+".join(SESSIONS[(test + 2 + i) % 5] for i in range(3)), SESSIONS[(test + 1) % 5], (SESSIONS[test],))
+    SplitAssignment(
+        "+".join(SESSIONS[(test + 2 + i) % 5] for i in range(3)), SESSIONS[(test + 1) % 5], (SESSIONS[test],)
+    )
     for test in range(5)
 )
 """Fold N is tested on session N, steered on the next one and trained on the other three."""
@@ -129,9 +131,9 @@ def _session(
             audio = folder / "sentences" / "wav" / turn.dialog / f"{turn.name}.wav"
             sources.append(audio)
             if improvised and not turn.improvised:
-                counts["left_out_scripted"] += 1
+                counts["skipped_scripted"] += 1
             elif four and _four(turn) not in FOUR:
-                counts["left_out_other_category"] += 1
+                counts["skipped_other_category"] += 1
             elif not audio.is_file():
                 counts["without_audio"] += 1
             else:

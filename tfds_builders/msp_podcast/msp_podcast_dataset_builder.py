@@ -56,7 +56,7 @@ class Builder(CorpusBuilder):
                 "that are not known may occur in several splits; test lists differ between releases. test3 has no "
                 "public labels."
             ),
-            roles=release.roles,
+            split_assignment=release.split_assignment,
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Segment]]:

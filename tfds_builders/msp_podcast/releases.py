@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from emojax.types import SplitRoles
+from emojax.types import SplitAssignment
 
 SPLITS = ("train", "development", "test1", "test2", "test3")
 """In our spelling. They are never merged: Test1 and Test2 share speakers."""
@@ -44,10 +44,10 @@ class Release:
         return split if split in self.splits else None
 
     @property
-    def roles(self) -> SplitRoles:
+    def split_assignment(self) -> SplitAssignment:
         """What its splits are for; a challenge release has no labelled test split."""
         tests = tuple(split for split in self.splits if split in ("test1", "test2"))
-        return SplitRoles("train", "development", tests or ("development",))
+        return SplitAssignment("train", "development", tests or ("development",))
 
 
 def _release(version: str, sizes: tuple[int, ...] = (), splits: int = 5, single_test: bool = False) -> Release:
