@@ -185,7 +185,7 @@ def test_an_interrupted_extraction_of_a_teacher_continues_and_its_shards_equal_o
     monkeypatch.setattr(run, "write_shard", interrupted)
     first = extract_store(job, tmp_path / "store")
     assert (first.utterances, first.interrupted_by) == (20, signal.SIGTERM)
-    with pytest.raises(CheckpointError, match="2 of 4 shards are not there yet"):
+    with pytest.raises(CheckpointError, match="2 of 4 shards are missing"):
         Store(tmp_path / "store").split("train")
     rest = extract_store(job, tmp_path / "store")
     assert (rest.utterances, rest.interrupted_by, written) == (17, None, [0, 1, 2, 3])
