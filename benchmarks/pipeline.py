@@ -86,7 +86,7 @@ def minilm_folder():
 
 
 def measure_stream(stream, batch_size):
-    """Examples per second laid onto the devices over one epoch, after the first batches have been awaited."""
+    """Examples per second that arrive on the devices over one epoch, after the first batches."""
     batches = iter(stream)
     for _ in range(5):
         jax.block_until_ready(next(batches).waveform)

@@ -83,20 +83,20 @@ def one_device_mesh():
 EVERYTHING = {"attribute_weight": 1.0, "emotion_weight": 1.0, "embedding_weight": 1.0, "condition": "soft"}
 
 
-def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
+def test_cached_outputs_equal_those_computed_in_the_step(mini_data_dir, teachers):
     folders, cache = teachers
     corpus = open_corpus("mini_corpus", mini_data_dir)
     index = read_index(corpus, "train")
     config = parse_experiment(tree(mini_data_dir).to_dict())
     settings = dataclasses.replace(config.distillation, **EVERYTHING)
     found = []
-    for who in (
+    for teacher_config in (
         TeacherConfig(**teacher_fields(folders), cache="", dtype="float32"),
         TeacherConfig("", (), str(cache), "float32"),
     ):
         for devices in (1, 8):
             mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:devices])
-            teacher = load_teacher(who, settings, corpus.info.categories, mesh)
+            teacher = load_teacher(teacher_config, settings, corpus.info.categories, mesh)
             inputs = teacher.batch_inputs(AUDIO, corpus.info.name, "train")
             stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, inputs=inputs)
             calibration = calibrate(teacher.outputs, teacher.arrays.members, stream, settings)
@@ -157,9 +157,9 @@ def test_a_corpus_with_other_spellings_gets_the_scores_of_its_utterances(mini_da
         evaluate_workdir(folder, "renamed_corpus", ("test",), str(tmp_path / "only"), pairs)
 
 
-def test_a_teacher_with_other_spellings_teaches_the_same(mini_data_dir, teachers, capsys):
+def test_categories_spelt_otherwise_give_the_same_targets(mini_data_dir, teachers, capsys):
     settings = dataclasses.replace(parse_experiment(tree(mini_data_dir).to_dict()).distillation, emotion_weight=1.0)
-    who = TeacherConfig(str(teachers[0][0]), (), "", "float32")
+    teacher_config = TeacherConfig(str(teachers[0][0]), (), "", "float32")
     mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
     corpus = open_corpus("mini_corpus", mini_data_dir)
     batch = BatchStream(
@@ -168,12 +168,12 @@ def test_a_teacher_with_other_spellings_teaches_the_same(mini_data_dir, teachers
     ).load(0)  # fmt: skip
     found = []
     for categories in (("anger", "happiness", "neutral"), ("angry", "Joy", "neutral")):
-        teacher = load_teacher(who, settings, categories, mesh)
+        teacher = load_teacher(teacher_config, settings, categories, mesh)
         found.append(jax.device_get(jax.jit(teacher)(teacher.arrays, batch)).emotion_probabilities)
     np.testing.assert_array_equal(found[0], found[1])
     assert "angry = anger, Joy = happiness" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="share 1 categories, at least 2 are needed"):
-        load_teacher(who, settings, ("angry", "calm"), mesh)
+        load_teacher(teacher_config, settings, ("angry", "calm"), mesh)
 
 
 def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(mini_data_dir, teachers, tmp_path):
@@ -191,7 +191,7 @@ def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(min
     assert {"ccc", "uar"} <= set(summary)  # categories were learned from the teacher alone
 
 
-def test_what_is_too_short_for_the_teacher_is_left_out_where_its_cache_teaches(
+def test_utterances_too_short_for_the_teacher_are_skipped_with_its_cache(
     mini_data_dir, teachers, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patched:
@@ -238,7 +238,7 @@ def test_a_cache_of_a_teacher_with_other_weights_of_the_same_config_is_refused(m
         ({"source": {"weights": ["1"]}}, r"source\.weights\[0\] must be a number"),
     ],
 )
-def test_a_cache_that_declares_what_no_teacher_gives_is_refused(mini_data_dir, teachers, tmp_path, change, message):
+def test_a_cache_with_damaged_metadata_is_refused(mini_data_dir, teachers, tmp_path, change, message):
     shutil.copytree(teachers[1], tmp_path / "cache")
     stored = json.loads((tmp_path / "cache" / "store.json").read_text())
     del stored["sha256"]
@@ -284,7 +284,7 @@ def test_a_corpus_whose_training_split_has_no_label_at_all_is_learned_from_the_t
         train(config, tmp_path / "labelled")
 
 
-def test_unlabelled_utterances_hear_the_teacher_alone(mini_data_dir, teachers, tmp_path):
+def test_unlabelled_utterances_have_losses_of_the_teacher_alone(mini_data_dir, teachers, tmp_path):
     config = tree(mini_data_dir, attribute_weight=1.0, condition="residual")
     config.corpus.update({"train_split": "train[:40%]", "validation_split": "dev", "test_splits": ("test",)})
     config.corpus.unlabelled_split = "train[40%:]"
@@ -398,7 +398,7 @@ def test_units_of_residuals_are_quantiles_after_the_line():
         ({"corpus": {"unlabelled_split": "train"}}, r"unlabelled_split must be empty without distillation"),
     ],
 )
-def test_what_cannot_be_is_told_before_any_work(mini_data_dir, tmp_path, change, message):
+def test_wrong_configs_are_refused_before_any_work(mini_data_dir, tmp_path, change, message):
     config = tree(mini_data_dir)
     for group, fields in change.items():
         config[group].update(fields)
@@ -406,12 +406,12 @@ def test_what_cannot_be_is_told_before_any_work(mini_data_dir, tmp_path, change,
         train_workdir(parse_experiment(config.to_dict()), tmp_path / "run")
 
 
-def test_the_student_is_not_told_of_by_gradient(mini_data_dir, teachers):
+def test_no_gradient_flows_into_the_teacher(mini_data_dir, teachers):
     corpus = open_corpus("mini_corpus", mini_data_dir)
     mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
     config = parse_experiment(tree(mini_data_dir).to_dict())
-    who = TeacherConfig(str(teachers[0][0]), (), "", "bfloat16")
-    teacher = load_teacher(who, config.distillation, corpus.info.categories, mesh)
+    teacher_config = TeacherConfig(str(teachers[0][0]), (), "", "bfloat16")
+    teacher = load_teacher(teacher_config, config.distillation, corpus.info.categories, mesh)
     index = read_index(corpus, "train")
     batch = BatchStream(corpus, "train", index, config.data, mesh, training=True).load(0)
 

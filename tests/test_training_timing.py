@@ -43,7 +43,7 @@ def test_waiting_for_input_and_the_devices_work_are_told_apart():
             {"seconds/step": 0.08, "seconds/input_wait": 0.06, "seconds/device": 0.02}
         )
         clock.now += 0.1
-        timer.leave_out(0.1)
+        timer.exclude(0.1)
         timer.dispatched(Slow(clock, 0.01), 0.0).result()
         assert timer.means()["seconds/step"] == pytest.approx(0.01)
 

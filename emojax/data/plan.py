@@ -183,7 +183,10 @@ class ShardedPlan(BatchPlan):
         self._batches: list[tuple[int, Int[np.ndarray, B]]] = []
         self._starts = [0]
         for first, end in itertools.pairwise(bounds):
-            plan = BatchPlan(self._lengths[first:end], buckets, batch_size, 0, False, min_samples)
+            shard = self._lengths[first:end]
+            # The last batch of a shard is padded to the shard's longest bucket, not to that of the split.
+            own = buckets[: int(np.searchsorted(buckets, shard.max())) + 1]
+            plan = BatchPlan(shard, own, batch_size, 0, False, min_samples)
             for bucket, indices in plan._epoch(0):
                 self._batches.append((bucket, np.where(indices == FILLER, FILLER, indices + first)))
             self._starts.append(len(self._batches))

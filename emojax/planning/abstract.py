@@ -1,4 +1,4 @@
-"""A run without devices, data or weights: shapes and shardings of everything its training step takes."""
+"""The training step of a config without devices, data or weights: shapes and shardings of its arguments."""
 
 import dataclasses
 from pathlib import Path
@@ -35,13 +35,13 @@ from emojax.workdir import (
 )
 
 _CATEGORIES = 8
-"""Of a corpus that is not on this machine and whose config names none: as many as MSP-Podcast's consensus has."""
+"""Number of categories of a corpus that is not on this machine and whose config names none, as of MSP-Podcast."""
 
 _STORED_ROWS_PER_SECOND = 50
-"""Of an encoder's states: all published speech encoders have a frame every 20 ms."""
+"""Rows of hidden states: all published speech encoders have a frame every 20 ms."""
 
 _STEPS = 100_000
-"""Length of the schedule; it changes no shape."""
+"""Length of the learning rate schedule; no shape depends on it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,9 @@ class AbstractStep:
     """A training step that can be traced and compiled.
 
     Attributes:
-      jitted: from state, batch and, where the waveform is changed, sounds.
+      jitted: from state, batch and, with augmentation of the waveform, sounds.
       arguments: their shapes, dtypes and shardings.
-      metadata: of the corpus, as far as known.
+      metadata: metadata of the corpus; placeholders where it is not on this machine.
     """
 
     jitted: Any
@@ -66,13 +66,13 @@ class AbstractStep:
 
 
 def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> AbstractStep:
-    """The training step of a config, for utterances padded to some length.
+    """Assembles the abstract training step of a config, for utterances padded to one length.
 
     Args:
-      config: of the run. Its corpus and the weights it names need not be on this machine; a teacher's workdir may be
-        the workdir of another plan.
-      mesh: over devices that need not exist.
-      seconds: length of every utterance.
+      config: config of the run. Its corpus and weights need not be on this machine; a teacher's workdir may be that of
+        another plan.
+      mesh: device mesh; its devices need not exist.
+      seconds: length of every utterance (s).
 
     Raises:
       EmojaxError: the config cannot run on that mesh, or an encoder's architecture is not known.
@@ -105,7 +105,7 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
     for modality, checkpoint in checkpoints.items():
         settings = getattr(config.model, modality)
         options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
-        parts[modality], _ = describe_encoder(checkpoint, options)
+        parts[modality] = describe_encoder(checkpoint, options)
     return build_model(config.model, len(metadata.info.categories), parts)
 
 

@@ -95,7 +95,7 @@ def _augmented(batch: Batch, key: jax.Array, sounds: Sounds, config: WaveformAug
 
 
 def validate(sums_of: Any, stream: BatchStream, variables: dict[str, Any]) -> dict[str, float]:
-    """Cross-entropy and accuracy on hidden frames of the validation split, hidden in the same places every time."""
+    """Cross-entropy and accuracy on masked frames of the validation split, with the same masks every time."""
     params = {name: value for name, value in variables["params"].items() if name != "unit_encoder"}
     constants = {"unit_encoder": variables["params"]["unit_encoder"], **variables["statistics"]}
     total = jax.tree.map(np.zeros_like, PredictionSums(*np.zeros((3, 2))))

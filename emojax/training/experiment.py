@@ -76,16 +76,16 @@ class Experiment:
           abstract: return shapes, dtypes and shardings, and compute nothing.
         """
         example, objective = self.example, self._objective_parameters()
+        loaded = {modality: {"encoder": params} for modality, params in self.encoders.items()}
 
         def initialise() -> InitialVariables:
             variables: Any = self.model.init(jax.random.key(self.config.seed), example, train=False)
-            params = {  # a loaded encoder takes no memory twice
+            params = {  # without random parameters of encoders that are loaded
                 modality: {name: part for name, part in tree.items() if name != "encoder" or modality not in loaded}
                 for modality, tree in variables["params"].items()
             }
             return {"params": params, "statistics": variables.get("statistics", {}), "objective": objective}
 
-        loaded = {modality: {"encoder": params} for modality, params in self.encoders.items()}
         state = init_train_state(
             initialise,
             optimizer,

@@ -33,8 +33,8 @@ def _check_training(
     split = config.corpus.train_split
     varied, distilled = _varied(training), config.distillation.attribute_weight > 0
     rated = (~np.isnan(training.attributes)).any(axis=0)
-    for attribute, useless in zip(ATTRIBUTES, weighted & rated & ~varied, strict=True):
-        if useless and not distilled:
+    for attribute, constant in zip(ATTRIBUTES, weighted & rated & ~varied, strict=True):
+        if constant and not distilled:
             raise ConfigError(
                 f"config.objective.attribute_weights: {attribute} must have weight 0, split {split!r} of "
                 f"{corpus.info.name} has one label of it, or one value in all labels"
@@ -94,15 +94,15 @@ def _check_validation(
 ) -> None:
     name, split, score = corpus.info.name, config.corpus.validation_split, config.evaluation.score
     has_ccc = bool((trained & _varied(validation)).any())
-    learned = (config.objective.emotion_weight > 0 and _categories(training).size > 0) or (
+    predicted = (config.objective.emotion_weight > 0 and _categories(training).size > 0) or (
         config.distillation.emotion_weight > 0
     )
-    has_uar = learned and _categories(validation).size > 1
+    has_uar = predicted and _categories(validation).size > 1
     if {"ccc": has_ccc, "uar": has_uar, "auto": has_ccc or has_uar}[score]:
         return
     weighted = np.array(config.objective.attribute_weights) > 0
     labelled = (~np.isnan(validation.attributes)).any(axis=0) & weighted
-    if not labelled.any() and not (learned and _categories(validation).size):
+    if not labelled.any() and not (predicted and _categories(validation).size):
         raise _no_labels(corpus, split)
     if has_ccc or has_uar:
         raise ConfigError(
@@ -123,7 +123,7 @@ def _no_labels(corpus: Corpus, split: str) -> CorpusError:
 
 
 def _varied(index: SplitIndex) -> Bool[np.ndarray, "3"]:
-    """Attributes with at least two different labels: others have no CCC."""
+    """Attributes with at least two different labels, without which the CCC is undefined."""
     present = ~np.isnan(index.attributes)
     lowest = np.where(present, index.attributes, np.inf).min(axis=0, initial=np.inf)
     highest = np.where(present, index.attributes, -np.inf).max(axis=0, initial=-np.inf)

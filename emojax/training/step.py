@@ -28,8 +28,8 @@ def loss_gradients(
     """Gradients of the loss over the global batch.
 
     Args:
-      forward: the model.
-      loss: the objective.
+      forward: model being trained.
+      loss: loss of outputs and labels.
       params: trainable parameters of the model.
       objective: parameters of the objective.
       batch: the global batch; its rows are a multiple of `parts`.
@@ -97,18 +97,18 @@ def make_train_step(
     be another loss. Randomness is a function of the seed and the step, so a restored state repeats it exactly.
 
     Args:
-      model: model to train.
+      model: model being trained.
       optimizer: from `make_optimizer`.
       loss: objective of the global batch.
-      seed: of dropout and augmentation.
-      ema_decay: weight of the past in the moving average of the parameters.
+      seed: seed of dropout and augmentation.
+      ema_decay: decay of the moving average of the parameters.
       micro_batches: parts the batch is computed in, one after the other, to save memory.
       augment: augmentation of the waveform; None for none. The teacher gets the waveform without it.
       teacher: computes `Batch.teacher` from `TrainState.teacher`; None without a teacher.
 
     Returns:
-      `step(state, batch, sounds) -> (state, metrics)`; `sounds` are what `augment` needs, metrics hold the loss's own
-      and `gradient_norm`, float32 scalars.
+      `step(state, batch, sounds) -> (state, metrics)`; `sounds` are for `augment`; metrics are those of the loss and
+      `gradient_norm`, float32 scalars.
     """
 
     def step(state: TrainState, batch: Batch, sounds: Sounds | None = None) -> tuple[TrainState, dict[str, jax.Array]]:
