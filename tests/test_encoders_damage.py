@@ -147,7 +147,7 @@ def test_an_index_of_wrong_types_is_refused_by_loading_and_by_fingerprints(folde
 def test_an_encoder_is_not_built_larger_than_its_weights(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 256}))
-    refused(lambda: load_encoder(folder), r"model\.safetensors: .*num_hidden_layers is 256, stored are 2")
+    refused(lambda: load_encoder(folder), r"model\.safetensors: .*which has 256 transformer layers, stored are 2")
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_index_that_does_not_fit_its_shards_is_an_error(folder):
         ({"layer_norm_eps": "small"}, "layer_norm_eps must be a number, got 'small'"),
         ({"hidden_dropout_prob": 2}, "hidden_dropout_prob must be >= 0 and <= 1, got 2"),
         ({"pad_token_id": "one"}, "pad_token_id must be an integer, got 'one'"),
-        ({"num_hidden_layers": 3}, "tensors do not fit config.json: num_hidden_layers is 3, stored are 2"),
+        ({"num_hidden_layers": 3}, "which has 3 transformer layers, stored are 2"),
         ({"num_hidden_layers": 10_000}, "num_hidden_layers must be >= 1 and <= 256, got 10000"),
         ({"vocab_size": 10}, "has shape \\(20, 32\\), config.json asks for \\(10, 32\\)"),
     ],

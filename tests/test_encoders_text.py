@@ -19,7 +19,7 @@ import transformers
 from emojax.encoders import ComputeOptions, encoder, freeze_mask, load_encoder
 from emojax.errors import ConfigError, CorpusError
 from emojax.tokenizer import Tokenizer
-from tests import text_checkpoints
+from tests import encoder_contract, text_checkpoints
 
 LENGTHS = (11, 3, 7)
 
@@ -56,15 +56,7 @@ def apply(loaded, tokens, num_tokens, **settings):
 
 def test_every_hidden_state_equals_pytorch(pair):
     model, _, ours = pair
-    tokens = random_tokens()
-    output = apply(ours, tokens, LENGTHS, hidden_states=True)
-    assert len(output.hidden_states) == 3
-    assert output.mask.sum(axis=1).tolist() == list(LENGTHS)
-    np.testing.assert_array_equal(output.hidden_states[-1], output.last_hidden_state)
-    for row, length in enumerate(LENGTHS):
-        expected = text_checkpoints.torch_states(model, tokens[row, :length])
-        states = np.stack([states[row, :length] for states in output.hidden_states])
-        np.testing.assert_allclose(states, expected, atol=1e-5)
+    encoder_contract.assert_states_equal_pytorch(model, ours, atol=1e-5)
 
 
 def test_pooled_and_token_types_equal_pytorch(pair):

@@ -21,6 +21,7 @@ from emojax.schema import Ge, Le, parse
 MODULES: Mapping[str, str] = {
     "bert": "emojax.encoders.bert",
     "roberta": "emojax.encoders.bert",
+    "distilbert": "emojax.encoders.distilbert",
     "hubert": "emojax.encoders.hubert",
     "wav2vec2": "emojax.encoders.hubert",
     "wavlm": "emojax.encoders.hubert",

@@ -231,7 +231,8 @@ def check_layers(names: frozenset[str], table: TensorTable, num_layers: int, lab
     found = {match["layer"] for name in names for pattern in patterns if (match := pattern.fullmatch(name))}
     if len(found) < num_layers:
         raise CheckpointError(
-            f"{label}: tensors do not fit config.json: num_hidden_layers is {num_layers}, stored are {len(found)}"
+            f"{label}: tensors do not fit config.json, which has {num_layers} transformer layers, "
+            f"stored are {len(found)}"
         )
 
 
