@@ -25,7 +25,7 @@ from emojax.data import (
 )
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
-from emojax.losses import class_weights, distilled_loss, objective_parameters, projection_parameters
+from emojax.losses import make_loss, objective_parameters, projection_parameters
 from emojax.models import EmotionModel, count_parameters, parameter_table
 from emojax.parallel import is_first, make_mesh, num_batch_shards, on_mesh, to_device, wait_for_all
 from emojax.reporting import write_learning_curves
@@ -259,14 +259,10 @@ def abstract_step(
     Only shapes and shardings of `state` are looked at. Where the waveform is changed, sounds are its third argument.
     """
     counts = np.bincount(metadata.emotion, minlength=len(metadata.info.categories))
-    weights = class_weights(counts, config.objective.class_balance)
-    loss = functools.partial(
-        distilled_loss, objective=config.objective, config=config.distillation, class_weights=weights
-    )
     step = make_train_step(
         model,
         optimizer,
-        loss,
+        make_loss(config.objective, config.distillation, counts),
         config.seed,
         config.optimizer.ema_decay,
         config.training.micro_batches,
