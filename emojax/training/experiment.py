@@ -4,7 +4,6 @@ Training, planning and benchmarks use it: with arrays, or abstract, with shapes 
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from jax.sharding import Mesh
 from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig
 from emojax.errors import ConfigError
-from emojax.losses import class_weights, distilled_loss, objective_parameters, projection_parameters
+from emojax.losses import make_loss, objective_parameters, projection_parameters
 from emojax.models import EmotionModel, build_model, embedding_size, example_batch, parameter_axes, trainable_mask
 from emojax.parallel import num_batch_shards, to_device
 from emojax.teachers import Teacher, load_teacher
@@ -104,12 +103,7 @@ class Experiment:
         Where the waveform is augmented, `load_sounds` are its third argument.
         """
         counts = np.bincount(self.metadata.emotion, minlength=len(self.metadata.info.categories))
-        loss = functools.partial(
-            distilled_loss,
-            objective=self.config.objective,
-            config=self.config.distillation,
-            class_weights=class_weights(counts, self.config.objective.class_balance),
-        )
+        loss = make_loss(self.config.objective, self.config.distillation, counts)
         step = make_train_step(
             self.model,
             optimizer,

@@ -22,7 +22,8 @@ def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex,
     trained = weighted
     if labels_used:
         trained = _check_training(config, corpus, training, weighted)
-    _check_batch_size(config, bool(labels_used and (trained & _varied(training)).any()))
+    needs_ccc = labels_used and config.objective.attribute_loss != "mse"
+    _check_batch_size(config, bool(needs_ccc and (trained & _varied(training)).any()))
     _check_validation(config, corpus, training, validation, trained)
 
 
