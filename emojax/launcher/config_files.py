@@ -1,11 +1,17 @@
 """Config files of the package: `configs/` of a checkout, `emojax/configs/` where the package is installed."""
 
-import importlib
 import importlib.util
+import runpy
 import sys
+import types
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import emojax
+from emojax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 _PACKAGE = "configs"
 """Name by which config files import each other."""
@@ -44,4 +50,23 @@ def import_bundled_configs() -> None:
     The installed package has them as `emojax.configs`: a distribution must not occupy so common a name.
     """
     if _PACKAGE not in sys.modules and importlib.util.find_spec(_PACKAGE) is None:
-        sys.modules[_PACKAGE] = importlib.import_module(f"emojax.{_PACKAGE}")
+        package = types.ModuleType(_PACKAGE)
+        package.__path__ = [str(bundled_directory())]
+        sys.modules[_PACKAGE] = package
+
+
+def load_config(name: str) -> "ConfigDict":
+    """Loads a config as `--config` does.
+
+    Args:
+      name: path of a config file, or name of a bundled config, with `:ARGUMENT` or not (see `find_config_file`).
+
+    Raises:
+      ConfigError: there is no such file.
+    """
+    path, _, argument = find_config_file(name).partition(":")
+    if not Path(path).is_file():
+        available = ", ".join(sorted(file.stem for file in bundled_directory().glob("*.py")))
+        raise ConfigError(f"{name}: no such config file; the package has {available}")
+    import_bundled_configs()
+    return runpy.run_path(path)["get_config"](*([argument] if argument else []))
