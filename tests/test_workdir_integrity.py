@@ -343,9 +343,7 @@ def test_checkpoints_elsewhere_are_read_only_where_they_name_the_workdir(tmp_pat
     write_json(other / "checkpoints.json", {"id": "0" * 32})
     with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id"):
         emojax.load(other)
-    with pytest.raises(
-        CheckpointError, match=r"has the checkpoints of another one"
-    ):
+    with pytest.raises(CheckpointError, match=r"has the checkpoints of another one"):
         own_checkpoint_directory(other, str(tmp_path / "disk" / "mine"))
 
 
