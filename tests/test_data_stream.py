@@ -62,7 +62,7 @@ def test_what_is_too_short_is_left_out_and_counted_and_a_split_of_nothing_else_i
     np.testing.assert_array_equal(np.sort(rows[rows != FILLER]), np.flatnonzero(lengths >= 20_000))
     (line,) = stream.skipped
     assert line.endswith(f"split 'train': skipped {(lengths < 20_000).sum()} utterances of fewer than 20000 samples")
-    assert make_stream(mini_data_dir).left_out == []
+    assert make_stream(mini_data_dir).skipped == []
     with pytest.raises(CorpusError, match="split 'train': no utterance has the 99999 samples"):
         make_stream(mini_data_dir, min_samples=99_999)
 

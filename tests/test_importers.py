@@ -196,10 +196,7 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
     ("change", "message"),
     [
         ({"id2label": {"0": "arousal", "1": "valence"}}, "id2label must be the three attributes, or categories only"),
-        (
-            {"id2label": {"0": "a", "1": "b", "2": "arousal"}},
-            "id2label must be the three attributes, or categories only",
-        ),
+        ({"id2label": {"0": "a", "1": "b", "2": "arousal"}}, "id2label must be the three attributes, or categories"),
         ({"id2label": {"0": "Angry", "1": "anger", "2": "joy"}}, "id2label must have distinct names"),
         ({"id2label": {"0": "a", "1": "b", "3": "c"}}, "id2label must have the keys 0 to 2, got 0, 1, 3"),
         ({"id2label": {"x": "a"}}, "id2label must have the keys 0 to 0, got x"),
