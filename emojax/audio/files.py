@@ -84,8 +84,8 @@ def check_samples(samples: Float[np.ndarray, "..."], name: str, first: int = 0) 
     with np.errstate(invalid="ignore"):
         index = tuple(np.argwhere(~(np.abs(samples) <= MAX_MAGNITUDE))[0])
     raise AudioError(
-        f"{name}: sample {first + index[0]} must be finite and at most {MAX_MAGNITUDE:g} (full scale 1.0; pass integers "
-        f"as int16 or int32), got {samples[index]:g}"
+        f"{name}: sample {first + index[0]} must be finite and at most {MAX_MAGNITUDE:g} (full scale 1.0; pass "
+        f"integers as int16 or int32), got {samples[index]:g}"
     )
 
 
