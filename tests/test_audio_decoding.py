@@ -260,7 +260,7 @@ def test_memory_is_that_of_the_result_not_of_the_file():
 def test_a_file_that_states_too_long_a_duration_is_refused_before_it_is_decoded():
     content = bytearray(encoded("flac", "flac", speech_like(1)))
     content[22:26] = (10 * 3600 * 16_000).to_bytes(4, "big")
-    with pytest.raises(AudioError, match=r"clip: has 10.0 hours; allowed: at most 4 hours in one item"):
+    with pytest.raises(AudioError, match=r"clip: must have at most 4 hours, got 10.0"):
         read(bytes(content))
 
 
@@ -269,14 +269,14 @@ def test_a_file_that_states_too_long_a_duration_is_refused_before_it_is_decoded(
 )
 def test_a_file_that_turns_out_too_long_is_refused(content, monkeypatch):
     monkeypatch.setattr(files, "MAX_SECONDS", 0.36)
-    with pytest.raises(AudioError, match=r"clip: has .*; allowed: at most"):
+    with pytest.raises(AudioError, match=r"clip: must have at most"):
         read(content)
 
 
 def test_an_array_of_too_long_a_duration_is_refused():
-    with pytest.raises(AudioError, match=r"clip: has 27.8 hours; allowed: at most 4 hours"):
+    with pytest.raises(AudioError, match=r"clip: must have at most 4 hours, got 27.8"):
         files.to_mono_16khz(np.zeros(10_000_000, np.int8), 100, "clip")
-    with pytest.raises(AudioError, match=r"sample rate 0.001 Hz is not allowed; allowed: 100 to 10,000,000"):
+    with pytest.raises(AudioError, match=r"sample rate must be 100 to 10,000,000 Hz, got 0.001"):
         files.to_mono_16khz(np.zeros(10, np.int8), 0.001)
 
 
@@ -291,9 +291,9 @@ def test_a_file_object_is_read_from_where_it_is_and_named(two, tmp_path):
     with (tmp_path / "bad.mp3").open("w+b") as file, pytest.raises(AudioError, match=r"bad\.mp3: has no bytes"):
         read_audio(file)
     archive.seek(0, 2)
-    with pytest.raises(AudioError, match=r"^item 3: has no bytes from its position on; seek\(0\)"):
+    with pytest.raises(AudioError, match=r"^item 3: has no bytes after its current position; seek\(0\)"):
         read_audio(archive, "item 3")
-    with pytest.raises(AudioError, match=r"^item 3: is open as text"):
+    with pytest.raises(AudioError, match=r"^item 3: must be opened in binary mode"):
         read_audio(io.StringIO("text"), "item 3")
 
 

@@ -209,7 +209,7 @@ def test_a_users_folder_is_searched_divided_and_checked(tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
         noise_bank(str(tmp_path / "gone"), "train", 1, 1.0, 0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="holds no sound for train"):
+    with pytest.raises(ConfigError, match="has no audio files for train"):
         noise_bank(str(tmp_path / "empty"), "train", 1, 1.0, 0)
     (tmp_path / "bad").mkdir()
     for number in range(20):

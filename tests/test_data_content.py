@@ -154,7 +154,7 @@ def test_files_that_are_not_those_the_metadata_describes_are_refused(built, tmp_
     other = built_corpus.build(tmp_path / "other", {("dev", 1): {"attributes": (1.0, 2.0, 3.0)}})
     for shard in other.directory.glob("*-dev.array_record*"):
         shutil.copy(shard, built.directory / shard.name)
-    with pytest.raises(CorpusError, match=r"split 'dev': attributes of its files differ .* again with --overwrite"):
+    with pytest.raises(CorpusError, match=r"split 'dev': digests of attributes differ .* again with --overwrite"):
         read_index(built, "dev")
 
 

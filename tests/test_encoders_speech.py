@@ -138,7 +138,7 @@ def test_audio_below_the_receptive_field_is_refused(checkpoint):
 def test_samples_that_would_overflow_are_refused(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
     for value in (1e19, 1e300, np.nan):
-        with pytest.raises(AudioError, match=r"item 0: sample 3 is .*; allowed: finite values up to 1000"):
+        with pytest.raises(AudioError, match=r"item 0: sample 3 must be finite and at most 1000"):
             ours.encode([np.array([0.0, 0.0, 0.0, value] * 20)])
 
 

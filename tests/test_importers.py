@@ -195,14 +195,14 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id2label": {"0": "arousal", "1": "valence"}}, "id2label must be all three attributes or categories alone"),
-        ({"id2label": {"0": "a", "1": "b", "2": "arousal"}}, "id2label must be all three attributes or categories"),
-        ({"id2label": {"0": "Angry", "1": "anger", "2": "joy"}}, "id2label must name every output differently"),
-        ({"id2label": {"0": "a", "1": "b", "3": "c"}}, "id2label must have the keys 0 to 2, has 0, 1, 3"),
-        ({"id2label": {"x": "a"}}, "id2label must have the keys 0 to 0, has x"),
+        ({"id2label": {"0": "arousal", "1": "valence"}}, "id2label must be the three attributes, or categories only"),
+        ({"id2label": {"0": "a", "1": "b", "2": "arousal"}}, "id2label must be the three attributes, or categories"),
+        ({"id2label": {"0": "Angry", "1": "anger", "2": "joy"}}, "id2label must have distinct names"),
+        ({"id2label": {"0": "a", "1": "b", "3": "c"}}, "id2label must have the keys 0 to 2, got 0, 1, 3"),
+        ({"id2label": {"x": "a"}}, "id2label must have the keys 0 to 0, got x"),
         ({"id2label": {"0": "a", "1": "b"}}, r"ser_model.out.0.weight must be floating-point of shape \(2, 32\)"),
         ({"id2label": None}, "id2label must be a group, got None"),
-        ({"label2id": {"valence": 0}}, "label2id must be the inverse of id2label, has 'valence' as 0"),
+        ({"label2id": {"valence": 0}}, "label2id must be the inverse of id2label, got 'valence' as 0"),
         ({"problem_type": "multi_label_classification"}, "problem_type must be 'regression' or 'single_label"),
         ({"problem_type": "single_label_classification"}, "problem_type must be 'regression' with activation"),
         ({"ssl_type": "facebook/hubert-base-ls960"}, "ssl_type must be 'microsoft/wavlm-large' or a folder in it"),
@@ -224,7 +224,7 @@ def test_what_is_not_known_is_an_error_that_says_so(change, message, tmp_path):
 
 def test_an_encoder_without_a_head_is_no_emotion_model(tmp_path):
     folder = speech_checkpoints.write_checkpoint(tmp_path / "c", speech_checkpoints.make_model("Wav2Vec2", **SETTINGS))
-    with pytest.raises(CheckpointError, match="no emotion model known here"):
+    with pytest.raises(CheckpointError, match="unsupported emotion model"):
         import_published(experiment(folder), tmp_path / "run")
 
 
@@ -260,14 +260,16 @@ def test_a_tensor_that_the_head_does_not_use_is_refused(name, tmp_path):
     folder, model = pooled_model(tmp_path / "c")
     tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     safetensors.torch.save_file(tensors | {name: torch.ones(3)}, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=f"has {name}, which this head does not use"):
+    with pytest.raises(CheckpointError, match=f"has {name}, which is not supported"):
         import_published(experiment(folder), tmp_path / "run")
 
 
 @pytest.mark.parametrize("architecture", ["BertForSequenceClassification", "RobertaForSequenceClassification"])
 def test_a_text_classifier_is_refused_by_what_it_is(architecture, tmp_path):
     folder = text_checkpoints.write_checkpoint(tmp_path / "c", text_checkpoints.make_model(architecture))
-    with pytest.raises(CheckpointError, match=rf"is no speech model \(.*{architecture}.*\); allowed: a speech encoder"):
+    with pytest.raises(
+        CheckpointError, match=rf"not a speech model \(.*{architecture}.*\); supported: a speech encoder"
+    ):
         import_published(experiment(folder), tmp_path / "run")
 
 

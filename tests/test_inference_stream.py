@@ -134,7 +134,7 @@ def test_a_refused_chunk_leaves_the_stream_as_it_was(models, value):
     stream, other = emojax.Stream(models["last"]), emojax.Stream(models["last"])
     stream(waveform[:2_000])
     other(waveform[:2_000])
-    with pytest.raises(AudioError, match=r"chunk: sample 1 is .*; allowed: finite values up to 1000"):
+    with pytest.raises(AudioError, match=r"chunk: sample 1 must be finite and at most 1000"):
         stream(np.array([0.0, value] * 1_000))
     expected = other(waveform[2_000:])
     found = stream(waveform[2_000:])

@@ -49,7 +49,7 @@ def assert_lost(code, error):
     """One line, and no abort with its log."""
     lines = [line for line in error.splitlines() if "ETA" not in line and not line.startswith(("step ", "process "))]
     assert (code, len(lines)) == (1, 1), error
-    assert lines[0].startswith("error: another process was lost; the same command, on all of them, continues"), error
+    assert lines[0].startswith("error: another process was lost; run the same command again on all of them"), error
 
 
 def wait_for_lines(workdir, count, processes):
@@ -159,10 +159,10 @@ def test_one_is_told_to_stop_all_save_and_a_single_process_goes_on(together, min
 def test_who_does_not_come_is_told(tmp_path):
     command = [sys.executable, "launch.py", "--config=configs/default.py", f"--workdir={tmp_path / 'run'}"]
     for more, message in (
-        (["--num_processes=2"], "belong together; allowed: all or none"),
+        (["--num_processes=2"], "must be given together, or none of them"),
         (
             ["--coordinator=localhost:1", "--num_processes=2", "--process_id=1", "--join_seconds=3"],
-            "process 1 of 2, coordinator localhost:1: nobody listens there after 3 s",
+            "process 1 of 2, coordinator localhost:1: cannot be reached after 3 s",
         ),
     ):
         result = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

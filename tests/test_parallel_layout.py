@@ -71,8 +71,8 @@ def test_all_rows_of_a_batch_are_read_by_the_one_process_there_is():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((-1, 1, -1), "only one axis can be -1"),
-        ((3, 1, 1), "data x fsdp x tensor = 3 x 1 x 1 does not make the 8 devices"),
+        ((-1, 1, -1), "since only one axis can be -1"),
+        ((3, 1, 1), "data x fsdp x tensor must be the 8 devices, got 3 x 1 x 1"),
         ((-1, 1, 0), "mesh.tensor must"),
     ],
 )

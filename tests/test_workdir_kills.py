@@ -25,8 +25,8 @@ directory = Path(sys.argv[1])
 
 def run():  # counts on from the latest checkpoint, saving every number as arrays that all hold it
     whole = replicated(make_mesh(MeshConfig(1, 1)))
-    a = lambda step: to_device(np.full((64, 64), step, np.float32), whole)
-    tree = lambda step: {"a": a(step), "b": to_device(np.int32(step), whole)}
+    put = lambda values: to_device(values, whole)
+    tree = lambda step: {"a": put(np.full((64, 64), step, np.float32)), "b": put(np.int32(step))}
     with Checkpoints(directory, writing=True) as checkpoints:
         first = checkpoints.latest_step or 0
         if first:

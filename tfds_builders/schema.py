@@ -67,7 +67,7 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`,
     `split_assignment`, `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
     """
-    metadata = tfds.core.MetadataDict(
+    tree = tfds.core.MetadataDict(
         scale=list(metadata.scale),
         categories=list(metadata.categories),
         speech=metadata.speech,
@@ -87,5 +87,5 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
         features=features(metadata.categories),
         license=metadata.licence,
         citation=metadata.citation,
-        metadata=metadata,
+        metadata=tree,
     )

@@ -1,4 +1,4 @@
-"""Audio in, frame-level acoustic features out."""
+"""Audio input, acoustic features and augmentation."""
 
 from emojax.audio.degradations import active_power, add_noise, change_speed, convolve, reverberate, speech_activity
 from emojax.audio.feature_augment import (

@@ -1,4 +1,4 @@
-"""Decoders of audio: libsndfile, and PyAV for what it does not read."""
+"""Audio decoders: libsndfile, and PyAV for formats that libsndfile does not support."""
 
 import importlib.util
 import os
@@ -12,14 +12,14 @@ from emojax.audio.pieces import BinaryFile
 from emojax.audio.sections import Section, audio_sections
 
 Block = tuple[int, Float32[np.ndarray, "S channels"]]
-"""Samples per second (Hz), and samples of full scale 1.0."""
+"""Sample rate (Hz), and samples of full scale 1.0."""
 
 BLOCK_VALUES = 1 << 18
-"""Samples times channels that are decoded at a time."""
+"""Values (samples times channels) decoded at a time."""
 
 
 class TooLong(Exception):
-    """More sound than the caller takes; `seconds` is how much a file says it has."""
+    """Audio is longer than the limit of the caller; `seconds` is the stated duration."""
 
     def __init__(self, seconds: float):
         super().__init__(seconds)
@@ -27,27 +27,27 @@ class TooLong(Exception):
 
 
 class Unreadable(Exception):
-    """A file that no decoder can read; the message is the reason."""
+    """No decoder can read the file; the message is the reason."""
 
 
 def decoded_blocks(file: BinaryFile, most_seconds: float) -> Generator[Block, None, None]:
-    """Everything that can be decoded, block by block; the rate may change between joined streams.
+    """Decodes all audio of a file in blocks; the rate may change between concatenated streams.
 
     Args:
-      file: seekable, read from its position on.
-      most_seconds: no more is decoded.
+      file: seekable file, read from its current position.
+      most_seconds: maximal duration to decode (s).
 
     Raises:
-      TooLong: the file states that it holds more than `most_seconds`; nothing beyond is decoded.
-      Unreadable: no decoder reads it, or the decoder finds it damaged.
+      TooLong: the stated duration is more than `most_seconds`.
+      Unreadable: no decoder supports the file, or the file is damaged.
     """
-    start, seconds, begun = file.tell(), 0.0, False
+    start, seconds, started = file.tell(), 0.0, False
     for section in audio_sections(file, start, most_seconds):
         try:
             sound = _open(section)
         except RuntimeError as error:  # soundfile's errors
             _raise_failure(section)
-            if begun:
+            if started:
                 raise Unreadable(_reason(error)) from error
             yield from _with_other_decoder(file, start, error)
             return
@@ -55,17 +55,17 @@ def decoded_blocks(file: BinaryFile, most_seconds: float) -> Generator[Block, No
             stated = sound.frames / sound.samplerate if sound.frames < 1 << 62 else section.seconds
             if seconds + stated > most_seconds:
                 raise TooLong(seconds + stated)
-            begun = True
+            started = True
             for block in _blocks(sound, section):
                 seconds += len(block) / sound.samplerate
                 yield sound.samplerate, block
 
 
 def _open(section: Section):
-    """A `soundfile.SoundFile` that is read forwards only.
+    """Opens a `soundfile.SoundFile` that is read sequentially.
 
-    soundfile seeks to where it already is after every block, which costs MP3 the start of the next one, and asks for
-    positions that streams of unknown length do not have. It seeks in no file that calls itself not seekable.
+    soundfile seeks to the current position after every block, which loses the start of the next MP3 block, and seeks
+    to positions that streams of unknown length do not have. It does not seek in a file that is not seekable.
     """
     import soundfile
 
@@ -74,7 +74,7 @@ def _open(section: Section):
             return False
 
     sound = Forwards(section.stream)
-    if sound.subtype == "OPUS":  # libsndfile leaves out the samples before the beginning only after a seek
+    if sound.subtype == "OPUS":  # libsndfile skips the pre-skip samples only after a seek
         sound.seek(0)
     return sound
 
@@ -104,13 +104,13 @@ def _with_other_decoder(file: BinaryFile, start: int, error: RuntimeError) -> It
     if hint is not None:
         raise Unreadable(f"{_reason(error)}{hint}") from error
     file.seek(start)
-    begun = False
+    started = False
     try:
         for block in decode_media(file, BLOCK_VALUES):
-            begun = True
+            started = True
             yield block
     except Exception as other:
-        raise Unreadable(str(other) if begun else _reason(error)) from other
+        raise Unreadable(str(other) if started else _reason(error)) from other
 
 
 def _raise_failure(section: Section) -> None:
@@ -123,7 +123,7 @@ def _reason(error: BaseException) -> str:
 
 
 def file_size(file: BinaryFile) -> int:
-    """Bytes from a file's position to its end."""
+    """Returns the number of bytes from a file's position to its end."""
     position = file.tell()
     size = file.seek(0, os.SEEK_END) - position
     file.seek(position)
@@ -133,7 +133,7 @@ def file_size(file: BinaryFile) -> int:
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,loas,amr,amrnb,amrwb,asf,asf_o,caf,wav,w64,ogg,flac,mp3,aiff,au,ac3,eac3"
 )
-"""Demuxers that may be chosen: none of playlists, which name further files and addresses to be opened."""
+"""Allowed demuxers; playlist formats are excluded, since they can open other files and URLs."""
 
 _MAGIC = (
     (4, b"ftyp", "MP4 (m4a, mp4, 3gp)"),
@@ -146,10 +146,10 @@ _MAGIC = (
 
 
 def missing_package(head: bytes) -> str | None:
-    """What to add to an error's reason where PyAV is not installed; None where it is.
+    """Returns a hint to install PyAV for an error message; None if PyAV is installed.
 
     Args:
-      head: the first 16 bytes of the file.
+      head: first 16 bytes of the file.
     """
     if importlib.util.find_spec("av") is not None:
         return None
@@ -160,22 +160,22 @@ def missing_package(head: bytes) -> str | None:
 
 
 def decode_media(file: BinaryFile, block_values: int) -> Iterator[tuple[int, Float32[np.ndarray, "S channels"]]]:
-    """Decodes the first audio stream of a file, in blocks.
+    """Decodes the first audio stream of a file with PyAV, in blocks.
 
     Args:
-      file: seekable, at its beginning.
-      block_values: samples times channels to gather at least, for frames are short.
+      file: seekable file at its start.
+      block_values: minimal number of values (samples times channels) per block.
 
     Yields:
-      Samples per second (Hz), and samples of full scale 1.0.
+      Sample rate (Hz), and samples of full scale 1.0.
 
     Raises:
-      Exception: PyAV's own, or ValueError where there is no sound.
+      Exception: an exception of PyAV, or ValueError if there is no audio stream.
     """
     import av
 
     av.logging.set_level(None)
-    with av.open(file, mode="r", container_options={"format_whitelist": _FORMATS}, io_open=_check) as container:
+    with av.open(file, mode="r", container_options={"format_whitelist": _FORMATS}, io_open=_deny_open) as container:
         if not container.streams.audio:
             raise ValueError("has no audio stream")
         rate, gathered, size = 0, list[np.ndarray](), 0
@@ -192,7 +192,7 @@ def decode_media(file: BinaryFile, block_values: int) -> Iterator[tuple[int, Flo
 
 
 def _planar(frames: Iterator[Any]) -> Iterator[Any]:
-    """Frames as planes of float32, whatever the codec makes; rate and channels stay."""
+    """Converts frames to planar float32 of the same rate and channels."""
     import av
 
     resampler, layout = None, None
@@ -204,5 +204,5 @@ def _planar(frames: Iterator[Any]) -> Iterator[Any]:
         yield from resampler.resample(frame)
 
 
-def _check(url: str, flags: int, options: dict[str, str]) -> Any:
-    raise PermissionError(f"asks for another file ({url})")
+def _deny_open(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError(f"refers to another file ({url})")

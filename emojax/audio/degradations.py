@@ -1,4 +1,4 @@
-"""Changes of a waveform inside jit: noise at a signal-to-noise ratio over active speech, rooms, speed."""
+"""Degradations of waveforms inside jit: additive noise at an active-speech SNR, reverberation, change of speed."""
 
 import functools
 from typing import Any
@@ -10,21 +10,21 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 FRAME_SAMPLES = 320
-"""20 ms."""
+"""Frame length for activity detection: 20 ms."""
 
 RANGE_DB = 35.0
-"""Frames this far below the loudest one of the clip are taken to be pauses."""
+"""Frames whose energy is this far below the loudest frame count as pauses (dB)."""
 
 
 def speech_activity(waveform: Float[Array, "B S"], num_samples: Int[Array, "B"]) -> Bool[Array, "B S"]:
-    """Marks the samples of frames of 20 ms whose energy is within 35 dB of the clip's loudest frame.
+    """Marks samples in frames of 20 ms whose energy is within 35 dB of the clip's loudest frame.
 
-    A simple stand-in for the active speech level of ITU-T P.56, good for clips recorded without much noise. The last
-    frame may be shorter; its energy is per valid sample. A silent clip has no active sample.
+    A simple approximation of the active speech level of ITU-T P.56 for clips with little noise. The last frame may be
+    shorter; its energy is averaged over valid samples. A silent clip has no active samples.
 
     Args:
       waveform: 16 kHz, any scale.
-      num_samples: valid samples per row; what follows is never active.
+      num_samples: valid samples per row; padding is never active.
     """
     samples = waveform.shape[1]
     frames = -(-samples // FRAME_SAMPLES)
@@ -40,12 +40,12 @@ def speech_activity(waveform: Float[Array, "B S"], num_samples: Int[Array, "B"])
 
 
 def active_power(waveform: Float[Array, "B S"], active: Bool[Array, "B S"]) -> Float[Array, "B"]:
-    """Mean square over active samples; 0 without any."""
+    """Computes the mean square over active samples; 0 without any."""
     return jnp.where(active, jnp.square(waveform), 0.0).sum(axis=1) / jnp.maximum(active.sum(axis=1), 1)
 
 
-_LEAST_NOISE_POWER = 1e-20
-"""Below it there is nothing to scale: silent speech or silent noise leaves the clip as it is."""
+_MIN_POWER = 1e-20
+"""Power below which a signal counts as silent and is not scaled."""
 
 
 def add_noise(
@@ -54,39 +54,36 @@ def add_noise(
     noise: Float[Array, "B S"],
     snr_db: Float[Array, "B"],
 ) -> Float[Array, "B S"]:
-    """Adds noise so that speech is `snr_db` above it over the samples where there is speech.
+    """Adds noise at a signal-to-noise ratio measured over active speech.
 
-    Both powers are taken over the same samples, those of `speech_activity`: pauses do not make speech look quieter
-    than it is. Padding stays zero.
+    Both powers are computed over the samples of `speech_activity`, so that pauses do not lower the speech level.
+    Padding stays zero.
 
     Args:
       waveform: 16 kHz, full scale 1.0.
       num_samples: valid samples per row.
-      noise: as long as the waveforms, any level.
-      snr_db: ratio per row, in dB; infinity adds nothing.
+      noise: noise of the same length, any level; if speech or noise is silent, nothing is added.
+      snr_db: signal-to-noise ratio per row (dB); infinity adds nothing.
     """
     active = speech_activity(waveform, num_samples)
     speech, disturbance = active_power(waveform, active), active_power(noise, active)
-    usable = (speech > _LEAST_NOISE_POWER) & (disturbance > _LEAST_NOISE_POWER)
+    usable = (speech > _MIN_POWER) & (disturbance > _MIN_POWER)
     wanted = jnp.sqrt(speech / jnp.where(usable, disturbance, 1.0) * 10.0 ** (-snr_db / 10.0))
     scale = jnp.where(usable, wanted, 0.0)
     valid = jnp.arange(waveform.shape[1]) < num_samples[:, None]
     return jnp.where(valid, waveform + scale[:, None] * noise, 0.0)
 
 
-_LEAST_POWER = 1e-20
-
-
 def convolve(waveform: Float[Array, "B S"], response: Float[Array, "B R"]) -> Float[Array, "B N"]:
-    """The full linear convolution of every row with its response, N = S + R - 1 (`scipy.signal.fftconvolve`).
+    """Convolves each row with its response, N = S + R - 1 (`scipy.signal.fftconvolve`, mode "full").
 
-    Rows stay on their devices. It has no gradient: it is meant for augmentation.
+    The batch stays sharded. No gradient is defined, since it is used for augmentation.
     """
     full = waveform.shape[1] + response.shape[1] - 1
     return _circular(waveform, response, fast_length(full))[:, :full]
 
 
-# XLA does not divide a Fourier transform over devices: left to itself it gathers the whole batch on each of them.
+# XLA does not partition Fourier transforms: it would gather the whole batch on every device.
 @functools.partial(custom_partitioning, static_argnums=(2,))
 def _circular(waveform: Any, response: Any, size: int) -> Any:
     return jnp.fft.irfft(jnp.fft.rfft(waveform, size) * jnp.fft.rfft(response, size), size)
@@ -113,15 +110,15 @@ _circular.def_partition(
 def reverberate(
     waveform: Float[Array, "B S"], num_samples: Int[Array, "B"], response: Float[Array, "B R"]
 ) -> Float[Array, "B S"]:
-    """Lets every clip sound in a room: as loud as before, its words where they were.
+    """Convolves every clip with a room impulse response, preserving energy and timing.
 
-    The response's strongest sample, the direct sound, is placed at delay 0; what rings on after a clip's end is cut
-    off. The result has the energy of the original over its valid samples. A response of zeros changes nothing.
+    The response's strongest sample, the direct sound, has delay 0; reverberation after a clip's end is cut off. The
+    result has the energy of the original over its valid samples. A response of zeros changes nothing.
 
     Args:
-      waveform: 16 kHz; what lies beyond `num_samples` has no influence, and is zero in the result.
+      waveform: 16 kHz; padding is ignored, and zero in the result.
       num_samples: valid samples per row.
-      response: impulse responses, zero-padded.
+      response: room impulse responses, zero-padded.
     """
     samples = waveform.shape[1]
     valid = jnp.arange(samples) < num_samples[:, None]
@@ -131,7 +128,7 @@ def reverberate(
     wet = jnp.take_along_axis(full, jnp.minimum(jnp.arange(samples) + direct[:, None], full.shape[1] - 1), axis=1)
     wet = jnp.where(valid, wet, 0.0)
     before, after = jnp.square(dry).sum(axis=1), jnp.square(wet).sum(axis=1)
-    usable = after > _LEAST_POWER
+    usable = after > _MIN_POWER
     scale = jnp.sqrt(before / jnp.where(usable, after, 1.0))
     return jnp.where(usable[:, None], scale[:, None] * wet, dry)
 
@@ -159,25 +156,25 @@ _KAISER_BETA = 6.0
 def change_speed(
     waveform: Float[Array, "B S"], num_samples: Int[Array, "B"], factor: Float[Array, "B"]
 ) -> tuple[Float[Array, "B S"], Int[Array, "B"]]:
-    """Plays every row `factor` times as fast, by interpolation with a windowed sinc of 12 samples.
+    """Changes the speed of each row by `factor`, by interpolation with a windowed sinc of 12 samples.
 
-    The static length stays: a slowed clip that no longer fits loses its end. Played faster, frequencies that would
-    pass half the sample rate are attenuated by the filter, whose cut-off moves with the factor.
+    The static length is unchanged: a slowed clip that no longer fits is truncated. For factors above 1 the filter's
+    cut-off is lowered to prevent aliasing.
 
     Args:
-      waveform: 16 kHz; what lies beyond `num_samples` has no influence.
+      waveform: 16 kHz; padding is ignored.
       num_samples: valid samples per row.
-      factor: above 0; 1 changes nothing, exactly.
+      factor: speed factor, > 0; rows with factor 1 are unchanged.
 
     Returns:
-      The waveforms, zero after their end, and the new numbers of valid samples.
+      Waveforms with zero padding, and their numbers of valid samples.
     """
     samples = waveform.shape[1]
     valid = jnp.arange(samples) < num_samples[:, None]
     source = jnp.pad(jnp.where(valid, waveform, 0.0), ((0, 0), (HALF_WIDTH, HALF_WIDTH)))
     changed = jnp.minimum(jnp.floor(num_samples / factor).astype(num_samples.dtype), samples)
     changed = jnp.where(num_samples > 0, jnp.maximum(changed, 1), 0)
-    # Positions in two parts, so that float32 keeps the fraction exact enough over a minute of samples.
+    # Positions are split into two terms, so that float32 keeps the fraction accurate over a minute of samples.
     steps = jnp.arange(samples)
     blocks, rest = steps // 4096, steps % 4096
     advance = blocks[None] * ((4096 * (factor - 1.0))[:, None]) + rest[None] * (factor - 1.0)[:, None]

@@ -11,12 +11,12 @@ from emojax.schema import Ge, Le, Lt, settings
 from emojax.types import SAMPLE_RATE
 
 _BOUNDARY_HZ = 4800.0
-"""Highest frequency that is scaled by the factor alone; it covers the formants (Jaitly & Hinton 2013)."""
+"""Upper limit of the linear scaling; covers the formants (Jaitly & Hinton 2013)."""
 
 
 @settings
 class VTLPConfig:
-    """Vocal tract length perturbation in training."""
+    """Vocal tract length perturbation (VTLP) in training."""
 
     max_warp: Annotated[
         float, Ge(0), Lt(0.5), "Frequencies are scaled by a factor drawn from 1 - max_warp to 1 + max_warp; 0: off."
@@ -25,7 +25,7 @@ class VTLPConfig:
 
 @settings
 class TimeStretchConfig:
-    """Change of speaking rate in training."""
+    """Time stretching in training."""
 
     max_stretch: Annotated[
         float, Ge(0), Lt(0.5), "Durations are scaled by a factor drawn from 1 - max_stretch to 1 + max_stretch; 0: off."
@@ -35,16 +35,16 @@ class TimeStretchConfig:
 def perturb_vocal_tract(
     rng: PRNGKeyArray, features: Float[Array, "B T K"], log_mel_config: LogMelConfig, config: VTLPConfig
 ) -> Float[Array, "B T K"]:
-    """Shift the formants of each utterance by a random factor, as a longer or shorter vocal tract would.
+    """Applies vocal tract length perturbation with a random factor per utterance.
 
-    Jaitly & Hinton 2013, "Vocal tract length perturbation (VTLP) improves speech recognition", moves the centres of
+    Jaitly & Hinton 2013, "Vocal tract length perturbation (VTLP) improves speech recognition", move the centres of
     the mel filters; here the log energies are interpolated at the moved centres, which needs no second transform.
-    Every frame is treated alike and by itself, so padding never reaches valid frames, and zero frames stay zero.
+    Frames are processed independently, so that padding does not affect valid frames, and zero frames stay zero.
 
     Args:
-      rng: key.
-      features: log-mel energies, one row an utterance.
-      log_mel_config: how they were computed.
+      rng: PRNG key.
+      features: log-mel energies.
+      log_mel_config: config that the features were computed with.
       config: range of the factor.
     """
     factor = _factors(rng, features.shape[0], config.max_warp, features.dtype)
@@ -54,18 +54,18 @@ def perturb_vocal_tract(
 def stretch_time(
     rng: PRNGKeyArray, features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], config: TimeStretchConfig
 ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
-    """Make each utterance slower or faster by a random factor, by linear interpolation between frames.
+    """Changes the duration of each utterance by a random factor, by linear interpolation between frames.
 
-    The number of frames T does not change: a slowed utterance that no longer fits loses its end.
+    The number of frames T does not change: a slowed utterance that no longer fits is truncated.
 
     Returns:
-      The features, zero on padded frames, and their frame mask.
+      Features, zero on padded frames, and their frame mask.
     """
     frames = features.shape[1]
     factor = _factors(rng, features.shape[0], config.max_stretch, features.dtype)
     valid = frame_mask.sum(axis=1)
     last = jnp.maximum(valid - 1, 0)
-    # The first frame stays, the last valid frame is passed by no more than one interpolation step.
+    # The first frame is unchanged; interpolation passes the last valid frame by less than one step.
     stretched = jnp.where(valid > 0, jnp.floor(last * factor).astype(valid.dtype) + 1, 0)
     mask = jnp.arange(frames) < stretched[:, None]
     position = jnp.clip(jnp.arange(frames) / factor[:, None], 0, last[:, None])
@@ -78,11 +78,11 @@ def stretch_time(
 
 
 def warp_matrix(factor: Float[Array, "B"], config: LogMelConfig) -> Float[Array, "B K K"]:
-    """Interpolation weights (to, from) that move the band centres by Jaitly & Hinton's piecewise linear map.
+    """Computes interpolation weights (to, from) that warp the bands by Jaitly & Hinton's piecewise linear map.
 
-    Frequencies below the boundary are multiplied by 1 / factor to find where a band reads, so a factor above 1 moves
-    formants up; between the boundary and half the sample rate the map is the line that keeps the latter in place.
-    Bands that would read outside the filterbank read its first or last band.
+    The source frequency of a band is its centre times 1 / factor below the boundary, so a factor above 1 moves
+    formants up; between the boundary and half the sample rate the map is linear and keeps the latter fixed.
+    Source frequencies outside the filterbank are clipped to its first or last band.
     """
     centres = mel_edges(config.num_bands, config.low_hz, config.high_hz, config.mel_scale)[1:-1]
     scale = 1 / factor[:, None]
@@ -100,32 +100,32 @@ def _factors(rng: PRNGKeyArray, count: int, spread: float, dtype: jnp.dtype) -> 
 
 @settings
 class SpecAugmentConfig:
-    """Masks per utterance in training (SpecAugment)."""
+    """SpecAugment: time and frequency masks per utterance in training."""
 
-    num_time_masks: Annotated[int, Ge(0), Le(1000), "Stretches of time replaced by the utterance's mean; 0: off."] = 0
-    max_time_width: Annotated[int, Ge(0), Le(10**6), "Longest stretch (frames)."] = 40
+    num_time_masks: Annotated[int, Ge(0), Le(1000), "Time masks, filled with the utterance's mean; 0: off."] = 0
+    max_time_width: Annotated[int, Ge(0), Le(10**6), "Maximal width of a time mask (frames)."] = 40
     max_time_fraction: Annotated[
-        float, Ge(0), Le(1), "Longest stretch as a share of the utterance; the smaller limit holds."
+        float, Ge(0), Le(1), "Maximal width of a time mask as a fraction of the utterance; the smaller limit applies."
     ] = 0.2
-    num_frequency_masks: Annotated[int, Ge(0), Le(1000), "Groups of neighbouring bands replaced likewise; 0: off."] = 0
-    max_frequency_width: Annotated[int, Ge(0), Le(10**6), "Widest group (bands)."] = 8
+    num_frequency_masks: Annotated[int, Ge(0), Le(1000), "Frequency masks, filled likewise; 0: off."] = 0
+    max_frequency_width: Annotated[int, Ge(0), Le(10**6), "Maximal width of a frequency mask (bands)."] = 8
 
 
 def spec_augment(
     rng: PRNGKeyArray, features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], config: SpecAugmentConfig
 ) -> Float[Array, "B T D"]:
-    """Replace random stretches of valid frames and random groups of bands by the utterance's mean of each band.
+    """Fills random time and frequency masks with the utterance's mean of each band (Park et al. 2019).
 
-    The mean is what normalised features have as zero; taking it from the utterance makes the result independent of
-    whether and how features are normalised. Every utterance gets its own masks. Widths are uniform from 0 to the
-    limit, positions uniform among those that fit into the utterance. Padded frames are returned as they came.
+    The mean corresponds to zero in normalised features; computing it from the utterance makes the result independent
+    of normalisation. Masks differ between utterances. Widths are uniform from 0 to the limit, positions uniform among
+    those inside the utterance. Padded frames are unchanged.
     """
     batch, frames, bands = features.shape
     time_rng, frequency_rng = jax.random.split(rng)
     valid = frame_mask.sum(axis=1)
     widest = jnp.minimum(config.max_time_width, (config.max_time_fraction * valid).astype(valid.dtype))
-    hidden_frames = _stretches(time_rng, config.num_time_masks, widest, valid, frames)
-    hidden_bands = _stretches(
+    masked_frames = _random_masks(time_rng, config.num_time_masks, widest, valid, frames)
+    masked_bands = _random_masks(
         frequency_rng,
         config.num_frequency_masks,
         jnp.full((batch,), min(config.max_frequency_width, bands)),
@@ -135,13 +135,13 @@ def spec_augment(
     mask = frame_mask[..., None]
     total = jnp.where(mask, features, 0).sum(axis=1, keepdims=True)
     mean = (total / jnp.maximum(valid, 1)[:, None, None]).astype(features.dtype)
-    return jnp.where((hidden_frames[:, :, None] | hidden_bands[:, None, :]) & mask, mean, features)
+    return jnp.where((masked_frames[:, :, None] | masked_bands[:, None, :]) & mask, mean, features)
 
 
-def _stretches(
+def _random_masks(
     rng: PRNGKeyArray, count: int, widest: Int[Array, "B"], length: Int[Array, "B"], size: int
 ) -> Bool[Array, "B {size}"]:
-    """True inside `count` random stretches of at most `widest` positions among the first `length` of `size`."""
+    """Draws `count` masks of at most `widest` positions among the first `length` of `size`; True where masked."""
     width_rng, start_rng = jax.random.split(rng)
     shape = (len(length), count)
     width = jax.random.randint(width_rng, shape, 0, widest[:, None] + 1)

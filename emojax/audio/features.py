@@ -1,4 +1,4 @@
-"""Features beside log-mel, and what is done to features: MFCC, deltas, normalisation."""
+"""MFCC, delta features, and feature normalisation."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ MFCC_FILTERBANK = LogMelConfig(
     mel_norm="none",
     floor=1e-8,
 )
-"""Bands of the coefficients, as in Kaldi."""
+"""Filterbank of the MFCC, as in Kaldi."""
 
 NUM_COEFFICIENTS = 13
 
@@ -29,14 +29,14 @@ _DELTA_WIDTH = 5
 
 
 def mfcc(waveform: Float[Array, "B S"] | Int[Array, "B S"], num_samples: Int[Array, "B"]) -> Float[Array, "B T 39"]:
-    """13 liftered coefficients with their slopes and slopes of slopes, every 10 ms.
+    """Computes 13 liftered MFCC with first and second deltas every 10 ms.
 
-    As HuBERT's first units are found from (Hsu et al. 2021, section IV-B), but for Kaldi's pre-emphasis, dither and
+    The features of HuBERT's first clustering (Hsu et al. 2021, section IV-B) without Kaldi's pre-emphasis, dither and
     window: orthonormal DCT-II of log-mel energies, coefficient n times 1 + 11 sin(pi n / 22).
 
     Args:
       waveform: 16 kHz.
-      num_samples: valid samples per row; slopes do not see beyond them, and padded frames are zero.
+      num_samples: valid samples per row; deltas do not depend on padding, and padded frames are zero.
     """
     energies = log_mel(waveform, MFCC_FILTERBANK)
     cepstra = energies @ _cosines(energies.dtype)
@@ -52,21 +52,21 @@ def _cosines(dtype: np.dtype) -> Float[Array, "K 13"]:
 
 
 def deltas(features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], width: int) -> Float[Array, "B T D"]:
-    """Slope per frame of the least-squares line through `width` frames around each frame.
+    """Computes delta features: the slope of the least-squares line through `width` frames around each frame.
 
     The first and the last *valid* frame are repeated beyond the ends, as librosa.feature.delta(mode="nearest") does
-    on the unpadded utterance. Padded frames become zero.
+    for the unpadded utterance. Padded frames become zero.
 
     Args:
-      features: any frame-level features.
+      features: frame-level features.
       frame_mask: valid frames, which come first in each row.
       width: odd number of frames, >= 3.
 
     Raises:
-      ConfigError: a width that is not allowed.
+      ConfigError: the width is invalid.
     """
     if width < 3 or width % 2 == 0:
-        raise ConfigError(f"deltas.width: {width} is not allowed; allowed: an odd integer >= 3")
+        raise ConfigError(f"deltas.width must be an odd integer >= 3, got {width}")
     reach = width // 2
     mask = frame_mask[..., None]
     last = jnp.maximum(frame_mask.sum(axis=1) - 1, 0)
@@ -84,13 +84,13 @@ def deltas(features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], widt
 def add_deltas(
     features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], width: int, order: int
 ) -> Float[Array, "B T D_out"]:
-    """Append slopes (`order` 1), and slopes of slopes (`order` 2); `order` 0 appends nothing.
+    """Appends first (`order` 1) and second (`order` 2) deltas; `order` 0 appends nothing.
 
     Raises:
-      ConfigError: an order or width that is not allowed.
+      ConfigError: the order or width is invalid.
     """
     if order not in (0, 1, 2):
-        raise ConfigError(f"deltas.order: {order} is not allowed; allowed: 0, 1, 2")
+        raise ConfigError(f"deltas.order must be 0, 1 or 2, got {order}")
     parts = [features]
     for _ in range(order):
         parts.append(deltas(parts[-1], frame_mask, width))
@@ -98,11 +98,11 @@ def add_deltas(
 
 
 _VARIANCE_FLOOR = 1e-5
-"""Added to variances of log energies (which are near 1 and more in speech): silence becomes zero, not noise."""
+"""Added to variances of log energies (about 1 or more in speech), so that silence becomes zero, not noise."""
 
 
 class FeatureStatistics(NamedTuple):
-    """Sums over frames that can be merged in any order.
+    """Mergeable statistics over frames.
 
     Attributes:
       count: number of frames, ().
@@ -116,7 +116,7 @@ class FeatureStatistics(NamedTuple):
 
 
 def normalise_utterance(features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
-    """Subtract each utterance's mean and divide by its standard deviation; padded frames become zero."""
+    """Normalises each utterance to zero mean and unit variance per feature; padded frames become zero."""
     mask = frame_mask[..., None]
     count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
     mean = jnp.where(mask, features, 0).sum(axis=1, keepdims=True) / count
@@ -128,12 +128,12 @@ def normalise_utterance(features: Float[Array, "B T D"], frame_mask: Bool[Array,
 def normalise_with(
     features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], mean: Float[Array, "D"], std: Float[Array, "D"]
 ) -> Float[Array, "B T D"]:
-    """Subtract a given mean and divide by a given standard deviation (> 0); padded frames become zero."""
+    """Normalises with a given mean and standard deviation (> 0); padded frames become zero."""
     return jnp.where(frame_mask[..., None], (features - mean) / std, 0).astype(features.dtype)
 
 
 def feature_statistics(features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> FeatureStatistics:
-    """Statistics of the valid frames of a batch."""
+    """Computes the statistics of the valid frames of a batch."""
     mask = frame_mask[..., None]
     count = mask.sum().astype(features.dtype)
     mean = jnp.where(mask, features, 0).sum(axis=(0, 1)) / jnp.maximum(count, 1)
@@ -142,10 +142,9 @@ def feature_statistics(features: Float[Array, "B T D"], frame_mask: Bool[Array, 
 
 
 def merge_statistics(first: FeatureStatistics, second: FeatureStatistics) -> FeatureStatistics:
-    """Statistics of both sets of frames together (Chan, Golub, LeVeque 1983).
+    """Merges the statistics of two sets of frames (Chan, Golub, LeVeque 1983).
 
-    No large sums are subtracted, so float32 keeps its precision. Works on JAX and on NumPy arrays; merge NumPy
-    float64 for counts above 2**24 frames (46 hours).
+    Numerically stable in float32. Accepts JAX and NumPy arrays; counts above 2**24 frames (46 hours) need float64.
     """
     count = first.count + second.count
     share = second.count / (count + (count == 0))
@@ -156,6 +155,6 @@ def merge_statistics(first: FeatureStatistics, second: FeatureStatistics) -> Fea
 
 
 def mean_and_std(statistics: FeatureStatistics) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
-    """What `normalise_with` takes; a feature that never varied gets a small positive standard deviation."""
+    """Computes the arguments of `normalise_with`; constant features get a small positive standard deviation."""
     variance = jnp.asarray(statistics.m2) / jnp.maximum(statistics.count, 1)
     return jnp.asarray(statistics.mean), jnp.sqrt(variance + _VARIANCE_FLOOR)

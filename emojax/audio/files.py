@@ -1,4 +1,4 @@
-"""Audio in: files and arrays, checked, averaged to one channel and resampled."""
+"""Reads audio files and arrays as checked mono waveforms at 16 kHz."""
 
 import contextlib
 import io
@@ -16,90 +16,95 @@ from emojax.errors import AudioError, reason
 from emojax.types import SAMPLE_RATE
 
 MAX_SECONDS = 4 * 3600.0
-"""The longest item: as a waveform it takes 0.9 GB."""
+"""Maximal duration of an item (s); its waveform takes 0.9 GB."""
 
 MAX_MAGNITUDE = 1000.0
-"""60 dB above full scale. What is larger is no waveform of full scale 1.0, and squares of it need not be finite."""
+"""Largest sample magnitude, 60 dB above full scale; squares of larger samples may not be finite."""
 
 MIN_RATE, MAX_RATE = 100, 10_000_000
-"""Samples per second (Hz) that are taken; the resampler needs 16000 / rate times the memory."""
+"""Range of sample rates (Hz); resampling needs 16000 / rate times the memory."""
 
 _LARGEST_STEP = 1 << 24
-"""Samples (64 MB) by which a long waveform grows: what it takes beyond its own size while it is read."""
+"""Samples (64 MB) by which the buffer of a long waveform grows."""
+
+MAX_CHANNELS = 16
+"""Maximal number of channels; a longer axis of a two-dimensional array is time."""
+
+_FULL_SCALE = {"uint8": 2.0**7, "int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 
 def mono_16khz(blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], name: str) -> Float32[np.ndarray, "S"]:
-    """Averages channels, checks and resamples block by block: only the result is ever whole.
+    """Checks, averages channels and resamples block by block, so that only the result is held in memory.
 
     Args:
-      blocks: samples per second (Hz), and floating-point samples (n, channels) of full scale 1.0. Where the rate
-        changes, a new recording begins.
-      name: what error messages call it.
+      blocks: sample rate (Hz) and floating-point samples (n, channels) of full scale 1.0; a change of the rate starts
+        a new recording.
+      name: name in error messages.
 
     Raises:
-      AudioError: a rate that is not allowed, no samples, more than `MAX_SECONDS`, or a sample that is not allowed.
+      AudioError: an invalid rate or sample, no samples, or more than `MAX_SECONDS`.
     """
-    waveform = _Growing()
+    waveform = _Buffer()
     resampler: Any = None
     current, position, seconds = 0.0, 0, 0.0
     for rate, block in blocks:
         if rate != current:
             check_rate(rate, name)
-            waveform.append(_rest(resampler))
+            waveform.append(_flush(resampler))
             current, resampler = rate, _resampler(rate)
         check_samples(block, name, position)
         position, seconds = position + len(block), seconds + len(block) / rate
         if seconds > MAX_SECONDS:
             raise too_long(name)
-        single = block.astype(np.float32, copy=False)
-        mono = single[:, 0] if block.shape[1] == 1 else single.mean(axis=1, dtype=np.float32)
+        samples = block.astype(np.float32, copy=False)
+        mono = samples[:, 0] if block.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
         waveform.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
     if position == 0:
         raise AudioError(f"{name}: has no samples")
-    waveform.append(_rest(resampler))
-    found = waveform.finished()
-    if len(found) == 0:
+    waveform.append(_flush(resampler))
+    result = waveform.trimmed()
+    if len(result) == 0:
         raise AudioError(f"{name}: {position} samples at {current:g} Hz are shorter than one at {SAMPLE_RATE} Hz")
-    return found
+    return result
 
 
 def check_samples(samples: Float[np.ndarray, "..."], name: str, first: int = 0) -> None:
-    """Refuses what no computation could be trusted with.
+    """Checks that samples are finite and not larger than `MAX_MAGNITUDE`.
 
     Args:
       samples: floating point, time first; before any cast to a narrower type.
-      name: what error messages call it.
-      first: number of the first sample.
+      name: name in error messages.
+      first: index of the first sample.
 
     Raises:
-      AudioError: a sample is NaN, infinite, or larger than `MAX_MAGNITUDE`; the message says which.
+      AudioError: naming the first invalid sample.
     """
     if samples.size == 0 or max(-samples.min(), samples.max()) <= MAX_MAGNITUDE:  # False for NaN
         return
     with np.errstate(invalid="ignore"):
         index = tuple(np.argwhere(~(np.abs(samples) <= MAX_MAGNITUDE))[0])
     raise AudioError(
-        f"{name}: sample {first + index[0]} is {samples[index]:g}; allowed: finite values up to {MAX_MAGNITUDE:g} "
-        "(full scale is 1.0; integers of another full scale as int16 or int32)"
+        f"{name}: sample {first + index[0]} must be finite and at most {MAX_MAGNITUDE:g} (full scale 1.0; pass "
+        f"integers as int16 or int32), got {samples[index]:g}"
     )
 
 
 def check_rate(rate: int | float, name: str) -> None:
-    """Refuses a sample rate.
+    """Checks a sample rate.
 
     Raises:
-      AudioError: it is no number from `MIN_RATE` to `MAX_RATE`.
+      AudioError: the rate is not between `MIN_RATE` and `MAX_RATE`.
     """
-    if not MIN_RATE <= rate <= MAX_RATE:  # also what is not finite
+    if not MIN_RATE <= rate <= MAX_RATE:  # rejects NaN too
         shown = rate if not rate > 10 * MAX_RATE else f"over {10 * MAX_RATE:,}"
-        raise AudioError(f"{name}: sample rate {shown} Hz is not allowed; allowed: {MIN_RATE} to {MAX_RATE:,}")
+        raise AudioError(f"{name}: sample rate must be {MIN_RATE} to {MAX_RATE:,} Hz, got {shown}")
 
 
 def too_long(name: str, seconds: int | float | None = None) -> AudioError:
-    """The error for an item that is longer than `MAX_SECONDS`."""
-    most = MAX_SECONDS / 3600
-    length = f"more than {most:g}" if seconds is None else f"{seconds / 3600:.1f}"
-    return AudioError(f"{name}: has {length} hours; allowed: at most {most:g} hours in one item")
+    """Creates the error for an item that is longer than `MAX_SECONDS`."""
+    limit = MAX_SECONDS / 3600
+    length = "more" if seconds is None else f"{seconds / 3600:.1f}"
+    return AudioError(f"{name}: must have at most {limit:g} hours, got {length}")
 
 
 def _resampler(rate: int | float) -> Any:
@@ -110,13 +115,13 @@ def _resampler(rate: int | float) -> Any:
     return soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
 
-def _rest(resampler: Any) -> np.ndarray:
-    nothing = np.zeros(0, np.float32)
-    return nothing if resampler is None else resampler.resample_chunk(nothing, last=True)
+def _flush(resampler: Any) -> np.ndarray:
+    empty = np.zeros(0, np.float32)
+    return empty if resampler is None else resampler.resample_chunk(empty, last=True)
 
 
-class _Growing:
-    """An array that parts are appended to. It doubles while it is small, then grows by steps that remap its pages."""
+class _Buffer:
+    """Growing array: its capacity doubles while small, then grows by fixed steps, for which the system remaps pages."""
 
     def __init__(self):
         self._samples, self._used = np.zeros(0, np.float32), 0
@@ -128,32 +133,26 @@ class _Growing:
         self._samples[self._used : used] = part
         self._used = used
 
-    def finished(self) -> np.ndarray:
+    def trimmed(self) -> np.ndarray:
         self._samples.resize(self._used, refcheck=False)
         return self._samples
 
 
-MAX_CHANNELS = 16
-"""An axis of a two-dimensional array longer than this is taken to be time."""
-
-_FULL_SCALE = {"uint8": 2.0**7, "int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
-
-
 def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") -> Float32[np.ndarray, "S"]:
-    """Read a file as mono at 16 kHz, full scale 1.0.
+    """Reads a file as mono at 16 kHz, full scale 1.0.
 
-    Reads what libsndfile reads: WAV of 8, 16, 24, 32 bits or float, FLAC, Ogg (Vorbis, Opus), MP3, AIFF and more,
-    at any rate and with any number of channels, which are averaged; with PyAV installed also what FFmpeg reads (m4a,
-    webm, aac, amr, wma). Everything that can be decoded is read, whatever headers say of the length: files written to
-    a pipe, joined MP3, Ogg and FLAC files. WAV, Ogg and MP3 files that were cut short give the part that is there, a
-    FLAC file that was cut short is refused. Files are decoded and resampled in blocks; memory is that of the result.
+    Supports the formats of libsndfile: WAV of 8, 16, 24, 32 bits or float, FLAC, Ogg (Vorbis, Opus), MP3, AIFF and
+    others, at any rate and with any number of channels, which are averaged; with PyAV installed also those of FFmpeg
+    (m4a, webm, aac, amr, wma). All audio is decoded regardless of the length stated in headers, e.g. of files written
+    to a pipe and concatenated MP3, Ogg and FLAC files. Truncated WAV, Ogg and MP3 files give the part that exists; a
+    truncated FLAC file is an error. Files are decoded and resampled in blocks, so that only the result is in memory.
 
     Args:
-      source: a path, or a binary file object, read from its position on.
-      name: what error messages call a file object that has no `name`.
+      source: path, or binary file object, which is read from its current position.
+      name: name in error messages of a file object without `name`.
 
     Raises:
-      AudioError: the file is missing, a directory, not audio, corrupt, empty, longer than `MAX_SECONDS`, or holds
+      AudioError: the file is missing, a directory, not audio, damaged, empty, longer than `MAX_SECONDS`, or holds
         samples that are not finite or above `MAX_MAGNITUDE`.
     """
     is_object = hasattr(source, "read")
@@ -164,7 +163,7 @@ def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") ->
         name = os.fspath(source)  # type: ignore[arg-type]
     try:
         with contextlib.ExitStack() as stack:
-            file: Any = source if is_object else stack.enter_context(_opened(Path(name)))
+            file: Any = source if is_object else stack.enter_context(_open(Path(name)))
             blocks = decoded_blocks(_seekable(file, name), MAX_SECONDS)
             return mono_16khz(stack.enter_context(contextlib.closing(blocks)), name)
     except AudioError:
@@ -173,32 +172,30 @@ def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") ->
         raise too_long(name, error.seconds) from error
     except Unreadable as error:
         raise AudioError(f"{name}: cannot be read as audio ({error})") from error
-    except Exception as error:  # decoders raise many kinds for damaged files, file objects any
+    except Exception as error:  # decoders and file objects raise various exceptions
         raise AudioError(f"{name}: cannot be read as audio ({type(error).__name__}: {reason(error)})") from error
 
 
 def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") -> Float32[np.ndarray, "S"]:
-    """Convert samples in memory to mono at 16 kHz, full scale 1.0.
+    """Converts samples to mono at 16 kHz, full scale 1.0.
 
     Args:
       array: int8, int16, int32 (full scale 2**7, 2**15, 2**31), uint8 (offset binary around 128) or floating point
-        (full scale 1.0, taken as is). Shape (S,), (S, channels), or (channels, S) where the first axis has at most
-        `MAX_CHANNELS` entries and the second has more. Channels are averaged.
-      rate: samples per second of `array` (Hz).
-      name: what error messages call the array.
+        (full scale 1.0). Shape (S,), (S, channels), or (channels, S) if the first axis has at most `MAX_CHANNELS`
+        entries and the second has more. Channels are averaged.
+      rate: sample rate of `array` (Hz).
+      name: name in error messages.
 
     Raises:
-      AudioError: a type, shape or rate that is not allowed, no samples, more than `MAX_SECONDS`, or samples that are
-        not finite or above `MAX_MAGNITUDE`.
+      AudioError: an invalid dtype, shape or rate, no samples, more than `MAX_SECONDS`, or samples that are not finite
+        or above `MAX_MAGNITUDE`.
     """
     if array.ndim not in (1, 2):
-        raise AudioError(f"{name}: shape {array.shape} is not allowed; allowed: (samples,) or (samples, channels)")
+        raise AudioError(f"{name}: shape must be (samples,) or (samples, channels), got {array.shape}")
     if array.size == 0:
         raise AudioError(f"{name}: has no samples (shape {array.shape})")
     if array.dtype.name not in _FULL_SCALE and not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(
-            f"{name}: type {array.dtype} is not allowed; allowed: {', '.join(sorted(_FULL_SCALE))}, floating point"
-        )
+        raise AudioError(f"{name}: dtype must be {', '.join(sorted(_FULL_SCALE))} or floating point, got {array.dtype}")
     check_rate(rate, name)
     samples = _time_first(array, name)
     if len(samples) / rate > MAX_SECONDS:
@@ -206,25 +203,25 @@ def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") 
     return mono_16khz(_blocks(samples, rate), name)
 
 
-def _opened(path: Path) -> io.BufferedReader:
+def _open(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except FileNotFoundError as error:
         raise AudioError(f"{path}: no such file") from error
     except IsADirectoryError as error:
-        raise AudioError(f"{path}: is a directory; allowed: an audio file") from error
+        raise AudioError(f"{path}: must be an audio file, got a directory") from error
 
 
 def _seekable(file: Any, name: str) -> BinaryFile:
-    """The file itself, or, of a pipe or a download, its content."""
+    """Returns the file, or its content in memory if it is not seekable (a pipe or download)."""
     found: Any = file
     if not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
         found = io.BytesIO(file.read())
     elif isinstance(file.read(0), str):
-        raise AudioError(f"{name}: is open as text; allowed: opened in binary mode")
+        raise AudioError(f"{name}: must be opened in binary mode, got text mode")
     if file_size(found) == 0:
-        begun = " from its position on; seek(0) goes back to its beginning" if found.tell() else ""
-        raise AudioError(f"{name}: has no bytes{begun}")
+        hint = " after its current position; seek(0) returns to its start" if found.tell() else ""
+        raise AudioError(f"{name}: has no bytes{hint}")
     return found
 
 
@@ -236,11 +233,11 @@ def _time_first(samples: np.ndarray, name: str) -> np.ndarray:
         return samples
     if first <= MAX_CHANNELS:
         return samples.T
-    raise AudioError(f"{name}: shape {samples.shape} is not allowed; allowed: at most {MAX_CHANNELS} channels")
+    raise AudioError(f"{name}: must have at most {MAX_CHANNELS} channels, got shape {samples.shape}")
 
 
 def _blocks(samples: np.ndarray, rate: int | float) -> Iterator[tuple[int | float, Float[np.ndarray, "_ _"]]]:
-    """Blocks of (S, channels) as floating point of full scale 1.0."""
+    """Divides samples (S, channels) into floating-point blocks of full scale 1.0."""
     size = max(1, BLOCK_VALUES // samples.shape[1])
     for start in range(0, len(samples), size):
         block = samples[start : start + size]

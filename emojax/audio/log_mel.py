@@ -1,4 +1,4 @@
-"""Log-mel filterbank energies of waveforms and their mel scale, computed inside jit."""
+"""Log-mel filterbank energies, computed inside jit, and mel scales."""
 
 import functools
 from typing import Annotated, Literal, NamedTuple
@@ -27,7 +27,7 @@ _MELS_PER_E = 27.0 / np.log(6.4)
 
 
 def hz_to_mel(frequency: Float[np.ndarray, "N"], scale: str) -> Float[np.ndarray, "N"]:
-    """Frequencies in Hz to mels."""
+    """Converts frequencies in Hz to mels."""
     if scale == "htk":
         return 2595.0 * np.log10(1.0 + frequency / 700.0)
     above = _BREAK_MEL + _MELS_PER_E * np.log(np.maximum(frequency, _BREAK_HZ) / _BREAK_HZ)
@@ -35,7 +35,7 @@ def hz_to_mel(frequency: Float[np.ndarray, "N"], scale: str) -> Float[np.ndarray
 
 
 def mel_to_hz(mel: Float[np.ndarray, "N"], scale: str) -> Float[np.ndarray, "N"]:
-    """Mels to frequencies in Hz."""
+    """Converts mels to frequencies in Hz."""
     if scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     above = _BREAK_HZ * np.exp((np.maximum(mel, _BREAK_MEL) - _BREAK_MEL) / _MELS_PER_E)
@@ -43,7 +43,7 @@ def mel_to_hz(mel: Float[np.ndarray, "N"], scale: str) -> Float[np.ndarray, "N"]
 
 
 def mel_edges(num_bands: int, low_hz: float, high_hz: float, scale: str) -> Float[np.ndarray, "edges"]:
-    """Corners of the triangles in Hz: band k rises from edge k to its centre k + 1 and falls to edge k + 2."""
+    """Computes the band edges in Hz: band k rises from edge k to its centre k + 1 and falls to edge k + 2."""
     low, high = hz_to_mel(np.array([low_hz, high_hz], np.float64), scale)
     return mel_to_hz(np.linspace(low, high, num_bands + 2), scale)
 
@@ -51,7 +51,7 @@ def mel_edges(num_bands: int, low_hz: float, high_hz: float, scale: str) -> Floa
 def mel_filterbank(
     num_bands: int, fft_size: int, low_hz: float, high_hz: float, scale: str, norm: str
 ) -> Float[np.ndarray, "bins K"]:
-    """Weights of the fft_size // 2 + 1 power spectrum bins in each band, triangles in Hz, float64."""
+    """Computes the triangular weights (float64) of the fft_size // 2 + 1 power spectrum bins in each band."""
     edges = mel_edges(num_bands, low_hz, high_hz, scale)
     bins = np.arange(fft_size // 2 + 1)[:, None] * SAMPLE_RATE / fft_size
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
@@ -60,7 +60,7 @@ def mel_filterbank(
 
 
 _FRAMES_PER_STEP = 2048
-"""Frames of all rows together that are transformed at once: their samples and spectra stay in a CPU core's cache."""
+"""Frames of the batch transformed at a time; their samples and spectra fit into the cache of a CPU core."""
 
 _MIN_FRAMES_PER_ROW_AND_STEP = 32
 
@@ -70,18 +70,14 @@ class LogMelConfig:
     """Log-mel filterbank energies."""
 
     num_bands: Annotated[int, Ge(1), Le(512), "Mel bands K."] = 40
-    window_ms: Annotated[
-        float, Gt(0), Le(1000), "Length of a frame (ms); an even whole number of samples at 16 kHz."
-    ] = 25.0
-    hop_ms: Annotated[
-        float, Gt(0), Le(1000), "Distance between two frames (ms); a whole number of samples at 16 kHz."
-    ] = 10.0
+    window_ms: Annotated[float, Gt(0), Le(1000), "Length of a frame (ms); an even number of samples at 16 kHz."] = 25.0
+    hop_ms: Annotated[float, Gt(0), Le(1000), "Frame shift (ms); a whole number of samples at 16 kHz."] = 10.0
     fft_size: Annotated[
         int,
         Ge(4),
         Le(32_768),
-        "Samples of the discrete Fourier transform, a multiple of 4, not smaller than the frame, which is zero-padded "
-        "to it. Any such number is equally suited, also one with large prime factors.",
+        "Size of the discrete Fourier transform, a multiple of 4; frames are zero-padded to it. Sizes with large prime "
+        "factors are equally fast.",
     ] = 512
     low_hz: Annotated[float, Ge(0), Lt(8000), "Lower edge of the first band (Hz)."] = 20.0
     high_hz: Annotated[float, Gt(0), Le(8000), "Upper edge of the last band (Hz)."] = 8000.0
@@ -92,7 +88,7 @@ class LogMelConfig:
     floor: Annotated[
         float,
         Gt(0),
-        "Energies below it are raised to it before the logarithm; quantisation noise of 16-bit audio is near 1e-8.",
+        "Lower limit of energies before the logarithm; quantisation noise of 16-bit audio is near 1e-8.",
     ] = 1e-8
 
     def __post_init__(self):
@@ -104,48 +100,47 @@ class LogMelConfig:
         for field in ("window_ms", "hop_ms"):
             samples = getattr(self, field) * SAMPLE_RATE / 1000
             if not samples >= 1 or abs(samples - round(samples)) > 1e-6:
-                raise _must_be(field, f"a whole number of samples at {SAMPLE_RATE} Hz, >= 1", getattr(self, field))
+                raise _field_error(field, f"a whole number of samples at {SAMPLE_RATE} Hz, >= 1", getattr(self, field))
         if self.window_samples % 2:
-            raise _must_be("window_ms", f"an even number of samples at {SAMPLE_RATE} Hz", self.window_ms)
+            raise _field_error("window_ms", f"an even number of samples at {SAMPLE_RATE} Hz", self.window_ms)
         if self.fft_size < self.window_samples or self.fft_size % 4:
-            raise _must_be("fft_size", f"a multiple of 4, >= {self.window_samples} (the frame)", self.fft_size)
+            raise _field_error("fft_size", f"a multiple of 4, >= {self.window_samples} (the frame)", self.fft_size)
         if not self.low_hz < self.high_hz:
-            raise _must_be("low_hz", f"< high_hz ({self.high_hz})", self.low_hz)
+            raise _field_error("low_hz", f"< high_hz ({self.high_hz})", self.low_hz)
         empty = np.flatnonzero(~_mel_filterbank(self).any(axis=0))
         if empty.size:
-            raise _must_be("num_bands", f"smaller, or fft_size larger: band {empty[0]} is empty", self.num_bands)
+            raise _field_error("num_bands", f"smaller, or fft_size larger: band {empty[0]} is empty", self.num_bands)
 
     @property
     def window_samples(self) -> int:
-        """Samples of a frame."""
+        """Number of samples of a frame."""
         return round(self.window_ms * SAMPLE_RATE / 1000)
 
     @property
     def hop_samples(self) -> int:
-        """Samples from the start of a frame to the start of the next."""
+        """Frame shift in samples."""
         return round(self.hop_ms * SAMPLE_RATE / 1000)
 
 
 def log_mel(waveform: Float[Array, "B S"] | Int[Array, "B S"], config: LogMelConfig) -> Float[Array, "B T K"]:
-    """Natural logarithm of the power spectrum summed over mel bands.
+    """Computes log-mel energies: the natural logarithm of the power spectrum summed over mel bands.
 
-    Frame t covers the samples [t * hop, t * hop + window) and nothing else: no centring, no look-ahead, so that a
-    stream gives the same frames. The window is the periodic Hann window, as in librosa, torch and Whisper, so that
-    features of models made with those can be matched.
+    Frame t covers the samples [t * hop, t * hop + window), without centring or look-ahead, so that streaming gives the
+    same frames. The window is the periodic Hann window, as in librosa, torch and Whisper.
 
-    A clip shorter than one frame gives one frame, as if followed by zeros. Hence frames that `frame_mask` calls valid
-    do not depend on the amount of padding, provided that padding is zero.
+    A clip shorter than one frame is zero-padded to one frame. Valid frames (see `frame_mask`) do not depend on the
+    amount of zero padding.
 
-    The transform runs over a few frames of all rows at a time: whole-batch spectra would leave the cache (several
-    times slower on CPU). It is a product with cosines and sines, quartered by their symmetries: on two CPU cores
-    about as fast as an FFT, which XLA would gather onto every device when rows lie on several.
+    The transform is computed for a few frames of all rows at a time, since spectra of the whole batch would not fit
+    into the cache (several times slower on CPU). It is a product with cosines and sines, reduced to a quarter by their
+    symmetries: on two CPU cores about as fast as an FFT, which XLA would gather on every device of a sharded batch.
 
     Args:
-      waveform: at 16 kHz; integers are scaled by their full scale, floating point has full scale 1.0.
-      config: what to compute.
+      waveform: 16 kHz; integers are scaled by their full scale, floating point has full scale 1.0.
+      config: parameters of the features.
 
     Returns:
-      Energies, float32 (float64 for a float64 waveform), T = `num_frames(S, config)`.
+      Log energies, float32 (float64 for a float64 waveform), T = `num_frames(S, config)`.
     """
     tables = _tables(config)
     scale = 1.0
@@ -172,7 +167,7 @@ def log_mel(waveform: Float[Array, "B S"] | Int[Array, "B S"], config: LogMelCon
     steps = -(-total // per_step)
     if steps == 1:
         return energies(0, total)
-    # The last step ends with the last frame and repeats a part of the step before it: nothing is padded.
+    # The last step ends with the last frame and overlaps the step before it, so that no padding is needed.
     starts = jnp.minimum(jnp.arange(steps) * per_step, total - per_step)
     chunks = lax.map(lambda start: energies(start, per_step), starts)
     body = jnp.moveaxis(chunks[:-1], 0, 1).reshape(batch, (steps - 1) * per_step, config.num_bands)
@@ -180,14 +175,14 @@ def log_mel(waveform: Float[Array, "B S"] | Int[Array, "B S"], config: LogMelCon
 
 
 def num_frames(num_samples, config: LogMelConfig):
-    """Frames that lie entirely inside clips, at least one for a clip with at least one sample.
+    """Returns the number of complete frames of clips, at least one for a clip with at least one sample.
 
     Args:
       num_samples: int, or an integer array (NumPy, JAX) of any shape.
-      config: gives window and hop.
+      config: config with window and hop.
 
     Returns:
-      The same kind and shape as `num_samples`.
+      Value of the same type and shape as `num_samples`.
     """
     inside = 1 + (num_samples - config.window_samples) // config.hop_samples
     if isinstance(num_samples, int):
@@ -198,12 +193,12 @@ def num_frames(num_samples, config: LogMelConfig):
 
 
 def frame_mask(num_samples: Int[Array, "B"], total_frames: int, config: LogMelConfig) -> Bool[Array, "B T"]:
-    """True on the first `num_frames(num_samples, config)` of `total_frames` frames."""
+    """Returns a mask that is True on the first `num_frames(num_samples, config)` of `total_frames` frames."""
     return jnp.arange(total_frames) < num_frames(num_samples, config)[:, None]
 
 
 def _frames(waveform: Array, config: LogMelConfig) -> Array:
-    """Whole hops (B, S) to overlapping frames (B, T, window), as shifted runs of hops: contiguous copies, no gather."""
+    """Divides (B, S) into overlapping frames (B, T, window) by concatenating shifted hops, without a gather."""
     window, hop = config.window_samples, config.hop_samples
     runs = -(-window // hop)
     hops = waveform.reshape(waveform.shape[0], -1, hop)
@@ -212,11 +207,11 @@ def _frames(waveform: Array, config: LogMelConfig) -> Array:
 
 
 def _mel_energies(frames: Array, tables: "_Tables", fft_size: int) -> Array:
-    """Power spectra of windowed frames (B, T, window), summed over mel bands.
+    """Computes power spectra of windowed frames (B, T, window), summed over mel bands.
 
-    Counted from the frame's middle, cosines are even and sines odd, so sample m and -m can be added before the
-    products; so can m and fft_size/2 - m, where cosines agree for even bins and are opposite for odd ones. Moving the
-    origin to the middle turns phases, not powers. The first sample has weight 0 in the periodic Hann window.
+    Relative to the frame's middle, cosines are even and sines odd, so that samples m and -m can be added before the
+    products; so can m and fft_size/2 - m, where cosines are equal for even bins and opposite for odd ones. Shifting
+    the origin changes phases only, not powers. The first sample has weight 0 in the periodic Hann window.
     """
     middle, quarter = frames.shape[-1] // 2, fft_size // 4
     later, earlier = frames[..., middle + 1 :], jnp.flip(frames[..., 1:middle], -1)  # m = 1 .. middle - 1
@@ -241,7 +236,7 @@ def _mel_energies(frames: Array, tables: "_Tables", fft_size: int) -> Array:
 
 
 class _Bins(NamedTuple):
-    """Tables of every other bin: cosines and sines (quarter, bins) of m = 1 .. quarter, weights in bands (bins, K)."""
+    """Tables for even or odd bins: cosines, sines (quarter, bins) of m = 1 .. quarter, mel weights (bins, K)."""
 
     cosines: np.ndarray
     sines: np.ndarray
@@ -249,7 +244,7 @@ class _Bins(NamedTuple):
 
 
 class _Tables(NamedTuple):
-    """Constants of a configuration, float64."""
+    """Constants of a config, float64."""
 
     window: np.ndarray
     even_bins: _Bins
@@ -261,7 +256,7 @@ def _tables(config: LogMelConfig) -> _Tables:
     phase = 2 * np.pi * np.arange(config.window_samples) / config.window_samples
     mel = _mel_filterbank(config)
     used = np.flatnonzero(mel.any(axis=1))
-    # Sample m = quarter is its own mirror image and enters the sums twice.
+    # Sample m = quarter is its own mirror image and occurs twice in the sums.
     share = np.where(np.arange(1, config.fft_size // 4 + 1) == config.fft_size // 4, 0.5, 1.0)[:, None]
 
     def bins(numbers):
@@ -277,5 +272,5 @@ def _mel_filterbank(config: LogMelConfig) -> np.ndarray:
     )
 
 
-def _must_be(field: str, allowed: str, value: object) -> ConfigError:
-    return ConfigError(f"filterbank.{field} must be {allowed}, got {value}")
+def _field_error(field: str, constraint: str, value: object) -> ConfigError:
+    return ConfigError(f"filterbank.{field} must be {constraint}, got {value}")

@@ -1,4 +1,4 @@
-"""MP3 streams frame by frame: how many there are is counted, since headers and estimates of it are often wrong."""
+"""Parser of MPEG audio frames: counts the frames of MP3 streams, whose headers are often wrong."""
 
 import dataclasses
 import re
@@ -18,27 +18,27 @@ _BITRATES = {  # kbit/s by (MPEG-1, layer), index 1 to 14
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
 _HEAD = 64
-"""Bytes looked at of each frame: header, side information, and the start of a Xing or VBRI tag."""
+"""Bytes read of each frame: header, side information, and the start of a Xing or VBRI tag."""
 
 _SEARCH = 1 << 16
 _HIGHEST_BITRATE = 14
 _DECODER_DELAY = 529
-"""Samples that a decoder of layer 3 is behind, and that libmpg123 leaves out where the number of frames is stated."""
+"""Delay of a layer-3 decoder in samples, which libmpg123 skips if the number of frames is stated."""
 
 
 class Frame(NamedTuple):
-    """What the four bytes of a frame's header say.
+    """Header of an MPEG audio frame.
 
     Attributes:
       layer: 1 to 3.
-      rate: samples per second (Hz).
-      mpeg1: MPEG-1, not MPEG-2 or 2.5.
-      mono: one channel, else two.
-      crc: two bytes of checksum follow the header.
-      samples: per channel.
-      length: of the frame in bytes.
-      kind: equal for frames that one stream can hold; of layers 1 and 2, whose streams have no place to state their
-        length, the bitrate is a part of it.
+      rate: sample rate (Hz).
+      mpeg1: whether it is MPEG-1, not MPEG-2 or 2.5.
+      mono: whether it has one channel, else two.
+      crc: whether a checksum of two bytes follows the header.
+      samples: samples per channel.
+      length: length of the frame in bytes.
+      kind: key that is equal for frames of one stream; for layers 1 and 2, whose streams cannot state their length,
+        it includes the bitrate.
     """
 
     layer: int
@@ -53,26 +53,26 @@ class Frame(NamedTuple):
 
 @dataclasses.dataclass
 class Track:
-    """One stream: the frames between two beginnings.
+    """One MPEG audio stream.
 
     Attributes:
-      header: first four bytes of its first frame.
-      frame: what they say.
-      tag: the Xing frame it began with, where that states the number of frames.
-      promised: that number.
+      header: first four bytes of the first frame.
+      frame: parsed header.
+      tag: Xing frame at the start, if it states the number of frames.
+      stated_count: number of frames that the tag states.
       count: number of frames found.
-      ranges: of bytes that hold them.
+      ranges: byte ranges of the frames.
     """
 
     header: bytes
     frame: Frame
     tag: bytes | None = None
-    promised: int | None = None
+    stated_count: int | None = None
     count: int = 0
     ranges: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
     def add(self, position: int, length: int) -> None:
-        """Appends a frame."""
+        """Adds a frame."""
         self.count += 1
         if self.ranges and self.ranges[-1][1] == position:
             self.ranges[-1] = (self.ranges[-1][0], position + length)
@@ -80,21 +80,21 @@ class Track:
             self.ranges.append((position, position + length))
 
     def pieces(self) -> list[Piece]:
-        """The track as a stream of its own, whose first frame states the true number of frames.
+        """Returns the track as a separate stream whose first frame states the true number of frames.
 
-        Where there was no such frame, decoders leave out the first 529 samples as their own delay. A silent frame
-        stands in for them; what is left of it is `skip`.
+        With an added Xing frame, decoders skip the first 529 samples as their delay. A silent frame is prepended to
+        supply them; its remaining samples are `skip`.
         """
         if self.frame.layer != 3:
             return [*self.ranges]
         size = sum(end - start for start, end in self.ranges)
         if self.tag is not None:
-            return [_stating(self.tag, self.frame, self.count, size), *self.ranges]
+            return [_with_counts(self.tag, self.frame, self.count, size), *self.ranges]
         empty = _empty_frame(self.header)
         tag = bytearray(empty)
         offset = 4 + _side_bytes(self.frame)
         tag[offset : offset + 8] = b"Info" + (1).to_bytes(4, "big")
-        return [_stating(bytes(tag), self.frame, self.count + 1, size), empty, *self.ranges]
+        return [_with_counts(bytes(tag), self.frame, self.count + 1, size), empty, *self.ranges]
 
     @property
     def skip(self) -> int:
@@ -103,7 +103,7 @@ class Track:
 
 
 def mpeg_frame(header: bytes) -> Frame | None:
-    """Reads a frame header of MPEG audio; None if it is none, or of a free format."""
+    """Parses an MPEG audio frame header; None if it is invalid or of free format."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -119,7 +119,7 @@ def mpeg_frame(header: bytes) -> Frame | None:
 
 
 def begins_with_mpeg_frames(head: bytes) -> bool:
-    """Whether two frames of one kind follow each other at the start of some bytes; one, where they end with it."""
+    """Whether bytes start with two frames of one kind, or consist of a single frame."""
     first = mpeg_frame(head)
     if first is None or first.length > len(head):
         return False
@@ -128,30 +128,30 @@ def begins_with_mpeg_frames(head: bytes) -> bool:
 
 
 def mpeg_tracks(file: BinaryFile, start: int, end: int, most_seconds: float) -> Iterator[Track]:
-    """The MPEG audio streams in a range of a file.
+    """Finds the MPEG audio streams in a range of a file.
 
-    Bytes between frames (tags, damage) are left out. A new stream begins with another Xing or VBRI tag, with frames of
-    another kind, and where a tag's frames are over and the next one needs nothing of those before.
+    Bytes between frames (tags, damage) are skipped. A new stream starts at a Xing or VBRI tag, at a frame of another
+    kind, and after the stated number of frames if the next frame does not depend on earlier ones.
 
     Args:
-      file: seekable.
+      file: seekable file.
       start: first byte.
       end: byte after the last.
-      most_seconds: the search stops after so much sound.
+      most_seconds: duration after which the search stops (s).
     """
     track: Track | None = None
     seconds = 0.0
     for position, head, frame in _frames(file, start, end):
         tag = _tag_offset(head, frame)
-        over = track is not None and track.promised == track.count and _starts_afresh(head, frame)
-        if track is None or tag is not None or frame.kind != track.frame.kind or over:
+        complete = track is not None and track.stated_count == track.count and _is_independent(head, frame)
+        if track is None or tag is not None or frame.kind != track.frame.kind or complete:
             if track is not None and track.count:
                 yield track
             track = Track(head[:4], frame)
         if tag is not None:
             file.seek(position)
             track.tag = _without_checksum(file.read(frame.length), tag, frame)
-            track.promised = None if track.tag is None else _stated(track.tag, frame)
+            track.stated_count = None if track.tag is None else _stated_frames(track.tag, frame)
             continue
         track.add(position, frame.length)
         seconds += frame.samples / frame.rate
@@ -162,7 +162,7 @@ def mpeg_tracks(file: BinaryFile, start: int, end: int, most_seconds: float) -> 
 
 
 def _frames(file: BinaryFile, position: int, end: int) -> Iterator[tuple[int, bytes, Frame]]:
-    """Position, first bytes and header of every whole frame."""
+    """Yields position, first bytes and header of every complete frame."""
     kind: tuple[int, ...] | None = None
     while position + 4 <= end:
         file.seek(position)
@@ -171,7 +171,7 @@ def _frames(file: BinaryFile, position: int, end: int) -> Iterator[tuple[int, by
         if (
             frame is not None
             and position + frame.length <= end
-            and (frame.kind == kind or _confirmed(file, position, end, frame))
+            and (frame.kind == kind or _is_confirmed(file, position, end, frame))
         ):
             kind = frame.kind
             yield position, head, frame
@@ -183,8 +183,8 @@ def _frames(file: BinaryFile, position: int, end: int) -> Iterator[tuple[int, by
         position = found
 
 
-def _confirmed(file: BinaryFile, position: int, end: int, frame: Frame) -> bool:
-    """Whether another frame of the kind follows, or nothing at all."""
+def _is_confirmed(file: BinaryFile, position: int, end: int, frame: Frame) -> bool:
+    """Whether the frame is followed by another one of its kind, or by the end."""
     following = position + frame.length
     if following + 4 > end:
         return True
@@ -201,17 +201,17 @@ def _next_frame(file: BinaryFile, position: int, end: int) -> int | None:
         for match in _SYNC.finditer(block):
             at = position + match.start()
             frame = mpeg_frame(block[match.start() : match.start() + 4])
-            if frame is not None and at + frame.length <= end and _confirmed(file, at, end, frame):
+            if frame is not None and at + frame.length <= end and _is_confirmed(file, at, end, frame):
                 return at
         position += max(1, len(block) - 3)
     return None
 
 
 def _tag_offset(head: bytes, frame: Frame) -> int | None:
-    """Where a frame without sound holds its Xing, Info or VBRI tag."""
+    """Returns the offset of a Xing, Info or VBRI tag in a frame; None without a tag."""
     if frame.layer != 3:
         return None
-    for offset in (4 + _side_bytes(frame), 6 + _side_bytes(frame)):  # writers disagree whether a checksum counts
+    for offset in (4 + _side_bytes(frame), 6 + _side_bytes(frame)):  # writers differ in whether they count a checksum
         if head[offset : offset + 4] in (b"Xing", b"Info"):
             return offset
     return 36 if head[36:40] == b"VBRI" else None
@@ -221,14 +221,14 @@ def _side_bytes(frame: Frame) -> int:
     return (17 if frame.mono else 32) if frame.mpeg1 else (9 if frame.mono else 17)
 
 
-def _starts_afresh(head: bytes, frame: Frame) -> bool:
-    """Whether a frame of layer 3 needs no bytes of earlier ones (`main_data_begin` is 0)."""
+def _is_independent(head: bytes, frame: Frame) -> bool:
+    """Whether a layer-3 frame uses no data of earlier frames (`main_data_begin` is 0)."""
     at = 6 if frame.crc else 4
     return head[at] == 0 and (not frame.mpeg1 or head[at + 1] < 0x80)
 
 
 def _without_checksum(tag: bytes, offset: int, frame: Frame) -> bytes | None:
-    """A Xing frame with its tag where a frame without checksum has it; None where it does not state the frames."""
+    """Moves a Xing tag to its offset in a frame without checksum; None if it does not state the number of frames."""
     usual = 4 + _side_bytes(frame)
     if tag[offset : offset + 4] == b"VBRI" or len(tag) < offset + 16 or not tag[offset + 7] & 1:
         return None
@@ -236,24 +236,24 @@ def _without_checksum(tag: bytes, offset: int, frame: Frame) -> bytes | None:
     return bytes([moved[0], moved[1] | 1]) + moved[2:]
 
 
-def _stated(tag: bytes, frame: Frame) -> int:
-    """The number of frames that a Xing frame states."""
+def _stated_frames(tag: bytes, frame: Frame) -> int:
+    """Returns the number of frames that a Xing frame states."""
     offset = 12 + _side_bytes(frame)
     return int.from_bytes(tag[offset : offset + 4], "big")
 
 
 def _empty_frame(header: bytes) -> bytes:
-    """A silent frame of layer 3, without checksum, at the bitrate that leaves a tag most room."""
+    """Creates a silent layer-3 frame without checksum, at the highest bitrate, so that a tag fits."""
     first = bytes([header[0], header[1] | 1, _HIGHEST_BITRATE << 4 | header[2] & 0x0C, header[3]])
     made = mpeg_frame(first)
     assert made is not None
     return first + bytes(made.length - 4)
 
 
-def _stating(tag: bytes, frame: Frame, count: int, size: int) -> bytes:
-    """A Xing frame with the true number of bytes, and of frames where it states too few."""
+def _with_counts(tag: bytes, frame: Frame, count: int, size: int) -> bytes:
+    """Corrects the number of bytes of a Xing frame, and its number of frames if it is too small."""
     changed, offset = bytearray(tag), 4 + _side_bytes(frame)
-    if _stated(tag, frame) < count:
+    if _stated_frames(tag, frame) < count:
         changed[offset + 8 : offset + 12] = count.to_bytes(4, "big")
     if tag[offset + 7] & 2:
         changed[offset + 12 : offset + 16] = (size + len(tag)).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""A read-only binary file made of parts of another one, so that a decoder sees one stream with a true header."""
+"""Read-only binary file composed of parts of another file, for decoding one stream with a corrected header."""
 
 import io
 import os
@@ -8,36 +8,36 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Readable(Protocol):
-    """What can be read once, e.g. a download."""
+    """Binary stream, e.g. a download."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes; all for -1."""
+        """Reads at most `size` bytes; all for -1."""
 
 
 @runtime_checkable
 class BinaryFile(Readable, Protocol):
-    """An open binary file that can go back."""
+    """Seekable binary file."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Moves; returns the new position."""
+        """Sets the position and returns it."""
 
     def tell(self) -> int:
-        """Position in bytes."""
+        """Returns the position in bytes."""
 
 
 Piece = bytes | tuple[int, int]
-"""Bytes as they are, or the range [first, end) of the underlying file."""
+"""Literal bytes, or the byte range [first, end) of the underlying file."""
 
 
 class Pieces(io.RawIOBase):
-    """Pieces of a file, one after the other; seekable."""
+    """Concatenation of pieces of a file; seekable."""
 
     def __init__(self, file: BinaryFile, pieces: Sequence[Piece]):
-        """Opens nothing and owns nothing: `file` stays the caller's.
+        """Creates the file; `file` is not closed with it.
 
         Args:
-          file: seekable.
-          pieces: in order.
+          file: seekable file.
+          pieces: pieces in order.
         """
         super().__init__()
         self._file, self._position = file, 0
@@ -49,21 +49,21 @@ class Pieces(io.RawIOBase):
         self.failure: Exception | None = None
 
     def readable(self) -> bool:
-        """True."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Returns True."""
         return True
 
     def tell(self) -> int:
-        """Position in bytes."""
+        """Returns the position in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a position, which may lie beyond the end; one before the beginning changes nothing.
+        """Sets the position, which may be beyond the end; a negative position is ignored.
 
-        Decoders ask for such positions where a header holds nonsense; an exception would not reach them.
+        Decoders seek to negative positions for invalid headers, and cannot handle exceptions.
         """
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._starts[-1]}[whence]
         if base + offset >= 0:
@@ -71,10 +71,10 @@ class Pieces(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer) -> int:
-        """Fills a buffer as far as there are bytes.
+        """Fills a buffer with the available bytes.
 
-        A failure of the underlying file ends the stream and is kept in `failure`: decoders written in C call this,
-        through which no exception passes.
+        An exception of the underlying file ends the stream and is stored in `failure`, since exceptions do not
+        propagate through decoders written in C.
         """
         view, filled = memoryview(buffer).cast("B"), 0
         try:

@@ -1,8 +1,8 @@
-"""What a file is made of: streams that a decoder reads one after the other, each with a length that can be believed.
+"""Division of audio files into streams with correct headers.
 
-Decoders stop where a header says so, or at the end of a file's first stream. Headers are wrong in files that were
-written to a pipe, joined, or left behind by a recorder that was killed. So the streams are found here, and each is
-given to the decoder with a header that is true, or states no length at all.
+Decoders stop at the length stated in a header, or at the end of the first stream. Headers are wrong in files that were
+written to a pipe, concatenated, or written by a recorder that was killed. The streams are therefore located here, and
+each is decoded with a header that states the true length or none.
 """
 
 import re
@@ -15,23 +15,23 @@ from emojax.audio.pieces import BinaryFile, Pieces
 ByteOrder = Literal["little", "big"]
 
 _PCM, _FLOAT, _MP3, _EXTENSIBLE = 1, 3, 0x55, 0xFFFE
-"""Codings of WAV."""
+"""WAV format codes."""
 
 _UNKNOWN = b"\xff\xff\xff\xff"
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _BLOCK = 1 << 20
 _HEAD = 1 << 13
-"""Bytes looked at to recognise MP3 without a tag: room for two frames of any bitrate."""
+"""Bytes read to recognise MP3 without a tag; two frames of any bitrate fit."""
 
 
 class Section(NamedTuple):
-    """One stream.
+    """One audio stream of a file.
 
     Attributes:
-      stream: what the decoder reads.
-      skip: samples per channel at its beginning that are to be left out.
-      frames: samples per channel that are to be taken of it; None for all.
-      seconds: that its header states, where the stream no longer says so; 0 where it does.
+      stream: input of the decoder.
+      skip: samples per channel to skip at the start.
+      frames: samples per channel to decode; None for all.
+      seconds: duration stated by the original header, if it was removed from `stream`; else 0.
     """
 
     stream: Pieces
@@ -41,12 +41,12 @@ class Section(NamedTuple):
 
 
 def audio_sections(file: BinaryFile, start: int, most_seconds: float) -> Iterator[Section]:
-    """The streams of a file, in order.
+    """Yields the streams of a file in order.
 
     Args:
-      file: seekable.
-      start: byte at which it begins.
-      most_seconds: a reader refuses more sound than that, so that no more need be found.
+      file: seekable file.
+      start: first byte.
+      most_seconds: duration after which the search may stop (s).
     """
     end = file.seek(0, 2)
     before, start = start, _after_id3(file, start, end)
@@ -58,7 +58,7 @@ def audio_sections(file: BinaryFile, start: int, most_seconds: float) -> Iterato
     elif head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
         streams = _wav(file, start, end, most_seconds)
     elif head[:4] == b".snd" and len(head) >= 12 and head[8:12] == bytes(4):
-        streams = iter([Section(Pieces(file, [head[:8], _UNKNOWN, (start + 12, end)]))])  # AU of a size not filled in
+        streams = iter([Section(Pieces(file, [head[:8], _UNKNOWN, (start + 12, end)]))])  # AU without a size
     elif head[:4] == b"OggS":
         streams = _ogg_links(file, start, end)
     elif begins_with_mpeg_frames(head) or (start > before and head[:1] == b"\xff"):
@@ -72,7 +72,7 @@ def audio_sections(file: BinaryFile, start: int, most_seconds: float) -> Iterato
 
 
 def _after_id3(file: BinaryFile, position: int, end: int) -> int:
-    """Position after ID3v2 tags and the zeros that some writers put behind them."""
+    """Returns the position after ID3v2 tags and the zeros that some writers append."""
     begin = position
     while True:
         file.seek(position)
@@ -91,7 +91,7 @@ def _after_id3(file: BinaryFile, position: int, end: int) -> int:
 
 
 def _ogg_links(file: BinaryFile, start: int, end: int) -> Iterator[Section]:
-    """The links of a chained Ogg file (RFC 3533): each begins with the pages that begin its streams."""
+    """Yields the links of a chained Ogg file (RFC 3533), each of which starts with beginning-of-stream pages."""
     first, in_headers, position = start, True, start
     while position + 27 <= end:
         file.seek(position)
@@ -112,7 +112,7 @@ def _ogg_links(file: BinaryFile, start: int, end: int) -> Iterator[Section]:
 
 
 def _flac_streams(file: BinaryFile, start: int, end: int) -> Iterator[Section]:
-    """FLAC streams, each with a header that leaves its number of samples open."""
+    """Yields FLAC streams with headers that do not state the number of samples."""
     first: int | None = start
     while first is not None:
         following = _find(file, _FLAC, first + 8, end)
@@ -120,8 +120,8 @@ def _flac_streams(file: BinaryFile, start: int, end: int) -> Iterator[Section]:
         header = file.read(26)  # to the number of samples, the last 36 bits
         if len(header) == 26 and _FLAC.match(header):
             changed = header[:21] + bytes([header[21] & 0xF0]) + bytes(4)
-            facts = int.from_bytes(header[18:], "big")
-            seconds = (facts & (1 << 36) - 1) / max(facts >> 44, 1)
+            fields = int.from_bytes(header[18:], "big")
+            seconds = (fields & (1 << 36) - 1) / max(fields >> 44, 1)
             yield Section(Pieces(file, [changed, (first + 26, following or end)]), seconds=seconds)
         else:
             yield Section(Pieces(file, [(first, following or end)]))
@@ -134,7 +134,7 @@ def _mpeg(file: BinaryFile, start: int, end: int, most_seconds: float) -> Iterat
 
 
 def _wav(file: BinaryFile, start: int, end: int, most_seconds: float) -> Iterator[Section]:
-    """A WAV file, whose data goes on to the end of the file where its size was never filled in."""
+    """Yields the stream of a WAV file; data of unknown size extends to the end of the file."""
     whole = Section(Pieces(file, [(start, end)]))
     file.seek(start)
     order: ByteOrder = "big" if file.read(4) == b"RIFX" else "little"
@@ -165,9 +165,9 @@ def _wav(file: BinaryFile, start: int, end: int, most_seconds: float) -> Iterato
 
 
 def _samples_in_blocks(layout: bytes, samples: int | None, size: int, order: ByteOrder) -> int | None:
-    """Samples of a WAV of compressed blocks, the last of which may be filled up; None where the layout names no blocks.
+    """Returns the number of samples of a block-compressed WAV, whose last block may be padded; None for other formats.
 
-    libsndfile makes one more block of the byte that pads the data to an even number.
+    libsndfile decodes an additional block from the byte that pads the data to an even size.
     """
     if len(layout) < 20 or int.from_bytes(layout[:2], order) in (_PCM, _FLOAT, _EXTENSIBLE):
         return None
@@ -179,7 +179,7 @@ def _samples_in_blocks(layout: bytes, samples: int | None, size: int, order: Byt
 
 
 def _is_chunks(file: BinaryFile, position: int, end: int, order: ByteOrder) -> bool:
-    """Whether the rest of a file is a sequence of RIFF chunks, or nothing."""
+    """Whether the rest of a file is a (possibly empty) sequence of RIFF chunks."""
     while position + 8 <= end:
         file.seek(position)
         name, size = file.read(4), int.from_bytes(file.read(4), order)
@@ -190,7 +190,7 @@ def _is_chunks(file: BinaryFile, position: int, end: int, order: ByteOrder) -> b
 
 
 def _find(file: BinaryFile, wanted: bytes | re.Pattern[bytes], position: int, end: int) -> int | None:
-    """The first place of some bytes (at most 8) at or after a position."""
+    """Finds the first occurrence of a pattern (at most 8 bytes) at or after a position."""
     pattern = re.compile(re.escape(wanted)) if isinstance(wanted, bytes) else wanted
     while position < end:
         file.seek(position)

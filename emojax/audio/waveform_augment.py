@@ -1,4 +1,4 @@
-"""Augmentation of waveforms in training: noise, rooms and speed drawn from folders of sounds."""
+"""Augmentation of waveforms in training: noise, reverberation, speed and gain."""
 
 import dataclasses
 import hashlib
@@ -30,10 +30,10 @@ Part = Literal["train", "evaluation"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SoundBank:
-    """Sounds of one kind, as many rows as files were taken.
+    """Noises or room impulse responses, one row per file.
 
     Attributes:
-      sounds: float32 (N, S), zero-padded, each of peak 1.
+      sounds: waveforms, zero-padded, with peak 1.
       lengths: valid samples per row.
       names: file of each row, relative to the folder.
     """
@@ -44,41 +44,41 @@ class SoundBank:
 
 
 def noise_bank(folder: str, part: Part, clips: int, seconds: float, seed: int) -> SoundBank:
-    """Noises, one excerpt a file.
+    """Loads noises, one excerpt per file.
 
     Args:
-      folder: searched with all its subfolders (MUSAN's, ESC-50's, DEMAND's layouts will do); "" for the bundled noises.
-      part: files for training or for evaluation; a file is only ever in one.
-      clips: most files taken, chosen by the seed.
-      seconds: longest excerpt, begun at a place drawn by the seed.
-      seed: of the choices.
+      folder: folder searched recursively (e.g. MUSAN, ESC-50, DEMAND); "" for the bundled noises.
+      part: files for training or evaluation; the two are disjoint.
+      clips: maximal number of files, chosen at random.
+      seconds: maximal length of an excerpt, which starts at a random position (s).
+      seed: seed of the random choices.
 
     Raises:
-      ConfigError: the folder holds no sound for that part.
+      ConfigError: the folder has no audio files for the part.
       AudioError: a file cannot be read; the message names it.
     """
     return _bank(Path(folder) if folder else _BUNDLED / "noise", part, clips, seconds, seed, excerpts=True)
 
 
 def room_bank(folder: str, part: Part, clips: int, seconds: float, seed: int) -> SoundBank:
-    """Room responses, from their beginning; bundled ones are few, and serve training and evaluation alike.
+    """Loads room impulse responses; the few bundled ones are used for both training and evaluation.
 
     Args:
-      folder: as of `noise_bank` (RIRS_NOISES' layout will do); "" for the bundled rooms.
-      part: ignored with the bundled rooms.
-      clips: most files taken.
-      seconds: longest response; what rings on is cut off.
-      seed: of the choice.
+      folder: folder searched recursively (e.g. RIRS_NOISES); "" for the bundled rooms.
+      part: files for training or evaluation; ignored for the bundled rooms.
+      clips: maximal number of files, chosen at random.
+      seconds: length that responses are truncated to (s).
+      seed: seed of the random choice.
 
     Raises:
-      ConfigError: the folder holds no sound for that part.
+      ConfigError: the folder has no audio files for the part.
       AudioError: a file cannot be read; the message names it.
     """
     return _bank(Path(folder) if folder else _BUNDLED / "rooms", part, clips, seconds, seed, excerpts=False)
 
 
 def part_of(name: str) -> Part:
-    """The part a user's file belongs to: a function of its name, so that it is the same in every run."""
+    """Assigns a user's file to training or evaluation by a hash of its name."""
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
     return "train" if number < _TRAIN_SHARE else "evaluation"
 
@@ -87,7 +87,7 @@ def _bank(folder: Path, part: Part, clips: int, seconds: float, seed: int, excer
     folder = folder.expanduser()
     names = _names(folder, part)
     if not names:
-        raise ConfigError(f"{folder}: holds no sound for {part}; allowed: a folder with {', '.join(SUFFIXES)}")
+        raise ConfigError(f"{folder}: has no audio files for {part} ({', '.join(SUFFIXES)})")
     random = np.random.default_rng(seed)
     chosen = sorted(random.permutation(len(names))[:clips])
     most = round(seconds * SAMPLE_RATE)
@@ -105,13 +105,13 @@ def _sound(path: Path, most: int, random: np.random.Generator | None) -> np.ndar
     sound = sound[start : start + most]
     peak = np.abs(sound).max()
     if peak == 0:
-        raise AudioError(f"{path}: is silent; allowed: a noise or a room response")
+        raise AudioError(f"{path}: must be a noise or a room impulse response, but is silent")
     return sound / peak
 
 
 def _names(folder: Path, part: Part) -> Sequence[str]:
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; allowed: a folder of sounds")
+        raise ConfigError(f"{folder}: no such folder")
     if folder == _BUNDLED / "rooms":
         return sorted(path.name for path in folder.glob("*.flac"))
     if folder == _BUNDLED / "noise":
@@ -129,17 +129,17 @@ def _names(folder: Path, part: Part) -> Sequence[str]:
 
 @settings
 class NoiseConfig:
-    """Added noise."""
+    """Additive noise."""
 
     probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
     low_snr_db: Annotated[
-        float, Ge(-100), Le(100), "Lowest ratio of speech to noise (dB); drawn evenly up to high_snr_db."
+        float, Ge(-100), Le(100), "Lowest signal-to-noise ratio (dB), drawn uniformly up to high_snr_db."
     ] = 0.0
-    high_snr_db: Annotated[float, Ge(-100), Le(100), "Highest ratio of speech to noise (dB)."] = 20.0
+    high_snr_db: Annotated[float, Ge(-100), Le(100), "Highest signal-to-noise ratio (dB)."] = 20.0
     folder: Annotated[
         str,
-        "Folder searched for noises (MUSAN, ESC-50, DEMAND or others; a fifth of the files is kept for evaluation); "
-        "empty: the bundled ones.",
+        "Folder searched for noises (MUSAN, ESC-50, DEMAND or others; a fifth of the files is reserved for "
+        "evaluation); empty: the bundled ones.",
     ] = ""
 
     def __post_init__(self):
@@ -150,10 +150,10 @@ class NoiseConfig:
 
 @settings
 class ReverberationConfig:
-    """Convolution with the impulse response of a room."""
+    """Reverberation: convolution with a room impulse response."""
 
     probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
-    max_seconds: Annotated[float, Gt(0), Le(60), "Length that responses are cut to (s)."] = 1.0
+    max_seconds: Annotated[float, Gt(0), Le(60), "Length that responses are truncated to (s)."] = 1.0
     folder: Annotated[
         str, "Folder searched for impulse responses (RIRS_NOISES or any other); empty: seven bundled ones."
     ] = ""
@@ -161,7 +161,7 @@ class ReverberationConfig:
 
 @settings
 class GainConfig:
-    """Change of level."""
+    """Random gain."""
 
     probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
     max_db: Annotated[float, Ge(0), Le(100), "Largest change of level, up or down (dB)."] = 6.0
@@ -169,38 +169,38 @@ class GainConfig:
 
 @settings
 class SpeedConfig:
-    """Change of speed, which also changes the pitch."""
+    """Random change of speed, which also changes the pitch."""
 
     probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
-    max_change: Annotated[float, Ge(0), Lt(0.5), "Largest change of speed, as a share."] = 0.1
+    max_change: Annotated[float, Ge(0), Lt(0.5), "Largest relative change of speed."] = 0.1
 
 
 @settings
 class WaveformAugmentConfig:
-    """Augmentation of the waveform in training, inside the step, drawn anew in every step.
+    """Waveform augmentation in training, drawn anew in every step.
 
-    Models that read hidden states from a feature store are not augmented.
+    Inputs read from a feature store are not augmented.
     """
 
     speed: SpeedConfig = SpeedConfig()
     reverberation: ReverberationConfig = ReverberationConfig()
     noise: NoiseConfig = NoiseConfig()
     gain: GainConfig = GainConfig()
-    bank_clips: Annotated[int, Ge(1), Le(10**6), "Noises, and rooms, held on the device."] = 128
-    bank_seconds: Annotated[float, Gt(0), Le(600), "Length taken of each noise (s)."] = 5.0
+    bank_clips: Annotated[int, Ge(1), Le(10**6), "Noises, and rooms, loaded to the device."] = 128
+    bank_seconds: Annotated[float, Gt(0), Le(600), "Length of the excerpt of each noise (s)."] = 5.0
 
     @property
     def on(self) -> bool:
-        """Whether anything is ever changed."""
+        """Whether any augmentation is enabled."""
         return any(part.probability > 0 for part in (self.speed, self.reverberation, self.noise, self.gain))
 
 
 @flax.struct.dataclass
 class Sounds:
-    """Noises and rooms on the device; None where they are not needed.
+    """Noises and rooms on the device; None if not needed.
 
     Attributes:
-      noises: (N, S) int16 or float, each as loud as can be.
+      noises: (N, S) waveforms with peak 1.
       noise_lengths: (N,) valid samples.
       rooms: (M, R) impulse responses.
     """
@@ -211,10 +211,10 @@ class Sounds:
 
 
 def load_sounds(config: WaveformAugmentConfig, seed: int) -> Sounds:
-    """Loads what a config needs for training.
+    """Loads the noises and rooms that a config needs for training.
 
     Raises:
-      ConfigError: a folder holds no sound.
+      ConfigError: a folder has no audio files.
       AudioError: a file cannot be read.
     """
     noises = rooms = None
@@ -237,53 +237,53 @@ def augment_waveform(
     sounds: Sounds,
     config: WaveformAugmentConfig,
 ) -> tuple[Float[Array, "B S"], Int[Array, "B"]]:
-    """Changes speed, then adds a room, noise and gain, each to every row with its own probability and values.
+    """Applies speed change, reverberation, noise and gain, each with its own probability and random values per row.
 
-    Padding stays zero, and a row's result depends on no other row.
+    Padding stays zero, and rows are independent.
 
     Args:
-      rng: key.
+      rng: PRNG key.
       waveform: 16 kHz, full scale 1.0.
       num_samples: valid samples per row.
       sounds: from `load_sounds`.
       config: probabilities and ranges.
 
     Returns:
-      Waveforms and their numbers of valid samples, which a change of speed changes.
+      Waveforms, and their numbers of valid samples after the change of speed.
     """
     keys = jax.random.split(rng, 4)
     rows = waveform.shape[0]
     if config.speed.probability > 0:
-        chosen, values = _drawn(keys[0], config.speed.probability, rows)
+        chosen, values = _draw(keys[0], config.speed.probability, rows)
         factor = 1.0 + jnp.where(chosen, (2.0 * values - 1.0) * config.speed.max_change, 0.0)
         waveform, num_samples = change_speed(waveform, num_samples, factor)
     if config.reverberation.probability > 0:
-        chosen, values = _drawn(keys[1], config.reverberation.probability, rows)
+        chosen, values = _draw(keys[1], config.reverberation.probability, rows)
         room = jnp.floor(values * sounds.rooms.shape[0]).astype(jnp.int32)
         wet = reverberate(waveform, num_samples, sounds.rooms[room])
         waveform = jnp.where(chosen[:, None], wet, waveform)
     if config.noise.probability > 0:
-        chosen, values = _drawn(keys[2], config.noise.probability, rows)
+        chosen, values = _draw(keys[2], config.noise.probability, rows)
         level = config.noise.low_snr_db + values * (config.noise.high_snr_db - config.noise.low_snr_db)
         excerpts = noise_excerpts(jax.random.fold_in(keys[2], 2), sounds, rows, waveform.shape[1])
         waveform = add_noise(waveform, num_samples, excerpts, jnp.where(chosen, level, jnp.inf))
     if config.gain.probability > 0:
-        chosen, values = _drawn(keys[3], config.gain.probability, rows)
+        chosen, values = _draw(keys[3], config.gain.probability, rows)
         gain_db = jnp.where(chosen, (2.0 * values - 1.0) * config.gain.max_db, 0.0)
         waveform = waveform * (10.0 ** (gain_db / 20.0))[:, None]
     return waveform, num_samples
 
 
 def noise_excerpts(rng: PRNGKeyArray, sounds: Sounds, rows: int, samples: int) -> Float[Array, "B S"]:
-    """For each row a noise and a place in it, drawn; a noise that ends too early begins again."""
+    """Draws a noise and a start position for each row; noises that are too short are repeated."""
     which_key, where_key = jax.random.split(rng)
     which = jax.random.randint(which_key, (rows,), 0, sounds.noises.shape[0])
     lengths = sounds.noise_lengths[which]
     start = jnp.floor(jax.random.uniform(where_key, (rows,)) * lengths).astype(jnp.int32)
-    places = (start[:, None] + jnp.arange(samples)) % lengths[:, None]
-    return jnp.take_along_axis(sounds.noises[which], places, axis=1)
+    positions = (start[:, None] + jnp.arange(samples)) % lengths[:, None]
+    return jnp.take_along_axis(sounds.noises[which], positions, axis=1)
 
 
-def _drawn(rng: PRNGKeyArray, probability: float, rows: int) -> tuple[Array, Array]:
+def _draw(rng: PRNGKeyArray, probability: float, rows: int) -> tuple[Array, Array]:
     choice, value = jax.random.split(rng)
     return jax.random.bernoulli(choice, probability, (rows,)), jax.random.uniform(value, (rows,))

@@ -1,3 +1,3 @@
-"""Published emotion models as workdirs, so that they predict, are evaluated and teach like our own."""
+"""Import of published emotion models as workdirs, for prediction, evaluation and distillation."""
 
 from emojax.importers.run import import_published as import_published

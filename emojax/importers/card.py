@@ -1,4 +1,4 @@
-"""What the card of a published model (README.md) says of it: licence, citation, training corpus."""
+"""Reader of model cards (README.md): licence, citation, training corpus."""
 
 import dataclasses
 import re
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 UNKNOWN = "unknown"
-"""Whatever a card does not say."""
+"""Value of fields that a card does not state."""
 
 _MAX_BYTES = 2**20
 _MAX_TEXT = 300
 _MAX_CITATION = 2_000
 
 _CORPORA = {"msp_podcast": (1.0, 7.0)}
-"""Corpora whose models predict attributes mapped to [0, 1], with the scale of their ratings."""
+"""Rating scale of corpora whose models predict attributes mapped to [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +21,9 @@ class ModelCard:
     """Metadata of a published model.
 
     Attributes:
-      licence: as the card names it, `unknown` if it does not.
-      citation: the first BibTeX entry of the card, `unknown` without one.
-      corpus: what it was trained on, as a corpus is named here (`msp_podcast`); `unknown` if the card does not say.
+      licence: licence named by the card, or `unknown`.
+      citation: first BibTeX entry of the card, or `unknown`.
+      corpus: training corpus in emojax's spelling (`msp_podcast`), or `unknown`.
     """
 
     licence: str = UNKNOWN
@@ -32,12 +32,12 @@ class ModelCard:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Lowest and highest rating of the corpus; (0, 1), the scale of the outputs, where it is not known."""
+        """Lowest and highest rating of the corpus; (0, 1), the scale of the outputs, if unknown."""
         return _CORPORA.get(self.corpus, (0.0, 1.0))
 
 
 def read_card(folder: Path) -> ModelCard:
-    """Reads the card of a checkpoint; one that is absent or damaged says nothing."""
+    """Reads the card of a checkpoint; all fields of a missing or damaged card are `unknown`."""
     from huggingface_hub import metadata_load
 
     file = folder / "README.md"
@@ -45,10 +45,10 @@ def read_card(folder: Path) -> ModelCard:
         if file.stat().st_size > _MAX_BYTES:
             return ModelCard()
         text = file.read_text(encoding="utf-8")
-        found: Any = metadata_load(file)  # reads YAML with its safe loader
-    except Exception:  # a card is written by hand: what is wrong with it must not stop an import
+        header: Any = metadata_load(file)  # uses YAML's safe loader
+    except Exception:  # cards are written by hand; errors in them must not stop an import
         return ModelCard()
-    metadata = found if isinstance(found, dict) else {}
+    metadata = header if isinstance(header, dict) else {}
     return ModelCard(_licence(metadata), _citation(text), _corpus(metadata))
 
 
@@ -66,12 +66,12 @@ def _corpus(metadata: dict[str, Any]) -> str:
 
 
 def _corpus_name(name: str) -> str:
-    """`owner/MSP-Podcast` as `msp_podcast`."""
+    """Normalises a name: `owner/MSP-Podcast` to `msp_podcast`."""
     return re.sub(r"\W+", "_", name.rpartition("/")[2].lower()).strip("_")
 
 
 def _texts(value: Any) -> list[str]:
-    """The non-empty texts of a value or list, each cut; a list may be long or hold anything."""
+    """Extracts the non-empty strings of an untrusted value or list, truncated."""
     listed = value[:20] if isinstance(value, list) else [value]
     return [" ".join(item.split())[:_MAX_TEXT] for item in listed if isinstance(item, str) and item.strip()]
 

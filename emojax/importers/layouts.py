@@ -1,4 +1,4 @@
-"""How the emotion models that others published are laid out: where their encoder, pooling, head and labels are."""
+"""Layouts of published emotion models: location of encoder, pooling, head and labels in their checkpoints."""
 
 import dataclasses
 import re
@@ -28,41 +28,40 @@ _WAVLM_LARGE = {
     "num_buckets": 320,
     "max_bucket_distance": 800,
 }
-"""config.json of microsoft/wavlm-large where it differs from WavLM-base; the Odyssey models name it, and lack it."""
+"""config.json of microsoft/wavlm-large where it differs from WavLM-base; Odyssey checkpoints do not contain it."""
 
-_NAMES = {
+_LABEL_SYNONYMS = {
     "arousal": "activation",
     "angry": "anger",
     "sad": "sadness",
     "happy": "happiness",
     "surprised": "surprise",
 }
-"""Other spellings of labels."""
+"""Labels with other names in emojax."""
 
-
-_ACCEPTED = (
-    "a speech encoder under a head classifier.dense, classifier.out_proj on its pooled last states, as "
-    "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim, or pool_model and ser_model, as "
-    "3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes"
+_SUPPORTED = (
+    "supported: a speech encoder with the head classifier.dense, classifier.out_proj on its pooled last states (e.g. "
+    "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim), or with pool_model and ser_model (e.g. "
+    "3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes)"
 )
 
-_CHANGES_STATES = r"(.*\.)?(layer_weights|projector\..*)"
-"""Tensors of heads that weigh layers or project states; encoders leave them out, here they would change the outputs."""
+_UNSUPPORTED_TENSORS = r"(.*\.)?(layer_weights|projector\..*)"
+"""Tensors that weight layers or project hidden states; encoder loading ignores them, but here they affect outputs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PublishedModel:
-    """A published emotion model, its tensors not read yet.
+    """A published emotion model whose tensors have not been read.
 
     Attributes:
-      encoder_config: `config.json` of its encoder.
-      encoder: the encoder's tensors by the names the encoder's family gives them.
+      encoder_config: `config.json` of the encoder.
+      encoder: tensors of the encoder by their names in the encoder's family.
       preprocessor: content of the encoder's `preprocessor_config.json`.
-      pooling: of the encoder's last states.
-      norm: whether the embedding is normalised before its activation.
-      activation: of the embedding.
-      head: published tensors by path in our parameters, as they lie there (kernels are still transposed).
-      labels: names of the outputs, in their order, in our spelling.
+      pooling: pooling of the encoder's last hidden states.
+      norm: whether the embedding is layer-normalised before its activation.
+      activation: activation of the embedding.
+      head: published tensors by parameter path; kernels are transposed (PyTorch layout).
+      labels: names of the outputs in the model's order, in emojax's spelling.
     """
 
     encoder_config: Mapping[str, Any]
@@ -76,13 +75,13 @@ class PublishedModel:
 
     @property
     def dimensional(self) -> bool:
-        """Whether it predicts attributes; else categories."""
+        """Whether the model predicts attributes rather than categories."""
         return set(self.labels) <= set(ATTRIBUTES)
 
 
 @settings
 class _Outputs:
-    """What is read of any model's `config.json` about its outputs."""
+    """Fields of `config.json` that describe the outputs."""
 
     id2label: Annotated[Mapping[str, str], MinLen(1), MaxLen(1000)]
     label2id: Mapping[str, int] | None = None
@@ -90,44 +89,44 @@ class _Outputs:
     use_weighted_layer_sum: Literal[False] = False
 
     def __post_init__(self):
-        """Checks that the outputs have one order and one meaning.
+        """Checks that order and type of the outputs are unambiguous.
 
         Raises:
           ConfigError: naming the key.
         """
         numbers = [str(number) for number in range(len(self.id2label))]
         if set(self.id2label) != set(numbers):
-            raise ConfigError(f"id2label must have the keys 0 to {len(numbers) - 1}, has {', '.join(self.id2label)}")
+            raise ConfigError(f"id2label must have the keys 0 to {len(numbers) - 1}, got {', '.join(self.id2label)}")
         for name, number in (self.label2id or {}).items():
-            # transformers leaves its own names there where only id2label was given.
+            # transformers keeps default names here if only id2label was given.
             if self.id2label.get(str(number)) != name and not re.fullmatch(r"LABEL_\d+", name):
-                raise ConfigError(f"label2id must be the inverse of id2label, has {name!r} as {number}")
+                raise ConfigError(f"label2id must be the inverse of id2label, got {name!r} as {number}")
         names, dimensional = self.labels, set(self.labels) & set(ATTRIBUTES)
         if len(set(names)) != len(names):
-            raise ConfigError(f"id2label must name every output differently, has {', '.join(self.id2label.values())}")
+            raise ConfigError(f"id2label must have distinct names, got {', '.join(self.id2label.values())}")
         if dimensional and set(names) != set(ATTRIBUTES):
-            raise ConfigError(f"id2label must be all three attributes or categories alone, has {', '.join(names)}")
+            raise ConfigError(f"id2label must be the three attributes, or categories only, got {', '.join(names)}")
         expected = "regression" if dimensional else "single_label_classification"
         if self.problem_type not in (None, expected):
             raise ConfigError(f"problem_type must be {expected!r} with {', '.join(names)}, got {self.problem_type!r}")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the outputs in their order, in our spelling."""
+        """Names of the outputs in the model's order, in emojax's spelling."""
         given = [self.id2label[str(number)].strip().lower() for number in range(len(self.id2label))]
-        return tuple(_NAMES.get(name, name) for name in given)
+        return tuple(_LABEL_SYNONYMS.get(name, name) for name in given)
 
 
 @settings
 class _PooledConfig:
-    """What is read of the `config.json` of a model with a head on pooled states."""
+    """Fields of `config.json` of a model with a head on pooled hidden states."""
 
     pooling_mode: Literal["mean", "max", "sum"] = "mean"
 
 
 @settings
 class _OdysseyConfig:
-    """What is read of the `config.json` of an Odyssey model."""
+    """Fields of `config.json` of an Odyssey model."""
 
     ssl_type: str = "microsoft/wavlm-large"
     classifier_hidden_layers: Literal[1] = 1
@@ -137,14 +136,14 @@ class _OdysseyConfig:
 
 
 def read_published(folder: Path, tensors: Mapping[str, StoredTensor]) -> PublishedModel:
-    """Recognises a checkpoint.
+    """Determines the layout of a checkpoint.
 
     Args:
-      folder: with its `config.json`.
-      tensors: what its weight file holds.
+      folder: folder with `config.json`.
+      tensors: tensors of the weight file.
 
     Raises:
-      CheckpointError: it is of no layout known here, incomplete, or computes something else than these do.
+      CheckpointError: the layout is not supported, or the checkpoint is incomplete.
     """
     config = read_json_object(folder / "config.json")
     if "ser_model.out.0.weight" in tensors:
@@ -152,14 +151,14 @@ def read_published(folder: Path, tensors: Mapping[str, StoredTensor]) -> Publish
     family = find_family(config)
     if family is None or family.modality != "speech":
         kind = " ".join(str(config.get(key))[:100] for key in ("model_type", "architectures") if config.get(key))
-        raise CheckpointError(f"{folder}: is no speech model ({kind or 'no model_type'}); allowed: {_ACCEPTED}")
+        raise CheckpointError(f"{folder}: is not a speech model ({kind or 'no model_type'}); {_SUPPORTED}")
     if "classifier.dense.weight" in tensors and "classifier.out_proj.weight" in tensors:
         return _pooled(folder, config, tensors)
-    raise CheckpointError(f"{folder}: no emotion model known here; allowed: {_ACCEPTED}")
+    raise CheckpointError(f"{folder}: unsupported emotion model; {_SUPPORTED}")
 
 
 def _pooled(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> PublishedModel:
-    """Wagner et al. 2023: mean (or maximum, or sum) of the last states, dense, tanh, projection."""
+    """Reads the layout of Wagner et al. 2023: mean (or maximum, or sum) of the last states, dense, tanh, projection."""
     outputs, settings = _read(_Outputs, folder, config), _read(_PooledConfig, folder, config)
     family_of(config, str(folder / "config.json"))
     size, states = _size(tensors, "classifier.dense.bias"), config.get("hidden_size", 768)
@@ -183,7 +182,7 @@ def _pooled(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Store
 
 
 def _odyssey(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> PublishedModel:
-    """Goncalves et al. 2024: attentive statistics of the last states, dense, layer norm, ReLU, projection."""
+    """Reads the layout of Goncalves et al. 2024: attentive statistics, dense, layer norm, ReLU, projection."""
     outputs, settings = _read(_Outputs, folder, config), _read(_OdysseyConfig, folder, config)
     backbone = _backbone(folder, settings.ssl_type)
     size, states = _size(tensors, "ser_model.fc.0.0.bias"), backbone.get("hidden_size", 768)
@@ -219,28 +218,32 @@ def _odyssey(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stor
     )
 
 
-def _read(kind: type[Any], folder: Path, config: Mapping[str, Any]) -> Any:
-    place = str(folder / "config.json")
-    return parse(kind, config, place, error=CheckpointError, unknown="ignore", missing="default")
+def _read(cls: type[Any], folder: Path, config: Mapping[str, Any]) -> Any:
+    path = str(folder / "config.json")
+    return parse(cls, config, path, error=CheckpointError, unknown="ignore", missing="default")
 
 
 def _backbone(folder: Path, name: str) -> Mapping[str, Any]:
-    """The config of the encoder: one that lies within the checkpoint's own folder, or the one known here."""
+    """Returns the config of the encoder: from a folder inside the checkpoint, or that of WavLM-large."""
     inside = (folder / name).resolve()
     if inside.is_relative_to(folder.resolve()) and (inside / "config.json").is_file():
         config = read_json_object(inside / "config.json")
         family = family_of(config, str(inside / "config.json"))
         if family.modality != "speech":
-            raise CheckpointError(f"{inside / 'config.json'}: model_type must be a speech encoder's")
+            raise CheckpointError(
+                f"{inside / 'config.json'}: model_type must be a speech encoder, got {family.model_type!r}"
+            )
         return config
     if name != "microsoft/wavlm-large":
-        place = folder / "config.json"
-        raise CheckpointError(f"{place}: ssl_type must be 'microsoft/wavlm-large' or a folder in it, got {name!r}")
+        path = folder / "config.json"
+        raise CheckpointError(
+            f"{path}: ssl_type must be 'microsoft/wavlm-large' or a folder in the checkpoint, got {name!r}"
+        )
     return _WAVLM_LARGE
 
 
 def _size(tensors: Mapping[str, StoredTensor], bias: str) -> int:
-    """Units of a layer: the length of its bias; 0 if that is not there, or no vector."""
+    """Returns the number of units of a layer, from its bias; 0 if the bias is missing or not a vector."""
     shape = tensors[bias].shape if bias in tensors else ()
     return shape[0] if len(shape) == 1 else 0
 
@@ -248,26 +251,27 @@ def _size(tensors: Mapping[str, StoredTensor], bias: str) -> int:
 def _head(
     folder: Path,
     tensors: Mapping[str, StoredTensor],
-    wanted: Mapping[str, tuple[str, tuple[int, ...]]],
+    expected: Mapping[str, tuple[str, tuple[int, ...]]],
     encoder: Mapping[str, StoredTensor],
 ) -> dict[str, StoredTensor]:
-    """The tensors of a head by path, after checking that there is nothing else outside the encoder."""
-    for name, shape in wanted.values():
+    """Selects the tensors of a head by path, and checks that no other tensor is outside the encoder."""
+    for name, shape in expected.values():
         if name not in tensors:
-            raise CheckpointError(f"{folder}: lacks {name}")
+            raise CheckpointError(f"{folder}: {name} is missing")
         found = tensors[name]
         if tuple(found.shape) != shape or found.dtype.name not in FLOATS:
             raise CheckpointError(
-                f"{folder}: {name} must be floating-point of shape {shape}, is {found.dtype.name} of {found.shape}"
+                f"{folder}: {name} must be floating-point of shape {shape}, "
+                f"got {found.dtype.name} of shape {found.shape}"
             )
-    known = {name for name, _ in wanted.values()} | set(encoder)
-    unused = sorted(set(tensors) - known) + sorted(name for name in encoder if re.fullmatch(_CHANGES_STATES, name))
+    known = {name for name, _ in expected.values()} | set(encoder)
+    unused = sorted(set(tensors) - known) + sorted(name for name in encoder if re.fullmatch(_UNSUPPORTED_TENSORS, name))
     if unused:
-        raise CheckpointError(f"{folder}: has {unused[0]}, which this head does not use; allowed: {_ACCEPTED}")
-    return {path: tensors[name] for path, (name, _) in wanted.items()}
+        raise CheckpointError(f"{folder}: has {unused[0]}, which is not supported; {_SUPPORTED}")
+    return {path: tensors[name] for path, (name, _) in expected.items()}
 
 
-def our_order(model: PublishedModel) -> np.ndarray:
-    """For every output of ours, the number of theirs."""
+def output_order(model: PublishedModel) -> np.ndarray:
+    """Returns the index in the published model of each output of the workdir's model."""
     names = ATTRIBUTES if model.dimensional else model.labels
     return np.array([model.labels.index(name) for name in names])

@@ -1,4 +1,4 @@
-"""Makes a workdir of a published emotion model."""
+"""Conversion of a published emotion model to a workdir."""
 
 import dataclasses
 from pathlib import Path
@@ -16,7 +16,7 @@ from emojax.encoders.pretrained import read_parameters
 from emojax.errors import CheckpointError
 from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card
-from emojax.importers.layouts import PublishedModel, our_order, read_published
+from emojax.importers.layouts import PublishedModel, output_order, read_published
 from emojax.types import CorpusInfo
 from emojax.workdir import (
     ENCODERS,
@@ -34,24 +34,22 @@ from emojax.workdir import (
 
 @holds("workdir")
 def import_published(config: ExperimentConfig, workdir: Path) -> None:
-    """Imports the checkpoint that `config.model.acoustic.checkpoint` names.
+    """Imports the checkpoint `config.model.acoustic.checkpoint`.
 
-    The workdir then evaluates, predicts and teaches as one that was trained here. What the checkpoint determines
-    (pooling, sizes, heads) replaces what the config says.
+    The workdir can be evaluated and used for prediction and as a teacher like a trained one. Pooling, sizes and heads
+    of the checkpoint replace those of the config.
 
     Args:
-      config: of one acoustic modality.
-      workdir: a new or empty folder.
+      config: config with the modality "acoustic" only.
+      workdir: new or empty folder.
 
     Raises:
-      CheckpointError: the folder is not empty, or the checkpoint is of no layout known here.
+      CheckpointError: the folder is not empty, or the checkpoint's layout is not supported.
     """
     if config.model.modalities != ("acoustic",):
-        raise CheckpointError(
-            f"config.model.modalities: {config.model.modalities} is not allowed; allowed: ('acoustic',)"
-        )
+        raise CheckpointError(f"config.model.modalities must be ('acoustic',), got {config.model.modalities}")
     if not is_vacant(workdir):
-        raise CheckpointError(f"{workdir}: is not empty; allowed: a new or empty folder")
+        raise CheckpointError(f"{workdir}: must be a new or empty folder")
     settings = config.model.acoustic
     revision = settings.revision or None
     folder = find_folder(settings.checkpoint, revision)
@@ -59,14 +57,14 @@ def import_published(config: ExperimentConfig, workdir: Path) -> None:
     published = read_published(folder, tensors)
     encoder = _encoder(published, origin=str(file))
     model = {"params": _parameters(published), "statistics": {}}
-    write_config(workdir, _fitted(config, published))
-    kept = workdir / ENCODERS / "acoustic"
-    save_encoder(encoder, kept)
-    write_encoder_source(kept, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
+    write_config(workdir, _adapt_config(config, published))
+    encoder_folder = workdir / ENCODERS / "acoustic"
+    save_encoder(encoder, encoder_folder)
+    write_encoder_source(encoder_folder, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
     info = _corpus_info(published, read_card(folder))
     write_corpus_metadata(workdir, unknown_labels(info))
-    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
-    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
+    directory = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
+    with Checkpoints(directory, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
         checkpoints.save(0, model, {"step": jnp.zeros((), jnp.int32)}, {"source": settings.checkpoint}, score=None)
     write_json(workdir / SUMMARY, {"source": settings.checkpoint, "steps": 0})
     low, high = info.scale
@@ -86,7 +84,7 @@ def _corpus_info(published: PublishedModel, card: ModelCard) -> CorpusInfo:
     )
 
 
-def _fitted(config: ExperimentConfig, published: PublishedModel) -> ExperimentConfig:
+def _adapt_config(config: ExperimentConfig, published: PublishedModel) -> ExperimentConfig:
     size = int(published.head["acoustic_network/embedding/bias"].shape[0])
     network = dataclasses.replace(
         config.model.acoustic.network,
@@ -117,16 +115,16 @@ def _encoder(published: PublishedModel, origin: str) -> Encoder:
 
 
 def _parameters(published: PublishedModel) -> dict[str, Any]:
-    """The parameters outside the encoder, outputs in our order."""
+    """Reads the parameters outside the encoder, with outputs in the order of `ATTRIBUTES`."""
     head = "attributes" if published.dimensional else "categories"
     flat = {}
     for path, tensor in published.head.items():
         values = np.asarray(tensor.read(), np.float32)
         if path.startswith("output/"):
-            values = values[our_order(published)]
+            values = values[output_order(published)]
             path = path.replace("output", f"heads/{head}")
         flat[path] = jnp.asarray(values.T if path.endswith("kernel") else values)
-    if not published.dimensional:  # the attributes' head is always there; nothing reads it
+    if not published.dimensional:  # the attribute head always exists; its output is unused
         features = flat["acoustic_network/embedding/bias"].shape[0]
         flat["heads/attributes/kernel"] = jnp.zeros((features, 3), jnp.float32)
         flat["heads/attributes/bias"] = jnp.full(3, 0.5, jnp.float32)

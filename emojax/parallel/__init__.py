@@ -1,4 +1,4 @@
-"""Device mesh, shardings, and the way between host rows and global arrays."""
+"""Device mesh, shardings, global arrays, and multi-process programs."""
 
 from emojax.parallel.host import COMPILATIONS as COMPILATIONS
 from emojax.parallel.host import check_not_forked as check_not_forked

@@ -1,4 +1,4 @@
-"""The host process: compilation cache, freed memory, forking."""
+"""Settings of the host process: compilation cache, memory allocator, fork detection."""
 
 import ctypes
 import os
@@ -14,14 +14,14 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def use_compilation_cache() -> None:
-    """Turns on JAX's persistent cache in the user's cache folder, unless `$JAX_COMPILATION_CACHE_DIR` names another."""
+    """Enables JAX's persistent compilation cache in the user's cache folder or `$JAX_COMPILATION_CACHE_DIR`."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
 
 
 class _Compilations:
-    """Programs made so far in this process, and the seconds that took; reading one from the cache counts too."""
+    """Number and total duration (s) of compilations in this process, reads from the persistent cache included."""
 
     def __init__(self) -> None:
         self.programs, self.seconds = 0, 0.0
@@ -32,7 +32,7 @@ class _Compilations:
 
 
 COMPILATIONS = _Compilations()
-"""Of this process, since this module was imported."""
+"""Compilations of this process since the import of this module."""
 
 jax.monitoring.register_event_duration_secs_listener(COMPILATIONS.note)
 
@@ -41,7 +41,7 @@ _state = {"started": False, "forked": False}
 
 
 def check_not_forked() -> None:
-    """Checks that JAX can compute in this process, at the entry of everything that would otherwise hang.
+    """Checks that JAX was not started before this process was forked, in which case computations would hang.
 
     Raises:
       EmojaxError: the process was forked (`os.fork`, multiprocessing's "fork") after JAX had started in its parent.
@@ -73,20 +73,20 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep memory it has freed, for what it allocates next; call it before JAX starts its threads.
+    """Makes malloc keep freed memory for later allocations; must be called before JAX starts its threads.
 
     On a CPU, XLA allocates the working memory of a program as one block and frees it when the program ends. glibc maps
-    blocks that large anew every time, and the first touch of each page is a fault: a fifth to a third of the time of a
-    training step of a small model (benchmarks/host_memory.py). In exchange the process stays as large as it ever was.
-    For commands, not for a library, which is a guest in somebody's process.
+    blocks of this size anew for every allocation, with a page fault per page: a fifth to a third of the time of a
+    training step of a small model (benchmarks/host_memory.py). In exchange the process keeps its peak memory.
+    For commands only; a library should not change the allocator of its process.
 
     Returns:
-      Whether it was done: only glibc has these settings, elsewhere nothing happens.
+      Whether the settings were applied; they exist in glibc only.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     set_option = ctypes.CDLL(None).mallopt
-    # Only blocks of the first arena are kept; the others give theirs back whatever is set.
-    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _LARGEST), (_M_TRIM_THRESHOLD, _LARGEST))
-    taken = [set_option(option, value) == 1 for option, value in wanted]
-    return all(taken)
+    # Only the first arena keeps freed blocks; the other arenas ignore these settings.
+    options = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _LARGEST), (_M_TRIM_THRESHOLD, _LARGEST))
+    applied = [set_option(option, value) == 1 for option, value in options]
+    return all(applied)

@@ -1,4 +1,4 @@
-"""The device mesh and how arrays are laid out over it."""
+"""Device mesh, and shardings of parameters and batches over it."""
 
 import functools
 import math
@@ -14,25 +14,25 @@ from emojax.parallel.host import check_not_forked
 from emojax.schema import Ge, Le, settings
 
 BATCH_AXES = ("data", "fsdp")
-"""Mesh axes the batch dimension is divided over."""
+"""Mesh axes that the batch dimension is sharded over."""
 
 MESH_AXES = (*BATCH_AXES, "tensor")
-"""All mesh axes; devices next to each other along the last are closest to each other."""
+"""All mesh axes; neighbours along the last axis have the fastest interconnect."""
 
 
 @settings
 class MeshConfig:
-    """Devices along each axis of the mesh; -1, for one axis: all the rest."""
+    """Number of devices along each mesh axis; -1, for one axis: all remaining devices."""
 
-    data: Annotated[int, Ge(-1), Le(10**6), "Devices that batches are divided over."] = -1
+    data: Annotated[int, Ge(-1), Le(10**6), "Devices that batches are sharded over."] = -1
     fsdp: Annotated[
-        int, Ge(-1), Le(10**6), "Devices that batches, parameters and optimizer state are divided over."
+        int, Ge(-1), Le(10**6), "Devices that batches, parameters and optimizer state are sharded over."
     ] = 1
     tensor: Annotated[
         int,
         Ge(-1),
         Le(10**6),
-        "Devices that attention heads and feed-forward units of encoders are divided over; each computes the same "
+        "Devices that attention heads and feed-forward units of encoders are sharded over; each computes the same "
         "rows.",
     ] = 1
 
@@ -44,18 +44,22 @@ class MeshConfig:
         """
         for axis in MESH_AXES:
             if getattr(self, axis) == 0:
-                raise ConfigError(f"mesh.{axis} must be >= 1, or -1 for the rest, got 0")
+                raise ConfigError(f"mesh.{axis} must be >= 1, or -1 for the remaining devices, got 0")
         open_axes = [axis for axis in MESH_AXES if getattr(self, axis) == -1]
         if len(open_axes) > 1:
-            raise ConfigError(f"mesh.{open_axes[-1]} must be >= 1: only one axis can be -1 (the rest of the devices)")
+            raise ConfigError(f"mesh.{open_axes[-1]} must be >= 1, since only one axis can be -1, got -1")
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """Arranges all devices (or the given ones) in a mesh with axes data, fsdp, tensor.
+    """Creates a mesh with axes data, fsdp and tensor.
+
+    Args:
+      config: number of devices along each axis.
+      devices: devices of the mesh; default: all.
 
     Raises:
-      ConfigError: the axes do not multiply to the number of devices.
-      EmojaxError: JAX cannot compute in this process (`check_not_forked`).
+      ConfigError: the product of the axes is not the number of devices.
+      EmojaxError: the process was forked after JAX had started (`check_not_forked`).
     """
     check_not_forked()
     devices = jax.devices() if devices is None else devices
@@ -64,71 +68,73 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         sizes[sizes.index(-1)] = max(len(devices) // math.prod(size for size in sizes if size != -1), 1)
     if math.prod(sizes) != len(devices):
         product = " x ".join(map(str, sizes))
-        raise ConfigError(f"mesh: {' x '.join(MESH_AXES)} = {product} does not make the {len(devices)} devices")
+        raise ConfigError(f"mesh: {' x '.join(MESH_AXES)} must be the {len(devices)} devices, got {product}")
     return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
 
 
 RULES = {"embed": "fsdp", "conv": "fsdp", "heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
-"""Logical axis of a parameter (`emojax.encoders.parameters`) -> mesh axis it is divided over.
+"""Mesh axis for each logical axis of a parameter (`emojax.encoders.parameters`).
 
-Over `tensor`, each device has some of the attention heads and of the feed-forward units (Shoeybi et al. 2019); over
-`fsdp`, a part of every parameter, which is gathered when its layer is computed (Rajbhandari et al. 2020)."""
+Over `tensor`, attention heads and feed-forward units are divided among devices (Shoeybi et al. 2019); over `fsdp`,
+every parameter is divided, and gathered when its layer is computed (Rajbhandari et al. 2020)."""
 
 AxesOf = Callable[[str, int], tuple[str | None, ...] | None]
-"""From a parameter's path and number of dimensions to the names of its axes, None where they have none."""
+"""Maps path and number of dimensions of a parameter to the names of its logical axes; None without names."""
 
 
 def no_names(path: str, ndim: int) -> None:
-    """`AxesOf` of a model whose parameters have no named axes."""
+    """Returns None: `AxesOf` for models whose parameters have no named axes."""
     return
 
 
 def leaf_sharding(leaf: Any, mesh: Mesh, names: tuple[str | None, ...] | None = None) -> NamedSharding:
-    """Sharding of one array: named axes by `RULES` where they divide evenly, then the largest axis left over `fsdp`.
+    """Determines the sharding of one array: named axes by `RULES`, then the largest remaining axis over `fsdp`.
+
+    Axes whose size is not a multiple of the number of devices are replicated.
 
     Args:
       leaf: array or `jax.ShapeDtypeStruct`.
       mesh: from `make_mesh`.
-      names: logical names of its axes, if it has any.
+      names: logical names of the axes; None without names.
     """
     spec: list[str | None] = [None] * len(leaf.shape)
     named = names or (None,) * len(leaf.shape)
 
-    def place(dimension: int, axis: str) -> None:
+    def assign(dimension: int, axis: str) -> None:
         size = mesh.shape[axis]
         if size > 1 and axis not in spec and leaf.shape[dimension] and leaf.shape[dimension] % size == 0:
             spec[dimension] = axis
 
     for dimension, name in enumerate(named):
         if name in RULES:
-            place(dimension, RULES[name])
+            assign(dimension, RULES[name])
     for dimension in sorted(range(len(spec)), key=lambda number: -leaf.shape[number]):
         if spec[dimension] is None and named[dimension] != "layers":  # a stack of layers is gathered layer by layer
-            place(dimension, "fsdp")
+            assign(dimension, "fsdp")
     return NamedSharding(mesh, PartitionSpec(*spec) if any(spec) else PartitionSpec())
 
 
 def placed(mesh: Mesh) -> Callable[[np.ndarray, tuple[str | None, ...]], jax.Array]:
-    """From values that every host has, and names of their axes, to an array of which each device holds its part."""
+    """Returns a function that puts host values, given the names of their axes, on the devices by `leaf_sharding`."""
     return lambda values, names: to_device(values, leaf_sharding(values, mesh, names))
 
 
 def to_device(values: Any, sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array from values that every host has."""
+    """Creates an array from values that are the same on all hosts."""
     values = np.asarray(values)
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
 
 def state_sharding(abstract_state: Any, mesh: Mesh, axes: AxesOf = no_names) -> Any:
-    """Shardings of a tree of parameters, of an optimizer's state, or of anything that holds them under their paths.
+    """Determines the shardings of parameters, or of a tree with the same paths such as the optimizer state.
 
     Args:
       abstract_state: tree of arrays or `jax.ShapeDtypeStruct`s.
       mesh: from `make_mesh`.
-      axes: names of the axes.
+      axes: logical axes of the parameters.
 
     Returns:
-      The same tree with a `NamedSharding` per leaf.
+      Tree of the same structure with a `NamedSharding` per leaf.
     """
 
     def sharding(path: Any, leaf: Any) -> NamedSharding:
@@ -139,17 +145,17 @@ def state_sharding(abstract_state: Any, mesh: Mesh, axes: AxesOf = no_names) -> 
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over the batch axes, everything else whole."""
+    """Returns the sharding of batches: rows over the batch axes, other dimensions replicated."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Returns the sharding of an array that is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """The function, traced so that `constrain_batch` knows the mesh."""
+    """Wraps a function so that `constrain_batch` and `constrain_replicated` use the mesh while it is traced."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
@@ -160,14 +166,14 @@ def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def constrain_batch(rows: jax.Array) -> jax.Array:
-    """Says that an array's first axis is divided like a batch, and its gradient's too; nothing outside of `on_mesh`.
+    """Constrains the first axis of an array and of its gradient to be sharded as a batch; requires `on_mesh`.
 
-    Without it, the partitioner may divide activations like the parameters they meet, along their features, and then
-    exchanges activations, which are many, in place of parameters, which are few.
+    Without the constraint, the partitioner may shard activations along features like the parameters they are
+    multiplied with, and then exchanges activations, which are larger than the parameters.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.shape.get("fsdp", 1) == 1:
-        return rows  # parameters are whole along their features, so there is nothing to confuse
+        return rows  # parameters are not sharded along features
     if rows.shape[0] % math.prod(mesh.shape[axis] for axis in BATCH_AXES):
         return rows
     free = [PartitionSpec.UNCONSTRAINED] * (rows.ndim - 1)
@@ -175,7 +181,7 @@ def constrain_batch(rows: jax.Array) -> jax.Array:
 
 
 def constrain_replicated(parameter: jax.Array) -> jax.Array:
-    """Says that a parameter is whole on every device while it is used; nothing outside of `on_mesh`."""
+    """Constrains a parameter to be replicated while it is used; requires `on_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.shape.get("fsdp", 1) == 1:
         return parameter
@@ -183,34 +189,34 @@ def constrain_replicated(parameter: jax.Array) -> jax.Array:
 
 
 def num_batch_shards(mesh: Mesh) -> int:
-    """Number of parts a batch is divided into."""
+    """Returns the number of shards of a batch."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def host_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Numbers of the rows of a batch that this process must load, ascending.
+    """Returns the indices of the batch rows that this process loads, ascending.
 
     Raises:
-      ConfigError: the batch does not divide over the mesh.
+      ConfigError: the batch size is not a multiple of the number of batch shards.
     """
     if batch_size % num_batch_shards(mesh):
         raise ConfigError(
-            f"data.batch_size: {batch_size} must be a multiple of the {num_batch_shards(mesh)} batch shards"
+            f"data.batch_size must be a multiple of the {num_batch_shards(mesh)} batch shards, got {batch_size}"
         )
-    mine = jax.process_index()
-    parts = batch_sharding(mesh).devices_indices_map((batch_size,))
-    held = {rows.indices(batch_size) for device, (rows,) in parts.items() if device.process_index == mine}  # type: ignore[attr-defined]
-    return np.unique(np.concatenate([np.arange(*bounds) for bounds in held]))
+    process = jax.process_index()
+    shards = batch_sharding(mesh).devices_indices_map((batch_size,))
+    local = {rows.indices(batch_size) for device, (rows,) in shards.items() if device.process_index == process}  # type: ignore[attr-defined]
+    return np.unique(np.concatenate([np.arange(*bounds) for bounds in local]))
 
 
 def to_global_arrays(tree: Any, mesh: Mesh) -> Any:
-    """Makes each host's rows (NumPy arrays, `host_rows`) one global array, rows divided over the batch axes."""
+    """Combines each host's rows (NumPy arrays, see `host_rows`) to global arrays sharded over the batch axes."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), tree)
 
 
 def to_host(tree: Any) -> Any:
-    """Brings global arrays whole to every host as NumPy arrays."""
+    """Gathers global arrays on every host as NumPy arrays."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
     from jax.experimental import multihost_utils
