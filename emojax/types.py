@@ -50,8 +50,8 @@ class TeacherOutput:
 
     Attributes:
       attributes: activation, valence, dominance on the scale of `Batch.attributes`; NaN where the teacher has none.
-      residual: error of the attributes in units of `emojax.teachers.calibration`; without a label the spread of several
-        teachers in such units; 0 without either.
+      residual: how wrong the teacher is there, in units of what counts as much (see `emojax.training.teachers`); where
+        there is no label, how far several teachers are apart, in such units; 0 where nothing is known.
       emotion_probabilities: of the student's categories; NaN where the teacher has none.
       embedding: of the utterance; of several teachers side by side.
       attribute_variance: of `attributes` over the training data, the same in every row; None where unknown.
