@@ -21,6 +21,7 @@ from emojax.schema import Ge, Le, parse
 MODULES: Mapping[str, str] = {
     "bert": "emojax.encoders.bert",
     "roberta": "emojax.encoders.bert",
+    "data2vec-audio": "emojax.encoders.data2vec_audio",
     "distilbert": "emojax.encoders.distilbert",
     "hubert": "emojax.encoders.hubert",
     "wav2vec2": "emojax.encoders.hubert",
