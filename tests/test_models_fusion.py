@@ -224,7 +224,7 @@ def test_settings_that_do_not_fit_are_named(changes, message):
 def test_more_top_layers_than_there_are_is_an_error(encoders):
     settings = config(modalities=("acoustic",), train="top", top_layers=3)
     _, variables = make_model(encoders, settings)
-    with pytest.raises(ConfigError, match=r"config.model.acoustic.top_layers: 3 is not allowed; allowed: 1 to 2"):
+    with pytest.raises(ConfigError, match=r"config.model.acoustic.top_layers must be >= 1 and <= 2, got 3"):
         trainable_mask(variables["params"], settings)
 
 
