@@ -175,7 +175,7 @@ def centred_sums(predictions: np.ndarray, labels: np.ndarray, whole: CoMoments) 
 
 
 def moments_of_sums(sums: np.ndarray, whole: CoMoments) -> CoMoments:
-    """Moments of resamples from their sums (R, 8, 3); the sums are about the means of the set, to avoid cancellation."""
+    """Moments of resamples from their sums (R, 8, 3); about the means of the set, to avoid cancellation."""
     count, x, y, xx, yy, xy, absolute_error, squared_error = np.moveaxis(sums, 1, 0)
     divisor = np.maximum(count, 1)
     return CoMoments(
@@ -229,7 +229,7 @@ def bootstrap_gain(
 ) -> dict[str, Gain]:
     """Paired difference of two mean CCCs by attribute; each mean is over the seeds of one system.
 
-    In every resample both systems are scored on the same speakers, so that the variance between speakers that both share
+    In every resample both systems are scored on the same speakers, so that variance between speakers that both share
     cancels: the difference can be significant although the intervals of the two systems overlap.
 
     Args:

@@ -115,7 +115,7 @@ def co_moments(
 
 
 def pair_mask(labels: Any, weights: Any) -> Any:
-    """True where a pair counts: the label exists and the weight is not 0 (a NaN weight counts, so that the result is NaN)."""
+    """True where a pair counts: its label exists and its weight is not 0; a NaN weight counts, and makes the result NaN."""
     xp = labels.__array_namespace__()
     return (weights != 0) & ~xp.isnan(labels)
 
