@@ -115,7 +115,7 @@ def co_moments(
 
 
 def pair_mask(labels: Any, weights: Any) -> Any:
-    """True where a pair counts: its label exists and its weight is not 0; a NaN weight counts, and makes the result NaN."""
+    """True where a pair counts: it has a label, and a weight other than 0; a NaN weight counts and gives NaN."""
     xp = labels.__array_namespace__()
     return (weights != 0) & ~xp.isnan(labels)
 
