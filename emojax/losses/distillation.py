@@ -114,7 +114,7 @@ def teacher_embedding_term(
 ) -> tuple[Float[Array, ""], Scalars]:
     """Distance to the teacher's embedding, scalar `teacher/embedding`: see `embedding_loss`; 0 if its weight is 0."""
     teacher, config = _teacher(batch), settings.distillation
-    if not config.embedding_weight:  # there is no projection then
+    if not config.embedding_weight:  # no projection is learned
         return jnp.zeros((), jnp.float32), {"teacher/embedding": jnp.zeros((), jnp.float32)}
     student = output.embedding
     if config.embedding_loss in PROJECTED:

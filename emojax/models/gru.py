@@ -49,7 +49,7 @@ class GRU(nn.Module):
         Args:
           features: input frames, finite on padded frames too.
           frame_mask: True on valid frames; on others the state is unchanged, bit for bit.
-          initial: state before the first frame: zeros for an utterance, the last state of the previous chunk in a stream.
+          initial: state before the first frame: zeros for an utterance, the last state of the chunk before in a stream.
 
         Returns:
           The state after every frame, and after the last, float32.
