@@ -69,5 +69,5 @@ def test_same_seed_same_draws_and_other_seed_others():
 
 def test_categories_without_any_training_label_are_refused():
     for predict in (lambda: majority_emotion(np.array([-1]), 3), lambda: random_emotion(np.array([-1]), 3, 0)):
-        with pytest.raises(ValueError, match="no training label"):
+        with pytest.raises(ValueError, match="must hold at least one category"):
             predict()

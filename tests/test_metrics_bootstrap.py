@@ -155,7 +155,7 @@ def test_utterances_of_unknown_speakers_are_drawn_one_by_one():
 
 
 def test_speakers_of_another_number_than_items_are_refused():
-    with pytest.raises(ValueError, match="2 speakers for 4 items"):
+    with pytest.raises(ValueError, match="one entry for each of 4 items, got 2"):
         bootstrap_regression(np.zeros((4, 3)), np.zeros((4, 3)), ["a", "b"])
 
 
