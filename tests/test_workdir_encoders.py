@@ -166,7 +166,7 @@ def test_any_flipped_byte_of_a_kept_encoder_is_found(checkpoint, tmp_path, monke
     monkeypatch.setenv(SKIP_DIGESTS, "1")
     loaded(tmp_path / "run", config)
     (folder / WEIGHTS).unlink()
-    with pytest.raises(CheckpointError, match=r"no such file; delete .* training then keeps"):
+    with pytest.raises(CheckpointError, match=r"no such file; delete .* training then saves"):
         loaded(tmp_path / "run", config)
 
 

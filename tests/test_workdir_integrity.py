@@ -305,7 +305,7 @@ def test_arrays_of_another_shape_are_named_before_they_are_read(copied, small, t
         (lambda t, n: t.update({n + ".scale": t[n + ".scale"].astype(np.float64)}), r"got float64"),
         (lambda t, n: t.update({n + ".scale": t[n + ".scale"] * np.nan}), r"\.scale must be finite and > 0"),
         (lambda t, n: t.update({n + ".scale": t[n + ".scale"] * 0}), r"\.scale must be finite and > 0"),
-        (lambda t, n: t.update({n: t[n].astype(np.int16)}), r"must be int8 or float32 .*, found int16"),
+        (lambda t, n: t.update({n: t[n].astype(np.int16)}), r"must be int8 or float32 .*, got int16"),
         (lambda t, n: t.pop(n), r"has no array"),
     ],
 )
@@ -338,7 +338,7 @@ def test_checkpoints_elsewhere_are_read_only_where_they_name_the_workdir(tmp_pat
     )
     assert restore_model(other, mesh()).step == 2  # its own, which are inside
     shutil.rmtree(other / "checkpoints")
-    with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id of this workdir and so is not r"):
+    with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id of this workdir and is not r"):
         emojax.load(other)
     write_json(other / "checkpoints.json", {"id": "0" * 32})
     with pytest.raises(CheckpointError, match=r"which has no workdir.json with the id"):
@@ -365,7 +365,7 @@ def test_a_run_from_before_the_ids_is_confirmed_by_continuing_it(tmp_path):
     ("place", "message"),
     [
         ("gs://bucket/run", r"gs://bucket/run.*: cannot be reached \(.*install gcsfs"),
-        ("ftp://host/run", r"ftp://host/run is not allowed; allowed: a folder, gs://, s3://, az://"),
+        ("ftp://host/run", r"must be a folder, gs://, s3://, az://, got ftp://host/run"),
         ("~nobody-of-that-name/run", r"checkpoint_dir: ~nobody-of-that-name/run: "),
     ],
 )
