@@ -41,7 +41,7 @@ def test_every_time_that_python_writes_is_read(time):
     ["", "inf", "-inf", "nan", "1e999", "1_0", "0:99", "0:60:00", "P", "PT", "days", "0 days 5", "1 5", "9" * 400],
 )
 def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ValueError, match=r"is no time; allowed: seconds, or a form such as 0 days 00:00:01\.5"):
+    with pytest.raises(ValueError, match=r"must be a time in seconds, or of the form 0 days 00:00:01\.5"):
         parse_seconds(text)
 
 
@@ -124,10 +124,10 @@ def test_segments_are_cut_where_the_table_says(folder, capsys):
         ("0,-2", "line 2: end must be > start, or empty or -1 for the end of the file, got -2"),
         ("2,1", "line 2: end must be > start, got start 2 and end 1"),
         ("1,1", "line 2: end must be > start, got start 1 and end 1"),
-        ("inf,", "line 2: start 'inf' is no time"),
-        ("0,inf", "line 2: end 'inf' is no time"),
-        ("0,1e999", "line 2: end '1e999' is no time"),
-        ("soon,", "line 2: start 'soon' is no time; allowed: seconds"),
+        ("inf,", "line 2: start 'inf' must be a time"),
+        ("0,inf", "line 2: end 'inf' must be a time"),
+        ("0,1e999", "line 2: end '1e999' must be a time"),
+        ("soon,", "line 2: start 'soon' must be a time in seconds"),
     ],
 )
 def test_segments_that_cannot_be_are_named_with_their_line(times, message, folder, capsys):
@@ -168,8 +168,8 @@ def test_columns_that_are_not_used_and_near_misses_are_named_in_the_summary(fold
     summary, found = built(folder, capsys, table)
     assert "table.csv: column 'valance' is not used; did you mean 'valence'?\n" in summary
     assert "table.csv: column 'Spekaer' is not used; did you mean 'speaker'?\n" in summary
-    assert "table.csv: columns that are not used: room, (without a name)\n" in summary
-    assert "columns that are not used, as they name no category: votes_calm\n" in summary
+    assert "table.csv: unused columns: room, (unnamed)\n" in summary
+    assert "unused columns, which match no category: votes_calm\n" in summary
     assert "without valence: 1\n" in summary
     assert "unknown speaker: 1\n" in summary
     np.testing.assert_array_equal(found["a.wav"]["emotion_votes"], [1])
@@ -180,14 +180,20 @@ def test_columns_that_are_not_used_and_near_misses_are_named_in_the_summary(fold
     [
         ("path,valance\na.wav,1\n", "has no column of labels"),
         ("path,valance\na.wav,1\n", "did you mean 'valence'?"),
-        ("path,mood,words\na.wav,joy,x\n", "table.csv: columns that are not used: mood, words"),
+        ("path,mood,words\na.wav,joy,x\n", "table.csv: unused columns: mood, words"),
         ("path,emotion,valence\na.wav,-1,NA\nb.wav,None,\n", "every value of emotion, valence is missing"),
         ("paht,valence\na.wav,1\n", "has no column 'path'; its columns are paht, valence; column 'paht' is not used"),
         ("path,valence,Valence\na.wav,1,2\n", "columns 'valence', 'Valence' are all 'valence'; name one in `columns`"),
         ("path,votes_a,Votes_A\na.wav,1,2\n", "columns 'Votes_A', 'votes_a' are all 'votes_A'"),
         ("path,valence\n", "table.csv: has no rows"),
-        ("path,valence,speaker\na.wav,1,x\nb.wav,1,y\n", "table.csv: names no split and 2 speakers"),
-        ("path;valence;split\na.wav;1,5;train\n", "line 2: valence '1,5' is no finite number; decimals have a point"),
+        (
+            "path,valence,speaker\na.wav,1,x\nb.wav,1,y\n",
+            "table.csv: must have splits, or at least 3 speakers, got 2 speakers",
+        ),
+        (
+            "path;valence;split\na.wav;1,5;train\n",
+            "line 2: valence '1,5' is not a finite number; decimals have a point",
+        ),
         ("path,valence\n,1\n", "line 2: path is missing"),
     ],
 )
@@ -218,7 +224,9 @@ def test_breaks_within_fields_are_blanks_between_words_and_do_not_break_rows(fol
 def test_a_stray_quote_far_down_is_named_with_its_line(folder, capsys):
     rows = [f"{number}.wav,1,train,x" for number in range(3_000)]
     rows[2_500] = '2500.wav,1,train,"x'
-    assert "table.csv, line 2502: is no CSV" in error(folder, capsys, "\n".join(["path,valence,split,words", *rows]))
+    assert "table.csv, line 2502: is not valid CSV" in error(
+        folder, capsys, "\n".join(["path,valence,split,words", *rows])
+    )
 
 
 MISSING = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "None", "NaT", "")
@@ -265,7 +273,7 @@ def test_what_is_missing_can_be_said_otherwise(folder, capsys):
     assert (found["a.wav"]["speaker"], found["b.wav"]["speaker"]) == (b"NA", b"")
     assert "table.csv: read as missing: '?' in emotion (1), '-99' in speaker (1), '-99' in valence (1)\n" in summary
     message = error(folder, capsys, "path,valence,split\na.wav,nan,train\n")
-    assert "line 2: valence 'nan' is no finite number" in message
+    assert "line 2: valence 'nan' is not a finite number" in message
 
 
 @pytest.mark.parametrize(
@@ -276,9 +284,9 @@ def test_what_is_missing_can_be_said_otherwise(folder, capsys):
         ({"transcript": {"words": "x"}}, 'line 1: transcript must be text, a number or null, got {"words": "x"}'),
         ({"transcript": "\ud800"}, 'line 1: transcript must be text, got "\\ud800"'),
         ({"speaker": "a\0"}, "line 1: speaker must be text"),
-        ({"valence": float("inf")}, "line 1: valence 'Infinity' is no finite number"),
-        ({"activation_std": -1}, "line 1: activation_std -1 is not allowed; allowed: 0 to inf"),
-        ({"votes_joy": -1}, "line 1: votes_joy -1 is not allowed; allowed: 0 to inf"),
+        ({"valence": float("inf")}, "line 1: valence 'Infinity' is not a finite number"),
+        ({"activation_std": -1}, "line 1: activation_std must be 0 to inf, got -1"),
+        ({"votes_joy": -1}, "line 1: votes_joy must be 0 to inf, got -1"),
     ],
 )
 def test_values_of_json_lines_are_checked(row, message, folder, capsys):
@@ -315,9 +323,9 @@ def test_splits_of_other_names_are_written_and_read(folder, capsys):
     assert (split_assignment.train, split_assignment.validation, split_assignment.test) == ("Train", "Dev", ("Test-1",))
     message = error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,train\n")
     assert "line 3: split 'train' is also written 'Train'" in message
-    assert "line 3: has no split" in error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,NA\n")
+    assert "line 3: split is missing" in error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,NA\n")
     message = error(folder, capsys, "path,valence,split\na.wav,1,train\ngone.wav,1,dev\n")
-    assert "no file of split 'dev' is there, e.g." in message
+    assert "all files of split 'dev' are missing, e.g." in message
 
 
 def test_speakers_in_several_splits_and_odd_genders_are_counted(folder, capsys):
@@ -356,13 +364,13 @@ def test_a_filewise_table_of_audformat_belongs_to_all_segments_of_its_files(fold
         "c.wav": b"",
     }
     assert found["a.wav[0.5-1]"]["attributes"][0] == np.float32(1.2)
-    assert "db.files.csv: rows that belong to no row of db.emotion.csv: 1\n" in summary
+    assert "db.files.csv: rows without match in db.emotion.csv: 1\n" in summary
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("path,speaker\nx.wav,s1\n", "none of its rows has path, start and end of a row of one.csv"),
+        ("path,speaker\nx.wav,s1\n", "no row has path, start and end of a row of one.csv"),
         ("path,emotion\na.wav,rage\n", "two.csv, line 2: emotion 'rage' contradicts 'joy' in "),
         ("path,speaker\na.wav,s\na.wav,s\n", "two.csv, line 3: 'a.wav' occurs twice"),
     ],
@@ -378,12 +386,12 @@ def test_a_column_that_is_named_need_only_be_in_one_of_the_tables(folder, capsys
     (folder / "one.csv").write_text("path,split,VAL\na.wav,train,3\nb.wav,train,4\n")
     summary, found = built(folder, capsys, "path,speaker\na.wav,s\n\n", "two.csv")
     assert found["a.wav"]["attributes"][1] == 3
-    assert "one.csv: rows without one in two.csv: 1\n" in summary
+    assert "one.csv: rows without match in two.csv: 1\n" in summary
 
 
 def test_a_table_in_another_encoding_and_empty_rows_are_told(folder, capsys):
     (folder / "table.csv").write_bytes("path,valence,split,speaker\na.wav,1,train,Jörg\n,,,\n".encode("cp1252"))
     summary, found = built(folder, capsys)
     assert found["a.wav"]["speaker"].decode() == "Jörg"
-    assert "table.csv: is not UTF-8; read as Windows-1252\n" in summary
+    assert "table.csv: not UTF-8; read as Windows-1252\n" in summary
     assert "table.csv: empty rows skipped: 1\n" in summary

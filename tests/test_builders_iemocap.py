@@ -129,7 +129,7 @@ def test_a_head_line_without_three_ratings_is_named(tmp_path):
     path.write_text(head % "2.5000, NaN, 2.5000")
     ((_, _, attributes),) = [(turn.name, turn.emotion, turn.attributes) for turn in read_evaluation(path)]
     np.testing.assert_array_equal(attributes, [np.nan, 2.5, 2.5])
-    for vector, message in (("2,5, 3.0, 2.0", "must be three ratings"), ("2.5, x, 2.5", "is no finite number")):
+    for vector, message in (("2,5, 3.0, 2.0", "must have three ratings"), ("2.5, x, 2.5", "is not a finite number")):
         path.write_text("% head\n" + head % vector)
         with pytest.raises(CorpusError, match=message) as caught:
             list(read_evaluation(path))

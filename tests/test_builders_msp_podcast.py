@@ -130,7 +130,7 @@ def test_a_folder_that_is_no_release_is_told_with_what_was_looked_for_and_found(
         ("EmoVal", "Valence", "has no column 'EmoVal'; its columns are FileName"),
         (",H,", ",Q,", "emotion 'Q' is not allowed"),
         ("Development", "Devel", "no utterance"),
-        (",Train", "", "not as many fields"),
+        (",Train", "", "fields like the header"),
     ],
 )
 def test_a_table_of_another_form_is_named_with_column_or_line(old, new, message, tmp_path, capsys):
@@ -158,7 +158,7 @@ def test_missing_values_and_headers_are_read_as_everywhere(tmp_path):
     np.testing.assert_array_equal(found["b.wav"].attributes, [np.nan] * 3)
     assert (found["a.wav"].speaker, found["a.wav"].gender, found["b.wav"].speaker) == ("", "female", "")
     path.write_text(path.read_text().replace("null", "inf"))
-    with pytest.raises(CorpusError, match="line 3: 'inf' is no finite number"):
+    with pytest.raises(CorpusError, match="line 3: 'inf' is not a finite number"):
         read_consensus(path, collections.Counter())
 
 
@@ -177,7 +177,7 @@ def test_other_line_separators_in_what_raters_wrote_do_not_break_lines(tmp_path)
 def test_without_a_copy_the_command_says_what_is_needed(tmp_path, capsys):
     assert main(["msp_podcast", f"--data_dir={tmp_path}"]) == 1
     message = capsys.readouterr().err
-    assert "needs --manual_dir" in message
+    assert "--manual_dir is missing" in message
     assert "Audios/" in message
 
 

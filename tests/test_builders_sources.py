@@ -140,7 +140,7 @@ def test_a_corpus_without_readable_digests_is_not_believed_to_be_compared(conten
     (path,) = (folder.parent / "data").glob("**/sources.json")
     path.unlink() if content is None else path.write_text(content)
     assert build(folder) == 0
-    assert "(not compared with your copy: it was built without digests of its files)" in capsys.readouterr().out
+    assert "(not compared with your copy: it has no digests of its files)" in capsys.readouterr().out
 
 
 def test_files_elsewhere_and_unreadable_ones_are_stamped(tmp_path):

@@ -189,7 +189,7 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
     assert np.isfinite(summary["ccc"]["activation"]["value"])
     again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 1
-    assert "is not empty" in again.stderr
+    assert "must be a new or empty folder" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,10 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
         ({"label2id": {"valence": 0}}, "label2id must be the inverse of id2label, got 'valence' as 0"),
         ({"problem_type": "multi_label_classification"}, "problem_type must be 'regression' or 'single_label"),
         ({"problem_type": "single_label_classification"}, "problem_type must be 'regression' with activation"),
-        ({"ssl_type": "facebook/hubert-base-ls960"}, "ssl_type must be 'microsoft/wavlm-large' or a folder in it"),
+        (
+            {"ssl_type": "facebook/hubert-base-ls960"},
+            "ssl_type must be 'microsoft/wavlm-large' or a folder in the checkpoint",
+        ),
         ({"ssl_type": "../elsewhere"}, "ssl_type must be"),
         ({"classifier_hidden_layers": 2}, "classifier_hidden_layers must be 1, got 2"),
         ({"mean": "none"}, "mean must be a number, got 'none'"),
