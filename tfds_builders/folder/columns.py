@@ -30,18 +30,18 @@ def match_columns(header: Sequence[str], named: Mapping[str, str], context: str)
       CorpusError: two columns match one name of the schema.
     """
     found: dict[str, str] = {}
-    for name, theirs in named.items():
-        exact = [theirs] if theirs in header else []
-        _add(found, name, exact or _fitting(header, theirs), context)
+    for name, column in named.items():
+        exact = [column] if column in header else []
+        _add(found, name, exact or _fitting(header, column), context)
     for name in COLUMNS:
-        free = [theirs for theirs in header if theirs not in found.values()]
+        free = [column for column in header if column not in found.values()]
         if name not in named:
             _add(found, name, _fitting(free, name) or _fitting(free, _ALIASES.get(name, "")), context)
-    for theirs in header:
-        category = theirs.strip()[len(VOTES) :].strip()
-        if theirs.strip().casefold().startswith(VOTES) and category and theirs not in found.values():
+    for column in header:
+        category = column.strip()[len(VOTES) :].strip()
+        if column.strip().casefold().startswith(VOTES) and category and column not in found.values():
             same = [name for name in found if name.casefold() == (VOTES + category).casefold()]
-            _add(found, VOTES + category, [theirs, *(found[name] for name in same)], context)
+            _add(found, VOTES + category, [column, *(found[name] for name in same)], context)
     return found
 
 
