@@ -29,14 +29,14 @@ def main(argv):
     from emojax.config import TeacherConfig, parse_experiment
 
     config = parse_experiment(_CONFIG.value.to_dict())
-    taught = dataclasses.replace(config.distillation, attribute_weight=1.0, embedding_weight=0.3)
+    distilled = dataclasses.replace(config.distillation, attribute_weight=1.0, embedding_weight=0.3)
     sides = {"no teacher": config}
     for title, teacher in {
         "cache": TeacherConfig("", (), _CACHE.value, "float32"),
         "in the step": TeacherConfig(_TEACHER.value, (), "", "float32"),
         "in the step, bfloat16": TeacherConfig(_TEACHER.value, (), "", "bfloat16"),
     }.items():
-        sides[title] = dataclasses.replace(config, teacher=teacher, distillation=taught)
+        sides[title] = dataclasses.replace(config, teacher=teacher, distillation=distilled)
     prepared = {title: prepare(side) for title, side in sides.items()}
     times = {title: [] for title in prepared}
     for _ in range(_STEPS.value + 2):

@@ -45,7 +45,7 @@ def main() -> None:
     corpus = open_corpus(f"emobank_spoken/{options.config}", options.data_dir)
     tables = {split: audio_table(corpus, split) for split in ("train", "test")}
     report("ridge", tables)
-    # The first column is the level, the next are the means of the log-mel bands: what remains knows no level.
+    # The first column is the level, the next are the means of the log-mel bands, less the level.
     shape = {s: t._replace(features=t.features[:, 1:] - _level_part(t.features)) for s, t in tables.items()}
     report("ridge without level", shape)
 

@@ -96,12 +96,12 @@ def jax_side(case: Case, threads: int) -> Callable[[], object]:
     import jax
     import jax.numpy as jnp
 
-    from emojax.encoders.family import ComputeOptions
-    from emojax.encoders.speech_encoder import SPEECH_FAMILIES
+    from emojax.encoders.families import ComputeOptions, family_of
 
     config = {"model_type": case.model_type}
     options = ComputeOptions(scan_layers=case.train)  # one layer's temporaries at a time, as fine-tuning wants
-    module = SPEECH_FAMILIES[case.model_type].build_module(config, frozenset({"masked_spec_embed"}), options)
+    family = family_of(config)
+    module = family.build_module(config, family.optional_names, options)
     waveform, lengths = jnp.asarray(audio(case)), jnp.full(case.rows, case.seconds * 16_000)
     shapes = jax.eval_shape(module.init, jax.random.key(0), waveform, lengths)["params"]
     # Made on the host one by one: initialising on the device would be the peak of a short case.

@@ -54,12 +54,11 @@ def measure(side):
     from benchmarks.steps import batch_of, clips
     from emojax.config import parse_experiment
     from emojax.losses import ccc_loss
-    from emojax.models import EmotionModel
-    from emojax.workdir import example_batch
+    from emojax.models import EmotionModel, example_batch
 
     config = parse_experiment(_CONFIG.value.to_dict())
     model = EmotionModel(config.model, 0)
-    variables = model.init(jax.random.key(0), example_batch(config, model, ()))
+    variables = model.init(jax.random.key(0), example_batch(model))
 
     def loss(params, batch):
         output = model.apply({**variables, "params": params}, batch)

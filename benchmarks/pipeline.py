@@ -25,6 +25,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks.memory import private_mb
+from benchmarks.steps import prepare
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb_emobank.py", "Experiment file.")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
@@ -51,7 +52,7 @@ def main(argv):
         data = dataclasses.replace(config.data, workers=workers)
         return BatchStream(corpus, split, index, data, mesh, training=True, seed=0, epochs=1000, inputs=inputs)
 
-    consumed = measure_step(config, corpus, index, stream(0, BatchInputs()))
+    consumed = measure_step(config, stream(0, BatchInputs()))
     print(f"{corpus.info.name} {split}, batch {config.data.batch_size}, {jax.devices()}")
     print(f"step consumes {consumed:.1f} examples/s")
     print("| workers | emojax | PyTorch | faster by | step waits below 1 |\n|---|---|---|---|---|")
@@ -85,7 +86,7 @@ def minilm_folder():
 
 
 def measure_stream(stream, batch_size):
-    """Examples per second laid onto the devices over one epoch, after the first batches have been awaited."""
+    """Examples per second that arrive on the devices over one epoch, after the first batches."""
     batches = iter(stream)
     for _ in range(5):
         jax.block_until_ready(next(batches).waveform)
@@ -175,18 +176,10 @@ def watch_memory(stream):
     return measured
 
 
-def measure_step(config, corpus, index, stream):
+def measure_step(config, stream):
     """Examples per second of the training step over an epoch's mix of buckets."""
-    from emojax.models import EmotionModel
-    from emojax.training.optimizer import make_optimizer
-    from emojax.training.run import jitted_step
-    from emojax.training.state import init_train_state
-    from emojax.workdir import corpus_metadata, example_batch
-
-    model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
-    optimizer = make_optimizer(config.optimizer, 1000, config.model.encoder_modalities)
-    state = init_train_state(model, optimizer, example_batch(config, model, ()), stream.mesh, config.seed)
-    step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state)
+    prepared = prepare(config)
+    step, state = prepared["step"], prepared["state"]
     shares = Counter(stream.plan.batch(number).num_samples for number in range(stream.plan.batches_per_epoch))
     batches = {}
     for number in range(stream.plan.batches_per_epoch):

@@ -5,7 +5,7 @@
 Mean and standard deviation over an utterance's frames, of every layer apart, go into ridge regression (attributes: CCC)
 or ridge classification (categories: UAR), both of scikit-learn, fitted on the training split; strength and layer are
 chosen on the validation split, the score is that of the test split. Log-mel statistics are the same of 40 bands, their
-slopes, and slopes of slopes. Attributes and categories that a corpus does not have are left out.
+slopes, and slopes of slopes. Attributes and categories that a corpus does not have are skipped.
 """
 
 import dataclasses

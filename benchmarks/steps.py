@@ -1,35 +1,28 @@
 """Batches of noise, and a training step with everything it needs, for benchmarks that time them."""
 
+import tempfile
+from pathlib import Path
+
 
 def prepare(config):
-    """Step, state and a batch of one side."""
-    from emojax.data import AUDIO, BatchStream, open_corpus, read_index
-    from emojax.models import EmotionModel
+    """Step, state and the first training batch of a config."""
     from emojax.parallel import make_mesh
     from emojax.training import make_optimizer
-    from emojax.training.run import jitted_step, objective_parameters_of
-    from emojax.training.state import init_train_state
-    from emojax.training.teachers import load_teacher
-    from emojax.workdir import corpus_metadata, example_batch
+    from emojax.training.data import open_data, student_inputs, training_stream
+    from emojax.training.experiment import build_experiment
+    from emojax.workdir import keep_encoders
 
-    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    split = config.corpus.with_splits(corpus.split_assignment, corpus.folds).train_split
-    index, mesh = read_index(corpus, split), make_mesh(config.mesh)
-    teacher = None
-    if config.distillation.on:
-        teacher = load_teacher(config.teacher, config.distillation, corpus.info.categories, mesh)
-    inputs = teacher.inputs(AUDIO, corpus.info.name, split) if teacher else AUDIO
-    stream = BatchStream(corpus, split, index, config.data, mesh, training=True, inputs=inputs)
-    model = EmotionModel(config.model, len(corpus.info.categories))
-    optimizer = make_optimizer(config.optimizer, 1000)
-    example = example_batch(config, model, ())
-    objective = objective_parameters_of(config, model, example, teacher, stream.load(0) if teacher else None)
-    averaging = config.optimizer.ema_decay > 0
-    state = init_train_state(model, optimizer, example, mesh, 0, averaging=averaging, objective=objective)
-    if teacher:
-        state = state.replace(teachers=teacher.arrays)
-    step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state, teacher)
-    return {"step": step, "state": state, "batch": stream.load(0)}
+    data, mesh = open_data(config), make_mesh(config.mesh)
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder) / "run"
+        keep_encoders(workdir, config.model)
+        inputs = student_inputs(data, workdir)
+        experiment = build_experiment(data.config, data.metadata, workdir, mesh)
+        stream = training_stream(data, experiment, inputs[data.config.corpus.train_split])
+        batch = stream.load(0)
+    optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_modalities)
+    state = experiment.init_state(optimizer)
+    return {"step": experiment.train_step(optimizer, state), "state": state, "batch": batch}
 
 
 def batch_of(waveform):

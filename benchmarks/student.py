@@ -41,16 +41,14 @@ def main(argv):
         keep_freed_memory()  # as launch.py does; both sides have it
     from emojax.config import parse_experiment
     from emojax.inference import Predictor
-    from emojax.models import count_parameters
+    from emojax.models import EmotionModel, count_parameters, example_batch
     from emojax.types import CorpusInfo
-    from emojax.workdir import TrainedModel, example_batch, unknown_labels
+    from emojax.workdir import TrainedModel, unknown_labels
 
     config = parse_experiment(_CONFIG.value.to_dict())
     info = CorpusInfo("none", (0.0, 1.0), (), "recorded", "rated", "", "")
-    from emojax.models import EmotionModel
-
     model = EmotionModel(config.model, 0)
-    variables = model.init(jax.random.key(0), example_batch(config, model, ()))
+    variables = model.init(jax.random.key(0), example_batch(model))
     twin = TorchStudent(config.model.log_mel, variables)
     results = {"parameters": count_parameters(variables["params"]), "cores": len(os.sched_getaffinity(0))}
     print(f"{results['parameters']:,} parameters, {results['cores']} core(s)")

@@ -26,8 +26,9 @@ _WARM_UP = 5
 
 
 def main(argv):
-    import emojax.training.run as run
     from emojax.config import parse_experiment
+    from emojax.training import train_workdir
+    from emojax.training.experiment import Experiment
 
     tree = _CONFIG.value
     tree.data.bucket_seconds = (_SECONDS.value,)
@@ -46,9 +47,9 @@ def main(argv):
 
         return call
 
-    original, run.jitted_step = run.jitted_step, recorded
+    original, Experiment.train_step = Experiment.train_step, recorded
     with tempfile.TemporaryDirectory() as folder:
-        run.train_workdir(config, Path(folder) / "run")
+        train_workdir(config, Path(folder) / "run")
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     found = {
         name: statistics.median([line[f"seconds/{name}"] for line in lines if f"seconds/{name}" in line][_WARM_UP:])

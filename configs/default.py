@@ -2,7 +2,7 @@
 
 As it stands: the log-mel TC-GRU of Mitra et al. 2022 (Network B) trained on MSP-Podcast's usual split names. Fields,
 bounds and their meaning are declared by the dataclasses under `emojax.config.ExperimentConfig`, listed in
-docs/config.md and printed by `python -m emojax.config_reference`.
+docs/config.md and printed by `python -m emojax config`.
 """
 
 from ml_collections import ConfigDict

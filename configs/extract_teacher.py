@@ -3,13 +3,13 @@
 python launch.py --mode=extract --config=configs/extract_teacher.py --workdir=STORE \
   --config.teacher.workdir=runs/teacher --config.corpus.name=msp_podcast
 
-Fields are declared in emojax/training/teacher_cache.py.
+Fields are declared in emojax/extraction/config.py.
 """
 
 from ml_collections import ConfigDict
 
+from emojax.extraction import TeacherCacheConfig
 from emojax.schema import default_tree
-from emojax.training.teacher_cache import TeacherCacheConfig
 
 
 def get_config() -> ConfigDict:

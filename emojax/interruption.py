@@ -4,6 +4,8 @@ A command calls `watch_signals` before its heavy imports. A thread then receives
 while the main thread compiles, waits for a lock, or runs a callback that swallows exceptions. Without an active
 `Interruption` the process exits with a one-line message; within one, the first signal sets `received` and the second
 exits. The module imports the standard library only, so that it is available before the heavy imports.
+
+It also configures native logging, which must happen before jaxlib is imported.
 """
 
 import contextlib
@@ -23,6 +25,21 @@ INTERRUPTED, TERMINATED = 130, 143
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+"""Environment variables with the number of processes that srun or Open MPI's mpirun started."""
+
+
+def started_with_others() -> bool:
+    """Whether srun or mpirun started this process as one of several."""
+    return any(int(os.environ.get(name) or 1) > 1 for name in _TASKS)
+
+
+def quiet_native_logs() -> None:
+    """Silences C++ logs of lost connections; must run before jaxlib is imported. A level set by the user is kept."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # what JAX sets itself
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
 class Interruption:

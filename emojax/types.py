@@ -50,7 +50,7 @@ class TeacherOutput:
 
     Attributes:
       attributes: activation, valence, dominance on the scale of `Batch.attributes`; NaN without an output.
-      residual: absolute error of the teacher in units of a reference error (see `emojax.training.teachers`); for
+      residual: absolute error of the teacher in units of a reference error (see `emojax.teachers.calibration`); for
         utterances without label, the spread of the ensemble in the same units; 0 where neither is available.
       emotion_probabilities: probabilities of the student's categories; NaN without an output.
       embedding: utterance embedding; those of several teachers are concatenated.

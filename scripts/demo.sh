@@ -60,4 +60,4 @@ failed=
 wait $first || failed=yes # the other is let finish: nothing done is lost
 wait $second || failed=yes
 [ -z "$failed" ] || exit 1
-$PYTHON -m emojax.report "${SYSTEMS[@]/#/$RUNS/}" --output="$RUNS/report.html"
+$PYTHON -m emojax report "${SYSTEMS[@]/#/$RUNS/}" --output="$RUNS/report.html"

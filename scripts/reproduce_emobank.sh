@@ -64,4 +64,4 @@ for row in embedding prediction both no_labels residual hard relative soft half_
 done
 train student_fragments student_ablation.py:fragments "$TEACHER,$STORES/teacher_fragments"
 
-$PYTHON -m emojax.reproduction docs/reproduction.md "$RUNS"/*_seed*
+$PYTHON -m emojax fill-tables docs/reproduction.md "$RUNS"/*_seed*

@@ -1,4 +1,4 @@
-"""Tiny random HuBERT, wav2vec 2.0 and WavLM checkpoints, made by transformers' PyTorch models, for the tests."""
+"""Tiny random checkpoints of speech encoders, made by transformers' PyTorch models, for the tests."""
 
 import json
 import pathlib

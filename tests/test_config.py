@@ -11,9 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from configs import default
+from emojax.__main__ import config_reference
 from emojax.config import ExperimentConfig, load_saved_config, migrate, parse_experiment, saved_tree
 from emojax.config.migrate import _LATER_FIELDS
-from emojax.config_reference import fields, reference
+from emojax.config.reference import fields
 from emojax.errors import CheckpointError, ConfigError
 from emojax.schema import Ge, Lt, parse, read_settings, settings, to_tree
 
@@ -177,6 +178,6 @@ def test_invalid_json_raises_one_line_error(tmp_path, content, message):
 
 def test_config_reference_is_current():
     written = (Path(__file__).parents[1] / "docs" / "config.md").read_text()
-    assert written == reference(), "run: python -m emojax.config_reference > docs/config.md"
+    assert written == config_reference(), "run: python -m emojax config > docs/config.md"
     undocumented = [field.path for field in fields(ExperimentConfig) if not field.meaning]
     assert undocumented == []

@@ -1,11 +1,13 @@
 """Every utterance exactly once an epoch, in an order that seed and batch number alone decide."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emojax.data.plan import FILLER, BatchPlan, extended_buckets
+from emojax.data.plan import FILLER, BatchPlan, ShardedPlan, extended_buckets
 
 LENGTHS = st.lists(st.integers(1, 200_000), min_size=1, max_size=150).map(np.array)
 BUCKETS = st.sets(st.integers(1, 160_000), min_size=1, max_size=5).map(lambda sizes: tuple(sorted(sizes)))
@@ -76,3 +78,19 @@ def test_plan_gives_any_batch_directly():
 )
 def test_extended_buckets_fit_the_longest_utterance(longest, expected):
     assert extended_buckets((20, 50), longest) == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, batch_size=st.integers(1, 40), shard=st.integers(1, 60), share=st.floats(0, 1))
+def test_batches_of_a_shard_hold_its_utterances_uncropped_and_no_others(lengths, batch_size, shard, share):
+    least = int(share * lengths.max())
+    bounds = (*range(0, len(lengths), shard), len(lengths))
+    plan = ShardedPlan(lengths, extended_buckets((40_000, 90_000), lengths.max()), batch_size, bounds, least)
+    for number, (first, end) in enumerate(itertools.pairwise(bounds)):
+        batches = [plan.batch(each) for each in plan.batches_of(number)]
+        indices = np.concatenate([batch.indices for batch in batches] or [np.zeros(0, int)])
+        expected = first + np.flatnonzero(lengths[first:end] >= least)
+        np.testing.assert_array_equal(np.sort(indices[indices != FILLER]), expected)
+        for batch in batches:
+            assert batch.indices.shape == (batch_size,)
+            assert (lengths[batch.indices[batch.indices != FILLER]] <= batch.num_samples).all()

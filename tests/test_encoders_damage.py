@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import types
 import zipfile
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 
 from emojax.encoders import checkpoint_fingerprint, load_encoder
 from emojax.encoders.checkpoint_files import read_tensors
-from emojax.encoders.preprocess import read_text_preprocess, read_waveform_preprocess, waveform_preprocess
-from emojax.encoders.registry import family_of
+from emojax.encoders.families import family_of
+from emojax.encoders.inputs import TokenInputs, parse_waveform_settings, read_waveform_settings
 from emojax.encoders.weight_files import read_torch
 from emojax.errors import CheckpointError, ConfigError
 from emojax.tokenizer import Tokenizer
@@ -146,7 +147,7 @@ def test_an_index_of_wrong_types_is_refused_by_loading_and_by_fingerprints(folde
 def test_an_encoder_is_not_built_larger_than_its_weights(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 256}))
-    refused(lambda: load_encoder(folder), r"model\.safetensors: .*num_hidden_layers is 256, stored are 2")
+    refused(lambda: load_encoder(folder), r"model\.safetensors: .*which has 256 transformer layers, stored are 2")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_an_encoder_is_not_built_larger_than_its_weights(folder):
         ({"num_hidden_layers": 10_000}, "num_hidden_layers must be >= 1 and <= 256, got 10000"),
         ({"hidden_size": 10**15}, "hidden_size must be >= 1 and <= 65536"),
         ({"conv_dim": [16] * 10_000}, "conv_dim must not be empty and have at most 32 entries"),
-        ({"conv_stride": [4000, 4000, 4000]}, "a frame must see at most 16000 samples, sees "),
+        ({"conv_stride": [4000, 4000, 4000]}, "the receptive field must be at most 16000 samples, is "),
         ({"conv_kernel": [10, 3]}, "conv_kernel must have 3 entries, as many as conv_dim, got 2"),
         ({"conv_dim": "wide"}, "conv_dim must be a list, each an integer, got 'wide'"),
         ({"num_attention_heads": 5}, r"num_attention_heads must divide hidden_size \(32\), got 5"),
@@ -196,8 +197,8 @@ def test_keys_with_defaults_may_be_absent(tmp_path):
 )
 def test_pre_processing_of_wrong_types_is_refused(tmp_path, content, message):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
-    refused(lambda: read_waveform_preprocess(tmp_path), message)
-    refused(lambda: waveform_preprocess([1], "x"), "x must be a group of fields")
+    refused(lambda: read_waveform_settings(tmp_path), message)
+    refused(lambda: parse_waveform_settings([1], "x"), "x must be a group of fields")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_pre_processing_of_wrong_types_is_refused(tmp_path, content, message):
 def test_tokenizer_files_of_wrong_types_are_refused_in_one_line(folder, file, changes):
     tree = [1] if changes is None else json.loads((folder / file).read_text()) | changes
     (folder / file).write_text(json.dumps(tree))
-    refused(lambda: read_text_preprocess(folder, 20, 30), str(folder))
+    refused(lambda: TokenInputs.read(folder, types.SimpleNamespace(vocab_size=20, max_tokens=30)), str(folder))
     refused(lambda: Tokenizer(str(folder), 8), str(folder))
 
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import types
 
 import flax.serialization
 import flax.traverse_util
@@ -23,7 +24,8 @@ from huggingface_hub.utils import filter_repo_objects
 
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.checkpoint_files import WEIGHT_FILES
-from emojax.encoders.preprocess import read_waveform_preprocess
+from emojax.encoders.inputs import WaveformInputs, read_waveform_settings
+from emojax.encoders.speech_config import ConvolutionConfig
 from emojax.encoders.tensor_table import TRANSFORMS, Ignored, Rule, TensorTable, convert, invert
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError
@@ -299,7 +301,7 @@ def test_index_that_does_not_fit_its_shards_is_an_error(folder):
         ({"layer_norm_eps": "small"}, "layer_norm_eps must be a number, got 'small'"),
         ({"hidden_dropout_prob": 2}, "hidden_dropout_prob must be >= 0 and <= 1, got 2"),
         ({"pad_token_id": "one"}, "pad_token_id must be an integer, got 'one'"),
-        ({"num_hidden_layers": 3}, "tensors do not fit config.json: num_hidden_layers is 3, stored are 2"),
+        ({"num_hidden_layers": 3}, "which has 3 transformer layers, stored are 2"),
         ({"num_hidden_layers": 10_000}, "num_hidden_layers must be >= 1 and <= 256, got 10000"),
         ({"vocab_size": 10}, "has shape \\(20, 32\\), config.json asks for \\(10, 32\\)"),
     ],
@@ -330,7 +332,7 @@ def test_tokenizer_that_does_not_fit_is_an_error(folder, model):
     with pytest.raises(CheckpointError, match=r"no tokenizer; allowed: tokenizer\.json"):
         load_encoder(folder)
     small = text_checkpoints.make_model("BertModel", vocab_size=8)
-    with pytest.raises(CheckpointError, match="tokenizer knows 12 tokens, the encoder 8"):
+    with pytest.raises(CheckpointError, match="tokenizer has 12 tokens, the encoder 8"):
         load_encoder(text_checkpoints.write_checkpoint(folder, small))
 
 
@@ -383,11 +385,11 @@ def test_one_format_is_downloaded_and_no_more(folder, model, expected, tmp_path,
 def test_parameters_are_placed_one_by_one_as_asked(published, expected):
     mesh = jax.make_mesh((4,), ("tensor",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
 
-    def place(array, names):
+    def to_device(array, names):
         axes = [{"mlp": "tensor"}.get(name) for name in names]
         return jax.device_put(array, jax.NamedSharding(mesh, jax.P(*axes)))
 
-    loaded = load_encoder(published, place=place)
+    loaded = load_encoder(published, to_device=to_device)
     assert_equal(loaded.params, expected)
     assert loaded.params["layer_0"]["mlp_in"]["bias"].sharding.spec == jax.P("tensor")
     assert loaded.params["layer_0"]["attention"]["query"]["kernel"].sharding.is_fully_replicated
@@ -405,7 +407,8 @@ def test_waveforms_are_prepared_like_the_feature_extractor_does(tmp_path, normal
         settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
         (tmp_path / "preprocessor_config.json").unlink()
         (tmp_path / "processor_config.json").write_text(json.dumps({"feature_extractor": settings}))
-    prepare = read_waveform_preprocess(tmp_path)
+    convolution = ConvolutionConfig((8,), (400,), (320,), False, "layer", "gelu")
+    prepare = WaveformInputs.read(tmp_path, types.SimpleNamespace(convolution=convolution))
     random = np.random.default_rng(0)
     waveforms = [0.01 * random.normal(0.5, size=900).astype(np.float32), np.zeros(400, np.float32)]
     padded = np.full((3, 1000), 7.0, np.float32)
@@ -421,10 +424,10 @@ def test_waveforms_are_prepared_like_the_feature_extractor_does(tmp_path, normal
 
 def test_other_sample_rates_and_absent_settings_are_errors(tmp_path):
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: no such file"):
-        read_waveform_preprocess(tmp_path)
+        read_waveform_settings(tmp_path)
     transformers.Wav2Vec2FeatureExtractor(sampling_rate=8_000).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="sampling_rate must be 16000, got 8000"):
-        read_waveform_preprocess(tmp_path)
+        read_waveform_settings(tmp_path)
 
 
 # Saving.
@@ -441,7 +444,7 @@ def test_saved_encoder_is_loaded_by_pytorch_with_the_same_weights(tmp_path, arch
     again, report = transformers.AutoModel.from_pretrained(tmp_path / "saved", output_loading_info=True)
     assert not report["unexpected_keys"]
     assert all(key.startswith("pooler.") for key in report["missing_keys"])
-    (tokens,) = ours.preprocess(["a b c"])
+    (tokens,) = ours.inputs.prepare(["a b c"])
     np.testing.assert_array_equal(
         transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")("a b c").input_ids, tokens
     )

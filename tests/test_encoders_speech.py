@@ -17,13 +17,12 @@ import torch
 import transformers
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from emojax.encoders import ComputeOptions, load_encoder, save_encoder
-from emojax.encoders.speech_config import read_speech_config
+from emojax.encoders import ComputeOptions, load_encoder
+from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import num_frames
-from emojax.encoders.tensor_table import invert
 from emojax.errors import AudioError, CheckpointError
-from tests import speech_checkpoints
+from tests import encoder_contract, speech_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((2000, 400, 1234))
 
@@ -41,30 +40,15 @@ def checkpoint(tmp_path_factory):
     return make
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("hidden_states", "train"))
-def jitted(module, params, waveform, num_samples, key=None, **settings):
-    rngs = None if key is None else {"dropout": key}
-    return module.apply({"params": params}, waveform, num_samples, rngs=rngs, **settings)
-
-
 def apply(loaded, waveform, num_samples, **settings):
-    return jitted(loaded.module, loaded.params, jnp.asarray(waveform), jnp.asarray(num_samples), **settings)
+    arrays = jnp.asarray(waveform), jnp.asarray(num_samples)
+    return encoder_contract.apply(loaded.module, loaded.params, *arrays, **settings)
 
 
 @pytest.mark.parametrize("name", speech_checkpoints.VARIANTS)
 def test_every_hidden_state_equals_pytorch(checkpoint, name):
     model, folder = checkpoint(name)
-    ours = load_encoder(folder)
-    # What follows a clip is no silence, so that anything that looks at it is found out.
-    waveform, lengths = speech_checkpoints.padded(CLIPS, filler=0.3)
-    output = apply(ours, waveform, lengths, hidden_states=True)
-    for row, clip in enumerate(CLIPS):
-        expected, last = speech_checkpoints.torch_states(model, clip)
-        assert output.mask[row].sum() == expected.shape[1]
-        states = np.stack([states[row, : expected.shape[1]] for states in output.hidden_states])
-        assert 0.5 < expected.std() < 2.0
-        np.testing.assert_allclose(states, expected, atol=2e-5)
-        np.testing.assert_allclose(output.last_hidden_state[row, : expected.shape[1]], last, atol=2e-5)
+    encoder_contract.assert_states_equal_pytorch(model, load_encoder(folder), atol=2e-5)
 
 
 def test_the_bundled_checkpoint_equals_pytorch():
@@ -126,27 +110,7 @@ def test_states_do_not_depend_on_padding(checkpoint, name):
 @pytest.mark.parametrize("name", ["hubert-base", "wavlm-large"])
 def test_gradients_equal_pytorch(checkpoint, name):
     model, folder = checkpoint(name)
-    ours = load_encoder(folder)
-    waveform, lengths = speech_checkpoints.padded(CLIPS, filler=np.nan)
-    target = np.random.default_rng(0).normal(size=(*apply(ours, waveform, lengths).mask.shape, 32)).astype(np.float32)
-
-    def loss(params):
-        output = ours.module.apply({"params": params}, jnp.asarray(waveform), jnp.asarray(lengths))
-        return jnp.sum(jnp.where(output.mask[..., None], output.last_hidden_state * target, 0.0))
-
-    gradients = jax.jit(jax.grad(loss))(ours.params)
-    model.zero_grad()
-    for row, clip in enumerate(CLIPS):
-        states = model(torch.tensor(clip[None])).last_hidden_state[0]
-        (states * torch.tensor(target[row, : len(states)])).sum().backward()
-    expected = {published: parameter.grad for published, parameter in model.named_parameters()}
-    compared = 0
-    for published, gradient in invert(gradients, ours.family.tensor_table(ours.config, False)):
-        if "parametrizations" not in published and expected[published] is not None:
-            wanted = expected[published].numpy()
-            np.testing.assert_allclose(gradient, wanted, atol=2e-4 * max(np.abs(wanted).max(), 1.0), err_msg=published)
-            compared += 1
-    assert compared >= len(expected) - 3
+    encoder_contract.assert_gradients_equal_pytorch(model, load_encoder(folder))
 
 
 def test_rows_without_a_frame_are_masked_and_finite(checkpoint):
@@ -207,14 +171,14 @@ def test_min_samples_are_the_first_length_that_has_a_frame(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
     frames = np.asarray(num_frames(jnp.arange(100), ours.module.config.convolution))
     assert ours.min_samples == np.flatnonzero(frames)[0] == 40
-    published = read_speech_config({"model_type": "wav2vec2"}, mask_embedding=True).convolution
+    published = read_hubert_config({"model_type": "wav2vec2"}, mask_embedding=True).convolution
     assert published.receptive_field == 400
 
 
 @pytest.mark.parametrize("changes", [speech_checkpoints.SEVEN_CONVOLUTIONS, {}])
 def test_frame_count_equals_transformers(changes):
     model = speech_checkpoints.make_model("Hubert", **changes)
-    config = read_speech_config(model.config.to_dict(), mask_embedding=True).convolution
+    config = read_hubert_config(model.config.to_dict(), mask_embedding=True).convolution
     lengths = np.concatenate(
         [np.arange(config.receptive_field, 3000), np.random.default_rng(0).integers(3000, 10**6, 999)]
     )
@@ -241,20 +205,12 @@ def test_both_namings_of_the_weight_norm_give_the_same_kernel(checkpoint, tmp_pa
 @pytest.mark.parametrize("name", ["hubert-batch-norm", "wavlm-base"])
 def test_saved_encoder_is_read_by_transformers(checkpoint, name, tmp_path):
     model, folder = checkpoint(name)
-    save_encoder(load_encoder(folder, ComputeOptions(scan_layers=True)), tmp_path)
-    reread = transformers.AutoModel.from_pretrained(tmp_path).eval()
-    _, expected = speech_checkpoints.torch_states(model, CLIPS[0])
-    np.testing.assert_allclose(speech_checkpoints.torch_states(reread, CLIPS[0])[1], expected, atol=1e-5)
+    encoder_contract.assert_saved_encoder_is_read_back(model, folder, tmp_path, scan_layers=True)
 
 
 @pytest.mark.parametrize("name", ["hubert-large", "hubert-batch-norm", "wavlm-base"])
-@pytest.mark.parametrize("scan_layers", [False, True])
-def test_every_parameter_has_logical_axes(checkpoint, name, scan_layers):
-    loaded = load_encoder(checkpoint(name)[1], ComputeOptions(scan_layers=scan_layers))
-    axes = flax.traverse_util.flatten_dict(loaded.logical_axes(), sep="/")
-    assert axes.keys() == flax.traverse_util.flatten_dict(loaded.params, sep="/").keys()
-    part = "layers" if scan_layers else "layer_0"
-    assert axes[f"transformer/{part}/mlp_in/kernel"][-2:] == ("embed", "mlp")
+def test_every_parameter_has_logical_axes(checkpoint, name):
+    encoder_contract.assert_parameters_have_axes(checkpoint(name)[1])
 
 
 @pytest.mark.parametrize(
@@ -283,7 +239,7 @@ def test_unsupported_configuration_is_named(checkpoint, tmp_path, key, value):
 
 def test_data_parallel_computation_gathers_nothing():
     settings = {**speech_checkpoints.SIZES, "num_hidden_layers": 1, "num_buckets": 16, "mask_feature_prob": 0.1}
-    module = SpeechEncoder(read_speech_config({"model_type": "wavlm", **settings}, mask_embedding=True))
+    module = SpeechEncoder(read_hubert_config({"model_type": "wavlm", **settings}, mask_embedding=True))
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 500)), jnp.array([500]))["params"]
     mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
     rows, whole = NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), NamedSharding(mesh, PartitionSpec())

@@ -9,9 +9,8 @@ import pytest
 import torch
 import transformers
 
-from emojax.encoders.activations import ACTIVATIONS, gelu
 from emojax.encoders.attention import attend, position_buckets
-from emojax.encoders.layers import grouped_convolution, masked_statistics
+from emojax.encoders.layers import ACTIVATIONS, gelu, grouped_convolution, masked_statistics
 from emojax.encoders.speech_features import MaskedChannelNorm
 
 

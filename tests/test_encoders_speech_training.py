@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax.encoders.speech_config import MaskingConfig, read_speech_config
+from emojax.encoders.hubert import read_hubert_config
+from emojax.encoders.speech_config import MaskingConfig
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import mask_states, span_mask
 from tests.speech_checkpoints import SIZES
@@ -33,13 +34,13 @@ def key_of(seed):
 
 
 def make(model_type="hubert", mask_embedding=True, **changes):
-    config = read_speech_config({"model_type": model_type, **SIZES, **QUIET, **changes}, mask_embedding)
+    config = read_hubert_config({"model_type": model_type, **SIZES, **QUIET, **changes}, mask_embedding)
     return SpeechEncoder(config), init(model_type, mask_embedding)
 
 
 @functools.cache
 def init(model_type, mask_embedding):
-    config = read_speech_config({"model_type": model_type, **SIZES, **QUIET}, mask_embedding)
+    config = read_hubert_config({"model_type": model_type, **SIZES, **QUIET}, mask_embedding)
     return jax.jit(SpeechEncoder(config).init)(key_of(1), WAVEFORM, LENGTHS)
 
 

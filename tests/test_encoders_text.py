@@ -19,7 +19,7 @@ import transformers
 from emojax.encoders import ComputeOptions, encoder, freeze_mask, load_encoder
 from emojax.errors import ConfigError, CorpusError
 from emojax.tokenizer import Tokenizer
-from tests import text_checkpoints
+from tests import encoder_contract, text_checkpoints
 
 LENGTHS = (11, 3, 7)
 
@@ -56,15 +56,7 @@ def apply(loaded, tokens, num_tokens, **settings):
 
 def test_every_hidden_state_equals_pytorch(pair):
     model, _, ours = pair
-    tokens = random_tokens()
-    output = apply(ours, tokens, LENGTHS, hidden_states=True)
-    assert len(output.hidden_states) == 3
-    assert output.mask.sum(axis=1).tolist() == list(LENGTHS)
-    np.testing.assert_array_equal(output.hidden_states[-1], output.last_hidden_state)
-    for row, length in enumerate(LENGTHS):
-        expected = text_checkpoints.torch_states(model, tokens[row, :length])
-        states = np.stack([states[row, :length] for states in output.hidden_states])
-        np.testing.assert_allclose(states, expected, atol=1e-5)
+    encoder_contract.assert_states_equal_pytorch(model, ours, atol=1e-5)
 
 
 def test_pooled_and_token_types_equal_pytorch(pair):
@@ -104,7 +96,7 @@ def test_encode_gives_each_text_what_pytorch_gives_it_alone(pair):
     texts = ["c", "a " * 20, "", "h g f e d c b a", "unknown words too"]
     encoded = ours.encode(texts, hidden_states=True)
     for text, states in zip(texts, encoded, strict=True):
-        (tokens,) = ours.preprocess([text])
+        (tokens,) = ours.inputs.prepare([text])
         assert states.dtype == np.float32
         np.testing.assert_allclose(states, text_checkpoints.torch_states(model, tokens), atol=1e-5)
     np.testing.assert_allclose(ours.encode(texts[1:2])[0], encoded[1][-1], atol=3e-6)
@@ -116,8 +108,8 @@ def test_one_text_is_one_item(bert, bert_folder):
     np.testing.assert_allclose(bert.encode("a b c", hidden_states=True), expected, atol=3e-6)
     np.testing.assert_allclose(bert.encode("a b c"), expected[-1], atol=3e-6)
     assert bert.encode("").shape == bert.encode([""])[0].shape
-    (tokens,) = bert.preprocess("a b c")
-    np.testing.assert_array_equal(tokens, bert.preprocess(["a b c"])[0])
+    (tokens,) = bert.inputs.prepare("a b c")
+    np.testing.assert_array_equal(tokens, bert.inputs.prepare(["a b c"])[0])
     tokenizer = Tokenizer(str(bert_folder), max_tokens=8)
     for one, several in zip(tokenizer("a b c"), tokenizer(["a b c"]), strict=True):
         np.testing.assert_array_equal(one, several)
@@ -253,6 +245,6 @@ def test_sentence_similarities_of_a_published_checkpoint_equal_pytorch():
         embeddings = np.stack([item.mean(axis=0) / np.linalg.norm(item.mean(axis=0)) for item in states])
         return embeddings @ embeddings.T
 
-    expected = similarities([text_checkpoints.torch_states(model, tokens)[-1] for tokens in ours.preprocess(texts)])
+    expected = similarities([text_checkpoints.torch_states(model, tokens)[-1] for tokens in ours.inputs.prepare(texts)])
     assert expected[0, 1] > expected[0, 3]
     np.testing.assert_allclose(similarities(ours.encode(texts)), expected, atol=1e-5)

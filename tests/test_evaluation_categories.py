@@ -112,8 +112,8 @@ def test_matches_are_one_to_one_and_the_same_from_either_side(names, others):
     assert same_categories(others, names) == {theirs: ours for ours, theirs in found.items()}
 
 
-def matched(info, match, left_out):
-    return dataclasses.replace(predictions(info=info), match=match, num_unscored=left_out)
+def matched(info, match, skipped):
+    return dataclasses.replace(predictions(info=info), match=match, num_unscored=skipped)
 
 
 def test_summary_and_report_say_which_mapping_was_used_and_what_was_left_out(tmp_path, capsys):
@@ -124,7 +124,7 @@ def test_summary_and_report_say_which_mapping_was_used_and_what_was_left_out(tmp
         "mapping": {"angry": ["anger"], "happiness": ["joy"], "neutral": ["neutral"]},
         "only_in_corpus": ["boredom"],
         "only_in_model": ["contempt"],
-        "left_out": 12,
+        "skipped": 12,
     }
     assert summary["categories"] == ["angry", "happiness", "neutral"]
     first, second = (write_workdir(tmp_path / name, evaluated=name == "own") for name in ("own", "other"))
@@ -134,4 +134,4 @@ def test_summary_and_report_say_which_mapping_was_used_and_what_was_left_out(tmp
     told = " ".join(capsys.readouterr().out.split())
     assert "NOT the same categories" in told
     assert "angry = anger, happiness = joy (corpus = model)" in told
-    assert "12 utterances left out" in told
+    assert "12 utterances skipped" in told

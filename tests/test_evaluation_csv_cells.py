@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emojax.__main__ import main
 from emojax.evaluation import Predictions
 from emojax.evaluation.predictions import read_cell, write_cell
-from emojax.report import main as report
 from emojax.reporting import write_evaluation
 from tests.evaluation_examples import corpus, predictions, write_workdir
 
@@ -68,7 +68,7 @@ def test_a_submission_is_neutral(tmp_path):
 
 
 def test_report_rows_are_neutral(tmp_path, capsys):
-    assert report([str(write_workdir(tmp_path / "=run")), "--csv"]) == 0
+    assert main(["report", str(write_workdir(tmp_path / "=run")), "--csv"]) == 0
     row = next(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert row["system"] == "'=run"
     assert float(row["ccc_dominance_low"]) < 0  # still a number

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from emojax.__main__ import main
 from emojax.errors import TrainingError
 from emojax.evaluation import summarise, validation_metrics
-from emojax.gain import main as gain
 from emojax.reporting import write_evaluation
 from emojax.reporting.report import write_report
 from tests.evaluation_examples import predictions, train_labels, write_workdir
@@ -98,11 +98,11 @@ def test_the_gain_tells_the_reason_in_place_of_a_number(tmp_path, capsys):
     for name in ("one", "other"):
         folders.append(str(write_workdir(tmp_path / name, evaluated=False)))
         write_evaluation(tmp_path / name / "evaluation", with_labels(valence=2.0), None, 20)
-    assert gain([folders[0], "--over", folders[1], "--resamples", "20"]) == 0
+    assert main(["gain", folders[0], "--over", folders[1], "--resamples", "20"]) == 0
     told = capsys.readouterr().out
     assert "valence     undefined: every label is 2" in told
     assert " nan" not in told
-    assert gain([folders[0], "--over", folders[1], "--resamples", "20", "--json"]) == 0
+    assert main(["gain", folders[0], "--over", folders[1], "--resamples", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["ccc"]["valence"]["before"] is None
     assert found["undefined"] == {"valence": "every label is 2"}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import extract_teacher
+from emojax.bucketing import padded_batches, row_counts
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
-from emojax.encoders.encoder import padded_batches, row_counts
+from emojax.encoders.inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.extraction import extract_store, parse_extraction, run, states
+from emojax.extraction import extract_store, parse_extraction, run, shards
 from emojax.feature_store import Store
 from tests import mini_corpus, speech_checkpoints, text_checkpoints
+from tests.test_workdir_integrity import make_workdir
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,7 +98,7 @@ def test_tokens_are_cut_as_in_training_and_empty_transcripts_have_none(mini_data
     outcome = extract_store(config(mini_data_dir, bert, max_tokens=4), tmp_path / "store")
     split = Store(tmp_path / "store").split("test")
     encoder = load_encoder(bert)
-    tokenizer = encoder.preprocess.tokenizer
+    tokenizer = encoder.inputs.tokenizer
     texts = [example["transcript"].decode() for example in examples(mini_data_dir)]
     for number, text in enumerate(texts):
         found = split[number]["states"]
@@ -109,7 +113,7 @@ def test_tokens_are_cut_as_in_training_and_empty_transcripts_have_none(mini_data
 
 
 def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, hubert, tmp_path, monkeypatch):
-    monkeypatch.setattr(states, "_SHARD_UTTERANCES", 5)
+    monkeypatch.setattr(shards, "_SHARD_UTTERANCES", 5)
     job = config(mini_data_dir, hubert, splits=())
     extract_store(job, tmp_path / "whole")
     write, written = run.write_shard, []
@@ -143,6 +147,69 @@ def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, h
                   for s in (tmp_path / "whole", tmp_path / "store"))  # fmt: skip
     assert one.keys() == other.keys()
     assert one == other
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return make_workdir(tmp_path_factory.mktemp("teachers") / "tiny")
+
+
+def teacher_config(data_dir, workdir):
+    tree = extract_teacher.get_config()
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "splits": ("train",)})
+    tree.teacher.update({"workdir": f"{workdir},{workdir}", "weights": (3.0, 1.0)})
+    tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,)})
+    return parse_extraction(tree.to_dict())
+
+
+def outputs(store):
+    return np.stack([arrays["outputs"] for arrays in Store(store).split("train").__getitems__(range(37))])
+
+
+def test_an_interrupted_extraction_of_a_teacher_continues_and_its_shards_equal_one(
+    mini_data_dir, teacher, tmp_path, monkeypatch
+):
+    job = teacher_config(mini_data_dir, teacher)
+    whole = extract_store(job, tmp_path / "whole")
+    assert (whole.utterances, whole.short, whole.empty) == (37, 0, 0)
+    assert whole.audio_hours > 0
+    monkeypatch.setattr(shards, "_SHARD_UTTERANCES", 10)
+    write, written = run.write_shard, []
+
+    def interrupted(directory, metadata, shard, *rest):
+        written.append(shard)
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return write(directory, metadata, shard, *rest)
+
+    monkeypatch.setattr(run, "write_shard", interrupted)
+    first = extract_store(job, tmp_path / "store")
+    assert (first.utterances, first.interrupted_by) == (20, signal.SIGTERM)
+    with pytest.raises(CheckpointError, match="2 of 4 shards are missing"):
+        Store(tmp_path / "store").split("train")
+    rest = extract_store(job, tmp_path / "store")
+    assert (rest.utterances, rest.interrupted_by, written) == (17, None, [0, 1, 2, 3])
+    np.testing.assert_allclose(outputs(tmp_path / "store"), outputs(tmp_path / "whole"), rtol=1e-5, atol=1e-6)
+
+
+def test_processes_write_shards_of_their_own(mini_data_dir, teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "_SHARD_UTTERANCES", 10)
+    job = teacher_config(mini_data_dir, teacher)
+    monkeypatch.setattr(run, "own_shards", lambda count: range(0, count, 2))
+    assert extract_store(job, tmp_path / "store").utterances == 20  # shards 0 and 2 of 10, 10, 10 and 7
+    monkeypatch.setattr(run, "own_shards", lambda count: range(1, count, 2))
+    assert extract_store(job, tmp_path / "store").utterances == 17
+    assert outputs(tmp_path / "store").any(axis=(1, 2)).all()
+
+
+def test_utterances_too_short_for_a_teacher_are_counted_and_stored_as_zeros(
+    mini_data_dir, teacher, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("emojax.models.EmotionModel.min_samples", 20_000)
+    outcome = extract_store(teacher_config(mini_data_dir, teacher), tmp_path / "store")
+    short = [len(example["audio"]) < 20_000 for example in examples(mini_data_dir, "train")]
+    assert (outcome.utterances, outcome.short) == (37, sum(short))
+    assert (~outputs(tmp_path / "store").any(axis=(1, 2))).tolist() == short
 
 
 def test_another_checkpoint_or_setting_is_refused(mini_data_dir, hubert, tmp_path):
@@ -185,7 +252,7 @@ def test_audio_below_one_frame_is_counted_and_stored_without_states(
     mini_data_dir, hubert, tmp_path, monkeypatch, pooling
 ):
     least = 20_000
-    monkeypatch.setattr("emojax.encoders.speech_encoder.SpeechEncoder.min_samples", least)
+    monkeypatch.setattr(WaveformInputs, "min_samples", property(lambda _: least, lambda *_: None), raising=False)
     short = [len(example["audio"]) < least for example in examples(mini_data_dir)]
     outcome = extract_store(config(mini_data_dir, hubert, pooling=pooling), tmp_path / "store")
     assert outcome.short == sum(short) > 0
@@ -204,7 +271,7 @@ def test_audio_below_one_frame_is_counted_and_stored_without_states(
     ],
 )
 def test_shards_are_bounded_in_utterances_bytes_and_audio(lengths, num_bytes, audio, expected):
-    assert states.shard_bounds(np.array(lengths), np.full(len(lengths), num_bytes), audio) == expected
+    assert shards.shard_bounds(np.array(lengths), np.full(len(lengths), num_bytes), audio) == expected
 
 
 @hypothesis.given(

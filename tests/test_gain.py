@@ -1,12 +1,12 @@
-"""`python -m emojax.gain`: two systems from their workdirs."""
+"""`python -m emojax gain`: two systems from their workdirs."""
 
 import json
 
 import numpy as np
 import pytest
 
+from emojax.__main__ import main
 from emojax.evaluation import summarise
-from emojax.gain import main
 from tests.evaluation_examples import predictions, train_labels, write_workdir
 
 
@@ -22,31 +22,31 @@ def evaluated(path, seed, noise, **arguments):
     return str(path)
 
 
-def test_gain_of_seeds_over_seeds_is_told_in_words_and_in_json(tmp_path, capsys):
+def test_gain_of_seeds_over_seeds_is_printed_as_a_table_and_as_json(tmp_path, capsys):
     weak = [evaluated(tmp_path / f"weak_seed{seed}", seed, 1.0) for seed in (0, 1)]
     strong = [evaluated(tmp_path / f"strong_seed{seed}", seed, 0.1) for seed in (2, 3)]
-    assert main([*strong, "--over", *weak, "--resamples", "100"]) == 0
-    told = capsys.readouterr().out
-    assert "60 utterances; 95 % over 6 speakers, paired" in told
-    assert "activation" in told
-    assert main([*strong, "--over", *weak, "--json"]) == 0
+    assert main(["gain", *strong, "--over", *weak, "--resamples", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "60 utterances; 95 % over 6 speakers, paired" in printed
+    assert "activation" in printed
+    assert main(["gain", *strong, "--over", *weak, "--json"]) == 0
     gain = json.loads(capsys.readouterr().out)["ccc"]["activation"]
     assert gain["low"] > 0
     assert gain["after"] - gain["before"] == pytest.approx(gain["gain"])
 
 
-def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, capsys):
+def test_what_cannot_be_compared_is_printed_in_one_line(tmp_path, capsys):
     one = evaluated(tmp_path / "one", 0, 0.1)
     other = evaluated(tmp_path / "other", 0, 0.1, n=50)
-    assert main([one, "--over", other]) == 1
+    assert main(["gain", one, "--over", other]) == 1
     assert "was evaluated on other utterances than" in capsys.readouterr().err
-    assert main([one, "--over", one, "--split", "dev"]) == 1
+    assert main(["gain", one, "--over", one, "--split", "dev"]) == 1
     assert "was not evaluated on 'dev'" in capsys.readouterr().err
     categories = evaluated(tmp_path / "categories", 0, 0.1, attributes=False)
-    assert main([categories, "--over", categories]) == 1
+    assert main(["gain", categories, "--over", categories]) == 1
     assert "predicts no attribute" in capsys.readouterr().err
-    assert main([one, "--over", one, "--resamples", "0"]) == 1
-    assert "--resamples: 0 is not allowed" in capsys.readouterr().err
+    assert main(["gain", one, "--over", one, "--resamples", "0"]) == 1
+    assert "--resamples must be >= 1, got 0" in capsys.readouterr().err
 
 
 def test_what_is_unknown_is_null_in_json(tmp_path, capsys):
@@ -56,7 +56,7 @@ def test_what_is_unknown_is_null_in_json(tmp_path, capsys):
     folder.mkdir()
     made.write_csv(folder / "test.csv")
     (folder / "test.json").write_text(json.dumps(summarise(made, train_labels(), num_resamples=20)))
-    assert main([str(tmp_path / "two"), "--over", str(tmp_path / "two"), "--json"]) == 0
+    assert main(["gain", str(tmp_path / "two"), "--over", str(tmp_path / "two"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["ccc"]
     assert found["dominance"]["gain"] is None
     assert found["activation"]["gain"] == 0

@@ -1,4 +1,4 @@
-"""What messages propose exists: packages, commands, flags, config fields; also where only the package is installed."""
+"""Packages, commands, flags and config fields in messages exist, also where only the package is installed."""
 
 import ast
 import importlib.util
@@ -35,11 +35,11 @@ def docstrings(tree):
 
 @pytest.fixture(scope="module")
 def messages():
-    """(file, text) of every string that is no docstring; the one of launch.py is its help text."""
+    """(file, text) of every string that is not a docstring."""
     found = []
     for path in SOURCES:
         tree = ast.parse(path.read_text())
-        hidden = docstrings(tree) if path.name != "launch.py" else set()
+        hidden = docstrings(tree)
         texts = (text_of(node) for node in ast.walk(tree) if id(node) not in hidden)
         found += [(path.relative_to(ROOT), text) for text in texts if text]
     return found
@@ -65,9 +65,13 @@ def test_messages_name_only_installed_files(messages):
 
 def test_suggested_modules_and_flags_exist(messages):
     modules = {module for _, module in matches(messages, r"python -m ([\w.]+)")}
-    assert {"tfds_builders", "emojax.report"} <= modules
+    assert {"tfds_builders", "emojax"} <= modules
     assert all(importlib.util.find_spec(module) for module in modules)
-    defined = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", (ROOT / "launch.py").read_text())) | {"config", "help"}
+    commands = re.findall(r'commands\.add_parser\(\s*"([\w-]+)"', (ROOT / "emojax" / "__main__.py").read_text())
+    assert len(commands) == 5
+    assert {name for _, name in matches(messages, r"python -m emojax ([\w-]+)")} <= set(commands)
+    flags = (ROOT / "emojax" / "launcher" / "flags.py").read_text()
+    defined = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", flags)) | {"config", "help"}
     for path, command in matches(messages, r"python launch\.py([^;`\n]*)"):
         assert set(re.findall(r"--(\w+)", command)) <= defined, path
 
@@ -77,7 +81,7 @@ def test_suggested_config_fields_exist(messages):
     fields = matches(messages, r"--config\.([a-z][\w.{}]*)=")
     assert len(fields) >= 3
     for path, field in fields:
-        if path.name in ("launch.py", "config_reference.py"):  # examples; and fields of other configs
+        if path.name == "flags.py":  # fields of other configs
             continue
         value = config
         for part in field.replace("{}", "acoustic").split("."):

@@ -1,4 +1,4 @@
-"""What `predict` takes and what it refuses: one line that names the item, never a traceback of something else."""
+"""Inputs of `predict`: what cannot be used is an error of one line that names the item."""
 
 import io
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from emojax.errors import AudioError, CorpusError
-from emojax.inference.items import as_list, as_transcripts, read_item
+from emojax.inference.items import as_list, as_transcripts, item_name, read_item
 
 RATE = 16_000
 CLIP = np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32)
@@ -18,7 +18,7 @@ MASKED = np.ma.masked_array(CLIP, CLIP > 0)
 
 def read(items, rate=None, min_samples=1):
     listed, single = as_list(items, rate)
-    waveforms = [read_item(item, number, min_samples) for number, item in enumerate(listed)]
+    waveforms = [read_item(item, item_name(item, number), min_samples) for number, item in enumerate(listed)]
     return waveforms[0] if single else waveforms
 
 
@@ -47,8 +47,10 @@ def test_rates_are_any_number(rate):
     [None, 0, -16_000, 16, 44.1, np.nan, np.inf, 1e300, 10**400, True, "16000", [16_000], 1j, CLIP],
     ids=lambda rate: str(rate)[:9],
 )
-def test_what_is_no_sample_rate_is_refused_with_the_item_it_is_of(rate):
-    with pytest.raises(AudioError, match=r"^item 0: sample rate .*; allowed: (a number \(Hz\)|100 to 10,000,000)$"):
+def test_a_wrong_sample_rate_is_an_error_that_names_the_item(rate):
+    with pytest.raises(
+        AudioError, match=r"^item 0: sample rate (must be a number \(Hz\).*|.*; allowed: 100 to 10,000,000)$"
+    ):
         read((CLIP, rate))
     with pytest.raises(AudioError, match=r"^item 1: sample rate"):
         read([(CLIP, RATE), (CLIP, rate)])
@@ -109,28 +111,30 @@ def test_paths_are_read_one_or_several(path):
     [None, 3, 0.5, b"RIFF", {"a": 1}, {"clip.wav"}, iter(["clip.wav"]), object(), np.float32(1), [0.1, 0.2], []],
     ids=lambda item: type(item).__name__,
 )
-def test_what_is_neither_path_nor_file_nor_pair_is_named(item):
-    allowed = r"allowed: a path, a binary file, or an \(array, rate\) pair"
-    for items, place in ((item, "items"), ([(CLIP, RATE), item], "item 1"), ((item, RATE), "item 0")):
+def test_an_item_that_is_neither_path_nor_file_nor_pair_is_an_error(item):
+    allowed = r"must be a path, a binary file, or an \(array, rate\) pair"
+    for items, name in ((item, "items"), ([(CLIP, RATE), item], "item 1"), ((item, RATE), "item 0")):
         if items is item and isinstance(item, list):
             continue  # a list of items
-        with pytest.raises(AudioError, match=f"^{place}: (None|of type {type(item).__name__}).*{allowed}"):
+        with pytest.raises(
+            AudioError, match=f"^{name} {allowed}.*, got (None|an object of type {type(item).__name__})"
+        ):
             read(items)
 
 
-def test_what_is_accepted_is_said_where_arrays_come_without_rates_or_rates_without_arrays():
+def test_arrays_without_rates_and_rates_without_arrays_are_errors():
     with pytest.raises(AudioError, match=r"^an array needs its sample rate: predict\(array, rate\)$"):
         read(CLIP)
-    with pytest.raises(AudioError, match=r"^item 1: an array without its sample rate; allowed: a path"):
+    with pytest.raises(AudioError, match=r"^item 1 must be a path.*, got an array without its sample rate$"):
         read([(CLIP, RATE), CLIP])
     for items in ([CLIP, CLIP], "clip.wav", pathlib.Path("clip.wav"), io.BytesIO(), (CLIP, RATE), [], None):
-        with pytest.raises(AudioError, match=r"^rate: is of one array, items are .*; allowed: \(array, rate\) pairs$"):
+        with pytest.raises(AudioError, match=r"^rate belongs to one array, got items .*; use \(array, rate\) pairs$"):
             read(items, RATE)
-    with pytest.raises(AudioError, match=r"^item 0: of type float; allowed"):
+    with pytest.raises(AudioError, match=r"^item 0 must be .*, got an object of type float$"):
         read([0.1, 0.2])
-    with pytest.raises(AudioError, match=r"^item 0: of type str and a rate; allowed"):
+    with pytest.raises(AudioError, match=r"^item 0 must be .*, got an object of type str and a rate$"):
         read(("clip.wav", RATE))
-    with pytest.raises(AudioError, match=r"^item 0: a file opened as text; allowed"):
+    with pytest.raises(AudioError, match=r"^item 0 must be .*, got a file opened as text$"):
         read([io.StringIO("clip")])
 
 
@@ -147,7 +151,7 @@ def test_files_that_cannot_be_read_are_named(path, tmp_path):
 
 def test_an_item_without_a_single_frame_is_named(path):
     assert len(read(path, min_samples=4_000)) == 4_000
-    message = r"4000 samples at 16 kHz are too short for one frame of this model; allowed: at least 4001 \(250.062 ms\)"
+    message = r"must have at least 4001 samples at 16 kHz \(250.062 ms, one frame of this model\), got 4000"
     with pytest.raises(AudioError, match=f"^item 1: {message}"):
         read([(np.tile(CLIP, 2), RATE), (CLIP, RATE)], min_samples=4_001)
     with pytest.raises(AudioError, match=f"clip.wav.*: {message}"):
@@ -161,13 +165,13 @@ def test_transcripts_are_texts_or_none_one_for_each_item():
     assert as_transcripts("a b", 1) == ["a b"]
     assert as_transcripts(("a", None), 2) == as_transcripts([np.str_("a"), ""], 2) == ["a", ""]
     for transcripts, message in (
-        ([], "^0 transcripts for 2 items; allowed: one each"),
-        ("a b", "^1 transcripts for 2 items"),
-        (["a", 3.0], "^transcript 1: of type float; allowed: a text, or None"),
-        ([b"a", "b"], "^transcript 0: of type bytes; allowed"),
-        ({"a", "b"}, "^transcripts: of type set; allowed: a text, or a list of texts and None"),
-        (np.array(["a", "b"]), "^transcripts: of type ndarray; allowed"),
-        (iter(["a", "b"]), "^transcripts: of type list_iterator; allowed"),
+        ([], "^transcripts must be one per item, got 0 for 2 items"),
+        ("a b", "^transcripts must be one per item, got 1 for 2 items"),
+        (["a", 3.0], "^transcript 1 must be a text or None, got an object of type float"),
+        ([b"a", "b"], "^transcript 0 must be a text or None, got an object of type bytes"),
+        ({"a", "b"}, "^transcripts must be a text, or a list of texts and None, got an object of type set"),
+        (np.array(["a", "b"]), "^transcripts must be .*, got an object of type ndarray"),
+        (iter(["a", "b"]), "^transcripts must be .*, got an object of type list_iterator"),
     ):
         with pytest.raises(CorpusError, match=message):
             as_transcripts(transcripts, 2)

@@ -12,6 +12,7 @@ import soxr
 
 import emojax
 from configs import default
+from emojax.__main__ import main
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError
 from emojax.metrics import regression_scores
@@ -198,3 +199,45 @@ def test_loading_runs_no_code_of_the_workdir(workdir, tmp_path):
     assert emojax.load(copied).predict(clip(), 16_000)
     assert not (tmp_path / "ran").exists()
     assert jax.device_count() == 8
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two clips in folders, a file that is no audio, and one that has no audio suffix."""
+    (tmp_path / "clips" / "more").mkdir(parents=True)
+    soundfile.write(tmp_path / "clips" / "a.wav", clip(0), 16_000)
+    soundfile.write(tmp_path / "clips" / "more" / "b.FLAC", clip(1), 16_000)
+    (tmp_path / "clips" / "broken.wav").write_text("not audio")
+    (tmp_path / "clips" / "notes.txt").write_text("notes")
+    return tmp_path / "clips"
+
+
+def test_the_command_prints_a_csv_row_per_file_and_reports_those_that_cannot_be_read(workdir, model, folder, capsys):
+    assert main(["predict", str(workdir), str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith(f"error: {folder / 'broken.wav'}: cannot be read as audio")
+    assert len(err.splitlines()) == 1
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["file"] for row in rows] == [str(folder / "a.wav"), str(folder / "more" / "b.FLAC")]
+    for row, number in zip(rows, (0, 1), strict=True):
+        expected = model.predict(clip(number), 16_000)
+        found = {name: float(row[name]) for name in ATTRIBUTES}
+        assert found == pytest.approx(expected.attributes, abs=1e-4)
+        assert row["emotion"] == expected.emotion
+        found = {name: float(row[f"probability_{name}"]) for name in mini_corpus.CATEGORIES}
+        assert found == pytest.approx(expected.emotions, abs=1e-4)
+
+
+def test_the_command_prints_json_lines(workdir, model, folder, capsys):
+    assert main(["predict", str(workdir), str(folder / "a.wav"), "--format=jsonl"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    expected = model.predict(clip(0), 16_000)
+    assert row["attributes"] == pytest.approx(expected.attributes, abs=1e-4)
+    assert row["emotions"] == pytest.approx(expected.emotions, abs=1e-4)
+    assert (row["file"], row["emotion"]) == (str(folder / "a.wav"), expected.emotion)
+
+
+def test_the_command_refuses_paths_without_audio_before_it_loads_the_model(tmp_path, capsys):
+    for path, message in ((tmp_path, "has no audio file"), (tmp_path / "none", "no such file or folder")):
+        assert main(["predict", str(tmp_path / "no_workdir"), str(path)]) == 1
+        assert message in capsys.readouterr().err

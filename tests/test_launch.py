@@ -97,6 +97,7 @@ def test_one_command_trains_and_evaluates(finished):
         "corpus.json",
         "metrics.jsonl",
         "summary.json",
+        "README.md",
         "evaluation/test.json",
         "evaluation/test.csv",
     }

@@ -29,16 +29,19 @@ OBJECTIVE = parse_experiment(default.get_config().to_dict()).objective
 
 
 def example(seed=0, labelled=ROWS, rows=ROWS):
-    """Output of a student, and a batch with a teacher who is right about half of it."""
+    """Output of a student, and a batch with a teacher whose predictions are close to half of the labels."""
     random = np.random.default_rng(seed)
     labels = random.uniform(size=(rows, 3)).astype(np.float32)
-    told = np.clip(labels + random.normal(size=(rows, 3)) * random.choice([0.02, 0.4], size=(rows, 1)), 0, 1)
-    residual = np.abs(told - labels) / 0.1
+    predicted = np.clip(labels + random.normal(size=(rows, 3)) * random.choice([0.02, 0.4], size=(rows, 1)), 0, 1)
+    residual = np.abs(predicted - labels) / 0.1
     residual[labelled:] = 0.0
     labels[labelled:] = np.nan
     probabilities = random.dirichlet(np.ones(CATEGORIES), rows)
     teacher = TeacherOutput(
-        *(jnp.asarray(part, jnp.float32) for part in (told, residual, probabilities, random.normal(size=(rows, 6))))
+        *(
+            jnp.asarray(part, jnp.float32)
+            for part in (predicted, residual, probabilities, random.normal(size=(rows, 6)))
+        )
     )
     batch = Batch(
         waveform=jnp.zeros((rows, 4), jnp.int16),
@@ -80,12 +83,15 @@ def test_plain_distillation_is_the_ccc_to_the_teacher():
     loss, metrics = loss_of(output, batch, config(label_weight=0.0, attribute_weight=2.0))
     assert loss == pytest.approx(2 * mean_ccc_loss(output.attributes, batch.teacher.attributes), rel=1e-5)
     assert metrics["trust/valence"] == 1
-    loss, _ = loss_of(output, batch, config(label_weight=0.0, attribute_weight=1.0, attribute_loss="mse"))
-    student, told = np.asarray(output.attributes), np.asarray(batch.teacher.attributes)
-    assert loss == pytest.approx(np.mean(np.square(student - told).mean(axis=0) / told.var(axis=0)), rel=1e-4)
+    squared = config(label_weight=0.0, attribute_weight=1.0, attribute_loss="mse")
+    student, taught = np.asarray(output.attributes), np.asarray(batch.teacher.attributes)
+    expected = np.mean(np.square(student - taught).mean(axis=0) / taught.var(axis=0))
+    assert loss_of(output, batch, squared)[0] == pytest.approx(expected, rel=1e-4)
+    mixed = dataclasses.replace(squared, attribute_loss="mix", mse_share=0.2)
+    assert loss_of(output, batch, mixed)[0] == pytest.approx(0.4 * float(loss) + 0.2 * expected, rel=1e-4)
 
 
-def test_residual_leaves_out_what_the_teacher_gets_wrong():
+def test_residual_skips_what_the_teacher_predicts_badly():
     output, batch = example()
     settings = config(label_weight=0.0, attribute_weight=1.0, condition="residual")
     loss, metrics = loss_of(output, batch, settings)
@@ -106,7 +112,7 @@ def test_hard_follows_the_teacher_where_it_is_right_and_the_label_elsewhere():
     assert loss == pytest.approx(1.5 * mean_ccc_loss(output.attributes, targets), rel=1e-5)
 
 
-def test_relative_trusts_who_is_closer_to_the_label():
+def test_relative_counts_the_teacher_where_it_is_closer_to_the_label_than_the_student():
     output, batch = example(labelled=20)
     _, metrics = loss_of(output, batch, config(attribute_weight=1.0, condition="relative"))
     labels = np.asarray(batch.attributes)
@@ -135,7 +141,7 @@ def test_categories_are_taught_by_divergence_at_a_temperature(temperature):
 
 
 @pytest.mark.parametrize("condition", ["none", "residual", "hard", "relative", "soft"])
-def test_rows_of_weight_0_and_what_the_teacher_does_not_know_do_not_matter(condition):
+def test_rows_of_weight_0_and_attributes_that_the_teacher_lacks_have_no_influence(condition):
     settings = config(
         attribute_weight=1.0, emotion_weight=1.0, embedding_weight=1.0, embedding_loss="cka", condition=condition
     )
@@ -169,7 +175,7 @@ def test_embeddings_that_agree_have_distance_0_and_others_more(seed, kind):
 
 
 @pytest.mark.parametrize("kind", ["cka", "relational"])
-def test_measures_without_coordinates_do_not_see_rotation_and_scale(kind):
+def test_measures_without_coordinates_are_invariant_to_rotation_and_scale(kind):
     random = np.random.default_rng(0)
     embeddings = random.normal(size=(20, 6))
     rotation, _ = np.linalg.qr(random.normal(size=(6, 6)))

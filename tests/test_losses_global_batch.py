@@ -57,19 +57,21 @@ def over_eight_devices() -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def value_and_gradients(output: EmotionOutput, batch: Batch):
+def value_and_gradients(output: EmotionOutput, batch: Batch, config: ObjectiveConfig = CONFIG):
     def of_predictions(attributes, logits):
         predicted = dataclasses.replace(output, attributes=attributes, emotion_logits=logits)
-        return multitask_loss(predicted, batch, {}, CONFIG, jnp.ones(4))
+        return multitask_loss(predicted, batch, {}, config, jnp.ones(4))
 
     return jax.value_and_grad(of_predictions, argnums=(0, 1), has_aux=True)(output.attributes, output.emotion_logits)
 
 
-def test_sharded_loss_metrics_and_gradients_equal_unsharded():
-    output, batch = draw()
-    (loss, metrics), gradients = value_and_gradients(output, batch)
+@pytest.mark.parametrize("attribute_loss", ["ccc", "mse", "mix"])
+def test_sharded_loss_metrics_and_gradients_equal_unsharded(attribute_loss):
+    (output, batch), config = draw(), dataclasses.replace(CONFIG, attribute_loss=attribute_loss)
+    (loss, metrics), gradients = value_and_gradients(output, batch, config)
     sharded = jax.device_put((output, batch), over_eight_devices())
-    (sharded_loss, sharded_metrics), sharded_gradients = jax.jit(value_and_gradients)(*sharded)
+    compute = jax.jit(value_and_gradients, static_argnames="config")
+    (sharded_loss, sharded_metrics), sharded_gradients = compute(*sharded, config=config)
     assert np.isfinite(loss)
     assert float(sharded_loss) == pytest.approx(float(loss), abs=1e-6)
     for name, value in metrics.items():

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emojax.errors import ConfigError
-from emojax.losses import ObjectiveConfig, ccc_loss, class_weights, multitask_loss
+from emojax.losses import LABEL_TERMS, ObjectiveConfig, WeightedTerm, ccc_loss, class_weights, multitask_loss
 from emojax.types import Batch, EmotionOutput
 
 CONFIG = ObjectiveConfig(
@@ -291,6 +291,7 @@ def test_bfloat16_outputs_are_reduced_in_float32():
         ("emotion_weight", float("inf")),
         ("label_smoothing", 1.0),
         ("label_smoothing", float("nan")),
+        ("mse_share", 1.1),
     ],
 )
 def test_settings_that_are_not_allowed_are_refused_by_name(key, value):
@@ -304,3 +305,33 @@ def test_all_attribute_weights_zero_trains_categories_alone():
     loss, metrics, (to_attributes, _) = loss_and_gradient(output, batch, config)
     assert loss == metrics["loss/emotion"]
     np.testing.assert_array_equal(to_attributes, 0.0)
+
+
+def test_squared_error_needs_one_label_and_the_mix_two():
+    output, batch = draw()
+    batch = batch.replace(attributes=batch.attributes.at[1:, 1].set(jnp.nan).at[:, 2].set(jnp.nan))
+    config = dataclasses.replace(CONFIG, attribute_weights=(0.2, 0.6, 0.2), emotion_weight=0.0, attribute_loss="mse")
+    loss, metrics, _ = loss_and_gradient(output, batch, config)
+    errors = np.square(np.asarray(output.attributes) - np.asarray(batch.attributes))
+    activation, valence = errors[:, 0].mean(), errors[0, 1]
+    assert loss == pytest.approx((0.2 * activation + 0.6 * valence) / 0.8, abs=1e-6)
+    assert metrics["loss/mse_valence"] == pytest.approx(valence, abs=1e-6)
+    assert metrics["loss/mse_dominance"] == 0
+    assert "loss/ccc_valence" not in metrics
+    mixed = dataclasses.replace(config, attribute_loss="mix", mse_share=0.25)
+    loss, metrics, (gradient, _) = loss_and_gradient(output, batch, mixed)
+    assert loss == pytest.approx(0.75 * metrics["loss/ccc_activation"] + 0.25 * activation, abs=1e-6)
+    np.testing.assert_array_equal(gradient[:, 1:], 0.0)
+
+
+def test_a_term_is_added_to_the_loss_by_its_weight(monkeypatch):
+    def size_term(output, batch, settings):
+        size = jnp.square(output.attributes).mean()
+        return size, {"loss/size": size}
+
+    output, batch = draw()
+    before = multitask_loss(output, batch, {}, CONFIG, jnp.ones(C))[0]
+    monkeypatch.setitem(LABEL_TERMS, "size", WeightedTerm(size_term, lambda settings: 0.5))
+    loss, metrics = multitask_loss(output, batch, {}, CONFIG, jnp.ones(C))
+    assert metrics["loss"] == loss
+    assert float(loss) == pytest.approx(float(before + 0.5 * metrics["loss/size"]), rel=1e-6)

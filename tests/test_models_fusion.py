@@ -1,7 +1,5 @@
 """Models of several modalities: missing modalities, trainable parameters, what each fusion computes."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,14 +19,14 @@ from emojax.models import (
     split_params,
     trainable_mask,
 )
-from emojax.models.fusion import drop_modalities
+from emojax.models.fusion import FUSIONS
+from emojax.models.heads import drop_modalities
 from emojax.models.pooling import AttentivePooling
 from emojax.types import Batch, StoredRows
 from tests import speech_checkpoints, text_checkpoints
 
 SAMPLES, TOKENS = 8_000, 6
-KINDS = ("early", "late", "gated", "cross_attention")
-VIEWS = ("log_mel", "acoustic", "lexical")
+MODALITIES = ("log_mel", "acoustic", "lexical")
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +39,12 @@ def encoders(tmp_path_factory):
     return {"acoustic": load_encoder(hubert_folder), "lexical": load_encoder(bert_folder)}
 
 
-def config(modalities=VIEWS, kind="early", **encoder):
+def config(modalities=MODALITIES, kind="early", **encoder):
     tree = default.get_config()
     tree.model.modalities = modalities
     tree.model.fusion.kind = kind
     tree.model.fusion.size = 8
-    for modality in VIEWS:
+    for modality in MODALITIES:
         tree.model[modality].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
         tree.model[modality].network.pooling = "mean"
         if modality != "log_mel":
@@ -77,7 +75,7 @@ def make_model(encoders, settings):
     variables = jax.jit(model.init)(jax.random.key(1), make_batch())
     loaded = {modality: {"encoder": encoders[modality].params} for modality in settings.encoder_modalities}
     params = merge_params(loaded, variables["params"])
-    # Substitutes for missing modalities start at zero, like what they stand for would in a fresh bias.
+    # Embeddings of missing modalities are initialised with zeros.
     params = jax.tree.map(lambda leaf: leaf + 0.01, params)
     return model, {**variables, "params": params}
 
@@ -86,23 +84,23 @@ def compiled(model):
     return jax.jit(lambda variables, batch: model.apply(variables, batch))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUSIONS)
 def test_a_missing_transcript_or_missing_audio_leaves_the_other_rows_and_the_prediction_intact(encoders, kind):
     model, variables = make_model(encoders, config(kind=kind))
     apply, batch = compiled(model), make_batch()
     whole = apply(variables, batch)
-    mute = apply(variables, batch.replace(num_tokens=batch.num_tokens.at[1].set(0)))
-    deaf = apply(variables, batch.replace(num_samples=batch.num_samples.at[1].set(0)))
-    for other in (mute, deaf):
+    without_text = apply(variables, batch.replace(num_tokens=batch.num_tokens.at[1].set(0)))
+    without_audio = apply(variables, batch.replace(num_samples=batch.num_samples.at[1].set(0)))
+    for other in (without_text, without_audio):
         assert np.isfinite(other.attributes).all()
         np.testing.assert_allclose(other.attributes[::2], whole.attributes[::2], atol=1e-5)
         assert np.abs(other.attributes[1] - whole.attributes[1]).max() > 1e-4
-    # Without the transcript, what stood in it does not matter.
+    # Without a transcript, the token ids have no influence.
     scrambled = batch.replace(num_tokens=batch.num_tokens.at[1].set(0), tokens=batch.tokens.at[1].set(5))
-    np.testing.assert_allclose(apply(variables, scrambled).attributes, mute.attributes, atol=1e-6)
+    np.testing.assert_allclose(apply(variables, scrambled).attributes, without_text.attributes, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUSIONS)
 def test_padding_and_neighbours_never_change_a_fused_prediction(encoders, kind):
     model, variables = make_model(encoders, config(kind=kind))
     apply, batch = compiled(model), make_batch()
@@ -123,23 +121,23 @@ def test_states_from_the_batch_and_from_the_encoder_give_the_same(encoders, comb
         lengths = batch.num_samples if modality == "acoustic" else batch.num_tokens
         encoder = encoders[modality]
         if modality == "acoustic":
-            inputs = encoder.preprocess(inputs, lengths)
+            inputs = encoder.inputs(inputs, lengths)
         output = encoder.module.apply({"params": encoder.params}, inputs, lengths, hidden_states=True)
         states = jnp.stack([output.hidden_states[0], output.hidden_states[1], output.last_hidden_state], axis=2)
         stored[modality] = StoredRows(states, output.mask.sum(axis=1))
-    # make_model moved every parameter, the encoders' too.
+    # make_model changed every parameter, the encoders' too.
     params = merge_params(
         {modality: {"encoder": encoders[modality].params} for modality in stored}, variables["params"]
     )
     online = compiled(model)({**variables, "params": params}, batch)
-    silent = batch.replace(stored=stored, waveform=jnp.zeros((4, 0), jnp.int16))
+    stored_batch = batch.replace(stored=stored, waveform=jnp.zeros((4, 0), jnp.int16))
     own = {name: {key: leaf for key, leaf in tree.items() if key != "encoder"} for name, tree in params.items()}
     np.testing.assert_allclose(
-        compiled(model)({**variables, "params": own}, silent).attributes, online.attributes, atol=1e-5
+        compiled(model)({**variables, "params": own}, stored_batch).attributes, online.attributes, atol=1e-5
     )
 
 
-def test_modalities_are_left_out_at_the_given_rate_but_never_all():
+def test_modalities_are_dropped_at_the_given_rate_but_never_all():
     present = {"a": jnp.ones(4_000, bool), "b": jnp.ones(4_000, bool), "c": jnp.arange(4_000) % 2 == 0}
     kept = drop_modalities(jax.random.key(0), present, 0.3)
     stacked = np.stack([kept[name] for name in present])
@@ -204,6 +202,7 @@ def test_distances_count_layers_from_the_top(encoders):
     [
         ({"modalities": ()}, r"model.modalities must"),
         ({"modalities": ("lexical", "lexical")}, "each modality once"),
+        ({"fusion.kind": "erly"}, "fusion.kind must be 'early' or .* got 'erly'; did you mean 'early'"),
         ({"fusion.size": 0}, "fusion.size must"),
         ({"fusion.attention_heads": 3}, r"must divide fusion.size \(128\)"),
         ({"fusion.modality_dropout": 1.0}, "fusion.modality_dropout must"),
@@ -233,7 +232,7 @@ def test_more_top_layers_than_there_are_is_an_error(encoders):
 def test_attentive_pooling_equals_the_same_in_pytorch(statistics):
     rng = np.random.default_rng(0)
     frames, mask = rng.normal(size=(3, 7, 4)).astype(np.float32), np.arange(7) < np.array([[7], [4], [1]])
-    module = AttentivePooling(statistics)
+    module = AttentivePooling(deviation=statistics)
     variables = module.init(jax.random.key(0), jnp.asarray(frames), jnp.asarray(mask))
     found = module.apply(variables, jnp.asarray(frames), jnp.asarray(mask))
     params = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), variables["params"])
@@ -248,12 +247,12 @@ def test_attentive_pooling_equals_the_same_in_pytorch(statistics):
         np.testing.assert_allclose(found[row], torch.cat(expected).numpy(), atol=1e-5)
 
 
-def test_late_fusion_starts_as_the_mean_of_the_views(encoders):
-    settings = dataclasses.replace(config(kind="late"))
+def test_late_fusion_starts_as_the_mean_of_the_modalities(encoders):
+    settings = config(kind="late")
     parts = {modality: EncoderPart.of(encoders[modality]) for modality in settings.encoder_modalities}
     model = EmotionModel(settings, 4, parts)
     variables = jax.jit(model.init)(jax.random.key(1), make_batch())
     output, state = model.apply(variables, make_batch(), capture_intermediates=True, mutable=["intermediates"])
     heads = state["intermediates"]["heads"]
-    mean = np.mean([heads[modality]["__call__"][0].attributes for modality in VIEWS], axis=0)
+    mean = np.mean([heads[modality]["__call__"][0].attributes for modality in MODALITIES], axis=0)
     np.testing.assert_allclose(output.attributes, mean, atol=1e-5)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from emojax.errors import ConfigError
 from emojax.models import TCGRU, EmotionHeads, TCGRUConfig, count_parameters, parameter_table, pool
-from emojax.models.pooling import finish_pool, start_pool, update_pool
+from emojax.models.pooling import POOLINGS
 from emojax.models.tcgru import TimeConvolution
 from emojax.parallel import MeshConfig, batch_sharding, make_mesh, num_batch_shards, replicated
+from emojax.schema import parse, to_tree
 
 PAPER = TCGRUConfig(
     gru_layers=2,
@@ -161,13 +162,22 @@ def test_parameter_table_names_every_array_and_the_total():
     assert table.splitlines()[-1].split() == ["total", "1,212"]
 
 
-@pytest.mark.parametrize("name", ["last", "mean", "max", "sum", "statistics"])
+@pytest.mark.parametrize("name", POOLINGS)
 @settings(deadline=None, max_examples=10)
 @given(cuts=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 9))
 def test_pooling_in_chunks_equals_pooling_at_once(name, cuts, seed):
-    frames = np.random.default_rng(seed).normal(size=(2, sum(cuts), 3)).astype(np.float32)
-    state, start = start_pool(name, 2, 3), 0
+    frames, module = jnp.asarray(draw(2, sum(cuts), 3, seed=seed)), POOLINGS[name]()
+    mask = jnp.ones(frames.shape[:2], bool)
+    whole, variables = module.init_with_output(jax.random.key(seed), frames, mask)
+    pooling, start = module.bind(variables), 0
+    state = pooling.start(2, 3)
     for length in cuts:
-        state, start = update_pool(name, state, jnp.asarray(frames[:, start : start + length]), None), start + length
-    whole = pool(name, jnp.asarray(frames), jnp.ones(frames.shape[:2], bool))
-    np.testing.assert_allclose(finish_pool(name, state), whole, atol=2e-5)
+        state, start = pooling.update(state, frames[:, start : start + length]), start + length
+    np.testing.assert_allclose(pooling.finish(state), whole, atol=2e-5)
+
+
+def test_names_of_the_config_are_those_of_the_registry():
+    for name in POOLINGS:
+        assert dataclasses.replace(PAPER, pooling=name).pooling == name
+    with pytest.raises(ConfigError, match=r"pooling must be 'last' or 'mean' .* got 'men'; did you mean 'mean'\?"):
+        parse(TCGRUConfig, {**to_tree(PAPER), "pooling": "men"})

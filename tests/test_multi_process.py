@@ -110,8 +110,7 @@ def test_lost_process_stops_the_other_and_both_continue_exactly(together, mini_d
 
 _IDLE = """
 import sys, time
-from emojax.interruption import watch_signals
-from emojax.task_launchers import quiet_native_logs
+from emojax.interruption import quiet_native_logs, watch_signals
 watch_signals()
 quiet_native_logs()
 from emojax.parallel import join_processes

@@ -11,11 +11,19 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding
 
+from configs import default
+from emojax.config import parse_experiment
+from emojax.data import AUDIO
 from emojax.errors import ConfigError
 from emojax.parallel import MeshConfig, make_mesh
+from emojax.planning.abstract import abstract_run
 from emojax.planning.chips import CHIPS, count_flops, find_chip
 from emojax.planning.hlo import array_bytes, collectives, memory_traffic, parse_program
+from emojax.training import make_optimizer
+from emojax.training.data import open_data, training_stream
+from emojax.training.experiment import build_experiment
 from tests.test_launch import ROOT
+from tests.test_workdir_integrity import make_workdir
 
 
 def flops(function, *shapes):
@@ -105,6 +113,31 @@ def test_other_topologies_are_refused():
     for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4"):
         with pytest.raises(ConfigError, match=r"--topology: .* is not allowed; allowed: CHIP:AxB"):
             find_chip(wrong)
+
+
+def test_the_abstract_state_is_that_of_training_and_the_step_lowers(mini_data_dir, tmp_path):
+    tree = default.get_config()
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    tree.data.update({"batch_size": 8, "bucket_seconds": (1.0,)})
+    tree.model.log_mel.network.update({"gru_size": 8, "conv_channels": 4, "embedding_size": 6})
+    tree.optimizer.ema_decay = 0.9
+    tree.teacher.workdir = str(make_workdir(tmp_path / "teacher"))
+    tree.distillation.update({"attribute_weight": 1.0, "embedding_weight": 1.0})
+    config = parse_experiment(tree.to_dict())
+    mesh = make_mesh(MeshConfig(2, 2, 1), jax.devices()[:4])
+    run = abstract_run(config, mesh, 1.0)
+    data = open_data(config)
+    experiment = build_experiment(data.config, data.metadata, tmp_path, mesh)
+    state = experiment.init_state(make_optimizer(config.optimizer, 10))
+
+    def described(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype, leaf.sharding) for path, leaf in leaves}
+
+    assert described(run.state) == described(state)
+    batch = training_stream(data, experiment, AUDIO).load(0)
+    assert described(run.arguments[1]) == described(batch)
+    assert count_flops(run.jitted.trace(*run.arguments).jaxpr) > 0
 
 
 def plan(workdir, config, *more):

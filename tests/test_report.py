@@ -1,4 +1,4 @@
-"""`python -m emojax.report`: right rows, honest words, safe pages."""
+"""`python -m emojax report`: rows, descriptions, safe pages."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from emojax.report import main
+from emojax.__main__ import main
 from emojax.reporting import evaluation_directory
 from tests.evaluation_examples import PNG, corpus, write_scores, write_workdir
 
 
 def report(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
+    status = main(["report", *map(str, arguments)])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from emojax.reproduction import main
+from emojax.__main__ import main
 from tests.evaluation_examples import write_workdir
 
 DOCUMENT = """# Results
@@ -35,7 +35,7 @@ def cells(document, number):
 
 def test_seeds_become_one_row_and_the_rest_stays(document, tmp_path, capsys):
     folders = [write_workdir(tmp_path / f"student_seed{seed}", seed=seed) for seed in (0, 1)]
-    assert main([str(document), *map(str, folders)]) == 0
+    assert main(["fill-tables", str(document), *map(str, folders)]) == 0
     name, paper, valence, uar, seeds, command = cells(document, 6)
     assert (name, paper, seeds, command) == ("`student`", ".30", "2", "`run`")
     assert all(part in valence for part in "±[]")
@@ -47,11 +47,11 @@ def test_seeds_become_one_row_and_the_rest_stays(document, tmp_path, capsys):
 
 def test_one_seed_has_its_interval_and_filling_again_changes_nothing(document, tmp_path):
     folder = write_workdir(tmp_path / "teacher_seed3", seed=3)
-    assert main([str(document), str(folder)]) == 0
+    assert main(["fill-tables", str(document), str(folder)]) == 0
     assert cells(document, 7)[2].startswith("0.")
     assert "±" not in cells(document, 7)[2]
     before = document.read_text()
-    assert main([str(document), str(folder)]) == 0
+    assert main(["fill-tables", str(document), str(folder)]) == 0
     assert document.read_text() == before
 
 
@@ -64,18 +64,18 @@ def test_seeds_whose_stores_lie_elsewhere_are_still_one_system_and_other_teacher
     configs[1]["training"]["profile_steps"] = 0  # a field that the older run did not know
     for folder, config in zip(folders, configs, strict=True):
         (folder / "config.json").write_text(json.dumps(config))
-    assert main([str(document), *map(str, folders)]) == 0
+    assert main(["fill-tables", str(document), *map(str, folders)]) == 0
     assert cells(document, 6)[4] == "2"
     configs[1]["model"]["lexical"]["store"] = "/new/other"
     (folders[1] / "config.json").write_text(json.dumps(configs[1]))
-    assert main([str(document), *map(str, folders)]) == 1
-    assert "claimed by several" in capsys.readouterr().err
+    assert main(["fill-tables", str(document), *map(str, folders)]) == 1
+    assert "the name of several" in capsys.readouterr().err
 
 
 def test_what_fills_nothing_or_is_ambiguous_is_an_error(document, tmp_path, capsys):
-    assert main([str(document), str(write_workdir(tmp_path / "other", seed=0))]) == 1
+    assert main(["fill-tables", str(document), str(write_workdir(tmp_path / "other", seed=0))]) == 1
     copies = [write_workdir(tmp_path / place / "student_seed0", seed=0) for place in ("a", "b")]
-    assert main([str(document), *map(str, copies)]) == 1
-    assert "claimed by several" in capsys.readouterr().err
-    assert main([str(tmp_path / "absent.md"), str(copies[0])]) == 1
+    assert main(["fill-tables", str(document), *map(str, copies)]) == 1
+    assert "the name of several" in capsys.readouterr().err
+    assert main(["fill-tables", str(tmp_path / "absent.md"), str(copies[0])]) == 1
     assert document.read_text() == DOCUMENT

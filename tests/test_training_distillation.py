@@ -15,12 +15,14 @@ from emojax.config import TeacherConfig, parse_experiment
 from emojax.data import AUDIO, BatchStream, Unlabelled, open_corpus, read_index
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import Predictions
+from emojax.extraction import extract_store, parse_extraction
 from emojax.files import with_digest, write_json
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.reporting import evaluate_workdir
+from emojax.teachers import calibrate, load_ensemble, load_teacher
+from emojax.teachers.cache import fingerprint
+from emojax.teachers.calibration import residual_units
 from emojax.training import train_workdir
-from emojax.training.teacher_cache import cache_teacher, fingerprint, parse_teacher_cache
-from emojax.training.teachers import load_members, load_teacher, measure_teacher, residual_units
 from tests import mini_corpus
 
 
@@ -55,7 +57,7 @@ def teachers(mini_data_dir, tmp_path_factory):
     return folders, cache_of(folders, mini_data_dir, "mini_corpus", root / "cache")
 
 
-def taught(folders):
+def teacher_fields(folders):
     return {"workdir": ",".join(map(str, folders)), "weights": (3.0, 1.0)[: len(folders)]}
 
 
@@ -63,14 +65,14 @@ def cache_config(folders, data_dir, corpus):
     cache = extract_teacher.get_config()
     cache.corpus.update({"name": corpus, "data_dir": str(data_dir)})
     cache.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
-    cache.teacher.update(taught(folders))
+    cache.teacher.update(teacher_fields(folders))
     return cache.to_dict()
 
 
 def cache_of(folders, data_dir, corpus, place):
-    config = parse_teacher_cache(cache_config(folders, data_dir, corpus))
-    assert cache_teacher(config, place).utterances == 37 + 11 + 9
-    assert cache_teacher(config, place).utterances == 0
+    config = parse_extraction(cache_config(folders, data_dir, corpus))
+    assert extract_store(config, place).utterances == 37 + 11 + 9
+    assert extract_store(config, place).utterances == 0
     return place
 
 
@@ -81,23 +83,24 @@ def one_device_mesh():
 EVERYTHING = {"attribute_weight": 1.0, "emotion_weight": 1.0, "embedding_weight": 1.0, "condition": "soft"}
 
 
-def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
+def test_cached_outputs_equal_those_computed_in_the_step(mini_data_dir, teachers):
     folders, cache = teachers
     corpus = open_corpus("mini_corpus", mini_data_dir)
     index = read_index(corpus, "train")
     config = parse_experiment(tree(mini_data_dir).to_dict())
     settings = dataclasses.replace(config.distillation, **EVERYTHING)
     found = []
-    for who in (
-        TeacherConfig(**taught(folders), cache="", dtype="float32"),
+    for teacher_config in (
+        TeacherConfig(**teacher_fields(folders), cache="", dtype="float32"),
         TeacherConfig("", (), str(cache), "float32"),
     ):
         for devices in (1, 8):
             mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:devices])
-            teacher = load_teacher(who, settings, corpus.info.categories, mesh)
-            inputs = teacher.inputs(AUDIO, corpus.info.name, "train")
+            teacher = load_teacher(teacher_config, settings, corpus.info.categories, mesh)
+            inputs = teacher.batch_inputs(AUDIO, corpus.info.name, "train")
             stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, inputs=inputs)
-            arrays = measure_teacher(teacher, stream, settings)
+            calibration = calibrate(teacher.outputs, teacher.arrays.members, stream, settings)
+            arrays = teacher.arrays.replace(calibration=calibration)
             found.append(jax.device_get(jax.jit(teacher)(arrays, stream.load(1))))
     for other in found[1:]:
         jax.tree.map(
@@ -154,29 +157,29 @@ def test_a_corpus_with_other_spellings_gets_the_scores_of_its_utterances(mini_da
         evaluate_workdir(folder, "renamed_corpus", ("test",), str(tmp_path / "only"), pairs)
 
 
-def test_a_teacher_with_other_spellings_teaches_the_same(mini_data_dir, teachers, capsys):
+def test_categories_spelt_otherwise_give_the_same_targets(mini_data_dir, teachers, capsys):
     settings = dataclasses.replace(parse_experiment(tree(mini_data_dir).to_dict()).distillation, emotion_weight=1.0)
-    who = TeacherConfig(str(teachers[0][0]), (), "", "float32")
+    teacher_config = TeacherConfig(str(teachers[0][0]), (), "", "float32")
     mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
     corpus = open_corpus("mini_corpus", mini_data_dir)
     batch = BatchStream(
         corpus, "train", read_index(corpus, "train"), parse_experiment(tree(mini_data_dir).to_dict()).data, mesh,
         training=True,
     ).load(0)  # fmt: skip
-    told = []
+    found = []
     for categories in (("anger", "happiness", "neutral"), ("angry", "Joy", "neutral")):
-        teacher = load_teacher(who, settings, categories, mesh)
-        told.append(jax.device_get(jax.jit(teacher)(teacher.arrays, batch)).emotion_probabilities)
-    np.testing.assert_array_equal(told[0], told[1])
+        teacher = load_teacher(teacher_config, settings, categories, mesh)
+        found.append(jax.device_get(jax.jit(teacher)(teacher.arrays, batch)).emotion_probabilities)
+    np.testing.assert_array_equal(found[0], found[1])
     assert "angry = anger, Joy = happiness" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="share 1 categories, at least 2 are needed"):
-        load_teacher(who, settings, ("angry", "calm"), mesh)
+        load_teacher(teacher_config, settings, ("angry", "calm"), mesh)
 
 
 def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(mini_data_dir, teachers, tmp_path):
     folders, cache = teachers
     online, cached = tree(mini_data_dir, **EVERYTHING), tree(mini_data_dir, **EVERYTHING)
-    online.teacher.update(taught(folders))
+    online.teacher.update(teacher_fields(folders))
     cached.teacher.cache = str(cache)
     first, second = train(online, tmp_path / "online"), train(cached, tmp_path / "cached")
     for name in ("train/loss", "train/gradient_norm", "train/teacher/emotion", "train/trust/valence"):
@@ -188,7 +191,7 @@ def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(min
     assert {"ccc", "uar"} <= set(summary)  # categories were learned from the teacher alone
 
 
-def test_what_is_too_short_for_the_teacher_is_left_out_where_its_cache_teaches(
+def test_utterances_too_short_for_the_teacher_are_skipped_with_its_cache(
     mini_data_dir, teachers, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patched:
@@ -209,14 +212,14 @@ def test_a_cache_of_a_corpus_whose_audio_was_replaced_is_refused(teachers, tmp_p
     with pytest.raises(CheckpointError, match=rf"{cache}/train: was computed from other audio .*; delete {cache} and"):
         train(config, tmp_path / "student")
     with pytest.raises(CheckpointError, match=rf"{cache}/train: was computed from other audio .*; delete {cache} and"):
-        cache_teacher(parse_teacher_cache(cache_config(teachers[0], tmp_path, "mini_corpus")), cache)
+        extract_store(parse_extraction(cache_config(teachers[0], tmp_path, "mini_corpus")), cache)
 
 
 def test_a_cache_of_a_teacher_with_other_weights_of_the_same_config_is_refused(mini_data_dir, teachers, tmp_path):
     (folder, _), cache = teachers
     again = tmp_path / "again"
     shutil.copytree(folder, again)
-    members = load_members(TeacherConfig(str(again), (), "", "float32"), None, one_device_mesh()).members
+    members = load_ensemble(TeacherConfig(str(again), (), "", "float32"), one_device_mesh()).members
     before = fingerprint(members[0])
     assert before == json.loads((cache / "store.json").read_text())["source"]["teacher"][0]
     variables = jax.tree.map(lambda leaf: leaf + 0, members[0].variables)
@@ -235,7 +238,7 @@ def test_a_cache_of_a_teacher_with_other_weights_of_the_same_config_is_refused(m
         ({"source": {"weights": ["1"]}}, r"source\.weights\[0\] must be a number"),
     ],
 )
-def test_a_cache_that_declares_what_no_teacher_gives_is_refused(mini_data_dir, teachers, tmp_path, change, message):
+def test_a_cache_with_damaged_metadata_is_refused(mini_data_dir, teachers, tmp_path, change, message):
     shutil.copytree(teachers[1], tmp_path / "cache")
     stored = json.loads((tmp_path / "cache" / "store.json").read_text())
     del stored["sha256"]
@@ -281,7 +284,7 @@ def test_a_corpus_whose_training_split_has_no_label_at_all_is_learned_from_the_t
         train(config, tmp_path / "labelled")
 
 
-def test_unlabelled_utterances_hear_the_teacher_alone(mini_data_dir, teachers, tmp_path):
+def test_unlabelled_utterances_have_losses_of_the_teacher_alone(mini_data_dir, teachers, tmp_path):
     config = tree(mini_data_dir, attribute_weight=1.0, condition="residual")
     config.corpus.update({"train_split": "train[:40%]", "validation_split": "dev", "test_splits": ("test",)})
     config.corpus.unlabelled_split = "train[40%:]"
@@ -289,7 +292,7 @@ def test_unlabelled_utterances_hear_the_teacher_alone(mini_data_dir, teachers, t
     lines = train(config, tmp_path / "student")
     assert lines[0]["train/labels/valence"] == 8
     config.corpus.unlabelled_split = "dev"
-    with pytest.raises(ConfigError, match="also validated or tested on"):
+    with pytest.raises(ConfigError, match="must not be a validation or test split"):
         train(config, tmp_path / "cheat")
 
 
@@ -305,7 +308,7 @@ def test_unlabelled_utterances_of_another_corpus_have_a_cache_of_their_own(mini_
         built.download_and_prepare()
     config = tree(tmp_path, attribute_weight=1.0)
     config.corpus.update({"unlabelled_name": "other_corpus", "unlabelled_split": "train"})
-    config.teacher.update(taught(folders))
+    config.teacher.update(teacher_fields(folders))
     online = train(config, tmp_path / "online")
     assert online[0]["train/labels/activation"] == 8
     config.teacher.update({"workdir": "", "weights": (), "cache": str(cache)})
@@ -373,14 +376,14 @@ def test_a_run_that_was_stopped_continues_bit_for_bit(mini_data_dir, teachers, t
 def test_units_of_residuals_are_quantiles_after_the_line():
     random = np.random.default_rng(0)
     labels = random.uniform(size=(500, 3))
-    told = 0.5 * labels + 0.3 + random.normal(size=(500, 3)) * 0.01
+    predicted = 0.5 * labels + 0.3 + random.normal(size=(500, 3)) * 0.01
     labels[:50, 2] = np.nan
     settings = parse_experiment(default.get_config().to_dict()).distillation
-    line, tau, spread = residual_units(told, np.zeros((500, 3)), labels, settings)
+    line, tau, spread = residual_units(predicted, np.zeros((500, 3)), labels, settings)
     np.testing.assert_allclose(line[1], 2.0, rtol=0.05)
     np.testing.assert_allclose(tau, 0.02 * 0.6745, rtol=0.15)
     assert np.isinf(spread).all()
-    _, raw, _ = residual_units(told, np.zeros((500, 3)), labels, dataclasses.replace(settings, debias=False))
+    _, raw, _ = residual_units(predicted, np.zeros((500, 3)), labels, dataclasses.replace(settings, debias=False))
     assert (raw > 5 * tau).all()
 
 
@@ -395,7 +398,7 @@ def test_units_of_residuals_are_quantiles_after_the_line():
         ({"corpus": {"unlabelled_split": "train"}}, r"unlabelled_split must be empty without distillation"),
     ],
 )
-def test_what_cannot_be_is_told_before_any_work(mini_data_dir, tmp_path, change, message):
+def test_wrong_configs_are_refused_before_any_work(mini_data_dir, tmp_path, change, message):
     config = tree(mini_data_dir)
     for group, fields in change.items():
         config[group].update(fields)
@@ -403,12 +406,12 @@ def test_what_cannot_be_is_told_before_any_work(mini_data_dir, tmp_path, change,
         train_workdir(parse_experiment(config.to_dict()), tmp_path / "run")
 
 
-def test_the_student_is_not_told_of_by_gradient(mini_data_dir, teachers):
+def test_no_gradient_flows_into_the_teacher(mini_data_dir, teachers):
     corpus = open_corpus("mini_corpus", mini_data_dir)
     mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:1])
     config = parse_experiment(tree(mini_data_dir).to_dict())
-    who = TeacherConfig(str(teachers[0][0]), (), "", "bfloat16")
-    teacher = load_teacher(who, config.distillation, corpus.info.categories, mesh)
+    teacher_config = TeacherConfig(str(teachers[0][0]), (), "", "bfloat16")
+    teacher = load_teacher(teacher_config, config.distillation, corpus.info.categories, mesh)
     index = read_index(corpus, "train")
     batch = BatchStream(corpus, "train", index, config.data, mesh, training=True).load(0)
 
@@ -417,4 +420,4 @@ def test_the_student_is_not_told_of_by_gradient(mini_data_dir, teachers):
 
     slopes = jax.grad(total)(teacher.arrays)
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(slopes.members))
-    assert teacher.members[0].config.model.dtype == "bfloat16"
+    assert teacher.source.members[0].config.model.dtype == "bfloat16"

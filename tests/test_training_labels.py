@@ -57,6 +57,7 @@ def test_ordinary_labels_pass():
     check(config(), index(dominance=np.nan))
     check(config(objective__attribute_weights=(0.5, 0.5, 0.0)), index(dominance=3.0))
     check(config(data__batch_size=1, **CATEGORIES), index(**UNRATED), index(**UNRATED))
+    check(config(data__batch_size=1, objective__attribute_loss="mse"), index(), index())
 
 
 @pytest.mark.parametrize(

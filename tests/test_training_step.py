@@ -8,18 +8,14 @@ import pytest
 
 from configs import default
 from emojax.config import OptimizerConfig, difference, parse_experiment
-from emojax.data import BatchStream, open_corpus, read_index
+from emojax.data import AUDIO, open_corpus
 from emojax.errors import CheckpointError
-from emojax.losses import objective_parameters
-from emojax.models import EmotionModel
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.schema import parse, to_tree
-from emojax.training.labels import fill_statistics
+from emojax.training.data import fill_statistics, open_data, training_stream
+from emojax.training.experiment import build_experiment
 from emojax.training.loop import SavedProgress, SavedSelection, Selection
 from emojax.training.optimizer import make_optimizer, make_schedule
-from emojax.training.run import jitted_step
-from emojax.training.state import init_train_state
-from emojax.workdir import corpus_metadata, example_batch
 
 
 def small_experiment(data_dir, **optimizer):
@@ -39,23 +35,14 @@ def small_experiment(data_dir, **optimizer):
 
 def run(config, devices=1, fsdp=1, tensor=1, steps=6):
     """Metrics of the first steps, and the state after them."""
-    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
-    index = read_index(corpus, "train")
+    data = open_data(config)
     mesh = make_mesh(MeshConfig(data=-1, fsdp=fsdp, tensor=tensor), jax.devices()[:devices])
-    stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, seed=0, epochs=9)
-    model = EmotionModel(config.model, num_categories=len(corpus.info.categories))
+    experiment = build_experiment(data.config, data.metadata, None, mesh)
+    stream = training_stream(data, experiment, AUDIO)
     optimizer = make_optimizer(config.optimizer, stream.num_batches)
-    state = init_train_state(
-        model,
-        optimizer,
-        example_batch(config, model, ()),
-        mesh,
-        config.seed,
-        averaging=config.optimizer.ema_decay > 0,
-        objective=objective_parameters(config.objective),
-    )
-    state = state.replace(statistics=fill_statistics(model, state.statistics, stream))
-    step = jitted_step(config, corpus_metadata(corpus.info, index), model, optimizer, state)
+    state = experiment.init_state(optimizer)
+    state = state.replace(statistics=fill_statistics(experiment.model, state.statistics, stream))
+    step = experiment.train_step(optimizer, state)
     history = []
     for _, batch in zip(range(steps), stream, strict=False):
         state, metrics = step(state, batch)
@@ -117,10 +104,10 @@ def test_statistics_are_those_of_the_training_features(mini_data_dir, single):
 
 def test_averaging_follows_the_parameters_and_predicts(mini_data_dir):
     _, state = run(small_experiment(mini_data_dir, ema_decay=0.9))
-    kernel, averaged = (tree["heads"]["attributes"]["kernel"] for tree in (state.params, state.averaged))
-    assert not np.array_equal(kernel, averaged)
-    np.testing.assert_allclose(kernel, averaged, atol=0.05)
-    np.testing.assert_array_equal(state.eval_variables["params"]["heads"]["attributes"]["kernel"], averaged)
+    kernel, ema = (tree["heads"]["attributes"]["kernel"] for tree in (state.params, state.ema_params))
+    assert not np.array_equal(kernel, ema)
+    np.testing.assert_allclose(kernel, ema, atol=0.05)
+    np.testing.assert_array_equal(state.eval_variables["params"]["heads"]["attributes"]["kernel"], ema)
 
 
 def make_optimizer_config(**changes):

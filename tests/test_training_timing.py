@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-import emojax.training.run
 from emojax.config import parse_experiment
 from emojax.training import train_workdir
+from emojax.training.experiment import Experiment
 from emojax.training.timing import StepTimer
 from tests.test_training_distillation import tree
 
@@ -43,7 +43,7 @@ def test_waiting_for_input_and_the_devices_work_are_told_apart():
             {"seconds/step": 0.08, "seconds/input_wait": 0.06, "seconds/device": 0.02}
         )
         clock.now += 0.1
-        timer.leave_out(0.1)
+        timer.exclude(0.1)
         timer.dispatched(Slow(clock, 0.01), 0.0).result()
         assert timer.means()["seconds/step"] == pytest.approx(0.01)
 
@@ -55,8 +55,8 @@ def test_a_run_compiles_its_step_once_per_length_and_tells_its_times(mini_data_d
         steps.append(original(*arguments))
         return steps[-1]
 
-    original = emojax.training.run.jitted_step
-    monkeypatch.setattr(emojax.training.run, "jitted_step", kept)
+    original = Experiment.train_step
+    monkeypatch.setattr(Experiment, "train_step", kept)
     config = tree(mini_data_dir)
     config.data.update({"batch_size": 8, "bucket_seconds": (1.0, 1.5, 2.5)})
     config.training.update({"epochs": 3, "profile_steps": 2})

@@ -108,6 +108,6 @@ def test_bucket_without_client_library_raises(monkeypatch):
     def open_bucket(*arguments, **settings):
         raise ImportError("Please install gcsfs")
 
-    monkeypatch.setattr("emojax.workdir.checkpoints.ocp.training.Checkpointer", open_bucket)
+    monkeypatch.setattr("orbax.checkpoint.v1.training.Checkpointer", open_bucket)
     with pytest.raises(TrainingError, match=r"gs://bucket/run: cannot be reached \(Please install gcsfs\)"):
         Checkpoints(epath.Path("gs://bucket/run"), writing=False)

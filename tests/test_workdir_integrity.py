@@ -16,7 +16,7 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.files import checked_content, with_digest
-from emojax.models import EmotionModel
+from emojax.models import EmotionModel, example_batch
 from emojax.parallel import MeshConfig, make_mesh, replicated
 from emojax.reporting.results import read_run
 from emojax.schema import to_tree
@@ -26,7 +26,6 @@ from emojax.workdir import (
     Checkpoints,
     abstract_like,
     check_same_corpus,
-    example_batch,
     own_checkpoint_directory,
     read_corpus_metadata,
     restore_model,
@@ -53,7 +52,7 @@ def make_workdir(folder, checkpoint_dir=""):
     tree.training.checkpoint_dir = checkpoint_dir
     config = parse_experiment(tree.to_dict())
     model = EmotionModel(config.model, 2)
-    variables = jax.jit(model.init)(jax.random.key(0), example_batch(config, model, ()))
+    variables = jax.jit(model.init)(jax.random.key(0), example_batch(model))
     write_json(folder / "config.json", to_tree(config))
     write_corpus_metadata(folder, unknown_labels(INFO))
     with Checkpoints(own_checkpoint_directory(folder, checkpoint_dir), writing=True) as checkpoints:

@@ -1,4 +1,4 @@
-"""Tiny random BERT and RoBERTa checkpoints, made by transformers' PyTorch models, for the tests of the encoders."""
+"""Tiny random checkpoints of text encoders, made by transformers' PyTorch models, for the tests of the encoders."""
 
 import pathlib
 
@@ -20,12 +20,11 @@ SIZES = {
 }
 
 
-def make_model(architecture: str, seed: int = 0, **changes) -> torch.nn.Module:
+def make_model(architecture: str, seed: int = 0, sizes=SIZES, **changes) -> torch.nn.Module:
     """A model in evaluation mode with no parameter at its default: biases and norms are perturbed too."""
-    kind = "Roberta" if architecture.startswith("Roberta") else "Bert"
-    config = getattr(transformers, f"{kind}Config")(**{**SIZES, "pad_token_id": 1, **changes})
+    kind = getattr(transformers, architecture)
     torch.manual_seed(seed)
-    model = getattr(transformers, architecture)(config).eval()
+    model = kind(kind.config_class(**{**sizes, "pad_token_id": 1, **changes})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.2 * torch.randn_like(parameter)

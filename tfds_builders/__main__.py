@@ -119,9 +119,15 @@ def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command with the arguments of this process, and ends the process with its exit status."""
+    watch_signals("tfds_builders: ")
     status = main()
     if status == 1:  # skips exit handlers of libraries, which print tracebacks for a full disk
         sys.stdout.flush()
         end_process(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    run()

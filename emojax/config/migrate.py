@@ -21,6 +21,11 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "training.checkpoint_dir": "",
         "training.checkpoint_digests": True,
     },
+    {  # 2: attributes were trained by CCC alone
+        "objective.attribute_loss": "ccc",
+        "objective.mse_share": 0.5,
+        "distillation.mse_share": 0.5,
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

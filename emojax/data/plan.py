@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 from jaxtyping import Int
@@ -156,3 +157,46 @@ def extended_buckets(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
     while extended[-1] < longest:
         extended.append(extended[-1] * 2)
     return tuple(extended)
+
+
+class ShardedPlan(BatchPlan):
+    """Batches of a split in its order, none with utterances of two shards of a feature store."""
+
+    def __init__(
+        self,
+        lengths: Int[np.ndarray, "N"],
+        buckets: tuple[int, ...],
+        batch_size: int,
+        bounds: tuple[int, ...],
+        min_samples: int = 0,
+    ):
+        """Plans over a split.
+
+        Args:
+          lengths: utterance lengths in samples.
+          buckets: ascending static lengths in samples; the last holds the longest utterance.
+          batch_size: rows of a batch.
+          bounds: first utterance of each shard, and N.
+          min_samples: shorter utterances are skipped.
+        """
+        super().__init__(lengths, buckets, batch_size, seed=0, shuffle=False, min_samples=min_samples)
+        self._batches: list[tuple[int, Int[np.ndarray, B]]] = []
+        self._starts = [0]
+        for first, end in itertools.pairwise(bounds):
+            shard = self._lengths[first:end]
+            # The last batch of a shard is padded to the shard's longest bucket, not to that of the split.
+            own = buckets[: int(np.searchsorted(buckets, shard.max())) + 1]
+            plan = BatchPlan(shard, own, batch_size, 0, False, min_samples)
+            for bucket, indices in plan._epoch(0):
+                self._batches.append((bucket, np.where(indices == FILLER, FILLER, indices + first)))
+            self._starts.append(len(self._batches))
+        self.batches_per_epoch = len(self._batches)
+
+    def batches_of(self, shard: int) -> range:
+        """Numbers of the batches of a shard."""
+        return range(self._starts[shard], self._starts[shard + 1])
+
+    def batch(self, number: int) -> PlannedBatch:
+        """The batch of that number."""
+        bucket, indices = self._batches[number]
+        return PlannedBatch(number=number, epoch=0, num_samples=self.buckets[bucket], indices=indices)

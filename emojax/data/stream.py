@@ -8,11 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
-import grain
 import jax
 import numpy as np
 from absl import flags
-from grain.multiprocessing import SharedMemoryArray
 from jax.sharding import Mesh
 from jaxtyping import Int
 
@@ -211,6 +209,8 @@ class BatchStream:
     def _host_batches(self, first: int) -> Iterator[Batch]:
         if first >= self.num_batches:
             return
+        import grain  # here: a model that is only used for prediction reads no batches, and this takes half a second
+
         dataset = grain.MapDataset.range(first, self.num_batches).map(self._loader)
         if self._workers:
             if not flags.FLAGS.is_parsed():  # grain's worker processes read absl flags
@@ -243,6 +243,8 @@ def _copy_to_host_memory(batch: Batch) -> Batch:
 
 def _free_shared_memory() -> None:
     """Frees the shared memory of earlier batches now; at process exit it would be reported as leaked."""
+    from grain.multiprocessing import SharedMemoryArray
+
     gc.collect()  # grain's iterators keep their last batches in reference cycles
     # grain frees memory in a pool of one thread; waiting for one more task waits for all queued ones.
     pool = getattr(SharedMemoryArray, "_del_thread_pool", None)

@@ -24,7 +24,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"], position_bias: Float[Array, "H T T"] | None
     ) -> Float[Array, "B T D"]:
-        """Attended values after the output projection."""
+        """Computes attended values after the output projection."""
         config = self.config
         batch, frames, _ = states.shape
 
@@ -53,10 +53,10 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_keys: jax.Array | None = None,
 ) -> Float[Array, "H B T F"]:
-    """Softmax-weighted sums of the values of valid frames, in at least float32.
+    """Computes softmax-weighted sums of the values of valid frames, in at least float32.
 
-    Weights are never stored for the backward pass but computed again, so memory grows with T, not with T squared. On
-    CPU the heads follow one another, so that the weights of one head stay in the cache; elsewhere they run together.
+    Weights are not stored for the backward pass but computed again, so memory grows with T, not with T squared. On
+    CPU the heads are computed one after another, so that the weights of one head stay in the cache.
 
     Args:
       query: queries of H heads with F features each.
@@ -65,7 +65,7 @@ def attend(
       mask: True on valid frames; a row without any gets the mean of all values.
       position_bias: added to the logits of each head.
       gate: factor of `position_bias` per query frame; None together with it.
-      dropout_rate: share of weights left out.
+      dropout_rate: probability of dropping a weight.
       dropout_keys: one random key per head; None where the rate is 0.
     """
 
@@ -110,7 +110,7 @@ class RelativePosition(nn.Module):
 
     @nn.compact
     def __call__(self, num_frames: int) -> Float[Array, "H T T"]:
-        """Bias of each pair of query and key frame, before it is gated."""
+        """Computes the bias of each pair of query and key frame, before gating."""
         config = self.config
         shape = (config.num_buckets, config.num_heads)
         table = self.param("embedding", nn.initializers.normal(0.02), shape)
@@ -122,14 +122,14 @@ class RelativePosition(nn.Module):
 
 
 class RelativePositionGate(nn.Module):
-    """How much the position bias counts, from the state of the query frame."""
+    """Gate of the position bias, computed from the hidden state of the query frame."""
 
     config: SpeechEncoderConfig
     dtype: Any
 
     @nn.compact
     def __call__(self, states: Float[Array, "B T D"]) -> Float[Array, "H B T"]:
-        """Factors of the position bias, in at least float32."""
+        """Computes factors of the position bias, in at least float32."""
         config = self.config
         batch, frames, _ = states.shape
         constant = self.param("constant", nn.initializers.ones, (1, config.num_heads, 1, 1))
@@ -140,7 +140,7 @@ class RelativePositionGate(nn.Module):
 
 
 def position_buckets(distances: Int[np.ndarray, "N"], num_buckets: int, max_distance: int) -> Int[np.ndarray, "N"]:
-    """Bucket of each distance from query to key, in frames.
+    """Assigns each distance from query to key, in frames, to a bucket.
 
     Half of the buckets are for keys after the query. Of each half, the first half are single distances, the rest grow
     logarithmically up to `max_distance`, from where on all share the last one (Raffel et al. 2020, section 2.1).

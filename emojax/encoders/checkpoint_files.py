@@ -1,21 +1,14 @@
-"""Files of a published checkpoint: where they are, what identifies them, how a copy is written."""
+"""Files of a published checkpoint: finding them in a folder or on the hub, reading their tensors, fingerprints."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import save_file
-
-from emojax.encoders.encoder import Encoder
-from emojax.encoders.registry import family_of
-from emojax.encoders.tensor_table import invert
 from emojax.encoders.weight_files import StoredTensor, read_flax, read_safetensors, read_torch
 from emojax.errors import CheckpointError, reason
-from emojax.files import atomic_write, read_json_object, sha256_of
+from emojax.files import read_json_object, sha256_of
 
 WEIGHT_FILES = {
     "model.safetensors": read_safetensors,
@@ -24,20 +17,20 @@ WEIGHT_FILES = {
     "pytorch_model.bin": read_torch,
     "pytorch_model.bin.index.json": read_torch,
 }
-"""Weight files in order of preference and what reads them; an index names the shards that lie beside it."""
+"""Weight files in order of preference, with their readers; an index names shards in the same folder."""
 
-# Downloaded in this order until a folder has weights, so that a repository's other formats are not fetched.
+# Downloaded in this order until the folder has weights, so that a repository's other formats are not downloaded.
 _DOWNLOADS = (
-    ("README.md", "*.json", "*.txt", "model.safetensors", "model-*.safetensors"),
+    ("README.md", "*.json", "*.txt", "sentencepiece.bpe.model", "model.safetensors", "model-*.safetensors"),
     ("flax_model.msgpack",),
     ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"),
 )
-# An index alone would look like weights.
+# An index alone would pass for weights.
 _NOT_FIRST = ("flax_model*", "pytorch_model*")
 
 
 def find_folder(name_or_path: str, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint: a folder as it is, a hub name from Hugging Face's cache or the hub.
+    """Finds the local folder of a checkpoint: a folder, or a hub name in Hugging Face's cache or on the hub.
 
     Raises:
       CheckpointError: there is no such folder and the name can neither be downloaded nor found in the cache.
@@ -51,12 +44,12 @@ def find_folder(name_or_path: str, revision: str | None = None) -> Path:
 
 
 def weight_file(folder: Path) -> Path | None:
-    """The preferred weight file of a folder, or None."""
+    """Finds the preferred weight file of a folder; None where there is none."""
     return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
 
 
 def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
-    """The weight file of a folder and its tensors by published name; values are read later.
+    """Finds the weight file of a folder and reads the headers of its tensors by published name; values are read later.
 
     Raises:
       CheckpointError: there is no weight file, it is damaged, or a shard its index names is absent.
@@ -69,20 +62,20 @@ def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
 
 
 def shard_files(index: Path) -> dict[Path, frozenset[str]]:
-    """The shards an index names, all of them beside it, and the tensors it places in each.
+    """Reads an index: its shards, which are in the same folder, and the names of the tensors in each.
 
     Raises:
-      CheckpointError: it names none, or one that is not beside it.
+      CheckpointError: it has no shards, or one is not in the same folder.
     """
-    places = read_json_object(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensor names to files")
     shards: dict[Path, frozenset[str]] = {}
-    for shard in sorted(set(places.values())):
+    for shard in sorted(set(weight_map.values())):
         file = index.parent / shard
         if Path(shard).name != shard or not file.is_file():
             raise CheckpointError(f"{index}: names the shard {shard}, which is not beside it")
-        shards[file] = frozenset(name for name, place in places.items() if place == shard)
+        shards[file] = frozenset(name for name, where in weight_map.items() if where == shard)
     return shards
 
 
@@ -136,11 +129,12 @@ _SETTINGS = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
 )
 
 
 def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str | None = None) -> str:
-    """SHA-256 over weights, configuration, pre-processing and tokenizer files, 64 hexadecimal digits.
+    """Computes the SHA-256 over weights, configuration, pre-processing and tokenizer files, 64 hexadecimal digits.
 
     The same checkpoint in another folder has the same fingerprint.
 
@@ -162,28 +156,3 @@ def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str |
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()
-
-
-def save_encoder(encoder: Encoder, folder: str | os.PathLike[str], *, weights: bool = True) -> None:
-    """Writes `model.safetensors`, `config.json` and the files of the pre-processing.
-
-    `transformers.AutoModel.from_pretrained(folder)` gives the PyTorch model with the same outputs.
-
-    Args:
-      encoder: parameters on any device; they are written as float32.
-      folder: made if absent; files of the same names are replaced.
-      weights: False leaves `model.safetensors` out.
-    """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    family = family_of(encoder.config)
-    if weights:
-        table = family.tensor_table(encoder.config, encoder.module.scan_layers)
-        tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in invert(encoder.params, table)}
-        with atomic_write(target / "model.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-    config = {**encoder.config, "architectures": [family.architecture]}
-    # Both spellings of the type the tensors had where they came from.
-    config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
-    (target / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
-    encoder.preprocess.save(target)

@@ -1,15 +1,66 @@
-"""Layers shared by encoders: masked statistics, positional convolution, mixed precision."""
+"""Layers shared by encoders: activations, dense layers in mixed precision, masked statistics, grouped convolution."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emojax.encoders.activations import ACTIVATIONS
-from emojax.encoders.speech_config import SpeechEncoderConfig
 from emojax.parallel import constrain_batch
+
+
+@jax.checkpoint
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Exact Gaussian error linear unit, `x (1 + erf(x / sqrt 2)) / 2`, computed in at least float32.
+
+    `jax.nn.gelu(approximate=False)` goes through erfc, which XLA computes about three times slower on CPU.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
+ActivationName = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish"]
+"""Keys of `ACTIVATIONS`."""
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": gelu,
+    "gelu_new": nn.gelu,
+    "gelu_pytorch_tanh": nn.gelu,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "swish": nn.silu,
+}
+"""Names in `hidden_act` and `feat_extract_activation` -> functions; plain `gelu` is the exact one with erf."""
+
+
+def wide(dtype: Any) -> Any:
+    """The type of sums and statistics in a computation in `dtype`: float32, or `dtype` itself if that is wider."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+class Linear(nn.Module):
+    """A dense layer: operands in `dtype`, sum and bias in `wide(dtype)`, which is also the type of the result."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+        """Inputs times kernel plus bias."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        operands = constrain_batch(inputs.astype(self.dtype)), kernel.astype(self.dtype)
+        products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
+        return constrain_batch(products) + bias.astype(wide(self.dtype))
+
+
+def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
+    """Layer norm over the features in `wide(dtype)`."""
+    # Flax's fast variance, a difference of squares, loses digits where the mean is large.
+    return nn.LayerNorm(epsilon=epsilon, dtype=wide(dtype), use_fast_variance=False, name=name)
+
 
 _BLOCK = 256
 """Frames summed at a time on CPU; a block of 512 channels stays in the cache."""
@@ -72,9 +123,6 @@ def _weighted_sum(
     return jax.lax.platform_dependent(states, weights, centre, cpu=by_block, default=add_up)
 
 
-_BATCH_NORM_EPSILON = 1e-5
-
-
 def grouped_convolution(
     states: Float[Array, "B T D"], kernel: Float[Array, "N I D"], groups: int
 ) -> Float[Array, "B T D"]:
@@ -109,64 +157,3 @@ def grouped_convolution(
         ],
         axis=-1,
     )
-
-
-class PositionalConvolution(nn.Module):
-    """Relative positional embedding (Baevski et al. 2020, section 2); the weight norm is folded into the kernel."""
-
-    config: SpeechEncoderConfig
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
-        """What is added to the states; those that `mask` calls invalid count as zero, like those beyond the ends."""
-        config = self.config
-        if config.position_batch_norm:
-            states = FrozenBatchNorm(name="batch_norm")(states)
-        states = jnp.where(mask[..., None], states, 0.0)
-        shape = (config.position_taps, config.hidden_size // config.position_groups, config.hidden_size)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
-        states = grouped_convolution(states.astype(self.dtype), kernel.astype(self.dtype), config.position_groups)
-        return ACTIVATIONS[config.convolution.activation](states + bias.astype(states.dtype))
-
-
-class FrozenBatchNorm(nn.Module):
-    """Batch norm with the statistics of the checkpoint, also in training; they get no gradient."""
-
-    @nn.compact
-    def __call__(self, states: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """Normalised states."""
-        shape = states.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
-        variance = jax.lax.stop_gradient(self.param("variance", nn.initializers.ones, shape))
-        return (states - mean) * (scale * (variance + _BATCH_NORM_EPSILON) ** -0.5) + bias
-
-
-def wide(dtype: Any) -> Any:
-    """The type of sums and statistics in a computation in `dtype`: float32, or `dtype` itself if that is wider."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-class Linear(nn.Module):
-    """A dense layer: operands in `dtype`, sum and bias in `wide(dtype)`, which is also the type of the result."""
-
-    features: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-        """Inputs times kernel plus bias."""
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        operands = constrain_batch(inputs.astype(self.dtype)), kernel.astype(self.dtype)
-        products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
-        return constrain_batch(products) + bias.astype(wide(self.dtype))
-
-
-def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
-    """Layer norm over the features in `wide(dtype)`."""
-    # Flax's fast variance, a difference of squares, loses digits where the mean is large.
-    return nn.LayerNorm(epsilon=epsilon, dtype=wide(dtype), use_fast_variance=False, name=name)

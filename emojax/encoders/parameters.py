@@ -1,4 +1,4 @@
-"""Parameters of an encoder: logical axis names for sharding, and which are frozen."""
+"""Parameters of an encoder: logical axis names for sharding, masks of frozen ones."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +11,16 @@ from emojax.errors import ConfigError
 Axes = tuple[str | None, ...]
 
 AxesTable = tuple[tuple[str, Axes], ...]
-"""`Family.axes`: regular expression on the whole path (parts joined by `/`) -> names. Parameters stacked over layers
-match like those of one layer and get `layers` in front."""
+"""(regular expression on the whole parameter path, parts joined by `/`; one logical axis name or None per dimension).
+Parameters stacked over layers match like those of one layer and get `layers` in front."""
 
 
 def logical_axes(params: Mapping[str, Any], table: AxesTable) -> dict[str, Any]:
-    """A tree like `params` with one tuple of axis names per parameter.
+    """Makes a tree like `params` with one tuple of axis names per parameter.
 
     Args:
       params: nested parameters, or their shapes.
-      table: of the encoder's family.
+      table: table of the encoder's family.
 
     Raises:
       ValueError: not exactly one line of the table fits a parameter.
@@ -31,19 +31,19 @@ def logical_axes(params: Mapping[str, Any], table: AxesTable) -> dict[str, Any]:
 
 
 def axes_by_path(tables: Mapping[str, AxesTable]) -> Callable[[str, int], Axes | None]:
-    """Names for the parameters of several encoders wherever a tree holds them, e.g. as an optimizer's moments.
+    """Makes a function that names the axes of several encoders' parameters in any tree, e.g. of optimizer moments.
 
     Args:
-      tables: where each encoder lies, e.g. `acoustic/encoder` -> table of its family.
+      tables: path of each encoder, e.g. `acoustic/encoder` -> table of its family.
 
     Returns:
-      From a path (parts joined by `/`) and a number of dimensions to names; None for what belongs to no encoder.
+      (path with parts joined by `/`, number of dimensions) -> names; None for parameters of no encoder.
     """
-    places = [(re.compile(rf"(?:^|/){place}/(.+)$"), table) for place, table in tables.items()]
+    patterns = [(re.compile(rf"(?:^|/){prefix}/(.+)$"), table) for prefix, table in tables.items()]
 
     def axes(path: str, ndim: int) -> Axes | None:
-        for place, table in places:
-            if found := place.search(path):
+        for pattern, table in patterns:
+            if found := pattern.search(path):
                 return parameter_axes(found[1], ndim, table)
         return None
 
@@ -51,7 +51,7 @@ def axes_by_path(tables: Mapping[str, AxesTable]) -> Callable[[str, int], Axes |
 
 
 def parameter_axes(path: str, ndim: int, table: AxesTable) -> Axes:
-    """Names of one parameter's axes.
+    """Looks up the names of one parameter's axes.
 
     Raises:
       ValueError: not exactly one line of the table fits it.
@@ -68,7 +68,7 @@ def parameter_axes(path: str, ndim: int, table: AxesTable) -> Axes:
 
 
 def freeze_mask(params: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, Any]:
-    """A tree like `params`, True where a parameter is frozen; fits `optax.transforms.freeze` and `selective_transform`.
+    """Makes a tree like `params`, True where a parameter is frozen, e.g. for `optax.transforms.freeze`.
 
     Args:
       params: nested parameters, or their shapes.

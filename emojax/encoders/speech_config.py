@@ -1,14 +1,16 @@
-"""Sizes and options of one speech encoder, read from its `config.json`."""
+"""Sizes and options of speech encoders, and the keys of `config.json` that all their families share."""
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from emojax.encoders.activations import ActivationName
-from emojax.encoders.family import LayerCount, Rate, Size, Width, check_heads
-from emojax.errors import CheckpointError, ConfigError
-from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, parse, settings
+import flax.linen as nn
+
+from emojax.encoders.families import LayerCount, Rate, Size, Width, check_heads
+from emojax.encoders.layers import ActivationName
+from emojax.errors import ConfigError
+from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, settings
 from emojax.types import SAMPLE_RATE
 
 
@@ -21,8 +23,8 @@ class ConvolutionConfig:
       kernels: kernel lengths in frames of the layer's input.
       strides: strides in frames of the layer's input.
       bias: whether the convolutions have a bias.
-      norm: `group` normalises every channel of the first layer over the frames of the clip, `layer` every frame of
-        every layer over its channels.
+      norm: `group` normalises every channel of the first layer over the frames of the recording, `layer` every frame
+        of every layer over its channels.
       activation: key of `ACTIVATIONS`.
     """
 
@@ -35,22 +37,32 @@ class ConvolutionConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Samples one frame sees, and the shortest input: 400 (25 ms) in all published models."""
-        hops = [math.prod(self.strides[:index]) for index in range(len(self.strides))]
-        return 1 + sum((kernel - 1) * hop for kernel, hop in zip(self.kernels, hops, strict=True))
+        """Samples that one frame depends on, and the shortest input: 400 (25 ms) in all published models."""
+        return receptive_field(self.kernels, self.strides)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples between two frames: 320 (20 ms) in all published models."""
+        return math.prod(self.strides)
+
+
+def receptive_field(kernels: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """Computes how many samples one output of a stack of convolutions depends on."""
+    hops = [math.prod(strides[:index]) for index in range(len(strides))]
+    return 1 + sum((kernel - 1) * hop for kernel, hop in zip(kernels, hops, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskingConfig:
-    """Spans hidden from the transformer in training; a probability of 0 turns an axis off.
+    """Spans masked in training (Baevski et al. 2020, section 3.1); a probability of 0 switches an axis off.
 
     Attributes:
       time_probability: share of frames in spans, before overlaps.
       time_length: frames per span.
-      time_minimum: least number of spans per clip.
+      time_minimum: least number of spans per recording.
       feature_probability: share of features in spans, before overlaps.
       feature_length: features per span.
-      feature_minimum: least number of feature spans per clip.
+      feature_minimum: least number of feature spans per recording.
     """
 
     time_probability: float
@@ -63,7 +75,7 @@ class MaskingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SpeechEncoderConfig:
-    """Everything that shapes the computation of one HuBERT, wav2vec 2.0 or WavLM.
+    """Everything that determines the computation of one speech encoder.
 
     Attributes:
       convolution: the feature encoder.
@@ -75,19 +87,21 @@ class SpeechEncoderConfig:
       activation: key of `ACTIVATIONS`, in the feed-forward part.
       norm_first: layer norm before each sublayer and once at the end (`do_stable_layer_norm`), instead of after each.
       layer_norm_epsilon: added to the variance, outside the feature encoder.
+      position: Linen class of the positional embedding, constructed with (config, dtype, name) and called with
+        (states, mask).
       position_taps: kernel length of the positional convolution, in frames.
-      position_groups: its groups; divides `hidden_size`.
-      position_batch_norm: batch norm before it instead of weight norm in it.
+      position_groups: groups of the positional convolution; divides `hidden_size`.
+      position_batch_norm: batch norm before the positional convolution instead of weight norm in it.
       num_buckets: rows of WavLM's table of relative positions; 0 where there is no relative position bias.
       max_distance: distance in frames from which on all relative positions share a bucket.
-      mask_embedding: whether the checkpoint has a learned vector for masked frames; zeros take its place otherwise.
+      mask_embedding: whether the checkpoint has a learned vector for masked frames; otherwise they become zero.
       masking: spans masked in training.
       projection_dropout: rate after the feature projection.
       hidden_dropout: rate before the first layer and after each sublayer.
       activation_dropout: rate inside the feed-forward part.
       attention_dropout: rate on attention weights.
-      layer_drop: probability of leaving a layer out, per step.
-      drop_first_layer: whether the first layer can be left out, too.
+      layer_drop: probability of skipping a layer, per step.
+      drop_first_layer: whether the first layer can be skipped, too.
     """
 
     convolution: ConvolutionConfig
@@ -99,6 +113,7 @@ class SpeechEncoderConfig:
     activation: str
     norm_first: bool
     layer_norm_epsilon: float
+    position: Callable[..., nn.Module]
     position_taps: int
     position_groups: int
     position_batch_norm: bool
@@ -114,44 +129,41 @@ class SpeechEncoderConfig:
     drop_first_layer: bool
 
 
-_MAX_TAPS = 2**12
+MAX_TAPS = 2**12
+"""Longest kernel of a config."""
+
 _MAX_CONVOLUTIONS = 32
 _Sizes = Annotated[tuple[Size, ...], MinLen(1), MaxLen(_MAX_CONVOLUTIONS)]
-_Taps = Annotated[tuple[Annotated[int, Ge(1), Le(_MAX_TAPS)], ...], MinLen(1), MaxLen(_MAX_CONVOLUTIONS)]
-_Length = Annotated[int, Ge(1), Le(2**20)]
+_Taps = Annotated[tuple[Annotated[int, Ge(1), Le(MAX_TAPS)], ...], MinLen(1), MaxLen(_MAX_CONVOLUTIONS)]
 _Count = Annotated[int, Ge(0), Le(2**20)]
+
+Length = Annotated[int, Ge(1), Le(2**20)]
+"""Frames."""
 
 
 @settings
 class PublishedSpeechConfig:
-    """What is read of the `config.json` of a HuBERT, wav2vec 2.0 or WavLM, by its names; defaults are transformers'."""
+    """Keys of `config.json` that the families of speech encoders share; defaults are transformers'."""
 
-    model_type: Literal["hubert", "wav2vec2", "wavlm"]
+    model_type: str
     conv_dim: _Sizes = (512,) * 7
     conv_kernel: _Taps = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: _Taps = (5, 2, 2, 2, 2, 2, 2)
     conv_bias: bool = False
-    feat_extract_norm: Literal["group", "layer"] = "group"
     feat_extract_activation: ActivationName = "gelu"
-    feat_proj_layer_norm: bool = True
     hidden_size: Width = 768
     num_hidden_layers: LayerCount = 12
     num_attention_heads: Size = 12
     intermediate_size: Size = 3072
     hidden_act: ActivationName = "gelu"
-    do_stable_layer_norm: bool = False
     layer_norm_eps: Annotated[float, Gt(0), Le(1)] = 1e-5
-    num_conv_pos_embeddings: Annotated[int, Ge(1), Le(_MAX_TAPS)] = 128
     num_conv_pos_embedding_groups: Size = 16
-    conv_pos_batch_norm: bool = False
-    num_buckets: Size = 320
-    max_bucket_distance: _Length = 800
     apply_spec_augment: bool = True
     mask_time_prob: Rate = 0.05
-    mask_time_length: _Length = 10
+    mask_time_length: Length = 10
     mask_time_min_masks: _Count = 2
     mask_feature_prob: Rate = 0.0
-    mask_feature_length: _Length = 10
+    mask_feature_length: Length = 10
     mask_feature_min_masks: _Count = 0
     feat_proj_dropout: Rate = 0.0
     hidden_dropout: Rate = 0.1
@@ -163,7 +175,7 @@ class PublishedSpeechConfig:
     quantization_config: Literal[None] = None
 
     def __post_init__(self):
-        """Checks what sizes say of each other.
+        """Checks sizes against each other.
 
         Raises:
           ConfigError: naming the key and what is allowed.
@@ -174,31 +186,47 @@ class PublishedSpeechConfig:
                 f"num_conv_pos_embedding_groups must divide hidden_size ({self.hidden_size}), "
                 f"got {self.num_conv_pos_embedding_groups}"
             )
-        if self.num_buckets % 4:
-            raise ConfigError(f"num_buckets must be a multiple of 4, got {self.num_buckets}")
         for name in ("conv_kernel", "conv_stride"):
             entries = len(getattr(self, name))
             if entries != len(self.conv_dim):
                 raise ConfigError(f"{name} must have {len(self.conv_dim)} entries, as many as conv_dim, got {entries}")
-        seen = self.convolution.receptive_field
-        if seen > SAMPLE_RATE:
-            raise ConfigError(f"conv_kernel, conv_stride: a frame must see at most {SAMPLE_RATE} samples, sees {seen}")
+        samples = receptive_field(self.conv_kernel, self.conv_stride)
+        if samples > SAMPLE_RATE:
+            raise ConfigError(
+                f"conv_kernel, conv_stride: the receptive field must be at most {SAMPLE_RATE} samples, is {samples}"
+            )
 
-    @property
-    def convolution(self) -> ConvolutionConfig:
-        """The feature encoder."""
-        return ConvolutionConfig(
-            channels=self.conv_dim,
-            kernels=self.conv_kernel,
-            strides=self.conv_stride,
-            bias=self.conv_bias,
-            norm=self.feat_extract_norm,
-            activation=self.feat_extract_activation,
-        )
+    def shared_sizes(self, norm: Literal["group", "layer"]) -> dict[str, Any]:
+        """Makes the arguments of `SpeechEncoderConfig` that all families compute alike.
 
-    @property
-    def masking(self) -> MaskingConfig:
-        """Spans hidden in training."""
+        Args:
+          norm: norm of the feature encoder.
+        """
+        return {
+            "convolution": ConvolutionConfig(
+                channels=self.conv_dim,
+                kernels=self.conv_kernel,
+                strides=self.conv_stride,
+                bias=self.conv_bias,
+                norm=norm,
+                activation=self.feat_extract_activation,
+            ),
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_hidden_layers,
+            "num_heads": self.num_attention_heads,
+            "intermediate_size": self.intermediate_size,
+            "activation": self.hidden_act,
+            "layer_norm_epsilon": self.layer_norm_eps,
+            "position_groups": self.num_conv_pos_embedding_groups,
+            "masking": self._masking(),
+            "projection_dropout": self.feat_proj_dropout,
+            "hidden_dropout": self.hidden_dropout,
+            "activation_dropout": self.activation_dropout,
+            "attention_dropout": self.attention_dropout,
+            "layer_drop": self.layerdrop,
+        }
+
+    def _masking(self) -> MaskingConfig:
         return MaskingConfig(
             time_probability=self.mask_time_prob if self.apply_spec_augment else 0.0,
             time_length=self.mask_time_length,
@@ -207,44 +235,3 @@ class PublishedSpeechConfig:
             feature_length=self.mask_feature_length,
             feature_minimum=self.mask_feature_min_masks,
         )
-
-
-def read_speech_config(config: Mapping[str, Any], mask_embedding: bool) -> SpeechEncoderConfig:
-    """Sizes and options from the content of `config.json`; absent keys have transformers' default values.
-
-    Args:
-      config: content of `config.json`, its `model_type` one of hubert, wav2vec2, wavlm.
-      mask_embedding: whether the checkpoint has `masked_spec_embed`.
-
-    Raises:
-      CheckpointError: naming the key, its value, and what is allowed.
-    """
-    found = parse(
-        PublishedSpeechConfig, config, "config.json", error=CheckpointError, unknown="ignore", missing="default"
-    )
-    hubert, wavlm = found.model_type == "hubert", found.model_type == "wavlm"
-    return SpeechEncoderConfig(
-        convolution=found.convolution,
-        projection_norm=found.feat_proj_layer_norm if hubert else True,
-        hidden_size=found.hidden_size,
-        num_layers=found.num_hidden_layers,
-        num_heads=found.num_attention_heads,
-        intermediate_size=found.intermediate_size,
-        activation=found.hidden_act,
-        norm_first=found.do_stable_layer_norm,
-        layer_norm_epsilon=found.layer_norm_eps,
-        position_taps=found.num_conv_pos_embeddings,
-        position_groups=found.num_conv_pos_embedding_groups,
-        position_batch_norm=found.conv_pos_batch_norm if hubert else False,
-        num_buckets=found.num_buckets if wavlm else 0,
-        max_distance=found.max_bucket_distance if wavlm else 0,
-        mask_embedding=mask_embedding,
-        masking=found.masking,
-        projection_dropout=found.feat_proj_dropout,
-        hidden_dropout=found.hidden_dropout,
-        activation_dropout=found.activation_dropout,
-        attention_dropout=found.attention_dropout,
-        layer_drop=found.layerdrop,
-        # WavLM's first layer owns the relative positions in the published implementations, so it always runs.
-        drop_first_layer=not wavlm,
-    )

@@ -1,6 +1,5 @@
-"""HuBERT, wav2vec 2.0 and WavLM: from the waveform to hidden states."""
+"""Speech encoders: the network from the waveform to hidden states, its published tensor names and logical axes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.activations import ACTIVATIONS
 from emojax.encoders.attention import RelativePosition, SelfAttention
-from emojax.encoders.family import ComputeOptions, Family
-from emojax.encoders.hidden_states import EncoderOutput
-from emojax.encoders.layers import Linear, PositionalConvolution, layer_norm, wide
-from emojax.encoders.speech_config import PublishedSpeechConfig, SpeechEncoderConfig, read_speech_config
+from emojax.encoders.families import EncoderOutput
+from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
+from emojax.encoders.parameters import AxesTable
+from emojax.encoders.speech_config import SpeechEncoderConfig
 from emojax.encoders.speech_features import FeatureEncoder, mask_states, num_frames
-from emojax.encoders.speech_tensors import SPEECH_AXES, speech_tensor_table
+from emojax.encoders.tensor_table import Rule, dense_rules, norm_rules
 
 
 class SpeechTransformer(nn.Module):
@@ -31,17 +29,18 @@ class SpeechTransformer(nn.Module):
     def __call__(
         self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"], *, train: bool, hidden_states: bool
     ) -> tuple[Float[Array, "B T D"], tuple[Float[Array, "B T D"], ...] | None]:
-        """The last states, and if asked for the input of the first layer and the output of each.
+        """Computes the last hidden states, and if requested the input of the first layer and the output of each.
 
         Args:
           states: projected features.
           mask: True on valid frames.
           train: dropout and layer drop are on; needs the rng stream `dropout`.
-          hidden_states: whether to keep the states of all layers.
+          hidden_states: whether to return the hidden states of all layers.
         """
         config = self.config
         states = jnp.where(mask[..., None], states, 0.0)
-        states = states + PositionalConvolution(config, self.dtype, name="positional_convolution")(states, mask)
+        position: Any = config.position(config, self.dtype, name="positional_convolution")
+        states = states + position(states, mask)
         norm = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")
         if not config.norm_first:
             states = norm(states)
@@ -100,9 +99,9 @@ class SpeechLayer(nn.Module):
         mask: Bool[Array, "B T"],
         bias: Float[Array, "H T T"] | None,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B T D"] | None]:
-        """The new states, and once more if `emit` (what `nn.scan` collects).
+        """Computes the layer's output, returned twice if `emit`, as `nn.scan` collects it.
 
-        In training the whole layer is left out with probability `drop_rate` (Fan et al. 2020).
+        In training the whole layer is skipped with probability `drop_rate` (Fan et al. 2020).
         """
         config, inputs = self.config, states
         dropout = nn.Dropout(config.hidden_dropout, deterministic=not self.train)
@@ -116,8 +115,8 @@ class SpeechLayer(nn.Module):
             states = attention_norm(states + dropout(attention(states, mask, bias)))
             states = mlp_norm(states + dropout(self._feed_forward(states)))
         if self.train and config.layer_drop > 0:
-            left_out = jax.random.uniform(self.make_rng("dropout")) < drop_rate
-            states = jnp.where(left_out, inputs, states)
+            skipped = jax.random.uniform(self.make_rng("dropout")) < drop_rate
+            states = jnp.where(skipped, inputs, states)
         return states, states if self.emit else None
 
     def _feed_forward(self, states: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -129,20 +128,15 @@ class SpeechLayer(nn.Module):
 
 
 class SpeechEncoder(nn.Module):
-    """HuBERT (Hsu et al. 2021), wav2vec 2.0 (Baevski et al. 2020) or WavLM (Chen et al. 2022) without a task head.
+    """HuBERT (Hsu et al. 2021), wav2vec 2.0 (Baevski et al. 2020), WavLM (Chen et al. 2022) or a relative of theirs.
 
-    The states of a clip do not depend on what it is batched with, in all variants.
+    Without a task head. Hidden states of a recording do not depend on what it is batched with.
     """
 
     config: SpeechEncoderConfig
     dtype: Any = jnp.float32
     remat: bool = False
     scan_layers: bool = False
-
-    @property
-    def min_samples(self) -> int:
-        """Fewest samples at 16 kHz that give one frame: the receptive field of the convolutions (400 as published)."""
-        return self.config.convolution.receptive_field
 
     @nn.compact
     def __call__(
@@ -154,15 +148,14 @@ class SpeechEncoder(nn.Module):
         train: bool = False,
         hidden_states: bool = False,
     ) -> EncoderOutput:
-        """States every 20 ms, each seeing 25 ms before the transformer.
+        """Computes hidden states every 20 ms, from 25 ms each before the transformer.
 
         Args:
-          waveform: 16 kHz mono, pre-processed as the checkpoint asks for; what stands after `num_samples` never
-            matters.
+          waveform: 16 kHz mono, normalised as `WaveformInputs` does; values after `num_samples` never matter.
           num_samples: valid samples per row; fewer than the receptive field (400) give an all-False mask row.
-          masked: frames hidden from the transformer; None leaves the choice to the checkpoint's config, in training.
+          masked: frames replaced by the mask embedding; None: chosen by the checkpoint's config, in training.
           train: dropout, layer drop and masking are on; needs the rng stream `dropout`.
-          hidden_states: whether to keep the states of every layer.
+          hidden_states: whether to return the hidden states of every layer.
 
         Raises:
           AudioError: S is below the receptive field.
@@ -195,11 +188,6 @@ class SpeechEncoder(nn.Module):
         return mask_states(self.make_rng("dropout"), states, lengths, embedding, config.masking)
 
 
-def min_samples(module: nn.Module) -> int:
-    """Fewest samples at 16 kHz that give an encoder's module one frame; 0 for one that takes no waveform."""
-    return module.min_samples if isinstance(module, SpeechEncoder) else 0
-
-
 class FeatureProjection(nn.Module):
     """Normalised features, projected to the width of the transformer."""
 
@@ -209,7 +197,7 @@ class FeatureProjection(nn.Module):
 
     @nn.compact
     def __call__(self, features: Float[Array, "B T C"]) -> Float[Array, "B T D"]:
-        """Input of the transformer, before masking."""
+        """Computes the input of the transformer, before masking."""
         config = self.config
         if config.projection_norm:
             features = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")(features)
@@ -217,26 +205,67 @@ class FeatureProjection(nn.Module):
         return nn.Dropout(config.projection_dropout, deterministic=not self.train)(states)
 
 
-def _build_module(config: Mapping[str, Any], names: frozenset[str], options: ComputeOptions) -> SpeechEncoder:
-    sizes = read_speech_config(config, mask_embedding="masked_spec_embed" in names)
-    return SpeechEncoder(sizes, options.dtype, options.remat, options.scan_layers)
+MASK_EMBEDDING = "masked_spec_embed"
+"""Published name of the mask embedding, which some checkpoints lack."""
+
+SPEECH_RULES = (
+    Rule("feature_extractor.conv_layers.{conv}.conv.weight", "feature_encoder/conv_{conv}/conv/kernel", "conv1d"),
+    Rule("feature_extractor.conv_layers.{conv}.conv.bias", "feature_encoder/conv_{conv}/conv/bias"),
+    *norm_rules("feature_extractor.conv_layers.{conv}.layer_norm", "feature_encoder/conv_{conv}/norm"),
+    *norm_rules("feature_projection.layer_norm", "feature_projection/norm"),
+    *dense_rules("feature_projection.projection", "feature_projection/dense"),
+    Rule(MASK_EMBEDDING, "mask_embedding"),
+    *norm_rules("encoder.layer_norm", "transformer/norm"),
+)
+"""Rules of a tensor table outside the transformer layers and the positional embedding."""
+
+_LAYER_DENSE = (
+    ("attention.q_proj", "attention/query"),
+    ("attention.k_proj", "attention/key"),
+    ("attention.v_proj", "attention/value"),
+    ("attention.out_proj", "attention/output"),
+    ("feed_forward.intermediate_dense", "mlp_in"),
+    ("feed_forward.output_dense", "mlp_out"),
+)
+
+_LAYER_NORMS = (
+    ("layer_norm", "attention_norm"),
+    ("final_layer_norm", "mlp_norm"),
+)
 
 
-def _family(model_type: str, architecture: str) -> Family:
-    return Family(
-        model_type=model_type,
-        modality="speech",
-        architecture=architecture,
-        build_module=_build_module,
-        tensor_table=speech_tensor_table,
-        axes=SPEECH_AXES,
-        settings=PublishedSpeechConfig,
-    )
+def speech_layer_rules(layer: str) -> tuple[Rule, ...]:
+    """Makes the rules of the transformer layers.
+
+    Args:
+      layer: parameter path of layer `{layer}`.
+    """
+    dense = [dense_rules(f"encoder.layers.{{layer}}.{name}", f"{layer}/{path}") for name, path in _LAYER_DENSE]
+    norms = [norm_rules(f"encoder.layers.{{layer}}.{name}", f"{layer}/{path}") for name, path in _LAYER_NORMS]
+    return tuple(rule for rules in (*dense, *norms) for rule in rules)
 
 
-SPEECH_FAMILIES = {
-    "hubert": _family("hubert", "HubertModel"),
-    "wav2vec2": _family("wav2vec2", "Wav2Vec2Model"),
-    "wavlm": _family("wavlm", "WavLMModel"),
-}
-"""`model_type` -> family of each speech encoder."""
+SPEECH_AXES: AxesTable = (
+    (r"feature_encoder/conv_\d+/conv/kernel", (None, None, "conv")),
+    (r"feature_encoder/conv_\d+/conv/bias", ("conv",)),
+    (r"feature_encoder/conv_\d+/norm/(scale|bias)", ("conv",)),
+    (r"feature_projection/norm/(scale|bias)", (None,)),
+    (r"feature_projection/dense/kernel", (None, "embed")),
+    (r"feature_projection/dense/bias", ("embed",)),
+    (r"mask_embedding", ("embed",)),
+    (r"transformer/positional_convolution/kernel", (None, None, "embed")),
+    (r"transformer/positional_convolution/(bias|batch_norm/(scale|bias|mean|variance))", ("embed",)),
+    (r"transformer/relative_position/embedding", (None, None)),
+    (r"transformer/(.*/)?(attention_|mlp_)?norm/(scale|bias)", ("embed",)),
+    (r".*/attention/(query|key|value)/kernel", ("embed", "heads")),
+    (r".*/attention/(query|key|value)/bias", ("heads",)),
+    (r".*/attention/output/kernel", ("heads", "embed")),
+    (r".*/attention/gate/dense/kernel", (None, None)),
+    (r".*/attention/gate/dense/bias", (None,)),
+    (r".*/attention/gate/constant", (None, None, None, None)),
+    (r".*/mlp_in/kernel", ("embed", "mlp")),
+    (r".*/mlp_in/bias", ("mlp",)),
+    (r".*/mlp_out/kernel", ("mlp", "embed")),
+    (r".*/(attention/output|mlp_out)/bias", ("embed",)),
+)
+"""Logical axes of every parameter; `conv` is the width of the feature encoder."""

@@ -1,4 +1,4 @@
-"""The convolutions before the transformer of a speech encoder, and masking of their output in training."""
+"""Convolutions of speech encoders: feature encoder, positional embedding, and masking of features in training."""
 
 from typing import Any
 
@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.activations import ACTIVATIONS
-from emojax.encoders.layers import layer_norm, masked_statistics
-from emojax.encoders.speech_config import ConvolutionConfig, MaskingConfig
+from emojax.encoders.layers import ACTIVATIONS, grouped_convolution, layer_norm, masked_statistics
+from emojax.encoders.speech_config import ConvolutionConfig, MaskingConfig, SpeechEncoderConfig
 from emojax.errors import AudioError
 
 # PyTorch's defaults, which the published models keep here whatever `layer_norm_eps` says.
@@ -17,7 +16,7 @@ _EPSILON = 1e-5
 
 
 def num_frames(num_samples: Int[Array, "*B"], config: ConvolutionConfig) -> Int[Array, "*B"]:
-    """Frames the feature encoder makes of so many samples; 0 below the receptive field.
+    """Computes the number of frames for a number of samples; 0 below the receptive field.
 
     Equal to `_get_feat_extract_output_lengths` of transformers, except that it never gets negative.
     """
@@ -27,9 +26,9 @@ def num_frames(num_samples: Int[Array, "*B"], config: ConvolutionConfig) -> Int[
 class FeatureEncoder(nn.Module):
     """Strided 1-D convolutions without padding (Baevski et al. 2020, section 2), channels last.
 
-    A frame depends on no sample outside its receptive field, so frames before `num_frames` never see padding. Only
-    the group norm looks at a whole clip: its statistics are taken over the valid frames, which makes the result equal
-    to that for the clip alone. Everything is computed in the type of the waveform.
+    A frame depends on no sample outside its receptive field, so frames before `num_frames` do not depend on padding.
+    Only the group norm uses a whole recording: its statistics are computed over the valid frames, which makes the
+    result equal to that for the recording alone. Everything is computed in the type of the waveform.
     """
 
     config: ConvolutionConfig
@@ -37,7 +36,7 @@ class FeatureEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, waveform: Float[Array, "B S"], num_samples: Int[Array, "B"]) -> Float[Array, "B T C"]:
-        """Features; those at `num_frames(num_samples)` and after are void.
+        """Computes features; those at `num_frames(num_samples)` and after are meaningless.
 
         Raises:
           AudioError: S is below the receptive field.
@@ -64,7 +63,7 @@ class ConvolutionLayer(nn.Module):
 
     @nn.compact
     def __call__(self, states: Float[Array, "B T C"], mask: Bool[Array, "B T2"]) -> Float[Array, "B T2 C2"]:
-        """Output of the layer; `mask` is True on its valid frames."""
+        """Computes the output of the layer; `mask` is True on its valid frames."""
         config, index = self.config, self.index
         sizes = config.channels[index], config.kernels[index], config.strides[index]
         states = Convolution(*sizes, config.bias, name="conv")(states)
@@ -85,7 +84,7 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, states: Float[Array, "B T C"]) -> Float[Array, "B T2 C2"]:
-        """Convolved states."""
+        """Computes the convolution."""
         shape = (self.taps, states.shape[-1], self.channels)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         outputs = jax.lax.conv_general_dilated(
@@ -101,11 +100,11 @@ class Convolution(nn.Module):
 
 
 class MaskedChannelNorm(nn.Module):
-    """Group norm with one channel per group, over the valid frames of each clip; in the type of the states."""
+    """Group norm with one channel per group, over the valid frames of each recording; in the type of the states."""
 
     @nn.compact
     def __call__(self, states: Float[Array, "B T C"], mask: Bool[Array, "B T"]) -> Float[Array, "B T C"]:
-        """Normalised, scaled and shifted states."""
+        """Computes normalised, scaled and shifted states."""
         channels = states.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -125,6 +124,43 @@ def _conv_length(length: Any, config: ConvolutionConfig, num_layers: int) -> Any
     return length
 
 
+_BATCH_NORM_EPSILON = 1e-5
+
+
+class PositionalConvolution(nn.Module):
+    """Relative positional embedding (Baevski et al. 2020, section 2); the weight norm is folded into the kernel."""
+
+    config: SpeechEncoderConfig
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
+        """Computes the embedding; frames where `mask` is False count as zero, like those beyond the ends."""
+        config = self.config
+        if config.position_batch_norm:
+            states = FrozenBatchNorm(name="batch_norm")(states)
+        states = jnp.where(mask[..., None], states, 0.0)
+        shape = (config.position_taps, config.hidden_size // config.position_groups, config.hidden_size)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
+        states = grouped_convolution(states.astype(self.dtype), kernel.astype(self.dtype), config.position_groups)
+        return ACTIVATIONS[config.convolution.activation](states + bias.astype(states.dtype))
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with the statistics of the checkpoint, also in training; they get no gradient."""
+
+    @nn.compact
+    def __call__(self, states: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Computes normalised states."""
+        shape = states.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
+        variance = jax.lax.stop_gradient(self.param("variance", nn.initializers.ones, shape))
+        return (states - mean) * (scale * (variance + _BATCH_NORM_EPSILON) ** -0.5) + bias
+
+
 def mask_states(
     key: jax.Array,
     states: Float[Array, "B T D"],
@@ -132,14 +168,14 @@ def mask_states(
     embedding: Float[Array, "D"],
     config: MaskingConfig,
 ) -> Float[Array, "B T D"]:
-    """States with spans of frames replaced by `embedding` and spans of features by zero.
+    """Replaces spans of frames by `embedding` and spans of features by zero.
 
     Args:
       key: random key; the same key masks the same spans.
       states: projected features.
       num_frames: valid frames per row; spans lie within them.
-      embedding: stands for a masked frame.
-      config: how much is masked.
+      embedding: value of masked frames.
+      config: shares and lengths of the spans.
     """
     time_key, feature_key = jax.random.split(key)
     batch, frames, features = states.shape
@@ -160,7 +196,7 @@ def mask_states(
 def span_mask(
     key: jax.Array, num_valid: Int[Array, "B"], size: int, probability: float, span: int, minimum: int
 ) -> Bool[Array, "B N"]:
-    """True on random spans within the first `num_valid` of `size` positions of each row.
+    """Draws a mask that is True on random spans within the first `num_valid` of `size` positions of each row.
 
     A row gets `probability * num_valid / span` spans, rounded up or down at random, at least `minimum`, and not more
     than fit side by side. Their starts are different, chosen uniformly; spans may overlap.

@@ -1,4 +1,4 @@
-"""Tables from published tensor names to parameter paths, with the transform of each tensor."""
+"""Tables from published tensor names to parameter paths with a transform each; loading and export by them."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError
 
-_Shape = tuple[int, ...]
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Transform:
 
     load: Callable[..., np.ndarray]
     export: Callable[[np.ndarray], tuple[np.ndarray, ...]]
-    source_shapes: Callable[[_Shape], tuple[_Shape, ...]]
+    source_shapes: Callable[[Shape], tuple[Shape, ...]]
 
 
 def _reversed(array: np.ndarray) -> np.ndarray:
@@ -61,8 +61,6 @@ TRANSFORMS = {
 }
 
 
-Shape = tuple[int, ...]
-
 _LISTED = 8
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -71,7 +69,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One line of a table: published tensor(s) <-> one parameter.
+    """One row of a table: published tensor(s) <-> one parameter.
 
     `{layer}`, or any other name in braces, stands for a decimal number and must occur on both sides. On the parameter's
     side `layers[{layer}]` means row `layer` of a parameter stacked over layers, `layer_{layer}` a parameter of its own.
@@ -79,7 +77,7 @@ class Rule:
     Attributes:
       names: published name after the table's renames; several where one parameter is made from several tensors.
       path: parameter path, parts joined by `/`.
-      transform: key of `tensor_transforms.TRANSFORMS`.
+      transform: key of `TRANSFORMS`.
     """
 
     names: str | tuple[str, ...]
@@ -113,12 +111,12 @@ class Ignored:
 
 @dataclasses.dataclass(frozen=True)
 class TensorTable:
-    """Everything known about the tensors of one family.
+    """Published names of one family's tensors and the parameters they become.
 
     Attributes:
       renames: (regular expression, replacement) applied to published names in this order, e.g. dropping a prefix.
-      rules: where several rules lead to one path (older namings), the first is the one used for export.
-      ignored: tensors left aside on purpose.
+      rules: where several rules have one path (older namings), the first is used for export.
+      ignored: tensors that the encoder does not need.
     """
 
     renames: tuple[tuple[str, str], ...]
@@ -126,10 +124,20 @@ class TensorTable:
     ignored: tuple[Ignored, ...] = ()
 
     def rename(self, name: str) -> str:
-        """The name that rules and ignored patterns are matched with."""
+        """Applies `renames`: the result is what rules and ignored patterns match."""
         for pattern, replacement in self.renames:
             name = re.sub(pattern, replacement, name)
         return name
+
+
+def dense_rules(name: str, path: str) -> tuple[Rule, Rule]:
+    """Makes the rules of a dense layer: weight and bias of the module `name` -> kernel and bias at `path`."""
+    return Rule(f"{name}.weight", f"{path}/kernel", "linear"), Rule(f"{name}.bias", f"{path}/bias")
+
+
+def norm_rules(name: str, path: str) -> tuple[Rule, Rule]:
+    """Makes the rules of a layer norm: weight and bias of the module `name` -> scale and bias at `path`."""
+    return Rule(f"{name}.weight", f"{path}/scale"), Rule(f"{name}.bias", f"{path}/bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,25 +160,25 @@ def convert(
     stored: Mapping[str, StoredTensor],
     table: TensorTable,
     expected: Mapping[str, Any],
-    place: Callable[[str, np.ndarray], jax.Array] | None = None,
-    origin: str = "checkpoint",
+    to_device: Callable[[str, np.ndarray], jax.Array] | None = None,
+    label: str = "checkpoint",
 ) -> dict[str, Any]:
-    """Parameters from stored tensors, one at a time, after all names, shapes and types have been checked.
+    """Makes parameters from stored tensors, one at a time, after all names, shapes and types have been checked.
 
     Args:
       stored: published name -> tensor.
       table: the family's table.
       expected: nested tree of shape-and-dtype leaves, as `jax.eval_shape` of the module's `init` gives it.
-      place: puts one parameter, given its path, on its device(s); default: JAX's default device.
-      origin: what to call the checkpoint in errors.
+      to_device: (path, values) -> array on its device(s); default: JAX's default device.
+      label: name of the checkpoint in error messages.
 
     Raises:
       CheckpointError: a tensor is missing, unexpected, of another shape or no floating-point tensor; all are listed.
     """
     wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(expected, sep="/").items()}
     types = {path: leaf.dtype for path, leaf in flax.traverse_util.flatten_dict(expected, sep="/").items()}
-    fills = _plan(stored, table, wanted, origin)
-    put = place or (lambda _, array: jax.device_put(array))
+    fills = _plan(stored, table, wanted, label)
+    put = to_device or (lambda _, array: jax.device_put(array))
     params: dict[str, jax.Array] = {}
     for leaf, shape in wanted.items():
         if _Slot(leaf) in fills:
@@ -189,7 +197,7 @@ def convert(
 
 
 def invert(params: Mapping[str, Any], table: TensorTable) -> Iterator[tuple[str, np.ndarray]]:
-    """Published names and tensors of `params`, one at a time; the inverse of `convert`."""
+    """Makes published names and tensors from `params`, one at a time; the inverse of `convert`."""
     for leaf, values in flax.traverse_util.flatten_dict(params, sep="/").items():
         rule, numbers = _rule_of(leaf, table)
         array = np.asarray(values)
@@ -203,18 +211,18 @@ def invert(params: Mapping[str, Any], table: TensorTable) -> Iterator[tuple[str,
 
 
 def renamed_names(stored: Mapping[str, StoredTensor], table: TensorTable) -> frozenset[str]:
-    """The names of a checkpoint as the table's rules see them."""
+    """Applies the table's renames to the names of a checkpoint."""
     return frozenset(table.rename(name) for name in stored)
 
 
-def check_layers(names: frozenset[str], table: TensorTable, num_layers: int, origin: str) -> None:
-    """Checks that so many transformer layers are stored, before a module of so many is built.
+def check_layers(names: frozenset[str], table: TensorTable, num_layers: int, label: str) -> None:
+    """Checks the number of stored transformer layers, before a module with so many is built.
 
     Args:
       names: from `renamed_names`.
       table: the family's table, whose rules number layers by `{layer}`.
-      num_layers: that `config.json` asks for.
-      origin: what to call the checkpoint in errors.
+      num_layers: number in `config.json`.
+      label: name of the checkpoint in error messages.
 
     Raises:
       CheckpointError: there are fewer.
@@ -223,12 +231,13 @@ def check_layers(names: frozenset[str], table: TensorTable, num_layers: int, ori
     found = {match["layer"] for name in names for pattern in patterns if (match := pattern.fullmatch(name))}
     if len(found) < num_layers:
         raise CheckpointError(
-            f"{origin}: tensors do not fit config.json: num_hidden_layers is {num_layers}, stored are {len(found)}"
+            f"{label}: tensors do not fit config.json, which has {num_layers} transformer layers, "
+            f"stored are {len(found)}"
         )
 
 
 def _plan(
-    stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape], origin: str
+    stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape], label: str
 ) -> dict[_Slot, _Fill]:
     found, unexpected, problems = _match(stored, table, wanted)
     missing: list[str] = []
@@ -251,14 +260,14 @@ def _plan(
     if unexpected:
         problems.append(f"unexpected: {_listing(sorted(unexpected))}")
     if problems:
-        raise CheckpointError(f"{origin}: tensors do not fit config.json: {'; '.join(problems)}")
+        raise CheckpointError(f"{label}: tensors do not fit config.json: {'; '.join(problems)}")
     return fills
 
 
 def _match(
     stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape]
 ) -> tuple[dict[_Slot, dict[Rule, dict[int, str]]], list[str], list[str]]:
-    """Slot -> rule -> part -> published name; the names no rule knows; names given twice."""
+    """Slot -> rule -> part -> published name; names that no rule matches; names given twice."""
     found: dict[_Slot, dict[Rule, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     unexpected, twice = [], []
     for name in stored:
@@ -271,7 +280,7 @@ def _match(
         ]
         ignored = any(re.fullmatch(ignored.pattern, renamed) for ignored in table.ignored)
         if len(matches) + ignored > 1:
-            raise ValueError(f"the tensor table says more than one thing about {renamed}")
+            raise ValueError(f"several rows of the tensor table match {renamed}")
         if ignored:
             continue
         if not matches:

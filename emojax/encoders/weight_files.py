@@ -20,7 +20,7 @@ from emojax.files import parse_json
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that still lies in its file.
+    """A tensor whose values are still in their file.
 
     Attributes:
       shape: shape in PyTorch's layout, whatever the file format.
@@ -56,7 +56,7 @@ _TYPES: dict[str, Any] = {
 
 
 def read_safetensors(file: Path) -> dict[str, StoredTensor]:
-    """Tensors of a safetensors file by name; only the header is read.
+    """Reads the tensors of a safetensors file by name, headers only.
 
     Raises:
       CheckpointError: the file is truncated or no safetensors file, or a tensor has an unknown type.
@@ -76,12 +76,12 @@ def read_safetensors(file: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{file}: cannot be read ({error})") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{file}: its header must be a JSON object, found {type(header).__name__}")
-    tensors, places = {}, []
+    tensors, ranges = {}, []
     for name, entry in header.items():
         if name != "__metadata__":
-            tensors[name], place = _safetensors_tensor(file, 8 + header_size, size, name, entry)
-            places.append((*place, name))
-    for (_, end, name), (begin, _, other) in itertools.pairwise(sorted(places)):
+            tensors[name], span = _safetensors_tensor(file, 8 + header_size, size, name, entry)
+            ranges.append((*span, name))
+    for (_, end, name), (begin, _, other) in itertools.pairwise(sorted(ranges)):
         if begin < end:
             raise CheckpointError(f"{file}: {name} and {other} share bytes")
     return tensors
@@ -90,7 +90,7 @@ def read_safetensors(file: Path) -> dict[str, StoredTensor]:
 def _safetensors_tensor(
     file: Path, start: int, size: int, name: str, entry: Any
 ) -> tuple[StoredTensor, tuple[int, int]]:
-    """A tensor, and where its first byte and the byte after its last are."""
+    """Reads one entry of the header: the tensor, and its first byte and the one after its last."""
     values: list[Any] = [entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY]
     kind, shape, offsets = values
     if not _are_sizes(shape) or not _are_sizes(offsets, 2):
@@ -121,7 +121,7 @@ def _are_sizes(values: Any, count: int | None = None) -> bool:
 
 
 _MAX_SHARING = 4
-"""A file's tensors may have so many times the bytes of its storages: tied weights share one, nothing shares many."""
+"""Most bytes of a file's tensors relative to its storages: tied weights share one."""
 
 # Types that NumPy lacks: PyTorch's name -> an integer type of the same size, and the type the bits are read as.
 _WITHOUT_NUMPY = {
@@ -132,7 +132,7 @@ _WITHOUT_NUMPY = {
 
 
 def read_torch(file: Path) -> dict[str, StoredTensor]:
-    """Tensors of a PyTorch checkpoint by name, memory-mapped where the file's format allows it.
+    """Reads the tensors of a PyTorch checkpoint by name, memory-mapped where the file's format allows it.
 
     Raises:
       CheckpointError: PyTorch is not installed, or the file is truncated, holds something else than dense tensors by
@@ -148,7 +148,7 @@ def read_torch(file: Path) -> dict[str, StoredTensor]:
     try:
         tensors = _load(torch, file)
     except pickle.UnpicklingError as error:
-        # PyTorch's own message proposes to switch the restriction off.
+        # PyTorch's own message recommends switching the restriction off.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         asked = f" (it asks for {named[1]})" if named else ""
         raise CheckpointError(f"{file}: refused: holds more than tensors, or is damaged{asked}") from error
@@ -201,7 +201,7 @@ def _in_numpy(torch: Any, dtype: Any) -> bool:
 
 
 def _check_sharing(file: Path, tensors: Mapping[str, Any]) -> None:
-    """Refuses tensors that are larger than what lies in the file, as strides of 0 make them."""
+    """Checks that tensors are not larger than the data in the file, as strides of 0 make them."""
     held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if claimed > _MAX_SHARING * sum(held.values()):
@@ -239,7 +239,7 @@ _MAX_NAME_BYTES, _MAX_FLAX_AXES = 1024, 32
 
 
 def read_flax(file: Path) -> dict[str, StoredTensor]:
-    """Tensors of a Flax checkpoint by PyTorch name; values stay in the file.
+    """Reads the tensors of a Flax checkpoint by PyTorch name; values stay in the file.
 
     Raises:
       CheckpointError: the file is truncated, no MessagePack, or holds something else than arrays.
@@ -268,12 +268,12 @@ def _walk(stream: BinaryIO, file: Path, path: tuple[str, ...]) -> Iterator[tuple
 
 
 def _torch_name(path: tuple[str, ...]) -> str:
-    """Flax's `kernel`, `scale` and `embedding` are all called `weight` in PyTorch."""
+    """Renames Flax's `kernel`, `scale` and `embedding` to PyTorch's `weight`."""
     return re.sub(r"(^|\.)(kernel|scale|embedding)$", r"\1weight", ".".join(path))
 
 
 def _array(stream: BinaryIO, file: Path, reverse: bool) -> StoredTensor:
-    """An array at the stream's position, which moves behind it; `reverse` for kernels, whose axes PyTorch reverses."""
+    """Reads the header of an array and moves behind it; `reverse` for kernels, whose axes PyTorch reverses."""
     stream.read(_EXTENSION_SIZES[stream.read(1)[0]])
     if stream.read(1)[0] != _EXTENSION_OF_ARRAYS or _number(stream, _ARRAY) != 3:
         raise ValueError(f"the value before byte {stream.tell()} is no array")
@@ -306,7 +306,7 @@ def _string(stream: BinaryIO) -> str:
 
 
 def _number(stream: BinaryIO, header: _Header) -> int:
-    """The number a header holds: entries of a map or array, bytes of a string, or the integer itself."""
+    """Reads a number: entries of a map or array, bytes of a string, or the integer itself."""
     small, mask, sizes = header
     first = stream.read(1)[0]
     if first & ~mask == small:

@@ -1,4 +1,4 @@
-"""What predictions of a split come to: every score with its interval and baselines, named, as strict JSON can hold."""
+"""Scores of the predictions of a split, with intervals and baselines, as a tree for strict JSON."""
 
 import dataclasses
 import math
@@ -28,18 +28,18 @@ from emojax.metrics.scores import CLASSIFICATION_MEASURES, REGRESSION_MEASURES
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
 NUM_RANDOM_DRAWS = 100
-"""Draws that the scores of the random baseline are averaged over, so that they are not luck themselves."""
+"""Draws that the scores of the random baseline are averaged over."""
 
 Scores = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainLabels:
-    """Labels of the training split, from which the baselines predict.
+    """Labels of the training split, which the baselines predict from.
 
     Attributes:
-      attributes: on the scale of the corpus that is evaluated, in the order of `ATTRIBUTES`; NaN where missing.
-      emotions: index into the categories of the corpus that is evaluated; -1 where missing.
+      attributes: labels in the scale of the evaluated corpus, in the order of `ATTRIBUTES`; NaN where missing.
+      emotions: index into the categories of the evaluated corpus; -1 where missing.
     """
 
     attributes: Float[np.ndarray, "M 3"]
@@ -52,19 +52,19 @@ def summarise(
     """Scores predictions over all utterances of the split together.
 
     Args:
-      predictions: of one split.
-      train_labels: what the baselines know; None leaves the baselines out.
-      num_resamples: of the bootstrap.
-      seed: of the bootstrap; the baselines are the same for every seed.
+      predictions: predictions of one split.
+      train_labels: labels for the baselines; None: no baselines.
+      num_resamples: number of bootstrap resamples.
+      seed: seed of the bootstrap; the baselines do not depend on it.
 
     Returns:
       A tree for `json.dump(..., allow_nan=False)`; numbers that are not defined are None. Keys:
         corpus, split, n, speech, attribute_source, scale, categories; speakers (None if unknown);
         labelled: number of labelled utterances per attribute and for `emotion`;
-        interval: what the intervals are, in words; bootstrap: over, resamples, seed;
+        interval: description of the intervals; bootstrap: over, resamples, seed;
         category_match: None without a model's categories; else `mapping` (the model's categories by the corpus's that
-          they are scored against), `only_in_corpus`, `only_in_model`, and `left_out`: labelled utterances of
-          categories that the model does not have, which are not scored. `categories` are those that are;
+          they are scored against), `only_in_corpus`, `only_in_model`, and `skipped`: number of labelled utterances
+          of categories that the model does not have, which are not scored. `categories` are the scored categories;
         undefined: the reason for every score that is None, by its name, e.g. `ccc.valence` (see `undefined_scores`),
           and for every interval, e.g. `uar.interval`;
         ccc, pearson, rmse, mae: per attribute value, low, high; `ccc.mean.value`, None unless all three are defined
@@ -134,7 +134,7 @@ def _describe_interval(speakers: list[str], num_resamples: int) -> str:
     else:
         units = f"{len(speakers)} utterances"
         few = f"only {known} speaker{'s' if known > 1 else ''}" if known else "speakers unknown"
-        remark = f" ({few}: tells nothing about other speakers)"
+        remark = f" ({few}: no estimate for other speakers)"
     return f"95 % bootstrap over {units}{remark}, {num_resamples} resamples"
 
 
@@ -176,14 +176,14 @@ def _describe_match(predictions: Predictions) -> dict[str, Any] | None:
         "mapping": match.mapping,
         "only_in_corpus": match.only_in_corpus,
         "only_in_model": match.only_in_model,
-        "left_out": predictions.num_unscored,
+        "skipped": predictions.num_unscored,
     }
 
 
 def _stated_reasons(
     summary: Mapping[str, Any], reasons: Mapping[str, str], match: CategoryMatch | None
 ) -> dict[str, str]:
-    """Reasons for what is None in a summary, and for the absence of categories that both sides have too few of."""
+    """Reasons for the undefined scores of a summary, and for absent category scores if too few are shared."""
     unshared = match is not None and bool(match.corpus) and not match.usable
     found = {
         name: why
@@ -202,7 +202,7 @@ def _stated_reasons(
 
 
 def _without_undefined(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> Scores:
-    """The scores with NaN, ends of the interval included, for those that have no meaning."""
+    """The scores, with NaN for undefined ones and the ends of their intervals."""
 
     def cleared(tree: Mapping[str, Any], path: str) -> Scores:
         found: Scores = {}
@@ -218,7 +218,7 @@ def _without_undefined(scores: Mapping[str, Any], reasons: Mapping[str, str]) ->
 
 
 def _complete(scores: Scores) -> Scores:
-    """Adds the mean CCC and turns what is not defined into None."""
+    """Adds the mean CCC and replaces undefined values by None."""
     completed = _nulled(scores)
     if "ccc" in scores:
         completed["ccc"]["mean"] = _mean([scores["ccc"][attribute] for attribute in ATTRIBUTES])
@@ -240,7 +240,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _nulled(tree: Mapping[str, Any]) -> Scores:
-    """The tree with None for every number that is not defined."""
+    """The tree with None for every undefined number."""
     return {key: _nulled(value) if isinstance(value, Mapping) else _null(value) for key, value in tree.items()}
 
 

@@ -1,28 +1,25 @@
-"""Extracts a store: reads a corpus shard by shard, computes states on this host's devices, writes finished shards."""
+"""Extracts a feature store: reads a corpus shard by shard, computes on this host's devices, writes finished shards."""
 
 import collections
 import dataclasses
-import math
+import functools
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from emojax.data import SplitIndex, open_corpus, read_index
-from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder
-from emojax.encoders.encoder import SHORTEST_BUCKET, padded_batches
-from emojax.extraction.config import EncoderInputs, ExtractConfig, ExtractEncoderConfig
-from emojax.extraction.states import StateComputer, shard_bounds
+from emojax.extraction.config import ExtractConfig, TeacherCacheConfig
+from emojax.extraction.encoder_states import EncoderComputer
+from emojax.extraction.shards import Computer, ShardReader
+from emojax.extraction.teacher_outputs import TeacherComputer
 from emojax.feature_store import (
-    STATES,
     SplitMetadata,
-    StatesSource,
     StoreMetadata,
     missing_shards,
     remove_leftovers,
@@ -32,7 +29,7 @@ from emojax.feature_store import (
     write_split_metadata,
 )
 from emojax.interruption import Interruption
-from emojax.parallel import check_not_forked, is_first
+from emojax.parallel import first_decides, is_first
 from emojax.progress import Progress
 from emojax.schema import to_tree
 from emojax.types import SAMPLE_RATE
@@ -48,10 +45,10 @@ class Extraction:
     Attributes:
       utterances: computed.
       audio_hours: their duration.
-      seconds: that it took, without loading the encoder.
+      seconds: that it took, without loading the models.
       bytes: written.
-      empty: utterances without a transcript, stored without states.
-      short: utterances with too few samples for one frame, stored without states.
+      empty: utterances without a transcript, where it is an input; an encoder has no states of them.
+      short: utterances with too few samples for one frame, stored without states, or as zeros of a teacher.
       cut: transcripts cut to `encoder.max_tokens`.
       interrupted_by: the signal, where one stopped it.
     """
@@ -72,7 +69,7 @@ class Extraction:
 
 
 @holds("directory")
-def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
+def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -> Extraction:
     """Computes what is missing of a store.
 
     Every host takes shards of its own; the rows of a batch are divided over its devices.
@@ -82,33 +79,28 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
       directory: folder of the store.
 
     Raises:
-      EmojaxError: one line saying what is wrong with config, corpus, checkpoint or store.
+      EmojaxError: one line saying what is wrong with config, corpus, models or store.
     """
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     splits = config.corpus.splits or tuple(corpus.split_sizes)
     indices = {split: read_index(corpus, split) for split in splits}
-    mesh = _local_mesh()
-    encoder = _load(config.encoder, mesh)
-    computer = StateComputer(encoder, config.states, mesh)
-    if is_first():
-        write_metadata(directory, _metadata(config, corpus.info.name, encoder, computer))
+    computer: Computer = TeacherComputer(config) if isinstance(config, TeacherCacheConfig) else EncoderComputer(config)
+    jobs = []
+    for split, index in indices.items():
+        reader = computer.open(corpus, split, index)
+        label = f"extract {corpus.info.name} {split}"
+        jobs.append(_SplitJob(label, index, reader, computer, directory / split))
+    metadata = StoreMetadata(corpus.info.name, to_tree(computer.source), (computer.spec,))
+    first_decides(functools.partial(_describe_store, directory, metadata, jobs), f"{directory} was described")
     run, start = Extraction(), time.monotonic()
     with Interruption() as interruption:
-        for split, index in indices.items():
-            metadata = _split_metadata(config, encoder, computer, index)
-            if is_first():
-                write_split_metadata(directory / split, metadata)
-            inputs = EncoderInputs(corpus, split, encoder, config.encoder.max_tokens)
-            job = _SplitJob(
-                config, f"{corpus.info.name} {split}", inputs, encoder, computer, directory / split, metadata
-            )
-            for shard, size in job.run(interruption):
-                run.utterances += metadata.bounds[shard + 1] - metadata.bounds[shard]
-                samples = index.num_samples[metadata.bounds[shard] : metadata.bounds[shard + 1]].sum()
-                run.audio_hours += float(samples) / SAMPLE_RATE / 3600
+        for job in jobs:
+            for utterances, samples, size in job.run(interruption):
+                run.utterances += utterances
+                run.audio_hours += samples / SAMPLE_RATE / 3600
                 run.bytes += size
             for name in ("empty", "short", "cut"):
-                setattr(run, name, getattr(run, name) + inputs.counts[name])
+                setattr(run, name, getattr(run, name) + job.reader.counts[name])
             run.interrupted_by = interruption.received
             if run.interrupted_by:
                 break
@@ -123,114 +115,74 @@ def extract_store(config: ExtractConfig, directory: Path) -> Extraction:
 class _SplitJob:
     """This host's part of one split."""
 
-    config: ExtractConfig
     label: str
-    inputs: EncoderInputs
-    encoder: Encoder
-    computer: StateComputer
+    index: SplitIndex
+    reader: ShardReader
+    computer: Computer
     directory: Path
-    metadata: SplitMetadata
 
-    def run(self, interruption: Interruption) -> Iterator[tuple[int, int]]:
-        """Yields number and size in bytes of each shard that was written."""
-        mine = range(jax.process_index(), len(self.metadata.bounds) - 1, jax.process_count())
+    @functools.cached_property
+    def metadata(self) -> SplitMetadata:
+        content = split_content(self.index.content, *self.reader.features)
+        return SplitMetadata(tuple(self.index.ids.tolist()), content, self.reader.bounds)
+
+    def run(self, interruption: Interruption) -> Iterator[tuple[int, int, int]]:
+        """Yields utterances, samples and bytes of each shard that was written."""
+        bounds = self.reader.bounds
+        mine = own_shards(len(bounds) - 1)
         missing = set(missing_shards(self.directory, self.metadata))
         todo = [shard for shard in mine if shard in missing]
-        sizes = np.diff(self.metadata.bounds)
+        sizes = np.diff(bounds)
         total, left = int(sizes[list(mine)].sum()), int(sizes[todo].sum())
-        with (
-            ThreadPoolExecutor(1) as reader,
-            Progress(f"extract {self.label}", total, "utterances", total - left) as progress,
-        ):
+        with ThreadPoolExecutor(1) as thread, Progress(self.label, total, "utterances", total - left) as progress:
             # The next shard is read while this one is computed.
-            reading = [reader.submit(self._read, shard) for shard in todo[:1]]
+            reading = [thread.submit(self.reader.read, shard) for shard in todo[:1]]
             for place, shard in enumerate(todo):
                 remove_leftovers(self.directory, self.metadata, shard)
-                sequences = reading.pop().result()
-                reading = [reader.submit(self._read, following) for following in todo[place + 1 : place + 2]]
-                states = self._compute(sequences, progress, interruption)
+                data = reading.pop().result()
+                reading = [thread.submit(self.reader.read, following) for following in todo[place + 1 : place + 2]]
+                arrays = self._compute(data, int(sizes[shard]), progress, interruption)
                 if interruption.received:
                     return
-                arrays = ({STATES: values} for values in states)
-                yield shard, write_shard(self.directory, self.metadata, shard, arrays, (self.computer.spec,))
+                size = write_shard(self.directory, self.metadata, shard, arrays, (self.computer.spec,))
+                samples = int(self.index.num_samples[bounds[shard] : bounds[shard + 1]].sum())
+                yield int(sizes[shard]), samples, size
 
-    def _read(self, shard: int) -> list[np.ndarray]:
-        return self.inputs.read(self.metadata.bounds[shard], self.metadata.bounds[shard + 1])
-
-    def _compute(self, sequences: list[np.ndarray], progress: Progress, interruption: Interruption) -> list[np.ndarray]:
-        """States per utterance; batches are in flight while earlier results are copied."""
-        states: list[np.ndarray] = [np.zeros((0, *self.computer.spec.shape), np.float32)] * len(sequences)
+    def _compute(
+        self, data: Any, count: int, progress: Progress, interruption: Interruption
+    ) -> list[Mapping[str, np.ndarray]]:
+        """Array per utterance of a shard; batches are in flight while earlier results are copied."""
+        arrays = [self.computer.default] * count
         in_flight: collections.deque[tuple[list[int], tuple[jax.Array, jax.Array]]] = collections.deque()
+        num_computed = 0
 
-        def collect() -> None:
-            rows, (values, counts) = in_flight.popleft()
+        def collect() -> int:
+            positions, (values, counts) = in_flight.popleft()
             host_values, host_counts = np.asarray(values), np.asarray(counts)
-            for row, index in enumerate(rows):
-                states[index] = host_values[row, : host_counts[row]].copy()
-            progress.advance(len(rows))
+            for row, position in enumerate(positions):
+                arrays[position] = host_values[row, : host_counts[row]].copy()
+            progress.advance(len(positions))
+            return len(positions)
 
-        for rows, padded, lengths in self._batches(sequences):
+        for positions, inputs in self.reader.batches(data):
             if interruption.received:
                 return []
-            in_flight.append((rows, self.computer(padded, lengths)))
+            in_flight.append((positions, self.computer(inputs)))
             if len(in_flight) > _BATCHES_IN_FLIGHT:
-                collect()
+                num_computed += collect()
         while in_flight:
-            collect()
-        return states
-
-    def _batches(self, sequences: list[np.ndarray]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-        modality, options = self.encoder.family.modality, self.config.encoder
-        size = round(options.batch_seconds * SAMPLE_RATE) if modality == "speech" else options.batch_tokens
-        longest = None if modality == "speech" else options.max_tokens
-        shortest, devices = SHORTEST_BUCKET[modality], self.computer.num_devices
-        return padded_batches(sequences, shortest, size, longest, devices, fill=True)
+            num_computed += collect()
+        progress.advance(count - num_computed)
+        return [{self.computer.spec.name: values} for values in arrays]
 
 
-def _local_mesh() -> Mesh:
-    """This host's devices, as many as a power of two."""
-    check_not_forked()
-    devices = jax.local_devices()
-    devices = devices[: 1 << (len(devices).bit_length() - 1)]
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+def own_shards(count: int) -> range:
+    """Shards that this process computes."""
+    return range(jax.process_index(), count, jax.process_count())
 
 
-def _load(config: ExtractEncoderConfig, mesh: Mesh) -> Encoder:
-    whole = NamedSharding(mesh, PartitionSpec())
-    return load_encoder(
-        config.checkpoint,
-        ComputeOptions(dtype=jnp.dtype(config.dtype)),
-        revision=config.revision or None,
-        place=lambda values, _: jax.device_put(values, whole),
-    )
-
-
-def _metadata(config: ExtractConfig, corpus: str, encoder: Encoder, computer: StateComputer) -> StoreMetadata:
-    reads_text = encoder.family.modality == "text"
-    source = StatesSource(
-        checkpoint=checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
-        model_type=encoder.config["model_type"],
-        layers=computer.layers,
-        combine=config.states.combine,
-        pooling=config.states.pooling,
-        dtype=config.encoder.dtype,
-        max_tokens=config.encoder.max_tokens if reads_text else None,
-        samples_per_frame=None if reads_text else _samples_per_frame(encoder),
-    )
-    return StoreMetadata(corpus, to_tree(source), (computer.spec,))
-
-
-def _samples_per_frame(encoder: Encoder) -> int:
-    return math.prod(encoder.module.config.convolution.strides)
-
-
-def _split_metadata(
-    config: ExtractConfig, encoder: Encoder, computer: StateComputer, index: SplitIndex
-) -> SplitMetadata:
-    speech = encoder.family.modality == "speech"
-    rows = np.ones_like(index.num_samples)
-    if config.states.pooling == "none":
-        rows = index.num_samples // _samples_per_frame(encoder) if speech else rows * config.encoder.max_tokens
-    bounds = shard_bounds(index.num_samples, rows * computer.spec.bytes_per_row, speech)
-    content = split_content(index.content, "audio" if speech else "transcript")
-    return SplitMetadata(tuple(index.ids.tolist()), content, bounds)
+def _describe_store(directory: Path, metadata: StoreMetadata, jobs: list[_SplitJob]) -> None:
+    """Writes the metadata of store and splits, or checks that those there are the same."""
+    write_metadata(directory, metadata)
+    for job in jobs:
+        write_split_metadata(job.directory, job.metadata)

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from emojax.encoders.preprocess import WaveformPreprocess, read_waveform_preprocess, waveform_preprocess
-from emojax.encoders.registry import family_of
-from emojax.encoders.speech_encoder import SPEECH_FAMILIES
+from emojax.encoders.families import family_of, find_family
+from emojax.encoders.inputs import parse_waveform_settings, read_waveform_settings
 from emojax.encoders.tensor_table import FLOATS
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError, ConfigError
@@ -57,7 +56,7 @@ class PublishedModel:
     Attributes:
       encoder_config: `config.json` of the encoder.
       encoder: tensors of the encoder by their names in the encoder's family.
-      preprocess: waveform pre-processing.
+      preprocessor: content of the encoder's `preprocessor_config.json`.
       pooling: pooling of the encoder's last hidden states.
       norm: whether the embedding is layer-normalised before its activation.
       activation: activation of the embedding.
@@ -67,7 +66,7 @@ class PublishedModel:
 
     encoder_config: Mapping[str, Any]
     encoder: Mapping[str, StoredTensor]
-    preprocess: WaveformPreprocess
+    preprocessor: Mapping[str, Any]
     pooling: Literal["mean", "max", "sum", "attentive_statistics"]
     norm: bool
     activation: Literal["relu", "tanh"]
@@ -149,7 +148,8 @@ def read_published(folder: Path, tensors: Mapping[str, StoredTensor]) -> Publish
     config = read_json_object(folder / "config.json")
     if "ser_model.out.0.weight" in tensors:
         return _odyssey(folder, config, tensors)
-    if config.get("model_type") not in tuple(SPEECH_FAMILIES):
+    family = find_family(config)
+    if family is None or family.modality != "speech":
         kind = " ".join(str(config.get(key))[:100] for key in ("model_type", "architectures") if config.get(key))
         raise CheckpointError(f"{folder}: is not a speech model ({kind or 'no model_type'}); {_SUPPORTED}")
     if "classifier.dense.weight" in tensors and "classifier.out_proj.weight" in tensors:
@@ -172,7 +172,7 @@ def _pooled(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Store
     return PublishedModel(
         encoder_config=config,
         encoder=encoder,
-        preprocess=read_waveform_preprocess(folder),
+        preprocessor=read_waveform_settings(folder),
         pooling=settings.pooling_mode,
         norm=False,
         activation="tanh",
@@ -204,11 +204,12 @@ def _odyssey(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stor
         "waveform_mean": settings.mean,
         "waveform_std": settings.std,
     }
+    parse_waveform_settings(content, str(folder / "config.json"))
     encoder = {name: tensor for name, tensor in tensors.items() if name.startswith("ssl_model.")}
     return PublishedModel(
         encoder_config=backbone,
         encoder={name.removeprefix("ssl_model."): tensor for name, tensor in encoder.items()},
-        preprocess=waveform_preprocess(content, str(folder / "config.json")),
+        preprocessor=content,
         pooling="attentive_statistics",
         norm=True,
         activation="relu",

@@ -11,7 +11,8 @@ import numpy as np
 from emojax.config import ExperimentConfig
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
 from emojax.encoders.checkpoint_files import find_folder, read_tensors
-from emojax.encoders.load import read_parameters
+from emojax.encoders.inputs import WaveformInputs
+from emojax.encoders.pretrained import read_parameters
 from emojax.errors import CheckpointError
 from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card
@@ -109,7 +110,8 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel) -> Experi
 def _encoder(published: PublishedModel, origin: str) -> Encoder:
     config = published.encoder_config
     module, params = read_parameters(config, published.encoder, ComputeOptions(), None, origin)
-    return Encoder(module, params, config, published.preprocess)
+    sizes: Any = module.config
+    return Encoder(module, params, config, WaveformInputs.of(sizes, published.preprocessor))
 
 
 def _parameters(published: PublishedModel) -> dict[str, Any]:

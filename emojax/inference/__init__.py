@@ -1,4 +1,4 @@
-"""Trained models in use."""
+"""Prediction with trained models."""
 
 from emojax.inference.predictor import Prediction as Prediction
 from emojax.inference.predictor import Predictor as Predictor

@@ -1,4 +1,4 @@
-"""What `predict` takes: paths, open files, arrays, transcripts. Anything else is an error that names the item."""
+"""Inputs of `predict`: paths, open files, arrays, transcripts. Anything else is an error that names the item."""
 
 import io
 import numbers
@@ -20,14 +20,14 @@ _ALLOWED = "a path, a binary file, or an (array, rate) pair"
 
 
 def as_list(items: Any, rate: Any) -> tuple[list[Any], bool]:
-    """The items of a call, and whether there is only one that is not in a list.
+    """The items of a call as a list, and whether the call had a single item instead of a list.
 
     Args:
-      items: as the caller gave them.
-      rate: of `items`, where they are one array.
+      items: argument of the call.
+      rate: sample rate (Hz), if `items` is one array.
 
     Raises:
-      AudioError: an item is of no type that is allowed, or lacks its sample rate.
+      AudioError: an item has another type, or lacks its sample rate.
     """
     single = not isinstance(items, (list, tuple)) or _is_pair(items)
     if _is_array(items):
@@ -35,9 +35,11 @@ def as_list(items: Any, rate: Any) -> tuple[list[Any], bool]:
             raise AudioError("an array needs its sample rate: predict(array, rate)")
         items = (items, rate)
     elif rate is not None:
-        raise AudioError(f"rate: is of one array, items are {_described(items)}; allowed: (array, rate) pairs")
+        raise AudioError(f"rate belongs to one array, got items {_described(items)}; use (array, rate) pairs")
     if single and not (_is_path(items) or _is_file(items) or _is_pair(items)):
-        raise AudioError(f"items: {_described(items)}; allowed: {_ALLOWED}; predict(array, rate); a list of items")
+        raise AudioError(
+            f"items must be {_ALLOWED}, an array with its rate, or a list of items, got {_described(items)}"
+        )
     listed = [items] if single else list(items)
     for number, item in enumerate(listed):
         _check(item, f"item {number}")
@@ -45,46 +47,53 @@ def as_list(items: Any, rate: Any) -> tuple[list[Any], bool]:
 
 
 def as_transcripts(transcripts: Any, count: int) -> list[str]:
-    """One transcript for each of so many items; "" where there is none.
+    """One transcript per item; "" for None.
+
+    Args:
+      transcripts: a text, a list of texts and None, or None.
+      count: number of items.
 
     Raises:
-      CorpusError: there is another number of them, or one is no text.
+      CorpusError: the number of transcripts is not `count`, or one is not a text.
     """
     if transcripts is None:
         return [""] * count
     if isinstance(transcripts, str):
         transcripts = [transcripts]
     if not isinstance(transcripts, (list, tuple)):
-        raise CorpusError(f"transcripts: {_described(transcripts)}; allowed: a text, or a list of texts and None")
+        raise CorpusError(f"transcripts must be a text, or a list of texts and None, got {_described(transcripts)}")
     if len(transcripts) != count:
-        raise CorpusError(f"{len(transcripts)} transcripts for {count} items; allowed: one each")
+        raise CorpusError(f"transcripts must be one per item, got {len(transcripts)} for {count} items")
     for number, text in enumerate(transcripts):
         if not (text is None or isinstance(text, str)):
-            raise CorpusError(f"transcript {number}: {_described(text)}; allowed: a text, or None where there is none")
+            raise CorpusError(f"transcript {number} must be a text or None, got {_described(text)}")
     return ["" if text is None else str(text) for text in transcripts]
 
 
-def read_item(item: Item, number: int, min_samples: int) -> Float32[np.ndarray, "S"]:
-    """An item as 16 kHz mono, full scale 1.0.
+def item_name(item: Item, number: int) -> str:
+    """Name of an item in messages: its number, and its path if it has one."""
+    return f"item {number} ({item})" if _is_path(item) else f"item {number}"
+
+
+def read_item(item: Item, name: str, min_samples: int) -> Float32[np.ndarray, "S"]:
+    """Reads an item as 16 kHz mono, full scale 1.0.
 
     Args:
-      item: that `as_list` let pass.
-      number: its place, for messages.
-      min_samples: the fewest samples that a model has a frame of.
+      item: element of a list that `as_list` returned.
+      name: label of the item in messages.
+      min_samples: samples of the model's shortest input.
 
     Raises:
-      AudioError: it cannot be read, or is too short; the message names it.
+      AudioError: the item cannot be read, or is too short; the message begins with `name`.
     """
-    name = f"item {number}"
     if isinstance(item, tuple):
         waveform = to_mono_16khz(_array(item[0], name), float(item[1]), name)
     else:
-        name = f"{name} ({item})" if _is_path(item) else name
         waveform = read_audio(item, name)
     if len(waveform) < min_samples:
         raise AudioError(
-            f"{name}: {len(waveform)} samples at 16 kHz are too short for one frame of this model; "
-            f"allowed: at least {min_samples} ({1000 * min_samples / SAMPLE_RATE:g} ms)"
+            f"{name}: must have at least {min_samples} samples at 16 kHz ({1000 * min_samples / SAMPLE_RATE:g} ms, one "
+            f"frame of this model), got {len(waveform)}"
         )
     return waveform
 
@@ -93,23 +102,23 @@ def _check(item: Any, name: str) -> None:
     if _is_path(item) or (_is_file(item) and not isinstance(item, io.TextIOBase)):
         return
     if _is_array(item):
-        raise AudioError(f"{name}: an array without its sample rate; allowed: {_ALLOWED}")
+        raise AudioError(f"{name} must be {_ALLOWED}, got an array without its sample rate")
     if not _is_pair(item):
-        raise AudioError(f"{name}: {_described(item)}; allowed: {_ALLOWED}")
+        raise AudioError(f"{name} must be {_ALLOWED}, got {_described(item)}")
     array, rate = item
     if not _is_array(array):
-        raise AudioError(f"{name}: {_described(array)} and a rate; allowed: {_ALLOWED}")
+        raise AudioError(f"{name} must be {_ALLOWED}, got {_described(array)} and a rate")
     if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
-        raise AudioError(f"{name}: sample rate {_described(rate)}; allowed: a number (Hz)")
+        raise AudioError(f"{name}: sample rate must be a number (Hz), got {_described(rate)}")
     try:
         check_rate(float(rate), name)
     except OverflowError as error:  # an integer beyond any float
-        raise AudioError(f"{name}: sample rate is too large; allowed: a number (Hz)") from error
+        raise AudioError(f"{name}: sample rate must be a number (Hz) that a float can hold") from error
 
 
 def _array(values: Any, name: str) -> np.ndarray:
     if np.ma.is_masked(values):
-        raise AudioError(f"{name}: has masked samples; allowed: an array without, e.g. array.filled(0)")
+        raise AudioError(f"{name}: has masked samples; fill them, e.g. array.filled(0)")
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # e.g. a PyTorch tensor on a GPU, or with a gradient
@@ -125,7 +134,7 @@ def _is_file(item: Any) -> bool:
 
 
 def _is_array(item: Any) -> bool:
-    """Arrays of NumPy, JAX and whatever converts itself; no scalars."""
+    """Arrays of NumPy, JAX and others that convert themselves; no scalars."""
     return hasattr(item, "__array__") and not isinstance(item, np.generic)
 
 
@@ -140,4 +149,4 @@ def _described(item: Any) -> str:
         return "None"
     if isinstance(item, io.TextIOBase):
         return "a file opened as text"
-    return f"of type {type(item).__name__}"
+    return f"an object of type {type(item).__name__}"

@@ -1,4 +1,4 @@
-"""The trained model as people use it: a file or an array in, named numbers out."""
+"""Prediction with a trained model: audio files or arrays in, attributes and categories by name out."""
 
 import dataclasses
 import os
@@ -11,31 +11,31 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32
 
-from emojax.encoders.encoder import padded_batches
+from emojax.bucketing import padded_batches
 from emojax.errors import CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
-from emojax.inference.items import Item, as_list, as_transcripts, read_item
+from emojax.inference.items import Item, as_list, as_transcripts, item_name, read_item
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh
 from emojax.tokenizer import Tokenizer
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
 
 _READ_AT_ONCE = 512
-"""Items held in memory at a time."""
+"""Items in memory at a time."""
 
 _SECONDS_AT_ONCE = 320
-"""Audio computed at a time, padding included, unless a single item is longer; with a speech encoder
-`ENCODER_SECONDS`."""
+"""Audio per forward pass, padding included, unless one item is longer; with a speech encoder `ENCODER_SECONDS`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model says about one utterance.
+    """Prediction for one utterance.
 
     Attributes:
-      attributes: activation, valence, dominance by name, in the training corpus's scale; only those it was trained on.
-      emotions: probability by category; empty if it was not trained on categories.
-      embedding: the utterance embedding (E,), float32.
+      attributes: activation, valence, dominance by name, in the scale of the training corpus; only those that the model
+        was trained on.
+      emotions: probability by category; empty if the model was not trained on categories.
+      embedding: utterance embedding, float32.
     """
 
     attributes: dict[str, float]
@@ -44,28 +44,28 @@ class Prediction:
 
     @property
     def emotion(self) -> str | None:
-        """The most probable category, None without categories."""
+        """The most probable category; None without categories."""
         return max(self.emotions, key=lambda name: self.emotions[name]) if self.emotions else None
 
 
 class Predictor:
-    """A trained model that predicts files and arrays."""
+    """Predicts files and arrays with a trained model."""
 
     def __init__(self, trained: TrainedModel):
-        """Wraps a restored model, on one device; see `load`."""
+        """Wraps a restored model, on one device (see `load`)."""
         self.trained = trained
         self._tokenizer = None
         if "lexical" in trained.online:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
         windows = windows_of(trained.config, trained.model, trained.online)
         self._step = PredictStep(trained.model, _one_device(), windows)
-        self._min_samples = trained.model.min_samples
+        self.min_samples = trained.model.min_samples
         seconds = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
         self._samples_at_once = seconds * SAMPLE_RATE
 
     @property
     def corpus(self) -> CorpusInfo:
-        """The corpus it was trained on: the scale of its numbers, its categories, its licence."""
+        """Metadata of the training corpus: scale of the attributes, categories, licence."""
         return self.trained.metadata.info
 
     def predict(
@@ -74,36 +74,38 @@ class Predictor:
         rate: float | None = None,
         transcripts: str | Sequence[str | None] | None = None,
     ) -> Any:
-        """Predicts one utterance or several, as validation and evaluation do: the same numbers, the same windows.
+        """Predicts one utterance or several, with the windows of validation and evaluation, and so the same numbers.
 
-        Memory does not grow with the length of an utterance where the model has windows (`evaluation.window_seconds`;
-        by default every model with a speech encoder), apart from the samples themselves.
+        If the model has windows (`evaluation.window_seconds`; by default every model with a speech encoder), memory
+        does not grow with the length of an utterance, apart from its samples.
 
         Args:
           items: a path; a file opened for reading bytes; an array with `rate`; an (array, rate) pair; or a list or
             tuple of paths, files and pairs. Arrays have any sample rate, as `emojax.audio.to_mono_16khz` takes them:
             integers or floats of shape (S,), (S, channels) or (channels, S).
-          rate: sample rate of `items` where it is a bare array (Hz).
-          transcripts: the words of each item, for models that read them; "" or None: the model does without.
+          rate: sample rate (Hz), if `items` is one array.
+          transcripts: transcript of each item, for models with text input; "" or None: no transcript.
 
         Returns:
           A `Prediction`, or a list of them for a list.
 
         Raises:
-          AudioError: an item cannot be used, or is too short for one frame; the message names it.
-          CorpusError: another number of transcripts than of items, one that is no text, or transcripts for a model
-            that reads none.
+          AudioError: an item cannot be read, or is shorter than one frame; the message names it.
+          CorpusError: the numbers of transcripts and items differ, a transcript is not a text, or the model has no text
+            input.
           EmojaxError: JAX cannot compute in this process (`check_not_forked`).
         """
         check_not_forked()
         listed, single = as_list(items, rate)
         texts = as_transcripts(transcripts, len(listed))
         if transcripts is not None and self._tokenizer is None:
-            raise CorpusError("this model reads no transcripts; leave them out")
+            raise CorpusError("transcripts must be None: this model has no text input")
         predictions: list[Prediction] = []
         for start in range(0, len(listed), _READ_AT_ONCE):
             part = slice(start, start + _READ_AT_ONCE)
-            read = [read_item(item, start + i, self._min_samples) for i, item in enumerate(listed[part])]
+            read = [
+                read_item(item, item_name(item, start + i), self.min_samples) for i, item in enumerate(listed[part])
+            ]
             predictions += self._predict_waveforms(read, texts[part])
         return predictions[0] if single else predictions
 
@@ -133,7 +135,7 @@ class Predictor:
         )
 
     def named(self, output: Any, row: int) -> Prediction:
-        """One row of the model's outputs, as NumPy arrays, under the names and on the scale of the corpus."""
+        """One row of the model's outputs (NumPy arrays) by name, in the scale of the corpus."""
         low, high = self.corpus.scale
         trained = self.trained.outputs
         values = low + (high - low) * output.attributes[row].astype(np.float64)
@@ -148,7 +150,7 @@ class Predictor:
 
 
 def load(workdir: str | os.PathLike[str]) -> Predictor:
-    """Loads the best checkpoint of a workdir; runs none of its code.
+    """Loads the best checkpoint of a workdir. No code from the workdir is run.
 
     Raises:
       CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.

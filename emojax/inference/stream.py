@@ -1,4 +1,4 @@
-"""A trained model on a stream: chunks of sound of any length in, running estimates out."""
+"""Streaming prediction: chunks of audio of any length in, running predictions out."""
 
 import functools
 from typing import Any
@@ -17,27 +17,27 @@ from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE, EmotionOutput
 
 _ANY_UP_TO, _MOST_STACKS = 8, 256
-"""Stacked frames computed by one call: up to 8, or a power of two up to 256, so that few shapes are compiled."""
+"""Stacked frames per call: any number up to 8, or a power of two up to 256, so that few shapes are compiled."""
 
 
 class Stream:
-    """Running estimates of one stream.
+    """Running predictions of one stream.
 
-    After any chunk the estimate equals the model's prediction for everything heard so far, to rounding. What is kept is
-    small and of constant size: less than a frame of samples, and `state`, a tree of small arrays.
+    After any chunk the prediction equals, to rounding, the model's prediction for all samples since the start. The
+    state has a small constant size: less than one frame of samples, and `state`, a tree of small arrays.
 
-    A model can run on a stream if log-mel is its only input, its filterbank is normalised by the corpus or not at all
-    and has no slopes, and no convolution looks ahead (`network.causal`).
+    Models that can stream have log-mel as their only input, normalised by the corpus or not at all, without deltas, and
+    causal convolutions (`network.causal`).
     """
 
     def __init__(self, model: Predictor):
-        """Begins a stream.
+        """Starts a stream.
 
         Args:
-          model: from `emojax.load`.
+          model: model from `emojax.load`.
 
         Raises:
-          ConfigError: the model cannot run on a stream; the message says why.
+          ConfigError: the model cannot stream; the message gives the reason.
         """
         self._model = model
         trained = model.trained
@@ -53,32 +53,32 @@ class Stream:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything heard; the next chunk begins a new stream."""
+        """Resets the state; the next chunk starts a new stream."""
         features = jnp.zeros((1, 1, self._settings.filterbank.num_bands * self._settings.stack))
         self.state: StreamState = self._network.apply(self._variables["network"], features, method="start")  # type: ignore[assignment]
         self._waiting = np.zeros(0, np.float32)
         self._output: EmotionOutput | None = None
 
     def __call__(self, chunk: Float32[np.ndarray, "S"]) -> Prediction | None:
-        """Hears a chunk.
+        """Adds a chunk and returns the updated prediction.
 
         Args:
-          chunk: 16 kHz mono, float with full scale 1.0 or int16; of any length, also 0.
+          chunk: 16 kHz mono samples, float with full scale 1.0 or int16; any length, 0 included.
 
         Returns:
-          The estimate for everything heard so far; None until the first frames are complete (25 ms, or so many more
-          as `log_mel.stack` asks for).
+          The prediction for all samples since the start; None until the first frames are complete (25 ms, or longer
+          with `log_mel.stack`).
 
         Raises:
-          AudioError: the chunk is no mono waveform, or has samples that are not finite or above `MAX_MAGNITUDE`; the
-            stream goes on as if it had not come.
+          AudioError: the chunk is not a mono waveform, or has samples that are not finite or above `MAX_MAGNITUDE`; the
+            state of the stream is unchanged.
         """
         check_not_forked()
         self._waiting = np.concatenate([self._waiting, _waveform(chunk)])
         hop, window = self._settings.filterbank.hop_samples, self._settings.filterbank.window_samples
         stack = hop * self._settings.stack
         while True:
-            # So many stacks are complete.
+            # Number of complete stacks of frames.
             complete = (len(self._waiting) - window + hop) // stack if len(self._waiting) >= window else 0
             if complete < 1:
                 break
@@ -91,13 +91,15 @@ class Stream:
 
 def _streaming_settings(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
     if modalities != ("log_mel",):
-        raise ConfigError(f"model.modalities: {modalities} is not allowed in a stream; allowed: ('log_mel',)")
+        raise ConfigError(f"model.modalities must be ('log_mel',) for streaming, got {modalities}")
     if settings.normalisation == "utterance":
-        raise ConfigError("log_mel.normalisation: 'utterance' is not allowed in a stream; allowed: 'corpus', 'none'")
+        raise ConfigError("model.log_mel.normalisation must be 'corpus' or 'none' for streaming, got 'utterance'")
     if settings.deltas.order:
-        raise ConfigError("model.log_mel.deltas.order: slopes look ahead; allowed in a stream: 0")
+        raise ConfigError(
+            f"model.log_mel.deltas.order must be 0 for streaming (deltas look ahead), got {settings.deltas.order}"
+        )
     if settings.network.conv_channels and not settings.network.causal:
-        raise ConfigError("model.log_mel.network.causal: False is not allowed in a stream; allowed: True")
+        raise ConfigError("model.log_mel.network.causal must be True for streaming, got False")
     return settings
 
 
@@ -110,7 +112,7 @@ def _advance(
     waveform: Float[Array, "1 S"],
     state: StreamState,
 ) -> tuple[EmotionOutput, StreamState]:
-    """Whole stacks of frames in, the estimate and the new state out."""
+    """Computes the prediction and the new state from whole stacks of frames."""
     features = log_mel(waveform, settings.filterbank)
     mask = jnp.ones(features.shape[:2], bool)
     if settings.normalisation == "corpus":
@@ -125,10 +127,12 @@ def _advance(
 def _waveform(chunk: Any) -> Float32[np.ndarray, "S"]:
     samples = np.asarray(chunk)
     if samples.ndim != 1 or samples.dtype.kind not in "fi":
-        raise AudioError(f"chunk: {samples.dtype} of shape {samples.shape}; allowed: mono samples at {SAMPLE_RATE} Hz")
+        raise AudioError(
+            f"chunk must be mono samples at {SAMPLE_RATE} Hz, got {samples.dtype} of shape {samples.shape}"
+        )
     if samples.dtype.kind == "i":
         if samples.dtype != np.int16:
-            raise AudioError(f"chunk: {samples.dtype} is not allowed; allowed: int16 or floating point")
+            raise AudioError(f"chunk must be int16 or floating point, got {samples.dtype}")
         return samples.astype(np.float32) / 2**15
     check_samples(samples, "chunk")
     return samples.astype(np.float32)

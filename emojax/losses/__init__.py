@@ -1,19 +1,28 @@
-"""Objectives: what training minimises, as pure functions of global arrays."""
+"""Losses of training, as pure functions of global arrays: terms on labels and towards a teacher, and their sums."""
 
-from emojax.losses.ccc import ccc_loss, has_ccc
-from emojax.losses.distillation import DistillationConfig, distilled_loss, projection_parameters
+from emojax.losses.attributes import ccc_loss, has_ccc, mse_loss
+from emojax.losses.categories import class_weights
+from emojax.losses.config import DistillationConfig, LossSettings, ObjectiveConfig, WeightedTerm, weighted_sum
+from emojax.losses.distillation import TEACHER_TERMS, distilled_loss, make_loss, projection_parameters
 from emojax.losses.embedding_match import embedding_loss
-from emojax.losses.multitask import ObjectiveConfig, class_weights, multitask_loss, objective_parameters
+from emojax.losses.multitask import LABEL_TERMS, multitask_loss, objective_parameters
 
 __all__ = [
+    "LABEL_TERMS",
+    "TEACHER_TERMS",
     "DistillationConfig",
+    "LossSettings",
     "ObjectiveConfig",
+    "WeightedTerm",
     "ccc_loss",
     "class_weights",
     "distilled_loss",
     "embedding_loss",
     "has_ccc",
+    "make_loss",
+    "mse_loss",
     "multitask_loss",
     "objective_parameters",
     "projection_parameters",
+    "weighted_sum",
 ]

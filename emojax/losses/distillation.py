@@ -1,20 +1,45 @@
-"""Learning from a teacher beside, or in place of, labels: its predictions, its embedding, and when to trust it."""
+"""Distillation: terms towards a teacher's predictions and embedding, beside or in place of labels.
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+The teacher's attributes count with a trust w per utterance and attribute, a function of the teacher's residual r,
+|teacher − label| in units of the threshold τ (a quantile of its residuals on the training data):
+
+- `none`: w = 1 (Mitra et al. 2022: plain distillation).
+- `residual`: w = 1 where r ≤ 1, else 0: predictions of low quality are not used. This is how a citing paper sums up
+  Srinivasan et al. 2021; their own estimate of quality is not public.
+- `hard`: the student follows the teacher where r ≤ 1 and the label elsewhere: the labels' loss towards targets
+  t·1[r ≤ 1] + y·1[r > 1] (the rule of conditional teacher-student learning, Meng et al. 2019, applied to regression),
+  weighted by label_weight + attribute_weight.
+- `relative`: w = 1 where the teacher is closer to the label than the student is at present, else 0.
+- `soft`: w = exp(−r), ours.
+
+Utterances without a label have no residual of that kind: `none` and `relative` follow the teacher there, `soft`,
+`residual` and `hard` take the spread of several teachers, in units of the same quantile, as r.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Num
 
-from emojax.losses.ccc import ccc_loss, has_ccc
-from emojax.losses.embedding_match import LEAST_SHARE, PROJECTED, EmbeddingLoss, embedding_loss
-from emojax.losses.multitask import ObjectiveConfig, multitask_loss
+from emojax.losses.attributes import ccc_loss, has_ccc, mix_losses, weighted_mean
+from emojax.losses.categories import class_weights as make_class_weights
+from emojax.losses.config import (
+    Condition,
+    DistillationConfig,
+    LossSettings,
+    ObjectiveConfig,
+    Scalars,
+    WeightedTerm,
+    weighted_sum,
+)
+from emojax.losses.embedding_match import LEAST_SHARE, PROJECTED, embedding_loss
+from emojax.losses.multitask import LABEL_TERMS
 from emojax.metrics.moments import co_moments
-from emojax.schema import Ge, Gt, Le, Lt, settings
 from emojax.types import ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
-
-Condition = Literal["none", "residual", "hard", "relative", "soft"]
 
 _LEAST_VARIANCE = 1e-4
 """Of a teacher's attributes in a batch, on a scale of [0, 1]: a spread of a hundredth of it."""
@@ -23,46 +48,139 @@ _LEAST_TRUST = 1e-6
 """Smaller weights are 0: sums of such weights lose their precision, and the utterances have no influence anyway."""
 
 _LEAST_KNOWN = 1e-3
-"""Probability that a teacher must leave to the student's categories: less of it says nothing about them."""
+"""Least probability of the student's categories together: a teacher that gives them less does not rank them."""
 
 
-@settings
-class DistillationConfig:
-    """Loss terms towards a teacher."""
+def label_term(output: EmotionOutput, batch: Batch, settings: LossSettings) -> tuple[Float[Array, ""], Scalars]:
+    """The supervised loss; with `hard`, towards the teacher's attributes where its residual is small."""
+    if settings.distillation.condition == "hard":
+        teacher = _teacher(batch)
+        followed = jnp.where(_trust(output, batch, "hard") > 0, teacher.attributes, batch.attributes)
+        batch = batch.replace(attributes=jnp.where(jnp.isnan(followed), batch.attributes, followed))  # type: ignore[attr-defined]
+    return weighted_sum(LABEL_TERMS, output, batch, settings)
 
-    label_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the labels' loss; 0: labels are not used."] = 1.0
-    attribute_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the loss towards the teacher's attributes."] = 0.0
-    attribute_loss: Annotated[Literal["ccc", "mse"], "Loss towards the teacher's attributes."] = "ccc"
-    emotion_weight: Annotated[
-        float, Ge(0), Le(10**6), "Weight of the divergence from the teacher's category probabilities."
-    ] = 0.0
-    temperature: Annotated[float, Ge(0.01), Le(100), "Temperature of both category distributions."] = 2.0
-    embedding_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the distance to the teacher's embedding."] = 0.0
-    embedding_loss: Annotated[
-        EmbeddingLoss,
-        '"mse" or "cosine" after a learned linear projection, "cka" or "relational" without one. All but "cosine" '
-        "compare sets: they need two utterances in a batch.",
-    ] = "mse"
-    condition: Annotated[
-        Condition,
-        'Which of the teacher\'s attributes are used: "none": all; "residual": those close to the label; "hard": those '
-        'close to the label, and the label in place of the others; "relative": those closer to the label than the '
-        'student; "soft": weighted by closeness. Formulas: emojax/losses/distillation.py.',
-    ] = "none"
-    quantile: Annotated[float, Gt(0), Lt(1), "Share of the training labels that the teacher counts as close to."] = 0.5
-    debias: Annotated[bool, "Whether a linear bias of the teacher is removed before its residuals are measured."] = True
 
-    @property
-    def on(self) -> bool:
-        """Whether anything is learned from a teacher."""
-        return max(self.attribute_weight, self.emotion_weight, self.embedding_weight) > 0
+def teacher_attribute_term(
+    output: EmotionOutput, batch: Batch, settings: LossSettings
+) -> tuple[Float[Array, ""], Scalars]:
+    """Loss towards the teacher's attributes, weighted by trust, mean over attributes by `objective.attribute_weights`.
 
-    @property
-    def measures_teacher(self) -> bool:
-        """Whether statistics of the teacher on training data are needed: residuals, or the spread of its outputs."""
-        squared_attributes = self.attribute_weight > 0 and self.attribute_loss == "mse"
-        squared_embedding = self.embedding_weight > 0 and self.embedding_loss == "mse"
-        return self.condition in ("residual", "hard", "soft") or squared_attributes or squared_embedding
+    1 − CCC, or the squared error over the teacher's variance (in the batch, or a tenth of the one in the training data
+    where that is more), or a mix. 0 with gradient 0 where fewer than two utterances count.
+
+    Returns:
+      The loss, and scalars: `teacher/<attribute>`, the losses, and `trust/<attribute>`, mean w.
+    """
+    teacher, config = _teacher(batch), settings.distillation
+    trust = _trust(output, batch, config.condition)
+    weights = batch.weight[:, None] * trust
+    defined = has_ccc(teacher.attributes, weights)
+    losses = {
+        "ccc": ccc_loss(output.attributes, teacher.attributes, weights),
+        "mse": jnp.where(defined, _relative_squared_error(output, teacher, weights), 0.0),
+    }
+    chosen = mix_losses(config.attribute_loss, config.mse_share, losses)
+    rows, scalars = batch.weight != 0, {}
+    for column, name in enumerate(ATTRIBUTES):
+        scalars[f"teacher/{name}"] = chosen[column]
+        scalars[f"trust/{name}"] = jnp.where(rows, trust[:, column], 0.0).sum() / jnp.maximum(rows.sum(), 1)
+    return weighted_mean(chosen, settings.objective.attribute_weights, defined), scalars
+
+
+def teacher_emotion_term(
+    output: EmotionOutput, batch: Batch, settings: LossSettings
+) -> tuple[Float[Array, ""], Scalars]:
+    """T² · KL(teacher || student) of categories at temperature T (Hinton et al. 2015), scalar `teacher/emotion`.
+
+    Mean over rows where the teacher gives the student's categories a probability of 0.001 or more together.
+    """
+    if output.emotion_logits.shape[1] == 0:
+        return jnp.zeros((), jnp.float32), {"teacher/emotion": jnp.zeros((), jnp.float32)}
+    teacher, temperature = _teacher(batch), settings.distillation.temperature
+    # A row with a missing probability has a NaN sum, and is skipped too.
+    known = (batch.weight > 0) & (teacher.emotion_probabilities.sum(axis=1) >= _LEAST_KNOWN)
+    probabilities = jnp.where(known[:, None], teacher.emotion_probabilities, 1.0)
+    # softmax(logits / T) of the teacher, from its probabilities; a category it does not have has probability 0.
+    target = jax.nn.softmax(jnp.log(jnp.maximum(probabilities, 1e-30)) / temperature)
+    logits = jnp.where(known[:, None], output.emotion_logits.astype(jnp.float32), 0.0)
+    divergence = (target * (jnp.log(jnp.maximum(target, 1e-30)) - jax.nn.log_softmax(logits / temperature))).sum(axis=1)
+    weights = jnp.where(known, batch.weight, 0.0)
+    loss = temperature**2 * (weights * divergence).sum() / jnp.maximum(weights.sum(), 1e-8)
+    return loss, {"teacher/emotion": loss}
+
+
+def teacher_embedding_term(
+    output: EmotionOutput, batch: Batch, settings: LossSettings
+) -> tuple[Float[Array, ""], Scalars]:
+    """Distance to the teacher's embedding, scalar `teacher/embedding`: see `embedding_loss`; 0 if its weight is 0."""
+    teacher, config = _teacher(batch), settings.distillation
+    if not config.embedding_weight:  # there is no projection then
+        return jnp.zeros((), jnp.float32), {"teacher/embedding": jnp.zeros((), jnp.float32)}
+    student = output.embedding
+    if config.embedding_loss in PROJECTED:
+        projection = settings.parameters["projection"]
+        student = student @ projection["kernel"] + projection["bias"]
+    variance = 0.0 if teacher.embedding_variance is None else teacher.embedding_variance[0]
+    loss = embedding_loss(student, teacher.embedding, batch.weight, config.embedding_loss, variance)
+    return loss, {"teacher/embedding": loss}
+
+
+def _label_weight(settings: LossSettings) -> float:
+    config = settings.distillation
+    return config.label_weight + config.attribute_weight if config.condition == "hard" else config.label_weight
+
+
+def _attribute_weight(settings: LossSettings) -> float:
+    # With `hard`, the teacher's attributes are targets of the label term.
+    return 0.0 if settings.distillation.condition == "hard" else settings.distillation.attribute_weight
+
+
+TEACHER_TERMS: dict[str, WeightedTerm] = {
+    "labels": WeightedTerm(label_term, _label_weight),
+    "attributes": WeightedTerm(teacher_attribute_term, _attribute_weight),
+    "emotion": WeightedTerm(teacher_emotion_term, lambda settings: settings.distillation.emotion_weight),
+    "embedding": WeightedTerm(teacher_embedding_term, lambda settings: settings.distillation.embedding_weight),
+}
+"""Terms of the loss with a teacher, by name."""
+
+
+def distilled_loss(
+    output: EmotionOutput,
+    batch: Batch,
+    parameters: Mapping[str, Any],
+    objective: ObjectiveConfig,
+    config: DistillationConfig,
+    class_weights: Float[Array, "C"],
+) -> tuple[Float[Array, ""], Scalars]:
+    """The training loss: of labels alone, or with terms towards a teacher where the batch has its outputs.
+
+    Args:
+      output: outputs of the student, the model being trained.
+      batch: labels, and `teacher`, whose outputs get no gradient.
+      parameters: learned parameters of the loss: see `objective_parameters` and `projection_parameters`.
+      objective: of the labels; its `attribute_weights` hold for the teacher's terms, too.
+      config: weights and kinds.
+      class_weights: of the labels' cross-entropy.
+
+    Returns:
+      The loss, and scalars by name: `loss`, and those of the terms.
+    """
+    terms = LABEL_TERMS if batch.teacher is None else TEACHER_TERMS
+    return weighted_sum(terms, output, batch, LossSettings(objective, config, class_weights, parameters))
+
+
+def make_loss(
+    objective: ObjectiveConfig, distillation: DistillationConfig, counts: Num[np.ndarray, "C"]
+) -> Callable[[EmotionOutput, Batch, Mapping[str, Any]], tuple[Float[Array, ""], Scalars]]:
+    """Builds the training loss: from outputs, global batch and learned parameters to the loss and scalars to log.
+
+    Args:
+      objective: losses on labels.
+      distillation: losses towards a teacher.
+      counts: training items per category, for `objective.class_balance`.
+    """
+    weights = make_class_weights(counts, objective.class_balance)
+    return partial(distilled_loss, objective=objective, config=distillation, class_weights=weights)
 
 
 def projection_parameters(
@@ -75,77 +193,9 @@ def projection_parameters(
     return {"projection": {"kernel": kernel, "bias": jnp.zeros(teacher_size, jnp.float32)}}
 
 
-def distilled_loss(
-    output: EmotionOutput,
-    batch: Batch,
-    parameters: Mapping[str, Any],
-    objective: ObjectiveConfig,
-    config: DistillationConfig,
-    class_weights: Float[Array, "C"],
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """label_weight · L(labels) + what is learned from the teacher, over the global batch.
-
-    The teacher's attributes count by a trust w per utterance and attribute, a function of the teacher's residual r
-    there, |teacher − label| in units of the threshold τ (a quantile of its residuals on the training data):
-
-    - `none`: w = 1 (Mitra et al. 2022: plain distillation).
-    - `residual`: w = 1 where r ≤ 1, else 0: predictions of low quality are left out. This is how a citing paper sums
-      up Srinivasan et al. 2021; their own estimate of quality is not public.
-    - `hard`: the student follows the teacher where r ≤ 1 and the label elsewhere: one CCC towards targets
-      t·1[r ≤ 1] + y·1[r > 1] (the rule of conditional teacher-student learning, Meng et al. 2019, carried over to
-      regression), weighted by label_weight + attribute_weight.
-    - `relative`: w = 1 where the teacher is closer to the label than the student is at present, else 0.
-    - `soft`: w = exp(−r), ours.
-
-    Utterances without a label have no residual of that kind and follow the teacher (in `soft`, `residual` and `hard`
-    by how far several teachers are apart, in units of the same quantile). The teacher's attribute term is 1 − weighted
-    CCC to its predictions, or their weighted squared error over their variance (in the batch, or a tenth of the one in
-    the training data where that is more). Categories: T²·KL(teacher || student) at temperature T (Hinton et al. 2015),
-    mean over rows where the teacher gives the student's categories a probability of 0.001 or more together.
-
-    Terms that compare sets (attributes, embeddings but for `cosine`) are 0 with gradient 0 where fewer than two
-    utterances count.
-
-    Args:
-      output: of the student.
-      batch: labels, and `teacher`.
-      parameters: of the objective: see `objective_parameters` and `projection_parameters`.
-      objective: of the labels; its `attribute_weights` hold for the teacher's terms, too.
-      config: weights and kinds.
-      class_weights: of the labels' cross-entropy.
-
-    Returns:
-      The loss, and scalars by name: those of `multitask_loss`, `teacher/<attribute>`, `teacher/emotion`,
-      `teacher/embedding` (unweighted losses) and `trust/<attribute>` (mean w).
-    """
-    teacher = batch.teacher
-    if teacher is None:
-        return multitask_loss(output, batch, parameters, objective, class_weights)
-    trust = _trust(output, batch, teacher, config.condition)
-    if config.condition == "hard":
-        followed = jnp.where(trust > 0, teacher.attributes, batch.attributes)
-        batch = batch.replace(attributes=jnp.where(jnp.isnan(followed), batch.attributes, followed))  # type: ignore[attr-defined]
-    label_loss, metrics = multitask_loss(output, batch, parameters, objective, class_weights)
-    losses, usable = _attribute_losses(output, batch, teacher, trust, config.attribute_loss)
-    weights = jnp.where(usable, jnp.asarray(objective.attribute_weights, jnp.float32), 0.0)
-    attribute_loss = (weights * losses).sum() / jnp.where(weights.sum() > 0, weights.sum(), 1.0)
-    emotion_loss = _emotion_loss(output, batch, teacher, config.temperature)
-    matched = _embedding_loss(output, batch, teacher, parameters, config)
-    if config.condition == "hard":
-        loss = (config.label_weight + config.attribute_weight) * label_loss
-    else:
-        loss = config.label_weight * label_loss + config.attribute_weight * attribute_loss
-    loss = loss + config.emotion_weight * emotion_loss + config.embedding_weight * matched
-    metrics = {**metrics, "loss": loss, "teacher/emotion": emotion_loss, "teacher/embedding": matched}
-    present = batch.weight != 0
-    for column, attribute in enumerate(ATTRIBUTES):
-        metrics[f"teacher/{attribute}"] = losses[column]
-        metrics[f"trust/{attribute}"] = jnp.where(present, trust[:, column], 0.0).sum() / jnp.maximum(present.sum(), 1)
-    return loss, metrics
-
-
-def _trust(output: EmotionOutput, batch: Batch, teacher: TeacherOutput, condition: Condition) -> Float[Array, "B 3"]:
+def _trust(output: EmotionOutput, batch: Batch, condition: Condition) -> Float[Array, "B 3"]:
     """w per utterance and attribute, without gradient."""
+    teacher = _teacher(batch)
     if condition in ("residual", "hard"):
         return (teacher.residual <= 1.0).astype(jnp.float32)
     if condition == "soft":
@@ -159,53 +209,16 @@ def _trust(output: EmotionOutput, batch: Batch, teacher: TeacherOutput, conditio
     return jnp.ones_like(teacher.residual)
 
 
-def _attribute_losses(
-    output: EmotionOutput,
-    batch: Batch,
-    teacher: TeacherOutput,
-    trust: Float[Array, "B 3"],
-    kind: Literal["ccc", "mse"],
-) -> tuple[Float[Array, "3"], Array]:
-    """Loss per attribute towards the teacher, and which attributes have one."""
-    weights = batch.weight[:, None] * trust
-    usable = has_ccc(teacher.attributes, weights)
-    if kind == "ccc":
-        return ccc_loss(output.attributes, teacher.attributes, weights), usable
+def _relative_squared_error(output: EmotionOutput, teacher: TeacherOutput, weights: Float[Array, "B 3"]) -> Array:
     moments = co_moments(output.attributes, teacher.attributes, weights)
     least: Array | float = _LEAST_VARIANCE
     if teacher.attribute_variance is not None:
         least = jnp.maximum(LEAST_SHARE * teacher.attribute_variance[0], _LEAST_VARIANCE)
     total = jnp.where(moments.weight > 0, moments.weight, 1.0)
-    losses = moments.squared_error / jnp.maximum(moments.variance_sum_label, least * total)
-    return jnp.where(usable, losses, 0.0), usable
+    return moments.squared_error / jnp.maximum(moments.variance_sum_label, least * total)
 
 
-def _emotion_loss(output: EmotionOutput, batch: Batch, teacher: TeacherOutput, temperature: float) -> Float[Array, ""]:
-    if output.emotion_logits.shape[1] == 0:
-        return jnp.zeros((), jnp.float32)
-    # A row with a missing probability has a NaN sum, and is left out too.
-    known = (batch.weight > 0) & (teacher.emotion_probabilities.sum(axis=1) >= _LEAST_KNOWN)
-    probabilities = jnp.where(known[:, None], teacher.emotion_probabilities, 1.0)
-    # softmax(logits / T) of the teacher, from its probabilities; a category it does not know has probability 0.
-    target = jax.nn.softmax(jnp.log(jnp.maximum(probabilities, 1e-30)) / temperature)
-    logits = jnp.where(known[:, None], output.emotion_logits.astype(jnp.float32), 0.0)
-    divergence = (target * (jnp.log(jnp.maximum(target, 1e-30)) - jax.nn.log_softmax(logits / temperature))).sum(axis=1)
-    weights = jnp.where(known, batch.weight, 0.0)
-    return temperature**2 * (weights * divergence).sum() / jnp.maximum(weights.sum(), 1e-8)
-
-
-def _embedding_loss(
-    output: EmotionOutput,
-    batch: Batch,
-    teacher: TeacherOutput,
-    parameters: Mapping[str, Any],
-    config: DistillationConfig,
-) -> Float[Array, ""]:
-    if not config.embedding_weight:
-        return jnp.zeros((), jnp.float32)
-    student = output.embedding
-    if config.embedding_loss in PROJECTED:
-        projection = parameters["projection"]
-        student = student @ projection["kernel"] + projection["bias"]
-    variance = 0.0 if teacher.embedding_variance is None else teacher.embedding_variance[0]
-    return embedding_loss(student, teacher.embedding, batch.weight, config.embedding_loss, variance)
+def _teacher(batch: Batch) -> TeacherOutput:
+    if batch.teacher is None:
+        raise ValueError("batch.teacher must hold a teacher's outputs, got None")
+    return batch.teacher

@@ -1,5 +1,9 @@
 """Emotion models as pure Linen modules."""
 
+from emojax.models.build import build_model as build_model
+from emojax.models.build import embedding_size as embedding_size
+from emojax.models.build import example_batch as example_batch
+from emojax.models.build import variable_shapes as variable_shapes
 from emojax.models.emotion_model import ENCODER_MODALITIES as ENCODER_MODALITIES
 from emojax.models.emotion_model import EmotionModel as EmotionModel
 from emojax.models.emotion_model import EmotionModelConfig as EmotionModelConfig

@@ -1,26 +1,26 @@
 """The emotion model: one modality or several, their networks, fusion and heads, composed from a config."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
 from emojax.models.encoder_input import EncoderInput, EncoderInputConfig, EncoderPart
-from emojax.models.fusion import Concatenation, CrossAttention, FusionConfig, GatedSum, Presence, drop_modalities
-from emojax.models.heads import EmotionHeads, LateHeads
+from emojax.models.fusion import FUSIONS, FusionConfig
+from emojax.models.heads import EmotionHeads, ModalityFrames
 from emojax.models.log_mel_input import LogMelInput, LogMelInputConfig
 from emojax.models.tcgru import TCGRU, TCGRUConfig
 from emojax.schema import MinLen, settings
 from emojax.types import Batch, EmotionOutput
 
-ViewName = Literal["log_mel", "acoustic", "lexical"]
+ModalityName = Literal["log_mel", "acoustic", "lexical"]
 
 ENCODER_MODALITIES: tuple[str, ...] = ("acoustic", "lexical")
-"""Modalities that look through a pre-trained encoder: of the waveform, of the transcript."""
+"""Modalities that are hidden states of a pre-trained encoder: of the waveform, of the transcript."""
 
 
 @settings
@@ -28,7 +28,7 @@ class EmotionModelConfig:
     """Inputs of the model, their networks and fusion."""
 
     modalities: Annotated[
-        tuple[ViewName, ...],
+        tuple[ModalityName, ...],
         MinLen(1),
         'Inputs, fused if several: "log_mel" (filterbank energies), "acoustic" (hidden states of a speech encoder), '
         '"lexical" (hidden states of a text encoder on the transcript).',
@@ -71,8 +71,8 @@ class EmotionModelConfig:
 class EmotionModel(nn.Module):
     """From a batch to attributes and categories.
 
-    `apply({"params": …, "statistics": …}, batch, train=…, rngs={"dropout": …, "augment": …})`. Parameters of modality V
-    are under `V`: those of its encoder under `V/encoder`, those of its network under `V_network`.
+    `apply({"params": …, "statistics": …}, batch, train=…, rngs={"dropout": …, "augment": …})`. Parameters of the
+    encoder of modality M are under `M/encoder`, those of its network under `M_network`.
 
     Attributes:
       config: see `EmotionModelConfig`.
@@ -86,7 +86,7 @@ class EmotionModel(nn.Module):
 
     @property
     def min_samples(self) -> int:
-        """Fewest samples at 16 kHz with which every modality of the waveform has a frame; 0 if no modality takes it."""
+        """Fewest samples at 16 kHz that give every modality of the waveform a frame; 0 without such a modality."""
         own = [self.config.log_mel.min_samples] if "log_mel" in self.config.modalities else []
         return max([*own, *(part.min_samples for part in self.encoders.values())], default=0)
 
@@ -95,52 +95,24 @@ class EmotionModel(nn.Module):
         """Predicts every row of a batch; padding and filler rows have no influence on others.
 
         Args:
-          batch: see `Batch`; a modality that a row lacks (no audio, no transcript) is replaced by what was learned
-            for that case.
+          batch: see `Batch`; a modality that a row lacks (no audio, no transcript) is replaced by a learned embedding.
           train: whether to augment and apply dropout.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        networks: dict[str, TCGRU] = {}
-        frames: dict[str, Array] = {}
-        masks: dict[str, Array] = {}
+        modalities: dict[str, ModalityFrames] = {}
         for name in config.modalities:
-            features, masks[name] = self._modality(name)(batch, train)
-            networks[name] = TCGRU(config.network(name), dtype, name=f"{name}_network")
-            frames[name] = networks[name].frames(features, masks[name], train)
-        present = {name: mask.any(axis=1) for name, mask in masks.items()}
-        if len(networks) == 1:
-            (name,) = config.modalities
-            embedding = networks[name].embed(frames[name], masks[name], train)
-            return EmotionHeads(self.num_categories, dtype, name="heads")(embedding)
-        return self._fused(networks, frames, masks, present, train)
+            features, mask = self._input(name)(batch, train)
+            network = TCGRU(config.network(name), dtype, name=f"{name}_network")
+            embed = functools.partial(network.embed, train=train)
+            modalities[name] = ModalityFrames(network.frames(features, mask, train), mask, embed)
+        if len(modalities) == 1:
+            (only,) = modalities.values()
+            return EmotionHeads(self.num_categories, dtype, name="heads")(only.embed(only.frames, only.mask))
+        fusion = FUSIONS[config.fusion.kind](self.num_categories, config.fusion, dtype)
+        nn.share_scope(self, fusion)  # `heads` is at the same path with and without fusion
+        return fusion(modalities, train)
 
-    def _modality(self, name: str) -> Any:
+    def _input(self, name: str) -> Any:
         if name == "log_mel":
             return LogMelInput(self.config.log_mel, name=name)
         return EncoderInput(getattr(self.config, name), self.encoders[name], name, name=name)
-
-    def _fused(
-        self,
-        networks: Mapping[str, TCGRU],
-        frames: Mapping[str, Float[Array, "B _ _"]],
-        masks: Mapping[str, Bool[Array, "B _"]],
-        present: Mapping[str, Bool[Array, "B"]],
-        train: bool,
-    ) -> EmotionOutput:
-        fusion, dtype = self.config.fusion, jnp.dtype(self.config.dtype)
-        if fusion.kind == "cross_attention":
-            if train:
-                present = drop_modalities(self.make_rng("dropout"), present, fusion.modality_dropout)
-            masks = {name: masks[name] & present[name][:, None] for name in masks}
-            attention = CrossAttention(fusion.size, fusion.attention_heads, dtype, name="cross_attention")
-            frames = attention(frames, masks)
-        embeddings = {name: networks[name].embed(frames[name], masks[name], train) for name in frames}
-        rate = 0.0 if fusion.kind == "cross_attention" else fusion.modality_dropout
-        embeddings, present = Presence(rate, name="missing")(embeddings, present, train)
-        if fusion.kind == "late":
-            return LateHeads(self.num_categories, dtype, name="heads")(embeddings)
-        if fusion.kind == "gated":
-            joint = GatedSum(fusion.size, dtype, name="fusion")(embeddings, present)
-        else:
-            joint = Concatenation(fusion.size, dtype, name="fusion")(embeddings)
-        return EmotionHeads(self.num_categories, dtype, name="heads")(joint)

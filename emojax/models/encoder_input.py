@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
-from emojax.encoders.preprocess import WaveformPreprocess
-from emojax.encoders.speech_encoder import min_samples
+from emojax.encoders.inputs import InputAdapter
 from emojax.errors import ConfigError
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
@@ -96,16 +95,11 @@ class EncoderInput(nn.Module):
         self, batch: Batch, layers: tuple[int, ...], train: bool
     ) -> tuple[Float[Array, "B T L D"], Bool[Array, "B T"]]:
         tuned = self.config.train != "nothing"
-        preprocess = self.encoder.preprocess
-        inputs: Any = (batch.tokens, batch.num_tokens)
-        if isinstance(preprocess, WaveformPreprocess):
-            waveform = batch.waveform.astype(jnp.float32)
-            if jnp.issubdtype(batch.waveform.dtype, jnp.integer):
-                waveform = waveform / 2**15
-            inputs = (preprocess(waveform, batch.num_samples), batch.num_samples)
+        inputs, lengths = self.encoder.inputs.of_batch(batch)
+        inputs = self.encoder.inputs(inputs, lengths)
         earlier = any(layer != self.encoder.num_layers for layer in layers)
-        module = self.encoder.module.clone(parent=self, name="encoder")
-        output = module(*inputs, train=train and tuned, hidden_states=earlier)
+        module: Any = self.encoder.module.clone(parent=self, name="encoder")
+        output = module(inputs, lengths, train=train and tuned, hidden_states=earlier)
         states = select_layers(output, layers, self.encoder.num_layers)
         return states if tuned else jax.lax.stop_gradient(states), output.mask
 
@@ -124,14 +118,14 @@ class EncoderPart:
 
     Attributes:
       module: unbound Linen module.
-      preprocess: waveform normalisation, or the tokenizer.
+      inputs: adapter for waveforms or tokens.
       num_layers: transformer layers.
       num_features: D, width of the states.
       axes: logical axis names of its parameters.
     """
 
     module: nn.Module
-    preprocess: Any
+    inputs: InputAdapter
     num_layers: int
     num_features: int
     axes: AxesTable
@@ -139,12 +133,12 @@ class EncoderPart:
     @property
     def min_samples(self) -> int:
         """Fewest samples at 16 kHz that give one frame; 0 for a text encoder."""
-        return min_samples(self.module)
+        return self.inputs.min_samples
 
     @classmethod
     def of(cls, encoder: Encoder) -> "EncoderPart":
         """The part of a loaded encoder that holds no parameters."""
-        return cls(encoder.module, encoder.preprocess, encoder.num_layers, encoder.num_features, encoder.family.axes)
+        return cls(encoder.module, encoder.inputs, encoder.num_layers, encoder.num_features, encoder.family.axes)
 
 
 def parameter_axes(encoders: Mapping[str, EncoderPart]) -> AxesOf:

@@ -1,15 +1,80 @@
-"""Several modalities of one utterance to one embedding, and what happens where a modality is missing."""
+"""Fusion of several modalities of one utterance: each kind is a `Fusion` with an entry in `FUSIONS`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
+from emojax.models.heads import EmotionHeads, Fusion, ModalityFrames, drop_modalities
 from emojax.schema import Ge, Le, Lt, settings
+from emojax.types import NUM_ATTRIBUTES, EmotionOutput
+
+
+class EarlyFusion(Fusion):
+    """Early fusion of the papers: embeddings concatenated, then a dense layer with ReLU."""
+
+    @nn.compact
+    def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
+        """Predicts from the joint embedding (B, size)."""
+        embeddings, _ = self.embed(modalities, train)
+        joint = Concatenation(self.config.size, self.dtype, name="fusion")(embeddings)
+        return EmotionHeads(self.num_categories, self.dtype, name="heads")(joint)
+
+
+class LateFusion(Fusion):
+    """Late fusion: every modality predicts by itself, then one linear layer combines the predictions."""
+
+    @nn.compact
+    def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
+        """Predicts; the joint embedding is that of all modalities, concatenated."""
+        embeddings, _ = self.embed(modalities, train)
+        return LateHeads(self.num_categories, self.dtype, name="heads")(embeddings)
+
+
+class GatedFusion(Fusion):
+    """Gated fusion: a sum of the embeddings with weights per utterance."""
+
+    @nn.compact
+    def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
+        """Predicts from the joint embedding (B, size)."""
+        embeddings, present = self.embed(modalities, train)
+        joint = GatedSum(self.config.size, self.dtype, name="fusion")(embeddings, present)
+        return EmotionHeads(self.num_categories, self.dtype, name="heads")(joint)
+
+
+class CrossAttentionFusion(Fusion):
+    """Cross-attention between the frames of the modalities, then as `EarlyFusion`."""
+
+    @nn.compact
+    def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
+        """Predicts from the joint embedding (B, size); a dropped modality is not attended to."""
+        present = {name: each.present for name, each in modalities.items()}
+        if train:
+            present = drop_modalities(self.make_rng("dropout"), present, self.config.modality_dropout)
+        masks = {name: each.mask & present[name][:, None] for name, each in modalities.items()}
+        attention = CrossAttention(self.config.size, self.config.attention_heads, self.dtype, name="cross_attention")
+        attended = attention({name: each.frames for name, each in modalities.items()}, masks)
+        joined = {name: ModalityFrames(attended[name], masks[name], each.embed) for name, each in modalities.items()}
+        embeddings, _ = self.embed(joined, train=False)  # modalities have been dropped above
+        joint = Concatenation(self.config.size, self.dtype, name="fusion")(embeddings)
+        return EmotionHeads(self.num_categories, self.dtype, name="heads")(joint)
+
+
+FUSIONS: dict[str, type[Fusion]] = {
+    "early": EarlyFusion,
+    "late": LateFusion,
+    "gated": GatedFusion,
+    "cross_attention": CrossAttentionFusion,
+}
+"""Fusion kinds by name."""
+
+if TYPE_CHECKING:
+    FusionName = str
+else:
+    FusionName = Literal[tuple(FUSIONS)]
 
 
 @settings
@@ -17,11 +82,10 @@ class FusionConfig:
     """How several modalities are fused."""
 
     kind: Annotated[
-        Literal["early", "late", "gated", "cross_attention"],
+        FusionName,
         '"early": embeddings concatenated, then a dense layer; "late": predictions of each, combined linearly; '
-        '"gated": '
-        'a weighted sum, weights per utterance; "cross_attention": frames of each attend to those of the others, then '
-        'as "early".',
+        '"gated": a weighted sum, weights per utterance; "cross_attention": frames of each attend to those of the '
+        'others, then as "early".',
     ] = "early"
     size: Annotated[int, Ge(1), Le(16_384), "Units of the joint embedding and of the attention."] = 128
     attention_heads: Annotated[int, Ge(1), Le(1024), 'Attention heads of "cross_attention"; divides size.'] = 4
@@ -41,41 +105,8 @@ class FusionConfig:
             )
 
 
-class Presence(nn.Module):
-    """Stands in for modalities that are missing: a learned embedding per modality takes the place of theirs.
-
-    In training each modality of each utterance is dropped with probability `modality_dropout`, unless that would leave
-    none, so that the model learns to do without.
-
-    Attributes:
-      modality_dropout: the probability.
-    """
-
-    modality_dropout: float
-
-    @nn.compact
-    def __call__(
-        self, embeddings: Mapping[str, Float[Array, "B E"]], present: Mapping[str, Bool[Array, "B"]], train: bool
-    ) -> tuple[dict[str, Float[Array, "B E"]], dict[str, Bool[Array, "B"]]]:
-        """Embeddings with substitutes, and which of them are real."""
-        kept = drop_modalities(self.make_rng("dropout"), present, self.modality_dropout) if train else dict(present)
-        substituted = {}
-        for name, embedding in embeddings.items():
-            missing = self.param(name, nn.initializers.zeros, embedding.shape[1:])
-            substituted[name] = jnp.where(kept[name][:, None], embedding, missing)
-        return substituted, kept
-
-
-def drop_modalities(key: Array, present: Mapping[str, Bool[Array, "B"]], rate: float) -> dict[str, Bool[Array, "B"]]:
-    """Leaves out modalities at random, row by row; a row that would lose all keeps those it has."""
-    stacked = jnp.stack([present[name] for name in present])
-    kept = stacked & jax.random.bernoulli(key, 1.0 - rate, stacked.shape)
-    kept = jnp.where(kept.any(axis=0), kept, stacked)
-    return dict(zip(present, kept, strict=True))
-
-
 class Concatenation(nn.Module):
-    """Early fusion of the papers: embeddings side by side, then a dense layer with ReLU.
+    """Embeddings concatenated, then a dense layer with ReLU.
 
     Attributes:
       size: units of the dense layer.
@@ -93,7 +124,7 @@ class Concatenation(nn.Module):
 
 
 class GatedSum(nn.Module):
-    """A sum of the projected modalities, weighted per utterance by a softmax over the modalities that are there.
+    """A sum of the projected embeddings, weighted per utterance by a softmax over the modalities that are present.
 
     Attributes:
       size: units of the joint embedding.
@@ -110,9 +141,9 @@ class GatedSum(nn.Module):
         """The joint embedding, float32."""
         joint = jnp.concatenate([embeddings[name] for name in embeddings], axis=-1)
         scores = nn.Dense(len(embeddings), name="gate")(jnp.tanh(nn.Dense(self.size, dtype=self.dtype)(joint)))
-        there = jnp.stack([present[name] for name in embeddings], axis=-1)
-        there = there | ~there.any(axis=-1, keepdims=True)  # without any modality, all substitutes count
-        weights = nn.softmax(jnp.where(there, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
+        counted = jnp.stack([present[name] for name in embeddings], axis=-1)
+        counted = counted | ~counted.any(axis=-1, keepdims=True)  # without any modality, all replacements count
+        weights = nn.softmax(jnp.where(counted, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min), axis=-1)
         projected = [
             nn.tanh(nn.Dense(self.size, dtype=self.dtype, name=f"project_{name}")(embeddings[name]))
             for name in embeddings
@@ -120,8 +151,46 @@ class GatedSum(nn.Module):
         return jnp.einsum("bv,vbe->be", weights, jnp.stack(projected).astype(jnp.float32))
 
 
+class LateHeads(nn.Module):
+    """Heads per modality, and a linear layer on their concatenated predictions, which starts as their mean.
+
+    Attributes:
+      num_categories: C; 0 for attributes alone.
+      dtype: of the products; outputs are float32.
+    """
+
+    num_categories: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings: Mapping[str, Float[Array, "B _"]]) -> EmotionOutput:
+        """Predicts; the joint embedding is that of all modalities, concatenated."""
+        outputs = [
+            EmotionHeads(self.num_categories, self.dtype, name=name)(embedding)
+            for name, embedding in embeddings.items()
+        ]
+        mean = _repeated_identity(len(outputs))
+        attributes = jnp.concatenate([output.attributes for output in outputs], axis=-1)
+        attributes = nn.Dense(NUM_ATTRIBUTES, kernel_init=mean, name="attributes")(attributes)
+        logits = outputs[0].emotion_logits
+        if self.num_categories:
+            logits = jnp.concatenate([output.emotion_logits for output in outputs], axis=-1)
+            logits = nn.Dense(self.num_categories, kernel_init=mean, name="categories")(logits)
+        embedding = jnp.concatenate([output.embedding for output in outputs], axis=-1)
+        return EmotionOutput(attributes=attributes, emotion_logits=logits, embedding=embedding)
+
+
+def _repeated_identity(times: int) -> Any:
+    """Initialiser of a kernel that computes the mean of `times` predictions."""
+
+    def init(_key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+        return jnp.tile(jnp.eye(shape[1], dtype=dtype), (times, 1)) / times
+
+    return init
+
+
 class CrossAttention(nn.Module):
-    """Frames of each modality look at the frames of the others: residual multi-head attention, then layer norm.
+    """Frames of each modality attend to the frames of the others: residual multi-head attention, then layer norm.
 
     Attributes:
       size: width that all modalities are projected to.
@@ -137,11 +206,11 @@ class CrossAttention(nn.Module):
     def __call__(
         self, frames: Mapping[str, Float[Array, "B _ _"]], masks: Mapping[str, Bool[Array, "B _"]]
     ) -> dict[str, Float[Array, "B _ E"]]:
-        """The modalities' frames, each informed by the others; a modality without frames tells the others nothing."""
+        """Frames of each modality after attention; frames outside the masks are not attended to."""
         projected = {
             name: nn.Dense(self.size, dtype=self.dtype, name=f"project_{name}")(frames[name]) for name in frames
         }
-        informed = {}
+        outputs = {}
         for name in frames:
             others = [other for other in frames if other != name]
             memory = jnp.concatenate([projected[other] for other in others], axis=1)
@@ -150,5 +219,5 @@ class CrossAttention(nn.Module):
                 num_heads=self.heads, qkv_features=self.size, dtype=self.dtype, name=f"attention_{name}"
             )(projected[name], memory, mask=mask[:, None, None, :])
             attended = jnp.where(mask.any(axis=1)[:, None, None], attended, 0)
-            informed[name] = nn.LayerNorm(name=f"norm_{name}")((projected[name] + attended).astype(jnp.float32))
-        return informed
+            outputs[name] = nn.LayerNorm(name=f"norm_{name}")((projected[name] + attended).astype(jnp.float32))
+        return outputs

@@ -1,11 +1,12 @@
-"""Output heads that read the utterance embedding."""
+"""Output heads: from the embedding of an utterance, or from its modalities, to attributes and categories."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from emojax.types import NUM_ATTRIBUTES, EmotionOutput
 
@@ -17,7 +18,7 @@ class EmotionHeads(nn.Module):
     which CCC punishes.
 
     Attributes:
-      num_categories: C; 0 leaves the category head out.
+      num_categories: C; 0 for attributes alone.
       dtype: of the products; outputs are float32.
     """
 
@@ -26,7 +27,7 @@ class EmotionHeads(nn.Module):
 
     @nn.compact
     def __call__(self, embedding: Float[Array, "B E"]) -> EmotionOutput:
-        """Reads the embedding."""
+        """Predicts from the embedding, which is returned with the predictions."""
         middle = nn.initializers.constant(0.5)
         attributes = nn.Dense(NUM_ATTRIBUTES, dtype=self.dtype, bias_init=middle, name="attributes")(embedding)
         logits = jnp.zeros((embedding.shape[0], 0), jnp.float32)
@@ -37,41 +38,91 @@ class EmotionHeads(nn.Module):
         )
 
 
-class LateHeads(nn.Module):
-    """Late fusion: every modality predicts by itself, and one linear layer combines the predictions side by side.
-
-    It starts as their mean.
+class ModalityFrames(NamedTuple):
+    """Frames of one modality, and how they are embedded.
 
     Attributes:
-      num_categories: C; 0 leaves the category heads out.
+      frames: output of the modality's frame-level layers.
+      mask: True on valid frames; a modality that an utterance lacks has none.
+      embed: pools frames (B, T, any width) under a mask (B, T) and returns the modality's embedding (B, E), float32.
+    """
+
+    frames: Float[Array, "B T H"]
+    mask: Bool[Array, "B T"]
+    embed: Callable[[Float[Array, "B T H"], Bool[Array, "B T"]], Float[Array, "B E"]]
+
+    @property
+    def present(self) -> Bool[Array, "B"]:
+        """True for utterances that have the modality."""
+        return self.mask.any(axis=1)
+
+
+class Fusion(nn.Module):
+    """Interface of a fusion kind: the head of a model of several modalities.
+
+    Attributes:
+      num_categories: C; 0 for attributes alone.
+      config: `emojax.models.fusion.FusionConfig`.
       dtype: of the products; outputs are float32.
     """
 
     num_categories: int
+    config: Any
     dtype: Any = jnp.float32
 
+    def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
+        """Predicts from all modalities; the frames of one that is missing have no influence.
+
+        Args:
+          modalities: by name, at least two, in the order of the config.
+          train: whether to drop modalities, with the rng `dropout`.
+        """
+        raise NotImplementedError
+
+    def embed(
+        self, modalities: Mapping[str, ModalityFrames], train: bool
+    ) -> tuple[dict[str, Float[Array, "B _"]], dict[str, Bool[Array, "B"]]]:
+        """Embeds every modality; for use in the compact `__call__` of a kind.
+
+        Returns:
+          Embeddings, learned ones for modalities that are missing or dropped, and True where a modality is neither.
+        """
+        embeddings = {name: each.embed(each.frames, each.mask) for name, each in modalities.items()}
+        present = {name: each.present for name, each in modalities.items()}
+        return MissingModalities(self.config.modality_dropout, name="missing")(embeddings, present, train)
+
+
+class MissingModalities(nn.Module):
+    """Modality dropout, and a learned embedding for each modality in place of a missing one.
+
+    Attributes:
+      modality_dropout: probability that training drops a modality of an utterance, never all of them.
+    """
+
+    modality_dropout: float
+
     @nn.compact
-    def __call__(self, embeddings: Mapping[str, Float[Array, "B _"]]) -> EmotionOutput:
-        """Reads the modalities' embeddings; the joint embedding is all of them side by side."""
-        outputs = [
-            EmotionHeads(self.num_categories, self.dtype, name=name)(embedding)
-            for name, embedding in embeddings.items()
-        ]
-        mean = _repeated_identity(len(outputs))
-        attributes = jnp.concatenate([output.attributes for output in outputs], axis=-1)
-        attributes = nn.Dense(NUM_ATTRIBUTES, kernel_init=mean, name="attributes")(attributes)
-        logits = outputs[0].emotion_logits
-        if self.num_categories:
-            logits = jnp.concatenate([output.emotion_logits for output in outputs], axis=-1)
-            logits = nn.Dense(self.num_categories, kernel_init=mean, name="categories")(logits)
-        embedding = jnp.concatenate([output.embedding for output in outputs], axis=-1)
-        return EmotionOutput(attributes=attributes, emotion_logits=logits, embedding=embedding)
+    def __call__(
+        self, embeddings: Mapping[str, Float[Array, "B _"]], present: Mapping[str, Bool[Array, "B"]], train: bool
+    ) -> tuple[dict[str, Float[Array, "B _"]], dict[str, Bool[Array, "B"]]]:
+        """Embeddings with replacements, and which of them are not replaced."""
+        kept = drop_modalities(self.make_rng("dropout"), present, self.modality_dropout) if train else dict(present)
+        replaced = {}
+        for name, embedding in embeddings.items():
+            missing = self.param(name, nn.initializers.zeros, embedding.shape[1:])
+            replaced[name] = jnp.where(kept[name][:, None], embedding, missing)
+        return replaced, kept
 
 
-def _repeated_identity(times: int) -> Any:
-    """Initialiser of a kernel that takes the mean of so many predictions."""
+def drop_modalities(key: Array, present: Mapping[str, Bool[Array, "B"]], rate: float) -> dict[str, Bool[Array, "B"]]:
+    """Drops modalities at random, row by row; a row that would lose all keeps those it has.
 
-    def make(_key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-        return jnp.tile(jnp.eye(shape[1], dtype=dtype), (times, 1)) / times
-
-    return make
+    Args:
+      key: random key.
+      present: rows that have the modality, by name.
+      rate: probability of each modality of each row.
+    """
+    stacked = jnp.stack([present[name] for name in present])
+    kept = stacked & jax.random.bernoulli(key, 1.0 - rate, stacked.shape)
+    kept = jnp.where(kept.any(axis=0), kept, stacked)
+    return dict(zip(present, kept, strict=True))

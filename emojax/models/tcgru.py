@@ -10,15 +10,7 @@ from jaxtyping import Array, Bool, Float
 from emojax.errors import ConfigError
 from emojax.models.gru import GRU
 from emojax.models.matmul import Dense
-from emojax.models.pooling import (
-    AttentivePooling,
-    AttentivePoolingName,
-    PoolingName,
-    finish_pool,
-    pool,
-    start_pool,
-    update_pool,
-)
+from emojax.models.pooling import POOLINGS, PoolingName
 from emojax.schema import Ge, Le, Lt, MaxLen, settings
 
 
@@ -87,7 +79,7 @@ class TCGRUConfig:
     ] = ()
     block_channels: Annotated[int, Ge(1), Le(16_384), "Channels of these convolutions."] = 128
     pooling: Annotated[
-        PoolingName | AttentivePoolingName,
+        PoolingName,
         'From frames to one vector: "last" valid frame (the paper), "mean", "max", "sum" (which grows with the '
         'length), "statistics" (mean and standard deviation), "attentive" (learned weights) or "attentive_statistics".',
     ] = "last"
@@ -131,8 +123,7 @@ class TCGRU(nn.Module):
             CausalBlock(config.conv_kernel, dilation, dtype=self.dtype) for dilation in config.block_dilations
         ]
         self.gru = [GRU(config.gru_size, self.dtype) for _ in range(config.gru_layers)]
-        if config.pooling in ("attentive", "attentive_statistics"):
-            self.attention = AttentivePooling(config.pooling == "attentive_statistics", self.dtype)
+        self.pooling = POOLINGS[config.pooling](dtype=self.dtype, name="attention")
         self.dropout = nn.Dropout(config.dropout)
         self.embedding = Dense(config.embedding_size, dtype=self.dtype)
         if config.embedding_norm:
@@ -172,7 +163,7 @@ class TCGRU(nn.Module):
             raise ConfigError("network.causal: False is not allowed in a stream; allowed: True")
         size = self.config.block_channels if self.config.block_dilations else features.shape[-1]
         size = self.config.gru_size if self.config.gru_layers else size
-        return StreamState(self._start(features), start_pool(self.config.pooling, features.shape[0], size))
+        return StreamState(self._start(features), self.pooling.start(features.shape[0], size))
 
     def advance(
         self, features: Float[Array, "B T D"], state: "StreamState"
@@ -184,10 +175,8 @@ class TCGRU(nn.Module):
         """
         frame_mask = jnp.ones(features.shape[:2], bool)
         frames, layers = self._layers(features, frame_mask, state.layers, False)
-        attentive = self.config.pooling in ("attentive", "attentive_statistics")
-        scores = self.attention.scores(frames) if attentive else None
-        pool_state = update_pool(self.config.pooling, state.pool, frames, scores)
-        return self._embedding(finish_pool(self.config.pooling, pool_state), False), StreamState(layers, pool_state)
+        running = self.pooling.update(state.pool, frames)
+        return self._embedding(self.pooling.finish(running), False), StreamState(layers, running)
 
     def _start(self, features: Array) -> dict[str, Any]:
         """Contexts and recurrent states before the first frame."""
@@ -224,12 +213,7 @@ class TCGRU(nn.Module):
         self, frames: Float[Array, "B T H"], frame_mask: Bool[Array, "B T"], train: bool = False
     ) -> Float[Array, "B E"]:
         """Pools frames and embeds the result."""
-        config = self.config
-        if config.pooling in ("attentive", "attentive_statistics"):
-            pooled = self.attention(frames, frame_mask)
-        else:
-            pooled = pool(config.pooling, frames, frame_mask)  # type: ignore[arg-type]
-        return self._embedding(pooled, train)
+        return self._embedding(self.pooling(frames, frame_mask), train)
 
     def _embedding(self, pooled: Float[Array, "B P"], train: bool) -> Float[Array, "B E"]:
         config = self.config

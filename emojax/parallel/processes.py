@@ -17,8 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax.errors import ConfigError, EmojaxError
-from emojax.interruption import end_process, sigterm_shared_with_jax
-from emojax.task_launchers import started_with_others
+from emojax.interruption import end_process, sigterm_shared_with_jax, started_with_others
 
 LOST = "error: another process was lost; run the same command again on all of them to continue"
 

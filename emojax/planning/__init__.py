@@ -1,3 +1,3 @@
-"""What a run would need and cost on a TPU slice, found out without one."""
+"""Plans of a run on a TPU slice, without one: memory, collectives and predicted speed."""
 
 from emojax.planning.run import plan_workdir as plan_workdir

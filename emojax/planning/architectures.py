@@ -6,8 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from emojax.encoders import ComputeOptions
-from emojax.encoders.preprocess import WaveformPreprocess
-from emojax.encoders.registry import family_of
+from emojax.encoders.families import family_of
 from emojax.errors import CheckpointError
 from emojax.files import read_json_object
 from emojax.models import EncoderPart
@@ -38,24 +37,21 @@ KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
 """Hub name -> `model_type` and what differs from the defaults of transformers, so that a plan needs no network."""
 
 
-def describe_encoder(checkpoint: str, options: ComputeOptions) -> tuple[EncoderPart, dict[str, Any]]:
-    """Module and `config.json` of a checkpoint; its weights need not be anywhere.
+def describe_encoder(checkpoint: str, options: ComputeOptions) -> EncoderPart:
+    """Builds the module of a checkpoint from its `config.json` alone.
 
     Args:
       checkpoint: folder with a `config.json`, or a name on the hub.
-      options: how the module computes.
+      options: dtype, rematerialisation and scan over layers.
 
     Raises:
       CheckpointError: the folder has no `config.json`, or the name is neither in the cache nor known here.
     """
     config = _config(checkpoint)
     family = family_of(config)
-    speech = family.modality == "speech"
-    names = frozenset({"masked_spec_embed"}) if speech else frozenset[str]()
-    module: nn.Module = family.build_module(config, names, options)
-    preprocess = WaveformPreprocess(normalize=True, settings={}) if speech else None
+    module: nn.Module = family.build_module(config, family.optional_names, options)
     sizes: Any = module.config
-    return EncoderPart(module, preprocess, sizes.num_layers, sizes.hidden_size, family.axes), config
+    return EncoderPart(module, family.inputs.of(sizes), sizes.num_layers, sizes.hidden_size, family.axes)
 
 
 def _config(checkpoint: str) -> dict[str, Any]:

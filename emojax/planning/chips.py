@@ -21,7 +21,7 @@ class Chip:
       hbm_bytes: memory.
       hbm_bandwidth: bytes/s.
       link_bandwidth: bytes/s that leave the chip over all its links together.
-      torus_dimensions: of the network; each has its share of the links.
+      torus_dimensions: dimensions of the network; the links are shared equally between them.
       settings: further arguments of the topology.
     """
 
@@ -55,10 +55,10 @@ def find_chip(topology: str) -> Chip:
 
 
 def topology_devices(topology: str) -> list[Any]:
-    """The devices of a topology, for compiling; none of them needs to exist.
+    """Returns the devices of a topology, for compiling; none of them needs to exist.
 
     Raises:
-      ConfigError: libtpu is not installed, or does not know the topology.
+      ConfigError: libtpu is not installed, or has no such topology.
     """
     chip = find_chip(topology)
     if importlib.util.find_spec("libtpu") is None:
@@ -69,17 +69,17 @@ def topology_devices(topology: str) -> list[Any]:
 
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **dict(chip.settings))
-    except Exception as error:  # libtpu has many words for it
+    except Exception as error:  # libtpu raises several types
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"--topology: {topology!r} is not known to libtpu ({line[:200]})") from error
     return list(described.devices)
 
 
 def count_flops(jaxpr: Any) -> int:
-    """FLOPs of one call over all devices; a multiplication and an addition count as two.
+    """Counts FLOPs of one call over all devices; a multiplication and an addition are two.
 
-    Loops count as often as they run (a `while` whose length cannot be known, once), of several branches the dearest.
-    Everything but products of matrices and convolutions is left out, as is usual for utilisation of hardware.
+    A loop counts with its number of iterations (a `while` as one), a branch with its most expensive alternative. Only
+    products of matrices and convolutions count, as is usual for hardware utilisation.
 
     Args:
       jaxpr: closed or open, e.g. `jax.make_jaxpr(function)(*arguments)`.
@@ -109,7 +109,7 @@ def _equation(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-    """Output points times taps that meet an input point: zeros put between samples by dilation cost nothing."""
+    """Output points times taps that meet an input point; zeros inserted by dilation do not count."""
     params = equation.params
     kernel = equation.invars[1].aval.shape
     numbers = params["dimension_numbers"]

@@ -1,4 +1,4 @@
-"""Reads a compiled program's text: how often each part runs, what it moves between chips and through memory."""
+"""Parses the text of a compiled program: collectives between chips, and memory traffic, per call."""
 
 import collections
 import dataclasses
@@ -75,7 +75,7 @@ class Collective:
       axes: mesh axes, joined by `+`; `?` for a group of chips that is no mesh axis.
       group_size: chips that exchange with each other.
       count: times per step.
-      bytes: that each chip holds of the whole result or operand, whichever is larger, summed over the step.
+      bytes: part of the result or operand on each chip, whichever is larger, summed over the step.
     """
 
     kind: str
@@ -141,7 +141,7 @@ def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective
 
 
 def memory_traffic(program: Program) -> int:
-    """Bytes that one step reads from and writes to a chip's main memory, as far as the text tells.
+    """Bytes that one step reads from and writes to a chip's main memory, estimated from the text.
 
     What a fusion reads of an array by a slice counts as the slice; arrays the compiler keeps on the chip count nothing.
     """

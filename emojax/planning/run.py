@@ -1,4 +1,4 @@
-"""Plans a run on a TPU slice: compiles its training step for chips that need not be there and reads off the cost."""
+"""Plans a run on a TPU slice: compiles its training step for chips that need not exist, and estimates its cost."""
 
 import dataclasses
 import math
@@ -32,25 +32,24 @@ MSP_PODCAST = {"release": "1.11", "utterances": 84_030, "mean_seconds": 5.65}
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-
 _TOO_MUCH = (r"Used ([\d.]+)([BKMGT]?) of [\d.]+[BKMGT]? hbm", r"\(([\d.]+)([BKMGT]?)\) exceeds available HBM")
-"""What the compiler says of a step that needs more memory than there is: so much, at least."""
+"""Error messages of the compiler for a step that exceeds the memory, with the least that it needs."""
 
 
 @holds("workdir")
 def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict[str, Any]:
     """Compiles the training step of a config for a TPU slice and writes `plan.json`.
 
-    Everything in it about time is predicted: the longest of computing at the chip's peak, of moving what passes through
-    its memory, and of exchanging what goes over its links, none of which is ever reached whole.
+    Times are predicted as a roofline: the longest of computing at the chip's peak FLOP/s, of memory traffic at its peak
+    bandwidth, and of collectives at the bandwidth of its links.
 
     Args:
-      config: of the run; see `emojax.planning.abstract.abstract_run` for what need not be there.
-      workdir: where the plan goes; a further plan can name it as its teacher.
+      config: config of the run; see `emojax.planning.abstract.abstract_run` for what need not be on this machine.
+      workdir: folder of the plan; a further plan can name it as its teacher.
       topology: e.g. `v5e:16x16`.
 
     Returns:
-      What `plan.json` holds.
+      The content of `plan.json`.
 
     Raises:
       EmojaxError: one line saying what is wrong with topology, config or encoder.
@@ -78,7 +77,7 @@ def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict
         "batch_size": config.data.batch_size,
         "utterance_seconds": seconds,
         "trained_parameters": count_parameters(run.state.params),
-        "frozen_parameters": count_parameters((run.state.frozen, run.state.teachers)),
+        "frozen_parameters": count_parameters((run.state.frozen, run.state.teacher)),
         "hbm_bytes_per_chip": chip.hbm_bytes,
         **memory,
         "fits": memory["peak_bytes_per_chip"] <= chip.hbm_bytes and text is not None,
@@ -102,7 +101,7 @@ def plan_workdir(config: ExperimentConfig, workdir: Path, topology: str) -> dict
 
 
 def _useful_flops(config: ExperimentConfig, mesh: Any, seconds: float, flops: int) -> int:
-    """What the step needs when nothing is computed twice to save memory."""
+    """FLOPs of the step without recomputation."""
     modalities = {modality: getattr(config.model, modality) for modality in config.model.encoder_modalities}
     if config.training.micro_batches == 1 and not any(modality.remat for modality in modalities.values()):
         return flops
@@ -117,7 +116,7 @@ def _useful_flops(config: ExperimentConfig, mesh: Any, seconds: float, flops: in
 
 
 def _compiled(run: AbstractStep) -> tuple[str | None, dict[str, int]]:
-    """The compiled step's text and what it needs of each chip's memory; no text where it does not fit."""
+    """Text of the compiled step and its memory per chip; no text where it does not fit."""
     lowered = run.jitted.trace(*run.arguments).lower()
     try:
         compiled = lowered.compile()
@@ -144,7 +143,7 @@ def _times(plan: dict[str, Any], chip: Chip, exchanged: list[Collective]) -> dic
     seconds = {
         "compute": plan["flops_per_step"] / chips / chip.flops,
         "memory": plan["memory_traffic_bytes_per_chip"] / chip.hbm_bandwidth,
-        # A mesh axis is taken to lie along one dimension of the torus.
+        # A mesh axis is assumed to lie along one dimension of the torus.
         "interconnect": sum(each.wire_bytes for each in exchanged) / (chip.link_bandwidth / chip.torus_dimensions),
     }
     step = max(seconds.values())
@@ -161,7 +160,7 @@ def _times(plan: dict[str, Any], chip: Chip, exchanged: list[Collective]) -> dic
 
 
 def _suggestions(config: ExperimentConfig, plan: dict[str, Any]) -> list[str]:
-    """What to change where it does not fit, the cheapest first; or what is left unused."""
+    """Changes that would make it fit, the cheapest first, or that would use free memory."""
     if plan["fits"]:
         if plan["peak_bytes_per_chip"] < 0.3 * plan["hbm_bytes_per_chip"] and config.training.micro_batches > 1:
             return ["training.micro_batches can be smaller: most of the memory is free"]
@@ -204,12 +203,12 @@ def _table(plan: dict[str, Any]) -> str:
         size = each["bytes"] / 2**20
         lines.append(f"  {each['kind']:<18} over {each['axes']:<12} {each['count']:5} times {size:10.2f} MiB")
     if "predicted" in plan:
-        told = plan["predicted"]
-        parts = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in told["seconds"].items())
-        lines.append(f"predicted       {parts}; bound by {told['bound_by']}")
+        predicted = plan["predicted"]
+        parts = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in predicted["seconds"].items())
+        lines.append(f"predicted       {parts}; bound by {predicted['bound_by']}")
         lines.append(
-            f"predicted       MFU {100 * told['mfu']:.0f} %, {told['examples_per_second']:.0f} examples/s, "
-            f"{told['msp_podcast_epoch_hours']:.2f} h per epoch of MSP-Podcast {MSP_PODCAST['release']}"
+            f"predicted       MFU {100 * predicted['mfu']:.0f} %, {predicted['examples_per_second']:.0f} examples/s, "
+            f"{predicted['msp_podcast_epoch_hours']:.2f} h per epoch of MSP-Podcast {MSP_PODCAST['release']}"
         )
     lines += [f"try             {line}" for line in plan["suggestions"]]
     return "\n".join(lines)

@@ -39,7 +39,8 @@ class PretrainCorpusConfig:
             return self
         if default is None:
             raise ConfigError(
-                f"config.corpus.train_split: {self.name} has no default splits; set train_split and validation_split"
+                f"config.corpus.train_split: {self.name} does not name its training and validation splits; "
+                "set train_split and validation_split"
             )
         return dataclasses.replace(
             self,
@@ -83,7 +84,7 @@ class EncoderShapeConfig:
             raise ConfigError(f"encoder.channels must have {len(KERNELS)} numbers, got {len(self.channels)}")
 
     def published(self) -> dict[str, Any]:
-        """The content of `config.json` of such a network; what is wrong with a size is told when that is read."""
+        """The content of `config.json` of such a network; sizes are checked when it is read."""
         return {
             "model_type": "hubert",
             "conv_dim": list(self.channels),
@@ -107,7 +108,7 @@ class EncoderShapeConfig:
 
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
-"""Of the convolutions of all published speech encoders: 25 ms every 20 ms."""
+"""Kernels and strides of the convolutions of all published speech encoders: 25 ms every 20 ms."""
 
 
 @settings
@@ -172,7 +173,11 @@ class PretrainConfig:
     mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
-        """Refuses fields of groups shared with training that pre-training does not use."""
+        """Checks that fields which pre-training does not use have their defaults.
+
+        Raises:
+          ConfigError: one has another value.
+        """
         unused = {
             "optimizer": (self.optimizer, ("encoder_learning_rate", "layer_decay", "ema_decay")),
             "training": (self.training, ("micro_batches",)),
@@ -192,6 +197,6 @@ def parse_pretraining(tree: Mapping[str, Any]) -> PretrainConfig:
     """Checks a config tree whole.
 
     Raises:
-      ConfigError: one line naming the key, what is wrong with it and what is allowed.
+      ConfigError: one line with the key, its value and what is allowed.
     """
     return parse(PretrainConfig, tree)

@@ -1,4 +1,4 @@
-"""HuBERT under pre-training: network, masked prediction, loss."""
+"""The network of HuBERT pre-training, masked prediction and its loss."""
 
 import dataclasses
 from typing import Any
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders import ComputeOptions, Encoder
+from emojax.encoders.families import family_of
+from emojax.encoders.inputs import WaveformInputs
 from emojax.encoders.layers import Linear
-from emojax.encoders.preprocess import WaveformPreprocess
-from emojax.encoders.registry import family_of
 from emojax.encoders.speech_config import SpeechEncoderConfig
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import span_mask
@@ -24,10 +24,10 @@ _COSINE_FLOOR = 1e-6
 
 
 class UnitPredictor(nn.Module):
-    """A speech encoder that tells which unit each hidden frame belongs to.
+    """A speech encoder that predicts the unit of each masked frame.
 
     The logit of unit c at frame t is cos(A o_t, e_c) / temperature (eq. 3): o_t are the encoder's last states, A a
-    projection, e_c an embedding of the unit. Only the encoder outlives pre-training.
+    projection, e_c an embedding of the unit. Only the encoder is kept after pre-training.
     """
 
     encoder_config: SpeechEncoderConfig
@@ -40,12 +40,12 @@ class UnitPredictor(nn.Module):
     def __call__(
         self, waveform: Float[Array, "B S"], num_samples: Int[Array, "B"], masked: Bool[Array, "B T"], *, train: bool
     ) -> Float[Array, "B T C"]:
-        """Logits of the units.
+        """Computes logits of the units.
 
         Args:
           waveform: 16 kHz, pre-processed.
           num_samples: valid samples per row.
-          masked: frames hidden from the transformer.
+          masked: frames whose features are replaced by the mask embedding.
           train: dropout and layer drop are on; needs the rng stream `dropout`.
         """
         encoder = SpeechEncoder(self.encoder_config, self.dtype, self.remat, name="encoder")
@@ -59,7 +59,7 @@ class UnitPredictor(nn.Module):
 def choose_masked(
     key: jax.Array, num_valid: Int[Array, "B"], frames: int, config: PredictionConfig
 ) -> Bool[Array, "B T"]:
-    """Spans of frames to hide, at least one in every clip that is longer than a span."""
+    """Draws spans of frames to mask, at least one in every clip that is longer than a span."""
     return span_mask(key, num_valid, frames, config.mask_probability, config.mask_length, 1)
 
 
@@ -68,9 +68,9 @@ class PredictionSums:
     """Sums over frames of a whole batch; those of several batches can be added.
 
     Attributes:
-      losses: cross-entropy of hidden and of visible frames.
+      losses: cross-entropy of masked and of visible frames.
       hits: frames whose unit was the most likely one.
-      frames: how many there are.
+      frames: number of frames.
     """
 
     losses: Float[Array, "2"]
@@ -79,7 +79,7 @@ class PredictionSums:
 
     @property
     def means(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Mean loss and accuracy of hidden and of visible frames; 0 where there are none."""
+        """Mean loss and accuracy of masked and of visible frames; 0 where there are none."""
         count = jnp.maximum(self.frames, 1.0)
         return self.losses / count, self.hits / count
 
@@ -87,13 +87,13 @@ class PredictionSums:
 def prediction_sums(
     logits: Float[Array, "B T C"], units: Int[Array, "B T"], masked: Bool[Array, "B T"], valid: Bool[Array, "B T"]
 ) -> PredictionSums:
-    """Cross-entropy and hits of hidden and of visible frames (Hsu et al. 2021, eq. 1: L_m and L_u).
+    """Sums cross-entropy and hits of masked and of visible frames (Hsu et al. 2021, eq. 1: L_m and L_u).
 
     Args:
-      logits: of the units.
-      units: true ones.
-      masked: hidden frames.
-      valid: frames that count at all.
+      logits: logits of the units.
+      units: targets.
+      masked: masked frames.
+      valid: frames that are no padding.
     """
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), units[..., None], axis=-1)[..., 0]
     hits = (jnp.argmax(logits, axis=-1) == units).astype(jnp.float32)
@@ -107,34 +107,32 @@ def _unit_length(vectors: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     return vectors / jnp.sqrt(jnp.square(vectors).sum(axis=-1, keepdims=True) + _COSINE_FLOOR)
 
 
-_PREPROCESS = WaveformPreprocess(
-    normalize=True,
-    settings={
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "do_normalize": True,
-        "feature_size": 1,
-        "padding_side": "right",
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-        "sampling_rate": SAMPLE_RATE,
-    },
-)
+_PREPROCESSOR = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "do_normalize": True,
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
+    "sampling_rate": SAMPLE_RATE,
+}
+"""Content of `preprocessor_config.json` of an encoder trained from random parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What is trained, and where it begins.
+    """The network and its initial parameters.
 
     Attributes:
       predictor: the encoder with its prediction head.
       published: content of the encoder's `config.json`.
-      preprocess: of the encoder.
-      start: parameters of the encoder to begin with; None for random ones.
+      preprocess: waveform normalisation of the encoder.
+      start: initial parameters of the encoder; None for random ones.
     """
 
     predictor: UnitPredictor
     published: dict[str, Any]
-    preprocess: WaveformPreprocess
+    preprocess: WaveformInputs
     start: Any
 
     def encoder(self, params: Any) -> Encoder:
@@ -146,23 +144,23 @@ def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder
     """Builds the network.
 
     Args:
-      config: of the pre-training; its sizes count without `start`.
-      options: how the encoder computes.
-      start: encoder to go on from.
+      config: config of the pre-training; sizes of the encoder are used without `start`.
+      options: dtype and rematerialisation of the encoder.
+      start: encoder to continue from.
 
     Raises:
       CheckpointError: a size is not allowed.
       ConfigError: `start` is no speech encoder.
     """
-    published, preprocess = config.encoder.published(), _PREPROCESS
-    if start is not None:
-        if not isinstance(start.preprocess, WaveformPreprocess):
-            raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is no speech encoder")
-        published, preprocess = dict(start.config), start.preprocess
+    if start is not None and not isinstance(start.inputs, WaveformInputs):
+        raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is no speech encoder")
+    published = config.encoder.published() if start is None else dict(start.config)
     sizes = _module(published, options).config
+    preprocess: Any = WaveformInputs.of(sizes, _PREPROCESSOR) if start is None else start.inputs
     predictor = UnitPredictor(sizes, config.prediction, config.units.clusters, options.dtype, options.remat)
     return Network(predictor, published, preprocess, None if start is None else start.params)
 
 
 def _module(published: dict[str, Any], options: ComputeOptions) -> Any:
-    return family_of(published).build_module(published, frozenset({"masked_spec_embed"}), options)
+    family = family_of(published)
+    return family.build_module(published, family.optional_names, options)

@@ -1,4 +1,4 @@
-"""Pre-trains a workdir: the one place where its config becomes objects."""
+"""Pre-trains a workdir from a config, from the first check to the encoder that is written."""
 
 import dataclasses
 import functools
@@ -13,26 +13,25 @@ from jax.sharding import Mesh
 
 from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
-from emojax.encoders.registry import family_of
+from emojax.encoders.families import family_of
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import is_first, make_mesh, placed, replicated, state_sharding, to_device, wait_for_all
+from emojax.parallel import is_first, make_mesh, placed, replicated, to_device, wait_for_all
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.model import Network, make_network
-from emojax.pretraining.step import jitted_step, objective_sums, validate
+from emojax.pretraining.step import make_pretrain_step, objective_sums, validate
 from emojax.pretraining.units import UnitFeatures, fit_centroids, num_valid_frames
-from emojax.reporting import write_learning_curves
-from emojax.training import Outcome, TrainState, make_optimizer, train, write_summary
-from emojax.types import SAMPLE_RATE
-from emojax.workdir import (
-    CHECKPOINTS,
-    Checkpoints,
-    abstract_like,
-    check_inside,
-    check_same_config,
-    holds,
-    own_checkpoint_directory,
-    write_config,
+from emojax.training import (
+    Outcome,
+    TrainState,
+    init_train_state,
+    make_optimizer,
+    open_checkpoints,
+    summarise_training,
+    train,
 )
+from emojax.training.state import InitialVariables
+from emojax.types import SAMPLE_RATE
+from emojax.workdir import abstract_like, check_inside, check_same_config, holds, write_config
 
 ENCODER = "encoder"
 """Folder of a workdir with the encoder that came out, as transformers reads it."""
@@ -58,38 +57,33 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
     wait_for_all(f"{workdir} was looked at")
     write_config(workdir, config)
-    saved = own_checkpoint_directory(workdir, config.training.checkpoint_dir)
-    if not config.training.checkpoint_dir:
-        check_inside(workdir, workdir / CHECKPOINTS)
     check_inside(workdir, workdir / ENCODER)
-    with Checkpoints(saved, writing=True, digests=config.training.checkpoint_digests) as checkpoints:
+    with open_checkpoints(workdir, config.training) as checkpoints:
         centroids = np.zeros((config.units.clusters, features.size), np.float32)
         if checkpoints.latest_step is None:  # a checkpoint holds them
             units = config.units
             centroids = fit_centroids(features, unit_params, stream, units.clusters, units.fit_frames, config.seed)
         optimizer = make_optimizer(config.optimizer, stream.num_batches)
-        state = _init_train_state(config, network, optimizer, centroids, unit_params, mesh)
+        state = _init_state(config, network, optimizer, centroids, unit_params, mesh)
         print(parameter_table(state.params, state.frozen), flush=True)
         objective = functools.partial(objective_sums, network, features, config)
-        step = jitted_step(config, objective, optimizer, state)
-        held_out = streams(validation, index=read_index(corpus, validation), training=False)
-        score = functools.partial(validate, jax.jit(functools.partial(objective, train=False)), held_out)
+        step = make_pretrain_step(config, objective, optimizer, state)
+        validation_stream = streams(validation, index=read_index(corpus, validation), training=False)
+        score = functools.partial(validate, jax.jit(functools.partial(objective, train=False)), validation_stream)
         outcome = train(state, step, stream, score, checkpoints, config.training, workdir)
         if outcome.interrupted_by is None:
-            model = abstract_like(state.saved, jax.tree.map(lambda leaf: leaf.sharding, state.saved))
-            best = checkpoints.restore(outcome.best_step, {"model": model})["model"]
+            saved = abstract_like(state.saved, jax.tree.map(lambda leaf: leaf.sharding, state.saved))
+            best = checkpoints.restore(outcome.best_step, {"model": saved})["model"]
             if is_first():
                 save_encoder(network.encoder(best["params"]["encoder"]), workdir / ENCODER)
-    write_summary(workdir, outcome, count_parameters(state.params))
-    if is_first():
-        write_learning_curves(workdir)
+    summarise_training(workdir, outcome, count_parameters(state.params))
     return outcome
 
 
 def _network(config: PretrainConfig, mesh: Mesh) -> Network:
     settings = config.encoder
     options = ComputeOptions(jnp.dtype(settings.dtype), settings.remat)
-    start = load_encoder(settings.checkpoint, options, place=placed(mesh)) if settings.checkpoint else None
+    start = load_encoder(settings.checkpoint, options, to_device=placed(mesh)) if settings.checkpoint else None
     return make_network(config, options, start)
 
 
@@ -97,12 +91,12 @@ def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, An
     units = config.units
     if not units.checkpoint:
         return UnitFeatures(centred=units.centred), {}
-    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), place=placed(mesh))
+    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), to_device=placed(mesh))
     (layer,) = resolve_layers((units.layer,), encoder.num_layers, "config.units.layer")
     return UnitFeatures.of(encoder, layer, units.centred), encoder.params
 
 
-def _init_train_state(
+def _init_state(
     config: PretrainConfig,
     network: Network,
     optimizer: optax.GradientTransformation,
@@ -110,26 +104,15 @@ def _init_train_state(
     unit_params: Any,
     mesh: Mesh,
 ) -> TrainState:
-    def initialise() -> Any:
+    def initialise() -> InitialVariables:
         key = jax.random.key(config.seed)
         clip, length = jnp.zeros((1, SAMPLE_RATE)), jnp.full(1, SAMPLE_RATE)
         masked = jnp.zeros((1, int(num_valid_frames(np.array(SAMPLE_RATE)))), bool)
-        return network.predictor.init(key, clip, length, masked, train=False)["params"]
+        params = network.predictor.init(key, clip, length, masked, train=False)["params"]
+        return {"params": params, "statistics": {}, "objective": {}}
 
-    layout = functools.partial(
-        state_sharding, mesh=mesh, axes=axes_by_path({"encoder": family_of(network.published).axes})
-    )
-    params = jax.jit(initialise, out_shardings=layout(jax.eval_shape(initialise)))()
-    if network.start is not None:
-        params = {**params, "encoder": {**params["encoder"], **network.start}}
-    trained = {"model": params, "objective": {}}
-    shardings = layout(jax.eval_shape(optimizer.init, trained))
-    return TrainState(
-        step=to_device(np.int32(0), replicated(mesh)),
-        params=params,
-        frozen={"unit_encoder": unit_params},
-        objective={},
-        statistics={"centroids": to_device(centroids, replicated(mesh))},
-        opt_state=jax.jit(optimizer.init, out_shardings=shardings)(trained),
-        averaged=None,
-    )
+    axes = axes_by_path({"encoder": family_of(network.published).axes})
+    loaded = {} if network.start is None else {"encoder": network.start}
+    state = init_train_state(initialise, optimizer, mesh, axes, loaded=loaded)
+    statistics = {"centroids": to_device(centroids, replicated(mesh))}
+    return state.replace(frozen={"unit_encoder": unit_params}, statistics=statistics)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Units: the cluster each frame of speech falls into, found inside the step from the waveform."""
+"""Units: the cluster of each frame of speech, computed inside the step from the waveform."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from emojax.audio import NUM_COEFFICIENTS, mfcc
 from emojax.data import BatchStream
 from emojax.encoders import Encoder, select_layers
-from emojax.encoders.preprocess import WaveformPreprocess
+from emojax.encoders.inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.parallel import to_host
 from emojax.progress import Progress
@@ -26,18 +26,18 @@ _WINDOW, _HOP = 400, 320
 
 @dataclasses.dataclass(frozen=True)
 class UnitFeatures:
-    """What units are clusters of: MFCC, or the states of an encoder, both every 20 ms.
+    """Features that units are clusters of: MFCC, or hidden states of an encoder, both every 20 ms.
 
     Attributes:
       module: the encoder; None for MFCC.
-      preprocess: of the encoder.
-      layer: which of its states.
-      num_layers: of the encoder.
-      centred: whether each utterance's mean is taken off.
+      preprocess: waveform normalisation of the encoder.
+      layer: layer of its hidden states.
+      num_layers: number of layers of the encoder.
+      centred: whether each utterance's mean is subtracted.
     """
 
     module: nn.Module | None = None
-    preprocess: WaveformPreprocess | None = None
+    preprocess: WaveformInputs | None = None
     layer: int = 0
     num_layers: int = 0
     centred: bool = False
@@ -49,12 +49,12 @@ class UnitFeatures:
         Raises:
           ConfigError: it is no speech encoder with a frame of 25 ms every 20 ms.
         """
-        if not isinstance(encoder.preprocess, WaveformPreprocess):
+        if not isinstance(encoder.inputs, WaveformInputs):
             raise ConfigError("config.units.checkpoint: is no speech encoder")
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, math.prod(convolution.strides)) != (_WINDOW, _HOP):
             raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")
-        return cls(encoder.module, encoder.preprocess, layer, encoder.num_layers, centred)
+        return cls(encoder.module, encoder.inputs, layer, encoder.num_layers, centred)
 
     @property
     def size(self) -> int:
@@ -65,8 +65,8 @@ class UnitFeatures:
         """Features of the frames a speech encoder has.
 
         Args:
-          params: of the encoder; {} for MFCC.
-          batch: its waveforms are read.
+          params: parameters of the encoder; {} for MFCC.
+          batch: utterances, of which the waveforms are used.
         """
         features = self._features(params, batch)
         if not self.centred:
@@ -88,7 +88,7 @@ class UnitFeatures:
 
 
 def num_valid_frames(num_samples: Any) -> Any:
-    """Frames of so many samples, 0 below one frame: those of MFCC and of every published speech encoder."""
+    """Number of frames of MFCC and of every published speech encoder; 0 below one frame."""
     return ((num_samples - _WINDOW) // _HOP + 1).clip(0)
 
 
@@ -112,12 +112,12 @@ def fit_centroids(
     """Clusters frames of training batches by mini-batch k-means (scikit-learn).
 
     Args:
-      features: what is clustered.
-      params: of its encoder.
-      stream: training batches, at their start; its position does not change.
+      features: features that are clustered.
+      params: parameters of their encoder.
+      stream: training batches; the first epoch is read, its position does not change.
       clusters: number of units.
-      fit_frames: frames looked at; all there are, if those are fewer.
-      seed: of k-means.
+      fit_frames: largest number of frames.
+      seed: seed of k-means.
 
     Raises:
       ConfigError: scikit-learn is not installed, or there are fewer frames than clusters.

@@ -1,4 +1,4 @@
-"""What people and machines read of a run: evaluations of a workdir, tables, plots, comparisons."""
+"""Evaluates workdirs, and writes tables, plots, comparisons and model cards."""
 
 from emojax.reporting.evaluate import evaluate_workdir as evaluate_workdir
 from emojax.reporting.evaluate import evaluation_directory as evaluation_directory

@@ -1,4 +1,4 @@
-"""Evaluates the best checkpoint of a workdir: writes scores, predictions and plots of each split."""
+"""Evaluates the best checkpoint of a workdir: writes scores, predictions and plots of each split, and a model card."""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from emojax.evaluation.predictions import Predictions, wants_submission, write_s
 from emojax.evaluation.summary import TrainLabels, summarise
 from emojax.evaluation.windows import PredictStep, predict_split, windows_of
 from emojax.parallel import is_first, make_mesh
+from emojax.reporting.card import CARD, write_card
 from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import (
@@ -29,11 +30,11 @@ from emojax.workdir import (
 
 
 def evaluation_directory(workdir: Path, other_corpus: str | None = None) -> Path:
-    """Where an evaluation is written.
+    """Folder that an evaluation is written to.
 
     Args:
-      workdir: of the model evaluated.
-      other_corpus: name of the corpus if it is not the one the model was trained on.
+      workdir: folder of the evaluated run.
+      other_corpus: name of the corpus, if it is not the training corpus.
 
     Raises:
       CheckpointError: the folder is a link that leads out of the workdir.
@@ -56,17 +57,17 @@ def write_evaluation(
     SPLIT_submission.csv.
 
     Args:
-      directory: from `evaluation_directory`.
-      predictions: of one split.
-      train_labels: what the baselines know; None leaves the baselines out.
-      num_resamples: of the bootstrap.
-      seed: of the bootstrap.
+      directory: folder from `evaluation_directory`.
+      predictions: predictions of one split.
+      train_labels: labels for the baselines; None: no baselines.
+      num_resamples: number of bootstrap resamples.
+      seed: seed of the bootstrap.
 
     Returns:
-      What SPLIT.json holds (see `summarise`).
+      The content of SPLIT.json (see `summarise`).
 
     Raises:
-      EmojaxError: there is nothing to evaluate, or a file cannot be written.
+      EmojaxError: the split has no utterance, or a file cannot be written.
     """
     summary = summarise(predictions, train_labels, num_resamples, seed)
     split = _file_name(predictions.split)
@@ -85,7 +86,7 @@ def write_evaluation(
         write_submission(submission, predictions)
     else:
         submission.unlink(missing_ok=True)
-    # Last, so that scores are never beside predictions of another run.
+    # Last, so that a JSON file never has scores of other predictions than the CSV file.
     write_json(directory / f"{split}.json", summary)
     return summary
 
@@ -102,13 +103,13 @@ def evaluate_workdir(
     data_dir: str = "",
     category_map: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Evaluates the best checkpoint of a workdir and writes `evaluation/SPLIT.json`, `.csv` and plots.
+    """Evaluates the best checkpoint of a workdir and writes `evaluation/SPLIT.json`, `.csv`, plots and the model card.
 
     Args:
-      workdir: a run that has a checkpoint.
-      corpus_name: another corpus than the one trained on; its results go to `evaluation/CORPUS/`, one folder deeper.
-      splits: splits to evaluate; by default the config's test splits, or, of another corpus, every split it has.
-      data_dir: where corpora are; by default where the config says.
+      workdir: folder of a run with a checkpoint.
+      corpus_name: a corpus other than the training corpus; its results are written to `evaluation/CORPUS/`.
+      splits: splits to evaluate; default: the config's test splits, or all splits of another corpus.
+      data_dir: folder of the corpora; default: that of the config.
       category_map: pairs `THEIRS:OURS` of a category of the corpus and one of the model, for categories that are not
         matched by name (see `emojax.evaluation.categories`).
 
@@ -116,7 +117,7 @@ def evaluate_workdir(
       The summary of each split (see `summarise`) by the split's name.
 
     Raises:
-      EmojaxError: one line saying what is wrong with workdir, corpus or split.
+      EmojaxError: workdir, corpus or split cannot be used; the message is one line.
     """
     if not workdir.is_dir():
         raise CheckpointError(f"{workdir}: no such workdir")
@@ -157,11 +158,13 @@ def evaluate_workdir(
         else:
             summaries[split] = summarise(predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
+    if is_first() and write_card(trained) is None:
+        print(f"{workdir / CARD}: was edited and is not updated", flush=True)
     return summaries
 
 
 def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, str]]) -> CategoryMatch:
-    """Of the model's categories and the corpus's; says where they differ, refuses where nothing can be scored."""
+    """Matches the categories of model and corpus; prints differences, raises ConfigError if nothing can be scored."""
     match = match_categories(trained.metadata.info.categories, info.categories, pairs)
     if not trained.outputs.categories or not info.categories:
         return match
@@ -176,7 +179,7 @@ def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, s
 
 
 def _training_labels(metadata: CorpusMetadata, info: CorpusInfo, match: CategoryMatch) -> TrainLabels:
-    """The training corpus's labels as they are scored: in the evaluated corpus's scale, in the shared categories."""
+    """Labels of the training corpus in the scale of the evaluated corpus and in the shared categories."""
     (low, high), (new_low, new_high) = metadata.info.scale, info.scale
     attributes = new_low + (metadata.attributes - low) * ((new_high - new_low) / (high - low))
     return TrainLabels(attributes=attributes, emotions=match.model_labels(metadata.emotion))
@@ -190,6 +193,6 @@ def _line(workdir: Path, summary: dict[str, Any]) -> str:
             parts.append(f"{title} {score['value']:.3f}")
             if score["low"] is not None:
                 parts[-1] += f" [{score['low']:.3f}, {score['high']:.3f}]"
-    if summary["category_match"] and summary["category_match"]["left_out"]:
-        parts.append(f"{summary['category_match']['left_out']} utterances of other categories left out")
+    if summary["category_match"] and summary["category_match"]["skipped"]:
+        parts.append(f"{summary['category_match']['skipped']} utterances of other categories skipped")
     return "; ".join(parts)

@@ -1,74 +1,21 @@
-"""Gain of one system over another, with paired intervals."""
+"""Gain in CCC of one system over another, with paired intervals: `python -m emojax gain`."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.validation import undefined_scores
 from emojax.metrics.bootstrap import Gain, bootstrap_gain, resampled_by
 from emojax.reporting.evaluate import evaluation_directory
-from emojax.reporting.plots import PALETTE, plain
-from emojax.reporting.results import SCORES, Result, Score, shared_baselines
 from emojax.schema import parse, settings
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import read_json
-
-_MAX_SYSTEMS = 40
-
-
-def draw_comparison(results: list[Result]) -> Figure | None:
-    """Draws results on one split, one panel per score, one row per system, in the order given.
-
-    Args:
-      results: on the same corpus and split.
-
-    Returns:
-      None if no result has a score.
-    """
-    results = results[:_MAX_SYSTEMS]
-    shown = [name for name in SCORES if any(name in result.scores for result in results)]
-    if not shown:
-        return None
-    height = 1.9 + 0.34 * len(results)
-    figure = Figure(figsize=(2.6 + 2.5 * len(shown), height), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
-    for axes, name in zip(panels, shown, strict=True):
-        for row, result in enumerate(results):
-            if name in result.scores:
-                score = result.scores[name]
-                low, high = _ends(score)
-                axes.plot([low, high], [row, row], color=PALETTE[0], linewidth=2.2, solid_capstyle="round")
-                axes.plot(score.value, row, "o", color=PALETTE[0], ms=6)
-        for _, scores in shared_baselines(results):
-            if name in scores:
-                axes.axvline(scores[name].value, color=PALETTE[1], linestyle="--", linewidth=1.2, zorder=0)
-        axes.set_title(SCORES[name], fontsize=11)
-        axes.grid(axis="x", color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(results)), [plain(result.system) for result in results])
-    panels[0].set_ylim(len(results) - 0.5, -0.5)
-    legend = [
-        Line2D([], [], color=PALETTE[0], marker="o", linewidth=2.2, label="score and its interval"),
-        Line2D([], [], color=PALETTE[1], linestyle="--", linewidth=1.2, label="baselines (mean or majority, random)"),
-    ]
-    figure.legend(handles=legend, loc="outside lower right", ncols=2, fontsize=8, frameon=False)
-    first = results[0]
-    speech = ", synthetic speech" if first.speech == "synthesised" else ""
-    figure.suptitle(plain(f"{first.corpus}, split {first.split}{speech}"), fontsize=12, fontweight="bold")
-    return figure
-
-
-def _ends(score: Score) -> tuple[float, float]:
-    if score.deviation is not None:
-        return score.value - score.deviation, score.value + score.deviation
-    return (score.value if score.low is None else score.low), (score.value if score.high is None else score.high)
 
 
 def measure_gain(
@@ -77,20 +24,21 @@ def measure_gain(
     """Compares two systems on the utterances of a split that both have predicted.
 
     Args:
-      after: evaluated workdirs of the one system, one per seed.
-      before: of the other.
-      split: whose predictions are read.
-      num_resamples: of the bootstrap.
+      after: evaluated workdirs of the new system, one per seed.
+      before: evaluated workdirs of the system it is compared with.
+      split: split whose predictions are read.
+      num_resamples: number of bootstrap resamples.
 
     Returns:
-      The gain by attribute, in words what it is measured on, and the reason by attribute where it is undefined.
+      The gain by attribute, a description of the utterances compared, and the reason by attribute where the gain is
+      undefined.
 
     Raises:
       EmojaxError: a workdir was not evaluated on the split, or not on the same utterances as the others, or predicts
         no attribute; `num_resamples` is below 1.
     """
     if num_resamples < 1:
-        raise EmojaxError(f"--resamples: {num_resamples} is not allowed; allowed: an integer >= 1")
+        raise EmojaxError(f"--resamples must be >= 1, got {num_resamples}")
     found = {path: _read(path, split) for path in (*before, *after)}
     first = next(iter(found.values()))
     for path, predictions in found.items():
@@ -98,10 +46,10 @@ def measure_gain(
             predictions.attribute_labels, first.attribute_labels, equal_nan=True
         )
         if not same or predictions.corpus.name != first.corpus.name:
-            raise EmojaxError(f"{path}: was evaluated on other utterances than {before[0]}; allowed: the same split")
+            raise EmojaxError(f"{path}: was evaluated on other utterances than {before[0]}; both need the same split")
     for path, predictions in found.items():
         if np.isnan(predictions.attributes).all():
-            raise EmojaxError(f"{path}: predicts no attribute; allowed: runs that were trained on attributes")
+            raise EmojaxError(f"{path}: predicts no attribute; a gain in CCC needs runs trained on attributes")
     undefined = {
         attribute: reasons[f"ccc.{attribute}"]
         for reasons in map(undefined_scores, found.values())
@@ -125,17 +73,52 @@ def measure_gain(
     )
 
 
+def print_gain(
+    gains: Mapping[str, Gain], data: str, undefined: Mapping[str, str], out: TextIO, as_json: bool = False
+) -> None:
+    """Prints what `measure_gain` returned, as a table or as JSON.
+
+    Args:
+      gains: by attribute.
+      data: description of the utterances compared.
+      undefined: reason by attribute.
+      out: file to print to.
+      as_json: print `{"on": data, "ccc": gains, "undefined": undefined}`, with null for numbers that are undefined.
+    """
+    if as_json:
+        finite = {
+            attribute: {name: value if math.isfinite(value) else None for name, value in gain.items()}  # type: ignore[arg-type]
+            for attribute, gain in gains.items()
+        }
+        tree = {"on": data, "ccc": finite, "undefined": undefined}
+        print(json.dumps(tree, indent=2, allow_nan=False), file=out)
+        return
+    print(f"{data}\n{'CCC':<11} before   after    gain   [95 %]             relative", file=out)
+    for attribute, gain in gains.items():
+        if attribute in undefined:
+            print(f"{attribute:<11} undefined: {undefined[attribute]}", file=out)
+            continue
+        values = f"{gain['before']:6.3f}  {gain['after']:6.3f}  {gain['gain']:+6.3f}"
+        interval = f"[{_text(gain['low'], '+.3f')}, {_text(gain['high'], '+.3f')}]"
+        ends = f"[{_text(gain['relative_low'], '+.0%')}, {_text(gain['relative_high'], '+.0%')}]"
+        print(f"{attribute:<11} {values}  {interval}   {_text(gain['relative'], '+.0%')} {ends}", file=out)
+
+
+def _text(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "–"
+
+
 def _read(workdir: Path, split: str) -> Predictions:
     folder = evaluation_directory(workdir)
     path = folder / f"{split}.csv"
     if not path.is_file():
-        raise EmojaxError(f"{workdir}: was not evaluated on {split!r}: {path} is not there")
-    place = folder / f"{split}.json"
-    found = parse(_Summary, read_json(place), str(place), error=CheckpointError, unknown="ignore")
+        raise EmojaxError(f"{workdir}: was not evaluated on {split!r}: {path} does not exist")
+    scores = folder / f"{split}.json"
+    found = parse(_Summary, read_json(scores), str(scores), error=CheckpointError, unknown="ignore")
     info = parse(
         CorpusInfo,
         {"name": found.corpus, **{key: getattr(found, key) for key in _SHARED}, "licence": "", "citation": ""},
-        str(place),
+        str(scores),
         error=CheckpointError,
     )
     return Predictions.read_csv(path, info, split)
@@ -146,7 +129,7 @@ _SHARED = ("scale", "categories", "speech", "attribute_source")
 
 @settings
 class _Summary:
-    """What `SPLIT.json` says of the corpus."""
+    """Metadata of the corpus in `SPLIT.json`."""
 
     corpus: str
     scale: tuple[float, float]

@@ -5,9 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from emojax.errors import EmojaxError
-from emojax.reporting.gain import draw_comparison
 from emojax.reporting.learning_curves import draw_learning_curves, read_curves
-from emojax.reporting.plots import png_bytes
+from emojax.reporting.plots import draw_comparison, png_bytes
 from emojax.reporting.results import SCORES, Result, Run, Score, by_split, printable, shared_baselines
 from emojax.reporting.table import (
     describe_protocol,

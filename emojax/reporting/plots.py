@@ -1,4 +1,4 @@
-"""Draws predictions against labels and confusion matrices; colours are safe for colour-blind readers."""
+"""Draws predictions against labels, confusion matrices and comparisons; the palette suits colour-blind readers."""
 
 import io
 from pathlib import Path
@@ -8,16 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from emojax.evaluation.predictions import Predictions
 from emojax.files import atomic_write
+from emojax.reporting.results import SCORES, Result, Score, shared_baselines
 from emojax.types import ATTRIBUTES
 
 # Figures are made without pyplot, which would keep every one of them alive in global state.
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that stay distinct with every kind of colour vision (Okabe & Ito 2008)."""
+
+_MAX_SYSTEMS = 40
+"""Systems that one comparison shows."""
 
 _MAX_POINTS = 2000
 """Above this many utterances, points would hide each other: their density is drawn."""
@@ -122,6 +127,50 @@ def draw_confusion(summary: dict[str, Any]) -> Figure | None:
     return figure
 
 
+def draw_comparison(results: list[Result]) -> Figure | None:
+    """Draws results on one split, one panel per score, one row per system, in the order given.
+
+    Args:
+      results: on the same corpus and split.
+
+    Returns:
+      None if no result has a score.
+    """
+    results = results[:_MAX_SYSTEMS]
+    shown = [name for name in SCORES if any(name in result.scores for result in results)]
+    if not shown:
+        return None
+    height = 1.9 + 0.34 * len(results)
+    figure = Figure(figsize=(2.6 + 2.5 * len(shown), height), dpi=120, layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
+    for axes, name in zip(panels, shown, strict=True):
+        for row, result in enumerate(results):
+            if name in result.scores:
+                score = result.scores[name]
+                low, high = _ends(score)
+                axes.plot([low, high], [row, row], color=PALETTE[0], linewidth=2.2, solid_capstyle="round")
+                axes.plot(score.value, row, "o", color=PALETTE[0], ms=6)
+        for _, scores in shared_baselines(results):
+            if name in scores:
+                axes.axvline(scores[name].value, color=PALETTE[1], linestyle="--", linewidth=1.2, zorder=0)
+        axes.set_title(SCORES[name], fontsize=11)
+        axes.grid(axis="x", color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(results)), [plain(result.system) for result in results])
+    panels[0].set_ylim(len(results) - 0.5, -0.5)
+    legend = [
+        Line2D([], [], color=PALETTE[0], marker="o", linewidth=2.2, label="score and its interval"),
+        Line2D([], [], color=PALETTE[1], linestyle="--", linewidth=1.2, label="baselines (mean or majority, random)"),
+    ]
+    figure.legend(handles=legend, loc="outside lower right", ncols=2, fontsize=8, frameon=False)
+    first = results[0]
+    speech = ", synthetic speech" if first.speech == "synthesised" else ""
+    figure.suptitle(plain(f"{first.corpus}, split {first.split}{speech}"), fontsize=12, fontweight="bold")
+    return figure
+
+
 def _draw_agreement(axes: Axes, labels: np.ndarray, predicted: np.ndarray, dense: bool) -> None:
     low, high = min(labels.min(), predicted.min()), max(labels.max(), predicted.max())
     margin = 0.05 * (high - low) or 0.5
@@ -146,3 +195,9 @@ def _interval(score: dict[str, float | None]) -> str:
     if value is None:
         return "undefined"
     return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _ends(score: Score) -> tuple[float, float]:
+    if score.deviation is not None:
+        return score.value - score.deviation, score.value + score.deviation
+    return (score.value if score.low is None else score.low), (score.value if score.high is None else score.high)

@@ -1,4 +1,4 @@
-"""Scores of a workdir's evaluations, read back from its JSON files."""
+"""Reads the scores of a workdir's evaluations from its JSON files."""
 
 import dataclasses
 import math
@@ -12,10 +12,10 @@ from emojax.types import ATTRIBUTES
 from emojax.workdir import CONFIG, CORPUS, EVALUATION, SUMMARY, read_json
 
 SCORES = {f"ccc_{attribute}": f"CCC {attribute}" for attribute in ATTRIBUTES} | {"uar": "UAR", "macro_f1": "macro F1"}
-"""The scores a report shows, and their titles."""
+"""Scores of a report, and their titles."""
 
 BASELINES = {"mean": "baseline: mean or majority", "random": "baseline: random draws"}
-"""The predictors of no skill that are shown beside every system (see `emojax.metrics.scores`), and their titles."""
+"""Predictors without input that are shown with every system (see `emojax.metrics.scores`), and their titles."""
 
 _MAX_TEXT = 200
 
@@ -36,22 +36,22 @@ class Result:
 
     Attributes:
       system: name of the workdir.
-      corpus: with version.
-      split: of that corpus.
+      corpus: name of the corpus, with version.
+      split: split of the corpus.
       speech: `recorded`, `synthesised` or `unknown`.
       attribute_source: `rated`, `derived`, `none` or `unknown`.
-      n: utterances.
-      speakers: None if unknown.
-      seeds: of the runs.
-      interval: what stands behind each score, in words.
-      scores: those of `SCORES` that exist.
-      baselines: the same scores of the predictors of no skill, by a key of `BASELINES`.
-      parameters: trained parameters.
-      seconds: training time; over several seeds its mean.
+      n: number of utterances.
+      speakers: number of speakers; None if unknown.
+      seeds: seeds of the runs.
+      interval: description of the intervals.
+      scores: scores by a key of `SCORES`; undefined scores are absent.
+      baselines: scores of the predictors without input, by a key of `BASELINES`.
+      parameters: number of parameters.
+      seconds: training time (s); over several seeds its mean.
       plots: PNG files of the evaluation.
-      categories: that are scored; () if unknown.
-      match: in words, which categories of corpus and model were put together or left out; "" where they are the same.
-      undefined: reason by key of `SCORES` for those that are not defined.
+      categories: scored categories; () if unknown.
+      match: description of how categories of corpus and model were matched; "" if they are the same.
+      undefined: reason by a key of `SCORES` for undefined scores.
     """
 
     system: str
@@ -78,14 +78,14 @@ class Run:
     """A workdir.
 
     Attributes:
-      path: its folder.
-      name: how the report calls it.
-      seed: of its config.
-      configuration: its config but for the seed, see `emojax.config.configuration`.
-      trained_on: training corpus, with its version; says so if its speech is synthetic.
+      path: folder of the workdir.
+      name: name in the report.
+      seed: seed of its config.
+      configuration: its config without the seed (see `emojax.config.configuration`).
+      trained_on: training corpus, with its version, marked if its speech is synthetic.
       best_step: step of the best checkpoint; None if unknown.
-      results: of every split evaluated.
-      problems: why it, or a file of it, is not in the table.
+      results: one per evaluated split.
+      problems: reasons why the run, or a file of it, is not in the table.
     """
 
     path: Path
@@ -102,8 +102,8 @@ def read_run(path: Path, name: str = "") -> Run:
     """Reads a workdir.
 
     Args:
-      path: the workdir.
-      name: how to call it; by default the name of the folder.
+      path: folder of the workdir.
+      name: name in the report; default: the name of the folder.
 
     Raises:
       CheckpointError: it is no workdir (there is no readable config in it).
@@ -141,7 +141,7 @@ def read_run(path: Path, name: str = "") -> Run:
 
 
 def by_split(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Groups results that may be compared: those on the same corpus and split."""
+    """Groups results by corpus and split: results of one group can be compared."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         groups.setdefault((result.corpus, result.split), []).append(result)
@@ -149,9 +149,9 @@ def by_split(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
 
 
 def shared_baselines(results: list[Result]) -> list[tuple[str, dict[str, Score]]]:
-    """The different baselines of results on one split, each once: title and scores.
+    """Distinct baselines of results on one split: title and scores.
 
-    Systems trained on different labels have different baselines; the title then says whose they are.
+    Systems trained on different labels have different baselines; the title then names the systems.
     """
     rows = []
     for key, title in BASELINES.items():
@@ -171,9 +171,9 @@ def shared_baselines(results: list[Result]) -> list[tuple[str, dict[str, Score]]
     return rows
 
 
-def printable(text: str) -> str:
-    """Text without control characters, which could take a terminal over, and of bounded length."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_MAX_TEXT]
+def printable(text: str, limit: int = _MAX_TEXT) -> str:
+    """Text without control characters, which could take a terminal over, cut to `limit` characters."""
+    return "".join(character if character.isprintable() else " " for character in text)[:limit]
 
 
 def _read_result(run: Run, path: Path, summary: dict[str, Any]) -> Result:
@@ -204,15 +204,15 @@ def _read_result(run: Run, path: Path, summary: dict[str, Any]) -> Result:
 
 
 def _match(tree: dict[str, Any]) -> str:
-    """What a reader must know of the categories, in one line."""
+    """Describes how categories of corpus and model were matched, in one line."""
     pairs = [(theirs, _texts(ours)) for theirs, ours in _mapping(tree.get("mapping")).items()]
     renamed = ", ".join(f"{theirs} = {'+'.join(ours)}" for theirs, ours in pairs if ours != [theirs])
     parts = [f"{renamed} (corpus = model)"] if renamed else []
     for side in ("corpus", "model"):
         names = _texts(tree.get(f"only_in_{side}"))
         parts += [f"only in the {side}: {', '.join(names)}"] if names else []
-    left_out = _count(tree.get("left_out"))
-    parts += [f"{left_out} utterances left out"] if left_out else []
+    skipped = _count(tree.get("skipped"))
+    parts += [f"{skipped} utterances skipped"] if skipped else []
     return printable("; ".join(parts))
 
 
@@ -276,7 +276,7 @@ def _count(value: object) -> int | None:
 
 
 def _migrated(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A saved config with today's fields, or as it is where its version is not known: it may be a stranger's."""
+    """A saved config with today's fields, or unchanged if its version is unknown (a file of another program)."""
     try:
         return migrate(config)
     except ConfigError:

@@ -1,61 +1,20 @@
-"""Labels of the training split: statistics the losses need, and what is wrong with them."""
+"""Checks of labels before training: whether the objective has any to train on, and a score to rank checkpoints by."""
 
-from typing import Any
-
-import jax
 import numpy as np
 from jaxtyping import Bool
 
-from emojax.audio import FeatureStatistics, feature_statistics, mean_and_std, merge_statistics
 from emojax.config import ExperimentConfig
-from emojax.data import BatchStream, Corpus, SplitIndex, has_votes
+from emojax.data import Corpus, SplitIndex, has_votes
 from emojax.errors import ConfigError, CorpusError
-from emojax.models import EmotionModel, raw_log_mel
-from emojax.parallel import to_device, to_host
-from emojax.progress import Progress
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
-
-MAX_BATCHES = 200
-"""Batches looked at: a hundred thousand frames fix a mean to less than a hundredth of a standard deviation."""
-
-
-def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -> Any:
-    """Replaces a model's `statistics` variables by those of the training data.
-
-    Args:
-      model: the model.
-      statistics: its initial `statistics` collection; returned as it is if the model does not normalise by corpus.
-      stream: training batches, at their start; its position does not change.
-
-    Returns:
-      The same tree, with values from up to `MAX_BATCHES` batches, laid out as before.
-    """
-    settings = model.config.log_mel
-    if not statistics:
-        return statistics
-    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, settings.filterbank)))
-    bands = settings.filterbank.num_bands
-    total = FeatureStatistics(np.float64(0), np.zeros(bands), np.zeros(bands))
-    count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
-    with Progress("measure features", count, "batches") as progress:
-        for number in range(count):
-            sums = to_host(measure(stream.load(number)))
-            measured = FeatureStatistics(*(np.asarray(part, np.float64) for part in sums))
-            total = merge_statistics(total, measured)
-            progress.advance()
-    mean, std = mean_and_std(total)
-    values = {"mean": mean, "std": std}
-    return jax.tree.map_with_path(
-        lambda path, old: to_device(values[path[-1].key].astype(old.dtype), old.sharding), statistics
-    )
 
 
 def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex) -> None:
-    """Refuses a run that could train on nothing, or could not tell its best checkpoint.
+    """Checks that a run has labels to train on and to rank its checkpoints by.
 
     Raises:
-      ConfigError: an attribute, the categories or the votes that the objective weighs have labels that teach nothing,
-        or batches are too small for the CCC.
+      ConfigError: all labels of an attribute, or of the categories, that the objective weighs have one value; there are
+        no votes where it weighs them; or batches are too small for the CCC.
       CorpusError: a split has no label that the objective uses.
     """
     weighted = np.array(config.objective.attribute_weights) > 0
@@ -63,7 +22,8 @@ def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex,
     trained = weighted
     if labels_used:
         trained = _check_training(config, corpus, training, weighted)
-    _check_batch_size(config, bool(labels_used and (trained & _varied(training)).any()))
+    needs_ccc = labels_used and config.objective.attribute_loss != "mse"
+    _check_batch_size(config, bool(needs_ccc and (trained & _varied(training)).any()))
     _check_validation(config, corpus, training, validation, trained)
 
 
@@ -72,10 +32,10 @@ def _check_training(
 ) -> Bool[np.ndarray, "3"]:
     """Which attributes are trained."""
     split = config.corpus.train_split
-    varied, taught = _varied(training), config.distillation.attribute_weight > 0
+    varied, distilled = _varied(training), config.distillation.attribute_weight > 0
     rated = (~np.isnan(training.attributes)).any(axis=0)
-    for attribute, useless in zip(ATTRIBUTES, weighted & rated & ~varied, strict=True):
-        if useless and not taught:
+    for attribute, constant in zip(ATTRIBUTES, weighted & rated & ~varied, strict=True):
+        if constant and not distilled:
             raise ConfigError(
                 f"config.objective.attribute_weights: {attribute} must have weight 0, split {split!r} of "
                 f"{corpus.info.name} has one label of it, or one value in all labels"
@@ -83,7 +43,7 @@ def _check_training(
     categorised = config.objective.emotion_weight > 0 and _check_categories(config, corpus, training)
     if not ((weighted & rated).any() or categorised):
         raise _no_labels(corpus, split)
-    return weighted & (varied | taught)
+    return weighted & (varied | distilled)
 
 
 def _check_categories(config: ExperimentConfig, corpus: Corpus, training: SplitIndex) -> bool:
@@ -135,15 +95,15 @@ def _check_validation(
 ) -> None:
     name, split, score = corpus.info.name, config.corpus.validation_split, config.evaluation.score
     has_ccc = bool((trained & _varied(validation)).any())
-    learned = (config.objective.emotion_weight > 0 and _categories(training).size > 0) or (
+    predicted = (config.objective.emotion_weight > 0 and _categories(training).size > 0) or (
         config.distillation.emotion_weight > 0
     )
-    has_uar = learned and _categories(validation).size > 1
+    has_uar = predicted and _categories(validation).size > 1
     if {"ccc": has_ccc, "uar": has_uar, "auto": has_ccc or has_uar}[score]:
         return
     weighted = np.array(config.objective.attribute_weights) > 0
     labelled = (~np.isnan(validation.attributes)).any(axis=0) & weighted
-    if not labelled.any() and not (learned and _categories(validation).size):
+    if not labelled.any() and not (predicted and _categories(validation).size):
         raise _no_labels(corpus, split)
     if has_ccc or has_uar:
         raise ConfigError(
@@ -164,10 +124,10 @@ def _no_labels(corpus: Corpus, split: str) -> CorpusError:
 
 
 def _varied(index: SplitIndex) -> Bool[np.ndarray, "3"]:
-    """Attributes with at least two different labels: others have no CCC."""
-    known = ~np.isnan(index.attributes)
-    lowest = np.where(known, index.attributes, np.inf).min(axis=0, initial=np.inf)
-    highest = np.where(known, index.attributes, -np.inf).max(axis=0, initial=-np.inf)
+    """Attributes with at least two different labels, without which the CCC is undefined."""
+    present = ~np.isnan(index.attributes)
+    lowest = np.where(present, index.attributes, np.inf).min(axis=0, initial=np.inf)
+    highest = np.where(present, index.attributes, -np.inf).max(axis=0, initial=-np.inf)
     return lowest < highest
 
 

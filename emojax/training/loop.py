@@ -1,4 +1,4 @@
-"""Which checkpoint is best, and when to stop: a small state machine over validation results."""
+"""The training loop: evaluate, save, next batch, step, log; selection of the best checkpoint and early stopping."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from emojax.parallel import all_should_stop, is_alone, is_first
 from emojax.progress import Progress
 from emojax.schema import Ge, parse, settings
 from emojax.training.metric_log import MetricLog
-from emojax.training.state import TrainState
+from emojax.training.state import TrainState, state_shardings
 from emojax.training.timing import StepTimer, Tracer
 from emojax.types import ATTRIBUTES, Batch
 from emojax.workdir import Checkpoints, abstract_like
@@ -53,7 +53,7 @@ class Selection:
       best_score: largest score so far; None before the first.
       best_step: its step.
       since_best: evaluations since then.
-      best_of_each: best value and its step of every CCC and of the UAR, so that no attribute's loss hides in a mean.
+      best_of_each: best value and its step of every CCC and of the UAR.
     """
 
     patience: int
@@ -63,7 +63,7 @@ class Selection:
     best_of_each: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
-        """Takes the validation metrics of a step, of which `score` decides."""
+        """Adds the validation metrics of a step; `score` ranks steps."""
         score = metrics["score"]
         if self.best_score is None or score > self.best_score:
             self.best_score, self.best_step, self.since_best = score, step, 0
@@ -83,7 +83,7 @@ class Selection:
         return dataclasses.asdict(self)
 
     def set_state(self, state: SavedSelection) -> None:
-        """Restores what `get_state` gave, but for the patience, which is the config's."""
+        """Restores what `get_state` returned, except the patience, which is the config's."""
         self.best_score, self.best_step, self.since_best = state.best_score, state.best_step, state.since_best
         self.best_of_each = {name: dataclasses.asdict(best) for name, best in state.best_of_each.items()}
 
@@ -128,13 +128,13 @@ def train(
     """Trains until the epochs are done, patience runs out or a signal comes; continues where checkpoints end.
 
     Args:
-      state: fresh state, sharded; replaced by the latest checkpoint where there is one.
+      state: initial state, sharded; replaced by the latest checkpoint where there is one.
       step: jitted training step.
       stream: training batches.
-      validate: from eval_variables variables to validation metrics, of which `score` ranks checkpoints.
-      checkpoints: of the workdir.
-      config: length and rhythm.
-      workdir: where metrics are logged.
+      validate: from variables of the model to validation metrics, of which `score` ranks checkpoints.
+      checkpoints: checkpoints of the workdir, open for writing.
+      config: length, and steps between validations, checkpoints and log lines.
+      workdir: folder of the run, for metrics and traces.
 
     Raises:
       TrainingError: the loss or its gradient is not finite, or something cannot be written.
@@ -243,10 +243,10 @@ class _Run:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         progress.say(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
         self._save(done, metrics["score"], log)
-        self._timer.leave_out(time.monotonic() - start)
+        self._timer.exclude(time.monotonic() - start)
 
     def _save(self, done: int, score: float | None, log: MetricLog) -> None:
-        self._read(log)  # a state whose loss has not been seen to be finite is never saved
+        self._read(log)  # a state is saved only after its loss was checked to be finite
         model, training = _parts(self._state)
         metadata = {
             "data": self._stream.get_state(),
@@ -257,8 +257,8 @@ class _Run:
         self._checkpoints.save(done, model, training, metadata, score)
 
     def _restore(self, step: int) -> None:
-        saved = self._state.replace(teachers=None)
-        model, training = _parts(abstract_like(saved, jax.tree.map(lambda leaf: leaf.sharding, saved)))
+        saved = self._state.replace(teacher=None)
+        model, training = _parts(abstract_like(saved, state_shardings(saved)))
         parts = self._checkpoints.restore(step, {"model": model, "training": training})
         place = f"{self._workdir}: checkpoint {step}"
         metadata = parse(SavedProgress, self._checkpoints.metadata(step), place, error=CheckpointError)
@@ -272,7 +272,11 @@ class _Run:
         self._state = _joined(parts["model"], parts["training"], self._state)
 
     def _read(self, log: MetricLog) -> None:
-        """Reads and logs the metrics of the last dispatched step; stops if they are not finite."""
+        """Reads and logs the metrics of the last dispatched step.
+
+        Raises:
+          TrainingError: they are not finite.
+        """
         if self._unread is None:
             return
         (done, arrays, finished), self._unread = self._unread, None
@@ -297,22 +301,22 @@ class _Run:
 
 
 def _parts(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits a state into what predicts and what only training needs (see `emojax.workdir.checkpoints`)."""
+    """The two parts of a checkpoint (see `emojax.workdir.checkpoints`)."""
     training = {"step": state.step, "opt_state": state.opt_state, "objective": state.objective}
-    if state.averaged is not None:
+    if state.ema_params is not None:
         training["params"] = state.params
     return state.saved, training
 
 
 def _joined(model: dict[str, Any], training: dict[str, Any], state: TrainState) -> TrainState:
-    averaging = state.averaged is not None
+    ema = state.ema_params is not None
     return TrainState(
         step=training["step"],
-        params=training["params"] if averaging else model["params"],
+        params=training["params"] if ema else model["params"],
         frozen=state.frozen,
         objective=training["objective"],
         statistics=model["statistics"],
         opt_state=training["opt_state"],
-        averaged=model["params"] if averaging else None,
-        teachers=state.teachers,
+        ema_params=model["params"] if ema else None,
+        teacher=state.teacher,
     )

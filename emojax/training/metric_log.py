@@ -74,8 +74,8 @@ TENSORBOARD = "tensorboard"
 class MetricLog:
     """Appends scalars by step; a context manager.
 
-    A resumed run first drops what was logged after the checkpoint it continues from, and lines that are no records,
-    so that the file reads like that of a run without interruption.
+    A continued run first removes what was logged after its checkpoint, and lines that are no records, so that the file
+    is that of a run without interruption.
     """
 
     def __init__(self, workdir: Path, resume_step: int, *, writing: bool = True):

@@ -19,7 +19,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
         main = optax.constant_schedule(config.learning_rate)
     if not config.warmup_steps:
         return main
-    # The first step already moves: its rate is 1/warmup_steps of the full one, not zero.
+    # The first step has 1/warmup_steps of the full rate, not zero.
     start = config.learning_rate / config.warmup_steps
     warmup = optax.linear_schedule(start, config.learning_rate, max(config.warmup_steps - 1, 1))
     return optax.join_schedules([warmup, main], [config.warmup_steps])
@@ -32,9 +32,9 @@ def make_optimizer(
 
     Args:
       config: rates, schedule, decay.
-      num_steps: of the whole training.
-      modalities: whose encoders, if trained, move at `encoder_learning_rate`, layer by layer slower towards their
-        input.
+      num_steps: length of the training in steps.
+      modalities: encoder modalities; encoders that are trained have the rate `encoder_learning_rate`, times
+        `layer_decay` for every layer below the last.
     """
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     parts.append(
@@ -45,26 +45,26 @@ def make_optimizer(
         )
     )
     if modalities:
-        parts.append(optax.stateless(lambda updates, _: _slow_down_encoders(updates, config, modalities)))
+        parts.append(optax.stateless(lambda updates, _: _scale_encoder_updates(updates, config, modalities)))
     return optax.chain(*parts)
 
 
-def _slow_down_encoders(updates: Any, config: OptimizerConfig, modalities: tuple[str, ...]) -> Any:
-    """Scales the updates of encoders: by the ratio of the rates, and by `layer_decay` per layer from the top."""
+def _scale_encoder_updates(updates: Any, config: OptimizerConfig, modalities: tuple[str, ...]) -> Any:
+    """Scales updates of encoders by the ratio of the rates, and by `layer_decay` per layer from the top."""
     base = config.encoder_learning_rate / config.learning_rate
     model = dict(updates["model"])
     for modality in modalities:
         encoder = model.get(modality, {}).get("encoder")
         if not encoder:
             continue
-        # Distances count from 1, the last layer, which moves at the encoder's full rate.
-        slowed = jax.tree.map(
+        # Distances count from 1, the last layer, which has the encoder's full rate.
+        scaled = jax.tree.map(
             lambda distance, leaf: leaf * _factor(base, config.layer_decay, distance, leaf.ndim),
             distances_from_top(encoder),
             encoder,
             is_leaf=lambda node: isinstance(node, (int, tuple)),
         )
-        model[modality] = {**model[modality], "encoder": slowed}
+        model[modality] = {**model[modality], "encoder": scaled}
     return {**updates, "model": model}
 
 

@@ -1,8 +1,7 @@
-"""All arrays that training changes or needs, and how they come into being where they will live."""
+"""The train state: all arrays of a run, made on the devices they stay on, or their shapes alone."""
 
-import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import flax.struct
 import jax
@@ -10,9 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from emojax.models import EmotionModel, merge_params, parameter_axes, split_params, trainable_mask
-from emojax.parallel import state_sharding
-from emojax.types import Batch
+from emojax.models import merge_params, split_params
+from emojax.parallel import AxesOf, state_sharding
 from emojax.workdir import abstract_like
 
 
@@ -22,13 +20,13 @@ class TrainState:
 
     Attributes:
       step: number of steps done, int32.
-      params: the model's trainable parameters.
-      frozen: the model's other parameters; saved once with the workdir, not with every checkpoint.
-      objective: parameters of the objective itself, e.g. learned task weights; {} without.
-      statistics: the model's constants, e.g. feature mean and standard deviation of the corpus.
+      params: trained parameters of the model.
+      frozen: other parameters of the model; saved once with the workdir, not with every checkpoint.
+      objective: parameters of the objective, e.g. learned task weights; {} without.
+      statistics: constants of the model, e.g. feature mean and standard deviation of the corpus.
       opt_state: optax state of `trained`.
-      averaged: exponential moving average of `params`; None where averaging is off.
-      teachers: what a teacher needs on the devices (`emojax.training.teachers.TeacherArrays`); constant, not saved.
+      ema_params: exponential moving average of `params`; None without one.
+      teacher: arrays of the teacher (`emojax.teachers.TeacherArrays`); constant, not saved.
     """
 
     step: jax.Array
@@ -37,101 +35,86 @@ class TrainState:
     objective: Any
     statistics: Any
     opt_state: Any
-    averaged: Any
-    teachers: Any = None
+    ema_params: Any
+    teacher: Any = None
 
     @property
     def trained(self) -> dict[str, Any]:
-        """What the optimizer moves."""
+        """Parameters that the optimizer updates."""
         return {"model": self.params, "objective": self.objective}
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """The variables that predictions are made with."""
-        params = self.params if self.averaged is None else self.averaged
+        """Variables of the model in evaluation."""
+        params = self.params if self.ema_params is None else self.ema_params
         return {"params": merge_params(params, self.frozen), "statistics": self.statistics}
 
     @property
     def saved(self) -> dict[str, Any]:
         """The part of `eval_variables` that a checkpoint holds."""
-        return {"params": self.params if self.averaged is None else self.averaged, "statistics": self.statistics}
+        return {"params": self.params if self.ema_params is None else self.ema_params, "statistics": self.statistics}
+
+
+class InitialVariables(TypedDict):
+    """Initial values: `params` and `statistics` of a model, and `objective`, parameters of its objective."""
+
+    params: Any
+    statistics: Any
+    objective: Any
 
 
 def init_train_state(
-    model: EmotionModel,
+    initialise: Callable[[], InitialVariables],
     optimizer: optax.GradientTransformation,
-    batch: Batch,
     mesh: Mesh,
-    seed: int,
+    axes: AxesOf,
     *,
-    averaging: bool = False,
-    encoders: Mapping[str, Mapping[str, Any]] | None = None,
-    objective: Any = None,
+    loaded: Mapping[str, Any] | None = None,
+    trainable: Callable[[Any], Any] | None = None,
+    ema: bool = False,
+    abstract: bool = False,
 ) -> TrainState:
-    """Parameters and optimizer state, made where they will live: no device ever holds more than its part.
+    """Makes parameters and optimizer state sharded as they stay: no device ever holds more than its part.
 
     Args:
-      model: model to initialise.
+      initialise: initial values, computed inside jit.
       optimizer: from `make_optimizer`.
-      batch: any batch of the right ranks and dtypes.
-      mesh: device mesh.
-      seed: of the parameters.
-      averaging: whether to keep a moving average of the parameters.
-      encoders: loaded parameters by modality, already laid out; they take the place of random ones.
-      objective: initial parameters of the objective.
+      mesh: device mesh; with `abstract`, its devices need not exist.
+      axes: logical axes of the parameters.
+      loaded: parameters that are on the devices already; they replace initial ones of the same path.
+      trainable: from parameters to a tree of flags, True where one is trained; None: all are.
+      ema: whether to keep a moving average of the parameters.
+      abstract: return shapes, dtypes and shardings (`jax.ShapeDtypeStruct`) and compute nothing.
     """
-    loaded = {modality: {"encoder": params} for modality, params in (encoders or {}).items()}
-    layout = functools.partial(state_sharding, mesh=mesh, axes=parameter_axes(model.encoders))
-    initialise = functools.partial(_initialise, model, batch, seed, frozenset(loaded), objective or {})
-    made = jax.jit(initialise, out_shardings=layout(jax.eval_shape(initialise)))()
-    params = merge_params(loaded, made["params"])
-    trained, frozen = split_params(params, trainable_mask(params, model.config))
-    finish = functools.partial(_finish, optimizer, averaging)
-    rest = jax.eval_shape(finish, trained, made["objective"])
-    finished = jax.jit(finish, out_shardings=layout(rest))(trained, made["objective"])
-    return _state(trained, frozen, made, finished)
 
+    def compute(function: Callable[..., Any], *arguments: Any) -> Any:
+        shapes = jax.eval_shape(function, *arguments)
+        shardings = state_sharding(shapes, mesh, axes)
+        if abstract:
+            return abstract_like(shapes, shardings)
+        return jax.jit(function, out_shardings=shardings)(*arguments)
 
-def abstract_state(
-    model: EmotionModel,
-    optimizer: optax.GradientTransformation,
-    batch: Batch,
-    mesh: Mesh,
-    *,
-    averaging: bool = False,
-    objective: Any = None,
-) -> TrainState:
-    """Shapes, dtypes and shardings of `init_train_state`, for compiling without devices; nothing is computed."""
-    made = jax.eval_shape(functools.partial(_initialise, model, batch, 0, frozenset(), objective or {}))
-    trained, frozen = split_params(made["params"], trainable_mask(made["params"], model.config))
-    finished = jax.eval_shape(functools.partial(_finish, optimizer, averaging), trained, made["objective"])
-    state = _state(trained, frozen, made, finished)
-    return abstract_like(state, state_sharding(state, mesh, parameter_axes(model.encoders)))
+    def start(params: Any, objective: Any) -> tuple[jax.Array, Any, Any]:
+        opt_state = optimizer.init({"model": params, "objective": objective})
+        return jnp.zeros((), jnp.int32), opt_state, jax.tree.map(jnp.copy, params) if ema else None
 
-
-def _initialise(model: EmotionModel, batch: Batch, seed: int, loaded: frozenset[str], objective: Any) -> dict[str, Any]:
-    """Every variable but the parameters of the encoders of some modalities."""
-    variables = model.init(jax.random.key(seed), batch, train=False)
-    own = {
-        modality: {key: value for key, value in tree.items() if not (key == "encoder" and modality in loaded)}
-        for modality, tree in variables["params"].items()
-    }
-    return {"params": own, "statistics": variables.get("statistics", {}), "objective": objective}
-
-
-def _state(trained: Any, frozen: Any, made: dict[str, Any], finished: tuple) -> TrainState:
-    step, opt_state, averaged = finished
+    initial = compute(initialise)
+    params = merge_params(loaded or {}, initial["params"])
+    frozen: Any = {}
+    if trainable:
+        params, frozen = split_params(params, trainable(params))
+    step, opt_state, ema_params = compute(start, params, initial["objective"])
     return TrainState(
         step=step,
-        params=trained,
+        params=params,
         frozen=frozen,
-        objective=made["objective"],
-        statistics=made["statistics"],
+        objective=initial["objective"],
+        statistics=initial["statistics"],
         opt_state=opt_state,
-        averaged=averaged,
+        ema_params=ema_params,
     )
 
 
-def _finish(optimizer: optax.GradientTransformation, averaging: bool, params: Any, objective: Any) -> tuple:
-    opt_state = optimizer.init({"model": params, "objective": objective})
-    return jnp.zeros((), jnp.int32), opt_state, jax.tree.map(jnp.copy, params) if averaging else None
+def state_shardings(state: TrainState) -> TrainState:
+    """The sharding of every array of a state, concrete or abstract."""
+    return jax.tree.map(lambda leaf: leaf.sharding, state)

@@ -6,11 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform
 from emojax.models import EmotionModel, merge_params
-from emojax.training.state import TrainState
-from emojax.training.teachers import TeacherFunction
+from emojax.parallel import on_mesh
+from emojax.teachers import TeacherFunction
+from emojax.training.state import TrainState, state_shardings
 from emojax.types import Batch, EmotionOutput
 
 Forward = Callable[[Any, Batch, jax.Array], EmotionOutput]
@@ -26,8 +28,8 @@ def loss_gradients(
     """Gradients of the loss over the global batch.
 
     Args:
-      forward: the model.
-      loss: the objective.
+      forward: model being trained.
+      loss: loss of outputs and labels.
       params: trainable parameters of the model.
       objective: parameters of the objective.
       batch: the global batch; its rows are a multiple of `parts`.
@@ -87,7 +89,7 @@ def make_train_step(
     ema_decay: float,
     micro_batches: int = 1,
     augment: WaveformAugmentConfig | None = None,
-    teach: TeacherFunction | None = None,
+    teacher: TeacherFunction | None = None,
 ) -> Callable[[TrainState, Batch, Sounds | None], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the step; the caller jits it with the shardings of its mesh.
 
@@ -95,18 +97,18 @@ def make_train_step(
     be another loss. Randomness is a function of the seed and the step, so a restored state repeats it exactly.
 
     Args:
-      model: model to train.
+      model: model being trained.
       optimizer: from `make_optimizer`.
       loss: objective of the global batch.
-      seed: of dropout and augmentation.
-      ema_decay: weight of the past in the moving average of the parameters.
+      seed: seed of dropout and augmentation.
+      ema_decay: decay of the moving average of the parameters.
       micro_batches: parts the batch is computed in, one after the other, to save memory.
-      augment: changes of the waveform; None for none. A teacher hears it unchanged.
-      teach: fills in `Batch.teacher` from `TrainState.teachers`; None without a teacher.
+      augment: augmentation of the waveform; None for none. The teacher gets the waveform without it.
+      teacher: computes `Batch.teacher` from `TrainState.teacher`; None without a teacher.
 
     Returns:
-      `step(state, batch, sounds) -> (state, metrics)`; `sounds` are what `augment` needs, metrics hold the loss's own
-      and `gradient_norm`, float32 scalars.
+      `step(state, batch, sounds) -> (state, metrics)`; `sounds` are for `augment`; metrics are those of the loss and
+      `gradient_norm`, float32 scalars.
     """
 
     def step(state: TrainState, batch: Batch, sounds: Sounds | None = None) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -120,26 +122,38 @@ def make_train_step(
             return output
 
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        if teach is not None:
-            batch = batch.replace(teacher=in_parts(teach, state.teachers, batch, micro_batches))  # type: ignore[attr-defined]
+        if teacher is not None:
+            targets = in_parts(teacher, state.teacher, batch, micro_batches)
+            batch = batch.replace(teacher=targets)  # type: ignore[attr-defined]
         gradients, metrics = loss_gradients(forward, loss, state.params, state.objective, batch, key, micro_batches)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trained)
         trained: Any = optax.apply_updates(state.trained, updates)
-        averaged = state.averaged
-        if averaged is not None:
-            # Early on the average follows closely; otherwise it would remember the random initial parameters.
+        ema_params = state.ema_params
+        if ema_params is not None:
+            # A lower decay in the first steps, so that the random initial parameters have no weight later.
             decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, trained["model"])
+            ema_params = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema_params, trained["model"])
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
         return state.replace(  # type: ignore[attr-defined]
             step=state.step + 1,
             params=trained["model"],
             objective=trained["objective"],
             opt_state=opt_state,
-            averaged=averaged,
+            ema_params=ema_params,
         ), metrics
 
     return step
+
+
+def jit_step(step: Callable[..., tuple[Any, Any]], state: TrainState) -> Any:
+    """Jits a step for the shardings of its state, whose memory is reused for the new one.
+
+    Args:
+      step: from state, batch and further arguments to a new state and metrics.
+      state: concrete or abstract; only its shardings are used.
+    """
+    mesh: Mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
+    return jax.jit(on_mesh(step, mesh), donate_argnums=0, out_shardings=(state_shardings(state), None))
 
 
 def _augmented(batch: Batch, key: jax.Array, sounds: Sounds, config: WaveformAugmentConfig) -> Batch:

@@ -41,14 +41,14 @@ class StepTimer:
         self._watcher.shutdown(wait=False, cancel_futures=True)
 
     def dispatched(self, result: Any, waited: float) -> "Future[None]":
-        """Tells that a step was given to the devices just now.
+        """Records that a step was dispatched to the devices now.
 
         Args:
-          result: arrays that are there when it is done.
+          result: arrays that the step computes.
           waited: seconds spent waiting for its batch.
 
         Returns:
-          Done when the step is, and counted.
+          A future that is done when the step is done and counted.
         """
         with self._lock:
             self._waited += waited
@@ -62,8 +62,8 @@ class StepTimer:
             self._begin()
         return {f"seconds/{name}": value / steps for name, value in found.items()} if steps else {}
 
-    def leave_out(self, seconds: float) -> None:
-        """Takes time off that belongs to no step, e.g. of an evaluation."""
+    def exclude(self, seconds: float) -> None:
+        """Excludes time that belongs to no step, e.g. that of an evaluation."""
         self._start += seconds
 
     def _begin(self) -> None:
@@ -78,7 +78,7 @@ class StepTimer:
 
 
 class Tracer:
-    """Traces a number of steps of a run into `WORKDIR/profile`; a context manager."""
+    """Traces steps of a run into `WORKDIR/profile`; a context manager."""
 
     def __init__(self, workdir: Path, first: int, steps: int):
         """Traces `steps` steps (0: none) after the first few of those that begin at step `first`."""
@@ -98,7 +98,7 @@ class Tracer:
             jax.profiler.stop_trace()
 
     def at(self, done: int, state: Any) -> None:
-        """Begins or ends where it is time to; `state` is waited for, so that whole steps are traced."""
+        """Starts or stops the trace at its first or last step; waits for `state`, so that whole steps are traced."""
         if self._from < self._to and done in (self._from, self._to) and self._tracing is (done == self._to):
             jax.block_until_ready(state)
             if self._tracing:

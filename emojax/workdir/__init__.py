@@ -37,6 +37,4 @@ from emojax.workdir.metadata import write_corpus_metadata as write_corpus_metada
 from emojax.workdir.quantised import QUANTISED as QUANTISED
 from emojax.workdir.quantised import write_quantised as write_quantised
 from emojax.workdir.restore import TrainedModel as TrainedModel
-from emojax.workdir.restore import build_model as build_model
-from emojax.workdir.restore import example_batch as example_batch
 from emojax.workdir.restore import restore_model as restore_model

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import jax
 from etils import epath
-from orbax.checkpoint import v1 as ocp
 
 from emojax.errors import CheckpointError, EmojaxError, TrainingError, reason
 from emojax.files import DIGEST, checked_content, with_digest
@@ -49,6 +48,7 @@ class Checkpoints:
           CheckpointError: the score or the digests of a checkpoint are damaged.
         """
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs exceptions that it also raises
+        ocp = _orbax()
         self._directory = epath.Path(directory)
         self._has_digests = digests and "://" not in str(directory)
         self._kept: list[int] = []  # steps kept after the pending save
@@ -222,7 +222,7 @@ class Checkpoints:
     def _metadata(self, step: int) -> dict[str, Any]:
         folder = self._directory / str(step)
         try:
-            found = ocp.metadata(folder, checkpointable_name="model").custom_metadata
+            found = _orbax().metadata(folder, checkpointable_name="model").custom_metadata
         except Exception as error:
             raise CheckpointError(f"{folder}: cannot be read ({reason(error)})") from error
         if not isinstance(found, dict) or (DIGEST not in found and self._digests(step) is not None):
@@ -237,7 +237,7 @@ class Checkpoints:
         """
         self._verify(step, ("model",))
         try:
-            found = ocp.metadata(self._directory / str(step), checkpointable_name="model").metadata
+            found = _orbax().metadata(self._directory / str(step), checkpointable_name="model").metadata
             leaves = jax.tree_util.tree_leaves_with_path(found, is_leaf=lambda leaf: hasattr(leaf, "shape"))
             return {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
         except Exception as error:
@@ -298,6 +298,13 @@ class Checkpoints:
     def _failed(self, error: Exception) -> TrainingError:
         cause = reason(error)
         return TrainingError(f"{self._directory}: a checkpoint could not be saved ({cause}); earlier ones are intact")
+
+
+def _orbax() -> Any:
+    """Orbax, imported with the first checkpoint: its import takes half a second, and 8-bit weights need none."""
+    from orbax.checkpoint import v1
+
+    return v1
 
 
 class _Preserve:

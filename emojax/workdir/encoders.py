@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ from jax.sharding import Mesh
 from emojax.data import BatchInputs, StoredInput
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.checkpoint_files import find_folder
-from emojax.encoders.load import read_sizes
+from emojax.encoders.pretrained import read_sizes
 from emojax.errors import CheckpointError, ConfigError
 from emojax.feature_store import STATES, StatesSource, Store, parse_source, single_array
 from emojax.files import atomic_write, check_sha256, sha256_of, write_json
@@ -225,7 +224,7 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
             folder = _find_original(folder, source)
-        encoders[modality] = load_encoder(folder, options, place=placed(mesh), params=modality in online)
+        encoders[modality] = load_encoder(folder, options, to_device=placed(mesh), params=modality in online)
     return encoders
 
 
@@ -283,13 +282,12 @@ def _stored(
     context = f"config.model.{modality}.store: {settings.store}"
     source = parse_source(store.metadata, StatesSource, store.directory)
     folder = workdir / ENCODERS / modality
-    sizes = read_sizes(folder)
+    sizes, family = read_sizes(folder)
     expected: Mapping[str, Any] = {
         "checkpoint": read_encoder_source(folder).fingerprint,
         "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{modality}.layers"),
         "combine": "mean" if source.combine == settings.combine == "mean" else "stack",
-        "max_tokens": max_tokens if modality == "lexical" else None,
-        "samples_per_frame": math.prod(sizes.convolution.strides) if modality == "acoustic" else None,
+        **family.inputs.resolution(sizes, max_tokens),
     }
     if store.metadata.corpus != corpus:
         raise CheckpointError(f"{context} was made from corpus {store.metadata.corpus}, not {corpus}")

@@ -1,4 +1,4 @@
-"""Whether the model that a config describes is the one that is saved, asked before its arrays are read or allocated."""
+"""Restores the model of a workdir; shapes are compared with the saved ones before arrays are read or allocated."""
 
 import contextlib
 import dataclasses
@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig
-from emojax.encoders import Encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import atomic_write, is_vacant
-from emojax.models import EmotionModel, EncoderPart, merge_params, parameter_axes, split_params, trainable_mask
+from emojax.models import (
+    EmotionModel,
+    build_model,
+    example_batch,
+    merge_params,
+    parameter_axes,
+    split_params,
+    trainable_mask,
+    variable_shapes,
+)
 from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device
-from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.encoders import load_encoders, stored_modalities
 from emojax.workdir.files import CONFIG, CORPUS, read_config
@@ -31,15 +37,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_shapes(wanted: Any, shapes: Shapes, place: str) -> None:
-    """Compares the arrays of a model with those that are saved.
+    """Checks that the arrays of a model are those that are saved.
 
     Args:
-      wanted: tree of arrays or shapes.
-      shapes: of what is saved.
-      place: the checkpoint, for messages.
+      wanted: tree of arrays or shapes of the model.
+      shapes: shapes of the saved arrays.
+      place: path of the checkpoint, for messages.
 
     Raises:
-      CheckpointError: naming the first array that is not there in its shape, or is there in addition.
+      CheckpointError: an array is absent, has another shape, or is not part of the model; the message names it.
     """
     leaves = jax.tree_util.tree_leaves_with_path(wanted)
     asked = {"/".join(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
@@ -57,16 +63,16 @@ def check_shapes(wanted: Any, shapes: Shapes, place: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model and what is needed to use it.
+    """A trained model and what is needed to apply it.
 
     Attributes:
-      workdir: where it lies.
-      config: the run's whole config.
-      metadata: the training corpus.
+      workdir: its folder.
+      config: config of the run.
+      metadata: metadata of the training corpus.
       model: Linen module.
-      variables: for `model.apply`, on the mesh's devices.
-      step: of the checkpoint it comes from.
-      online: encoder modalities that compute; the others must be given their states (`Batch.stored`).
+      variables: variables for `model.apply`, on the mesh's devices.
+      step: step of its checkpoint.
+      online: encoder modalities that are computed; the others need their hidden states in `Batch.stored`.
     """
 
     workdir: Path
@@ -79,7 +85,7 @@ class TrainedModel:
 
     @property
     def outputs(self) -> TrainedOutputs:
-        """Which outputs mean something."""
+        """Outputs that were trained."""
         return trained_outputs(self.config.objective, self.config.distillation, self.metadata)
 
 
@@ -89,10 +95,10 @@ def restore_model(
     """Restores the best checkpoint of a workdir (the latest if none was evaluated).
 
     Args:
-      workdir: a run.
-      mesh: where its arrays go, divided over it as in training.
-      stored: leave out the parameters of encoders whose states training read from a store.
-      dtype: of matrix products, in place of the config's.
+      workdir: folder of a run.
+      mesh: device mesh; arrays are sharded over it as in training.
+      stored: whether to omit encoders whose hidden states were read from a feature store in training.
+      dtype: type of matrix products, in place of the config's.
 
     Raises:
       CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
@@ -108,11 +114,9 @@ def restore_model(
             if not (stored and modality in stored_modalities(config.model))
         )
         encoders = load_encoders(workdir, config.model, mesh, online)
-        model = build_model(config, metadata, encoders)
-        batch = example_batch(config, model, online)
-        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
-        params, _ = split_params(shapes["params"], trainable_mask(shapes["params"], config.model))
-        wanted = {"params": params, "statistics": shapes.get("statistics", {})}
+        model = build_model(config.model, len(metadata.info.categories), encoders)
+        wanted = variable_shapes(model, example_batch(model, online, config.data.max_tokens))
+        wanted["params"], _ = split_params(wanted["params"], trainable_mask(wanted["params"], config.model))
         check_shapes(wanted, saved.shapes, saved.place)
         variables = saved.read(wanted, state_sharding(wanted, mesh, parameter_axes(model.encoders)))
     loaded = {modality: {"encoder": encoders[modality].params} for modality in online}
@@ -122,13 +126,13 @@ def restore_model(
 
 @dataclasses.dataclass(frozen=True)
 class _SavedWeights:
-    """Weights on disk: of a checkpoint, or as 8-bit integers.
+    """Saved weights: those of a checkpoint, or 8-bit integers.
 
     Attributes:
-      step: of the checkpoint; 0 for integers.
-      place: for messages.
-      shapes: of all arrays by path.
-      read: from a tree of shapes and one of shardings to the variables.
+      step: step of the checkpoint; 0 for integers.
+      place: path of the checkpoint, for messages.
+      shapes: shapes of all arrays by path.
+      read: function from a tree of shapes and one of shardings to the variables.
     """
 
     step: int
@@ -162,43 +166,13 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
         )
 
 
-def build_model(config: ExperimentConfig, metadata: CorpusMetadata, encoders: Mapping[str, Encoder]) -> EmotionModel:
-    """The model of a config for a corpus."""
-    parts = {modality: EncoderPart.of(encoder) for modality, encoder in encoders.items()}
-    return EmotionModel(config.model, len(metadata.info.categories), parts)
-
-
-def example_batch(config: ExperimentConfig, model: EmotionModel, online: tuple[str, ...]) -> Batch:
-    """A batch of one silent second, to initialise a model with."""
-    tokens = config.data.max_tokens if "lexical" in online else 0
-    stored = {}
-    for modality in config.model.encoder_modalities:
-        if modality not in online:
-            settings, encoder = getattr(config.model, modality), model.encoders[modality]
-            layers = 1 if settings.combine == "mean" else len(settings.layers)
-            states = jnp.zeros((1, 2, layers, encoder.num_features), jnp.float32)
-            stored[modality] = StoredRows(states, jnp.full(1, 2, jnp.int32))
-    return Batch(
-        waveform=jnp.zeros((1, SAMPLE_RATE), jnp.int16),
-        num_samples=jnp.full(1, SAMPLE_RATE, jnp.int32),
-        tokens=jnp.zeros((1, tokens), jnp.int32),
-        num_tokens=jnp.full(1, tokens, jnp.int32),
-        attributes=jnp.zeros((1, NUM_ATTRIBUTES), jnp.float32),
-        emotion=jnp.zeros(1, jnp.int32),
-        emotion_votes=jnp.zeros((1, model.num_categories), jnp.float32),
-        weight=jnp.ones(1, jnp.float32),
-        index=jnp.zeros(1, jnp.int32),
-        stored=stored,
-    )
-
-
 @holds("target")
 def quantise_workdir(workdir: Path, target: Path) -> Path:
-    """Writes a workdir that has 8-bit weights in place of checkpoints; it is evaluated and loaded as any other.
+    """Writes a workdir with 8-bit weights in place of checkpoints; it is evaluated and loaded as any other.
 
     Args:
-      workdir: a trained run whose model has no pre-trained encoder.
-      target: made; must be absent or empty.
+      workdir: folder of a trained run whose model has no pre-trained encoder.
+      target: folder to write; must be absent or empty.
 
     Returns:
       Path of the weights.
@@ -211,10 +185,10 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     if (workdir / QUANTISED).exists():
         raise CheckpointError(f"{workdir}: is quantised already")
     if not is_vacant(target):
-        raise ConfigError(f"--output={target}: is not allowed; allowed: a new or empty folder")
+        raise ConfigError(f"--output must be a new or empty folder, got {target}")
     trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
     if trained.config.model.encoder_modalities:
-        raise ConfigError(f"{workdir}: has a pre-trained encoder; allowed: models on log-mel alone")
+        raise ConfigError(f"{workdir}: must be a model on log-mel alone, has a pre-trained encoder")
     for name in (CONFIG, CORPUS):
         with atomic_write(target / name) as temporary:
             shutil.copyfile(workdir / name, temporary)

@@ -1,34 +1,56 @@
-"""Fills tables of a Markdown document with the scores of workdirs.
+"""Fills tables of a Markdown document with the scores of workdirs: `python -m emojax fill-tables`.
 
-A table is filled where the line before it says of what: `<!-- scores: CORPUS SPLIT -->`, the corpus without version.
-Its rows begin with the name of a system in backticks: that of the workdir, or what the workdirs of several seeds have
-in common (`mfb` for `mfb_seed0`, `mfb_seed1`). Columns named like a score (`CCC activation`, `UAR`, ...), `parameters`
-and `seeds` are filled; everything else is left as it is, and so are rows of systems that were not given.
+A table is filled if the line before it names corpus and split: `<!-- scores: CORPUS SPLIT -->`, the corpus without its
+version. A row begins with the name of a system in backticks: the name of the workdir, or the common part of the names
+of several seeds (`mfb` for `mfb_seed0`, `mfb_seed1`). Columns named like a score (`CCC activation`, `UAR`, ...),
+`parameters` and `seeds` are filled. All other columns, and rows of other systems, stay unchanged.
 """
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from emojax.errors import EmojaxError
-from emojax.reporting.results import SCORES, Result, Run, Score
+from emojax.files import atomic_write
+from emojax.reporting.results import SCORES, Result, Run, Score, read_run
 from emojax.reporting.table import group_seeds
 
 _MARK = re.compile(r"<!-- scores: (\S+) (\S+) -->")
 _NAME = re.compile(r"`([^`]+)`")
 
 
+def fill_document(path: Path, workdirs: Sequence[Path]) -> list[str]:
+    """Fills every marked table of a document in place.
+
+    Args:
+      path: Markdown document.
+      workdirs: evaluated runs.
+
+    Returns:
+      Names of the rows that were filled, as `CORPUS SPLIT NAME`.
+
+    Raises:
+      EmojaxError: a workdir cannot be read, or as `fill_tables`.
+      OSError: the document cannot be read.
+    """
+    text, filled = fill_tables(path.read_text(encoding="utf-8"), [read_run(workdir) for workdir in workdirs])
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return filled
+
+
 def fill_tables(text: str, runs: list[Run]) -> tuple[str, list[str]]:
     """Fills every marked table.
 
     Args:
-      text: the document.
-      runs: of which seeds are put together.
+      text: Markdown.
+      runs: runs whose scores are filled in; seeds of one configuration are merged.
 
     Returns:
-      The document, and the names of rows that were filled, as `CORPUS SPLIT NAME`.
+      The filled text, and the names of the rows that were filled, as `CORPUS SPLIT NAME`.
 
     Raises:
-      EmojaxError: a table is marked and not there, or several configurations claim the same row.
+      EmojaxError: no table follows a mark, or several configurations have the name of one row.
     """
     results = _by_row(group_seeds(runs), runs)
     lines, filled = text.split("\n"), []
@@ -63,7 +85,9 @@ def _by_row(results: list[Result], runs: list[Run]) -> dict[tuple[str, str, str]
         name = re.sub(r"[-_.]seed[-_.]?\d+$", "", result.system) if id(result) in ungrouped else result.system
         key = (result.corpus.rsplit("/", 1)[0], result.split, name)
         if key in rows:
-            raise EmojaxError(f"{' '.join(key)}: is claimed by several configurations; allowed: one, with its seeds")
+            raise EmojaxError(
+                f"{' '.join(key)}: is the name of several configurations; it must be that of one, with its seeds"
+            )
         rows[key] = result
     return rows
 

@@ -1,4 +1,4 @@
-"""The BERT and RoBERTa encoder as one Linen module: post-norm transformer over token, position and type embeddings."""
+"""Post-norm transformer over tokens: the network of BERT, RoBERTa and their relatives, and its logical axes."""
 
 import dataclasses
 from typing import Any, cast
@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.activations import ACTIVATIONS
-from emojax.encoders.hidden_states import EncoderOutput
-from emojax.encoders.layers import Linear, layer_norm, wide
+from emojax.encoders.families import EncoderOutput
+from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
+from emojax.encoders.parameters import AxesTable
 from emojax.errors import ConfigError
 
 
@@ -24,12 +24,13 @@ class TextTransformerConfig:
       num_layers: transformer layers.
       num_heads: attention heads; divides `hidden_size`.
       intermediate_size: width of the feed-forward part.
-      activation: key of `activations.ACTIVATIONS`.
+      activation: key of `layers.ACTIVATIONS`.
       max_positions: rows of the position table.
-      first_position: row of the position table the first token takes: 0 in BERT, padding index + 1 in RoBERTa.
-      num_token_types: rows of the token type table.
+      first_position: row of the position table for the first token: 0 in BERT, padding index + 1 in RoBERTa.
+      num_token_types: rows of the token type table; 0: no such embedding.
       layer_norm_epsilon: added to the variance in every layer norm.
       hidden_dropout: rate after embeddings and after each sublayer, in training.
+      attention_output_dropout: whether attention counts among these sublayers.
       attention_dropout: rate on attention weights, in training.
       pooler: whether there is a dense tanh layer over the first token.
     """
@@ -45,6 +46,7 @@ class TextTransformerConfig:
     num_token_types: int
     layer_norm_epsilon: float
     hidden_dropout: float
+    attention_output_dropout: bool
     attention_dropout: float
     pooler: bool
 
@@ -55,7 +57,7 @@ class TextTransformerConfig:
 
 
 class TextTransformer(nn.Module):
-    """BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) without a task head."""
+    """BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019) or a relative of theirs, without a task head."""
 
     config: TextTransformerConfig
     dtype: Any = jnp.float32
@@ -72,23 +74,25 @@ class TextTransformer(nn.Module):
         train: bool = False,
         hidden_states: bool = False,
     ) -> EncoderOutput:
-        """States of a batch of token sequences; what stands after `num_tokens` never matters.
+        """Computes the hidden states of a batch of token sequences; values after `num_tokens` never matter.
 
         Args:
           tokens: token ids, special tokens included.
           num_tokens: valid tokens per row; 0 is allowed and gives an all-False mask row.
           token_types: sentence index per token; zeros if not given.
           train: dropout is on; needs the rng stream `dropout`.
-          hidden_states: whether to keep the states of every layer.
+          hidden_states: whether to return the hidden states of every layer.
 
         Raises:
-          ConfigError: L is above the number of positions the checkpoint has.
+          ConfigError: L is above the number of positions of the checkpoint, or it has no token types.
         """
         if tokens.shape[1] > self.config.max_tokens:
             raise ConfigError(
                 f"tokens: {tokens.shape[1]} per row are not allowed; allowed: at most {self.config.max_tokens}, "
                 f"the positions this text encoder has"
             )
+        if token_types is not None and not self.config.num_token_types:
+            raise ConfigError("token_types must be None, this text encoder has no token types")
         mask = jnp.arange(tokens.shape[1]) < num_tokens[:, None]
         states = TextEmbeddings(self.config, self.dtype, train, name="embeddings")(tokens, token_types)
         last, kept = self._run_layers(states, mask, train, hidden_states)
@@ -119,7 +123,7 @@ class TextTransformer(nn.Module):
 
 
 class TextEmbeddings(nn.Module):
-    """Sum of token, position and token type embeddings, normalised."""
+    """Sum of token, position and (if the encoder has them) token type embeddings, normalised."""
 
     config: TextTransformerConfig
     dtype: Any
@@ -127,20 +131,18 @@ class TextEmbeddings(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "B L"], token_types: Int[Array, "B L"] | None) -> Float[Array, "B L D"]:
-        """Input of the first layer."""
+        """Computes the input of the first layer."""
         config = self.config
 
         def table(rows: int, name: str) -> nn.Embed:
             return nn.Embed(rows, config.hidden_size, dtype=wide(self.dtype), name=name)
 
         positions = config.first_position + jnp.arange(tokens.shape[1])
-        if token_types is None:
-            token_types = jnp.zeros_like(tokens)
-        states = (
-            table(config.vocab_size, "token")(tokens)
-            + table(config.num_token_types, "token_type")(token_types)
-            + table(config.max_positions, "position")(positions)
-        )
+        states = table(config.vocab_size, "token")(tokens)
+        if config.num_token_types:
+            types = jnp.zeros_like(tokens) if token_types is None else token_types
+            states = states + table(config.num_token_types, "token_type")(types)
+        states = states + table(config.max_positions, "position")(positions)
         states = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")(states)
         return nn.Dropout(config.hidden_dropout, deterministic=not self.train)(states)
 
@@ -157,11 +159,12 @@ class TextLayer(nn.Module):
     def __call__(
         self, states: Float[Array, "B L D"], mask: Bool[Array, "B L"]
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"] | None]:
-        """The new states, and once more if `emit` (what `nn.scan` collects)."""
+        """Computes the layer's output, returned twice if `emit`, as `nn.scan` collects it."""
         config = self.config
         dropout = nn.Dropout(config.hidden_dropout, deterministic=not self.train)
         attended = SelfAttention(config, self.dtype, self.train, name="attention")(states, mask)
-        states = layer_norm(config.layer_norm_epsilon, self.dtype, "attention_norm")(states + dropout(attended))
+        attended = dropout(attended) if config.attention_output_dropout else attended
+        states = layer_norm(config.layer_norm_epsilon, self.dtype, "attention_norm")(states + attended)
         inner = Linear(config.intermediate_size, self.dtype, name="mlp_in")(states)
         outer = Linear(config.hidden_size, self.dtype, name="mlp_out")(ACTIVATIONS[config.activation](inner))
         states = layer_norm(config.layer_norm_epsilon, self.dtype, "mlp_norm")(states + dropout(outer))
@@ -177,7 +180,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, states: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
-        """Attended values after the output projection."""
+        """Computes attended values after the output projection."""
         config = self.config
         batch, length, _ = states.shape
 
@@ -194,3 +197,20 @@ class SelfAttention(nn.Module):
         weights = nn.Dropout(config.attention_dropout, deterministic=not self.train)(weights)
         attended = jnp.einsum("bhlm,bhmf->bhlf", weights, value, preferred_element_type=wide(self.dtype))
         return Linear(config.hidden_size, self.dtype, name="output")(attended.swapaxes(1, 2).reshape(states.shape))
+
+
+TEXT_AXES: AxesTable = (
+    (r"embeddings/token/embedding", ("vocab", "embed")),
+    (r"embeddings/(position|token_type)/embedding", (None, "embed")),
+    (r".*norm/(scale|bias)", ("embed",)),
+    (r".*/attention/(query|key|value)/kernel", ("embed", "heads")),
+    (r".*/attention/(query|key|value)/bias", ("heads",)),
+    (r".*/attention/output/kernel", ("heads", "embed")),
+    (r".*/mlp_in/kernel", ("embed", "mlp")),
+    (r".*/mlp_in/bias", ("mlp",)),
+    (r".*/mlp_out/kernel", ("mlp", "embed")),
+    (r".*/(attention/output|mlp_out)/bias", ("embed",)),
+    (r"pooler/kernel", ("embed", None)),
+    (r"pooler/bias", (None,)),
+)
+"""Logical axes of every parameter."""

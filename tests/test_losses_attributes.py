@@ -1,4 +1,4 @@
-"""The CCC loss: its value against audmetric, its gradient against finite differences, and degenerate batches."""
+"""Losses of attributes: CCC against audmetric, squared error against NumPy, gradients, and degenerate batches."""
 
 import audmetric
 import jax
@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emojax.losses import ccc_loss, has_ccc
+from emojax.losses import ObjectiveConfig, ccc_loss, has_ccc, mse_loss, multitask_loss
+from emojax.models import TCGRU, EmotionHeads, TCGRUConfig
+from emojax.types import Batch
 
 
 def draw_batch(num_items: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -172,3 +174,92 @@ def test_statistics_are_float32_for_narrow_inputs(dtype):
     ]
     np.testing.assert_allclose(loss, expected, atol=1e-5)
     assert gradient_of(narrow, narrow_labels).dtype == dtype
+
+
+def weighted_squared_error(predictions, labels, weights):
+    """Per attribute in float64, and its gradient."""
+    weights = np.where(np.isnan(labels), 0.0, weights if weights.ndim == 2 else weights[:, None]).astype(np.float64)
+    error = np.where(weights > 0, predictions.astype(np.float64) - labels, 0.0)
+    total = np.maximum(weights.sum(axis=0), np.finfo(np.float64).tiny)
+    return (weights * error**2).sum(axis=0) / total, 2 * weights * error / total
+
+
+mse_with_gradient = jax.jit(jax.value_and_grad(lambda *batch: (mse_loss(*batch).sum(), mse_loss(*batch)), has_aux=True))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    seed=st.integers(0, 2**31),
+    missing=st.sampled_from([0.0, 0.5, 1.0]),
+    garbage=st.sampled_from([np.nan, np.inf, -1e38]),
+    by_attribute=st.booleans(),
+)
+def test_squared_error_and_its_gradient_are_numpys_over_labelled_rows_by_weight(seed, missing, garbage, by_attribute):
+    predictions, labels = draw_batch(16, seed)
+    rng = np.random.default_rng(seed)
+    labels[rng.random((16, 3)) < missing] = np.nan
+    weights = rng.choice([0.0, 0.3, 1.0], (16, 3) if by_attribute else 16).astype(np.float32)
+    excluded = np.isnan(labels) | ((weights if by_attribute else weights[:, None]) == 0)
+    expected, expected_gradient = weighted_squared_error(predictions, labels, weights)
+    (_, found), gradient = mse_with_gradient(np.where(excluded, np.float32(garbage), predictions), labels, weights)
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-9)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=2e-5, atol=1e-8)
+    np.testing.assert_array_equal(np.asarray(gradient)[excluded], 0.0)
+
+
+def test_squared_error_of_one_labelled_item_is_defined():
+    predictions, labels = jnp.full((4, 3), 0.7), jnp.full((4, 3), jnp.nan).at[2, 1].set(0.4)
+    np.testing.assert_allclose(mse_loss(predictions, labels, jnp.ones(4)), [0, 0.09, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["mse", "mix"])
+def test_the_gradient_of_a_networks_parameters_is_that_of_the_loss_by_hand(kind):
+    """Through network and heads: reverse mode of JAX, against the derivative of the loss as NumPy computes it."""
+    rng, rows = np.random.default_rng(0), 6
+    network, heads = TCGRU(TCGRUConfig(gru_layers=1, gru_size=4, conv_channels=0, embedding_size=3)), EmotionHeads(0)
+    frames, mask = jnp.asarray(rng.normal(size=(rows, 5, 2)), jnp.float32), jnp.ones((rows, 5), bool)
+    params = {
+        "network": network.init(jax.random.key(0), frames, mask),
+        "heads": heads.init(jax.random.key(1), jnp.zeros((rows, 3))),
+    }
+    labels = rng.uniform(size=(rows, 3)).astype(np.float32)
+    labels[0, 0] = labels[3, 2] = np.nan
+    weight = np.ones(rows, np.float32)
+    weight[5] = 0
+    objective = ObjectiveConfig(attribute_weights=(0.5, 0.3, 0.2), attribute_loss=kind, mse_share=0.75)
+    batch = Batch(
+        waveform=jnp.zeros((rows, 0)),
+        num_samples=jnp.zeros(rows, int),
+        tokens=jnp.zeros((rows, 0), int),
+        num_tokens=jnp.zeros(rows, int),
+        attributes=jnp.asarray(labels),
+        emotion=jnp.full(rows, -1),
+        emotion_votes=jnp.zeros((rows, 0)),
+        weight=jnp.asarray(weight),
+        index=jnp.arange(rows),
+    )
+
+    def forward(params):
+        return heads.apply(params["heads"], network.apply(params["network"], frames, mask))
+
+    def loss(params):
+        return multitask_loss(forward(params), batch, {}, objective, jnp.zeros(0))
+
+    (found, scalars), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    predictions, pull_back = jax.vjp(lambda params: forward(params).attributes, params)
+    errors, by_error = weighted_squared_error(np.asarray(predictions), labels, weight)
+    share, weights = {"mse": 1.0, "mix": 0.75}[kind], np.array([0.5, 0.3, 0.2])
+    distances = 1 - np.array([concordance(predictions[:, d], labels[:, d], weight) for d in range(3)])
+    assert float(found) == pytest.approx(weights @ (share * errors + (1 - share) * distances), abs=1e-6)
+    assert scalars["loss/mse_valence"] == pytest.approx(errors[1], abs=1e-6)
+    assert ("loss/ccc_valence" in scalars) == (kind == "mix")
+    by_distance = gradient_of(np.asarray(predictions), labels, weight)
+    cotangent = weights * (share * by_error + (1 - share) * by_distance)
+    (expected,) = pull_back(jnp.asarray(cotangent, jnp.float32))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), gradient, expected)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient["heads"]))
+
+
+def concordance(predictions, labels, weight):
+    counted = ~np.isnan(labels) & (weight > 0)
+    return audmetric.concordance_cc(labels[counted], np.asarray(predictions)[counted])

@@ -1,0 +1,169 @@
+"""Hidden states of an encoder: its inputs of a split, and the states that are kept of each layer."""
+
+import collections
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from emojax.data import Corpus, SplitIndex, open_split
+from emojax.data.corpus import read_utterances
+from emojax.encoders import (
+    ComputeOptions,
+    Encoder,
+    checkpoint_fingerprint,
+    load_encoder,
+    resolve_layers,
+    select_layers,
+)
+from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig, StatesConfig
+from emojax.extraction.shards import shard_bounds
+from emojax.feature_store import DTYPES, STATES, ArraySpec, StatesSource
+from emojax.models import pool
+from emojax.parallel import check_not_forked
+from emojax.types import SAMPLE_RATE
+
+
+class EncoderComputer:
+    """Computes the kept hidden states of padded batches; see `emojax.extraction.shards.Computer`."""
+
+    def __init__(self, config: ExtractConfig):
+        """Loads the encoder; compiles nothing yet.
+
+        Raises:
+          CheckpointError: the encoder is absent or damaged.
+          ConfigError: a layer does not exist.
+        """
+        self._mesh = _local_mesh()
+        whole = NamedSharding(self._mesh, PartitionSpec())
+        self._config = config
+        self.encoder = load_encoder(
+            config.encoder.checkpoint,
+            ComputeOptions(dtype=jnp.dtype(config.encoder.dtype)),
+            revision=config.encoder.revision or None,
+            to_device=lambda values, _: jax.device_put(values, whole),
+        )
+        states = config.states
+        layers = resolve_layers(states.layers, self.encoder.num_layers, "config.states.layers")
+        width = self.encoder.num_features * (2 if states.pooling == "statistics" else 1)
+        self.spec = ArraySpec(STATES, states.dtype, (1 if states.combine == "mean" else len(layers), width))
+        self.source = _source(config, self.encoder, layers)
+        self.default = np.zeros((0, *self.spec.shape), np.float32)
+        self._rows = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
+        self._compute = jax.jit(functools.partial(_kept_states, self.encoder, layers, states))
+
+    def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "EncoderReader":
+        """Opens a split; nothing is read yet."""
+        hop, rows = _resolution(self._config, self.encoder)["samples_per_frame"], np.ones_like(index.num_samples)
+        if self._config.states.pooling == "none":
+            rows = index.num_samples // hop if hop else rows * self._config.encoder.max_tokens
+        audio = self.encoder.inputs.field == "audio"
+        bounds = shard_bounds(index.num_samples, rows * self.spec.bytes_per_row, audio)
+        return EncoderReader(corpus, split, self.encoder, self._config.encoder, bounds, self._mesh.size)
+
+    def __call__(self, inputs: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, jax.Array]:
+        """Starts the computation of one batch.
+
+        Args:
+          inputs: waveforms int16 (B, S) or tokens int32 (B, L), and valid ones per row (B,).
+
+        Returns:
+          States (B, T, L, D) in the stored type, and how many of the T are valid (B,).
+        """
+        return self._compute(self.encoder.params, *jax.device_put(inputs, self._rows))
+
+
+class EncoderReader:
+    """Inputs of an encoder, of a split's utterances; see `emojax.extraction.shards.ShardReader`."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        encoder: Encoder,
+        config: ExtractEncoderConfig,
+        bounds: tuple[int, ...],
+        devices: int,
+    ):
+        """Opens the split; nothing is read yet."""
+        self.bounds = bounds
+        self.features = (encoder.inputs.field,)
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._adapter, self._config, self._devices = encoder.inputs, config, devices
+        self._place, self._source = corpus.describe(split), open_split(corpus, split)
+
+    def read(self, shard: int) -> list[np.ndarray]:
+        """Waveforms int16 (S_i,) or tokens int32 (L_i,) of a shard's utterances.
+
+        An empty transcript has no tokens; a longer one than allowed is cut as in training. A recording too short for
+        one frame has no samples.
+
+        Raises:
+          CorpusError: an utterance cannot be read; the message names it.
+        """
+        adapter, positions = self._adapter, range(self.bounds[shard], self.bounds[shard + 1])
+        examples = read_utterances(self._source, positions, self._place, audio=adapter.field == "audio")
+        utterances = [example[adapter.field] for example in examples]
+        sequences, counts = adapter.prepare_utterances(utterances, self._config.max_tokens)
+        self.counts.update(counts)
+        return sequences
+
+    def batches(self, data: list[np.ndarray]) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:
+        """Yields positions, and padded inputs with their lengths."""
+        adapter, config = self._adapter, self._config
+        audio = adapter.field == "audio"
+        size = round(config.batch_seconds * SAMPLE_RATE) if audio else config.batch_tokens
+        longest = None if audio else config.max_tokens
+        for rows, padded, lengths in adapter.batches(
+            data, batch_size=size, longest=longest, devices=self._devices, fill=True
+        ):
+            yield rows, (padded, lengths)
+
+
+def _local_mesh() -> Mesh:
+    """This host's devices, as many as a power of two."""
+    check_not_forked()
+    devices = jax.local_devices()
+    devices = devices[: 1 << (len(devices).bit_length() - 1)]
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def _source(config: ExtractConfig, encoder: Encoder, layers: tuple[int, ...]) -> StatesSource:
+    return StatesSource(
+        checkpoint=checkpoint_fingerprint(config.encoder.checkpoint, config.encoder.revision or None),
+        model_type=encoder.config["model_type"],
+        layers=layers,
+        combine=config.states.combine,
+        pooling=config.states.pooling,
+        dtype=config.encoder.dtype,
+        **_resolution(config, encoder),
+    )
+
+
+def _resolution(config: ExtractConfig, encoder: Encoder) -> dict[str, int | None]:
+    return encoder.inputs.resolution(encoder.module.config, config.encoder.max_tokens)
+
+
+def _kept_states(
+    encoder: Encoder,
+    layers: tuple[int, ...],
+    config: StatesConfig,
+    params: Mapping[str, Any],
+    inputs: jax.Array,
+    lengths: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    inputs = encoder.inputs(inputs, lengths)
+    earlier = any(layer != encoder.num_layers for layer in layers)
+    output: Any = encoder.module.apply({"params": params}, inputs, lengths, hidden_states=earlier)
+    states = select_layers(output, layers, encoder.num_layers).astype(jnp.float32)
+    if config.combine == "mean":
+        states = states.mean(axis=2, keepdims=True)
+    counts = output.mask.sum(axis=1)
+    if config.pooling != "none":
+        pooled = [pool(config.pooling, states[:, :, layer], output.mask) for layer in range(states.shape[2])]
+        states, counts = jnp.stack(pooled, axis=1)[:, None], jnp.minimum(counts, 1)
+    return states.astype(DTYPES[config.dtype]), counts

@@ -1,0 +1,104 @@
+"""Outputs of a teacher: its inputs of a split, and one row of averaged outputs per utterance."""
+
+import collections
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from emojax.config import TeacherConfig
+from emojax.data import BatchInputs, Corpus, SplitIndex
+from emojax.data.loading import BatchLoader
+from emojax.data.plan import FILLER, ShardedPlan, extended_buckets
+from emojax.extraction.config import TeacherCacheConfig
+from emojax.extraction.shards import shard_bounds
+from emojax.feature_store import OUTPUTS, ArraySpec
+from emojax.parallel import batch_sharding, host_rows, make_mesh, on_mesh
+from emojax.teachers import load_ensemble
+from emojax.teachers.cache import cache_source, row_size, to_row
+from emojax.types import Batch
+
+
+class TeacherComputer:
+    """Computes the averaged outputs of an ensemble; see `emojax.extraction.shards.Computer`."""
+
+    def __init__(self, config: TeacherCacheConfig):
+        """Restores the models; compiles nothing yet.
+
+        Raises:
+          CheckpointError: a workdir is absent or damaged.
+          ConfigError: a batch does not divide over this host's devices.
+        """
+        self._config, self._mesh = config, make_mesh(config.mesh, jax.local_devices())
+        host_rows(self._mesh, config.data.batch_size)  # checks that rows divide over it
+        teacher = TeacherConfig(config.teacher.workdir, config.teacher.weights, "", config.teacher.dtype)
+        self.ensemble = ensemble = load_ensemble(teacher, self._mesh)
+        size = row_size(len(ensemble.categories), ensemble.embedding_size)
+        self.spec = ArraySpec(OUTPUTS, "float32", (size,))
+        max_tokens = config.data.max_tokens if "lexical" in ensemble.modalities else None
+        self.source = cache_source(ensemble, config.teacher.dtype, max_tokens)
+        self.default = np.zeros((1, size), np.float32)
+
+        def compute(members: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+            return to_row(ensemble.outputs(members, batch))[:, None], (batch.index != FILLER).astype(np.int32)
+
+        self._compute = jax.jit(on_mesh(compute, self._mesh))
+
+    def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "TeacherReader":
+        """Opens a split; nothing is read yet."""
+        inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split)
+        return TeacherReader(corpus, split, index, self._config, inputs, self.ensemble.min_samples, self.spec)
+
+    def __call__(self, inputs: Batch) -> tuple[jax.Array, jax.Array]:
+        """Starts the computation of one batch of NumPy arrays: rows (B, 1, N), and 1 for each utterance (B,)."""
+        return self._compute(self.ensemble.variables, jax.device_put(inputs, batch_sharding(self._mesh)))
+
+
+class TeacherReader:
+    """Batches of a split's utterances as in evaluation, shard by shard; see `emojax.extraction.shards.ShardReader`."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        index: SplitIndex,
+        config: TeacherCacheConfig,
+        inputs: BatchInputs,
+        min_samples: int,
+        spec: ArraySpec,
+    ):
+        """Plans the batches; nothing is read yet."""
+        data = config.data.with_buckets(index.num_samples)
+        buckets = extended_buckets(data.buckets, int(index.num_samples.max()))
+        sizes = np.full(len(index), spec.bytes_per_row)
+        self.bounds = shard_bounds(index.num_samples, sizes, inputs.audio)
+        self.features = (("audio",) if inputs.audio else ()) + (("transcript",) if inputs.tokenizer else ())
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._plan = ShardedPlan(index.num_samples, buckets, data.batch_size, self.bounds, min_samples)
+        self._loader = BatchLoader(corpus, split, self._plan, inputs, data.max_tokens)
+        self._short, self._text = index.num_samples < min_samples, bool(inputs.tokenizer)
+
+    def read(self, shard: int) -> list[tuple[list[int], Batch]]:
+        """Loads the batches of a shard, with the positions in it of their utterances.
+
+        Utterances too short for a frame of every model are in no batch.
+
+        Raises:
+          CorpusError: an utterance cannot be read; the message names it.
+        """
+        first, end = self.bounds[shard : shard + 2]
+        self.counts["short"] += int(self._short[first:end].sum())
+        loaded = []
+        for number in self._plan.batches_of(shard):
+            batch = self._loader(number)
+            indices = np.asarray(batch.index)
+            positions = (indices[indices != FILLER] - first).tolist()  # rows that fill a batch are its last
+            if self._text:
+                self.counts["empty"] += int((np.asarray(batch.num_tokens)[: len(positions)] == 0).sum())
+            loaded.append((positions, batch))
+        return loaded
+
+    def batches(self, data: list[tuple[list[int], Batch]]) -> Iterator[tuple[list[int], Batch]]:
+        """Yields positions and batches."""
+        yield from data

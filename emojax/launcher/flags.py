@@ -1,0 +1,224 @@
+"""Flags of the command, what `--help` prints, exit statuses, and errors as one line."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from emojax.interruption import end_process
+from emojax.launcher.config_files import find_config_file, import_bundled_configs
+
+HELP = """Trains and evaluates emotion models from a config file.
+
+  python launch.py --config=configs/NAME.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
+  python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
+  python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
+  python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
+  python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
+  python launch.py --mode=quantise --workdir=DIR --output=SMALLER
+  python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
+
+Modes:
+  train     Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint.
+  evaluate  Evaluates the best checkpoint of DIR; the config is read from DIR.
+  extract   Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
+  import    Converts a published emotion model to a workdir.
+  pretrain  Trains a speech encoder without labels and writes it to DIR/encoder.
+  quantise  Writes a workdir with 8-bit weights, which is evaluated and loaded like any other.
+  plan      Compiles the training step for a TPU slice, without one; reports memory, communication, predicted speed.
+
+Config files: a path, or the name of a config of the package if there is no such file (`mfb` for `configs/mfb.py`).
+`python -m emojax config` lists every field with type, bounds, default and meaning; `python -m emojax config optimizer`
+those of one group.
+
+Signals: during training and extraction Ctrl-C and SIGTERM save first, and the same command continues from there. At
+other times they end the command. A second signal ends it immediately.
+
+Exit status: 0 success (or saved after SIGTERM), 1 an error, reported in one line, 2 wrong usage, 130 ended by Ctrl-C,
+143 ended by SIGTERM with nothing saved. Only one command at a time writes to a folder; a second one ends with an error
+that names host and process of the first.
+
+Several processes: started by srun or mpirun, or on every host of a TPU slice, the same command runs as one program over
+all their devices. Otherwise pass --coordinator=HOST:PORT --num_processes=N --process_id=K to each process.
+"""
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, or name of a config of the package; --config.GROUP.FIELD=VALUE sets a field."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "evaluate", "extract", "import", "pretrain", "quantise", "plan"], "What to do."
+)
+CORPUS = flags.DEFINE_string("corpus", "", "evaluate: a corpus other than the training corpus.")
+SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; default: the test splits of the config.")
+CATEGORY_MAP = flags.DEFINE_list(
+    "category_map", [], "evaluate: THEIRS:OURS,... for categories of the corpus that the model has by another name."
+)
+OUTPUT = flags.DEFINE_string("output", "", "quantise: the workdir to write.")
+TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several processes: their number.")
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: number of this process, from 0.")
+JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "Several processes: time to wait for the others at the start.")
+HEARTBEAT_SECONDS = flags.DEFINE_integer(
+    "heartbeat_seconds", 100, "Several processes: a process that is silent for this time counts as lost."
+)
+DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: folder of the corpora; default: that of the config.")
+
+_FLAGS = (
+    CONFIG,
+    WORKDIR,
+    MODE,
+    CORPUS,
+    SPLITS,
+    CATEGORY_MAP,
+    OUTPUT,
+    TOPOLOGY,
+    COORDINATOR,
+    NUM_PROCESSES,
+    PROCESS_ID,
+    JOIN_SECONDS,
+    HEARTBEAT_SECONDS,
+    DATA_DIR,
+)
+_USAGE = 2
+_program = "python launch.py"
+
+
+class UsageError(Exception):
+    """A flag that is missing or wrong."""
+
+
+def show_help_of(program: str) -> None:
+    """Makes absl print `HELP` and these flags as the help of the program.
+
+    Args:
+      program: `sys.argv[0]`.
+    """
+    global _program
+    if not program.endswith(".py"):
+        _program = Path(program).name
+    sys.modules["__main__"].__doc__ = HELP.replace("python launch.py", _program)
+    for flag in _FLAGS:
+        flags.FLAGS.register_key_flag_for_module(program, flags.FLAGS[flag.name])
+
+
+def main(argv: list[str]) -> int:
+    """Runs one mode; returns the exit status. After an error the process ends here."""
+    logging.set_verbosity(logging.WARNING)  # at INFO, TFDS and JAX log which files and backends they looked for
+    if len(argv) > 1:
+        return _fail(f"{argv[1]!r} is no flag; see {_program} --help", _USAGE)
+    if not WORKDIR.value:
+        return _fail("--workdir=DIR is missing", _USAGE)
+    status, message = _run(Path(WORKDIR.value))
+    if status in (1, _USAGE):
+        # At once: the exit handlers of libraries would wait for lost processes, or print tracebacks of a full disk.
+        sys.stdout.flush()
+        end_process(status, message)
+    return status
+
+
+def _run(workdir: Path) -> tuple[int, str]:
+    """Runs the mode; returns the exit status and, for an error, the line that reports it."""
+    from emojax.errors import EmojaxError, is_full_disk, reason
+    from emojax.launcher.modes import MODES
+    from emojax.parallel import LOST, keep_freed_memory, lost_process, use_compilation_cache
+
+    keep_freed_memory()
+    use_compilation_cache()
+    try:
+        _join_processes()
+        return MODES[MODE.value](workdir), ""
+    except EmojaxError as error:
+        return 1, f"error: {error}"
+    except UsageError as error:
+        return _USAGE, f"error: {error}"
+    except Exception as error:
+        if lost_process(error):
+            return 1, f"{LOST} ({reason(error)})"
+        if isinstance(error, OSError) or is_full_disk(error):
+            label = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            return 1, f"error: {label}{reason(error)}"
+        traceback.print_exc()
+        return 1, ""
+
+
+def _join_processes() -> None:
+    from emojax.parallel import is_first, join_processes
+    from emojax.progress import Progress
+
+    join_processes(
+        COORDINATOR.value,
+        NUM_PROCESSES.value,
+        PROCESS_ID.value,
+        join_seconds=JOIN_SECONDS.value,
+        heartbeat_seconds=HEARTBEAT_SECONDS.value,
+    )
+    if not is_first():  # errors are printed by every process, anything else by the first
+        Progress.shown = False
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def config_tree() -> dict[str, Any]:
+    """The config of `--config`, with the fields set by flags, as a tree.
+
+    Raises:
+      UsageError: `--config` is missing, or names no file.
+    """
+    if CONFIG.value is None:
+        raise UsageError("--config=configs/NAME.py is missing")
+    try:
+        return CONFIG.value.to_dict()
+    except OSError as error:  # ml_collections reports a file that is not there when the config is first read
+        filename = flags.FLAGS["config"].config_filename  # type: ignore[attr-defined]
+        raise UsageError(f"--config={filename}: no such config file") from error
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags; a wrong one is reported in one line in place of a usage page or a traceback."""
+    try:
+        import_bundled_configs()
+        return flags.FLAGS(_with_found_config(argv))
+    except FileNotFoundError as error:
+        sys.exit(_fail(f"--config: {error.filename or error} does not exist", _USAGE))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        # For a field that does not exist ml_collections raises a KeyError, sometimes within an AttributeError, whose
+        # second line names the field it may have been; its text is written as Python would, with quotes and \\n.
+        cause: Any = error
+        while cause.args and isinstance(cause.args[0], Exception):
+            cause = cause.args[0]
+        message = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
+        lines = [line.strip() for line in message.splitlines() if line.strip()] or [type(error).__name__]
+        if lines[0].endswith(":"):  # what a config file raised comes last
+            lines = lines[-1:]
+        elif isinstance(cause, KeyError):
+            lines[0] = f"--config: has no field {lines[0]}" if lines[0].startswith("'") else f"--config: {cause!r}"
+        sys.exit(_fail("; ".join(lines), _USAGE))
+    except Exception as error:  # of the config file's own code
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        label = "" if isinstance(error, SyntaxError) else f" ({frame.filename}, line {frame.lineno})"
+        sys.exit(_fail(f"--config: {type(error).__name__}: {error}{label}", _USAGE))
+
+
+def _with_found_config(argv: list[str]) -> list[str]:
+    """The arguments with the path of the config file where `--config` gives the name of a bundled one."""
+    found = list(argv)
+    for number, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if flag in ("--config", "-config"):
+            if equals:
+                found[number] = f"{flag}={find_config_file(value)}"
+            elif number + 1 < len(argv):
+                found[number + 1] = find_config_file(argv[number + 1])
+    return found
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status

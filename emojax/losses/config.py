@@ -1,0 +1,167 @@
+"""Settings of the training loss, and the interface of its terms."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from emojax.errors import ConfigError
+from emojax.losses.embedding_match import EmbeddingLoss
+from emojax.schema import Ge, Gt, Le, Lt, settings
+from emojax.types import ATTRIBUTES, Batch, EmotionOutput
+
+AttributeLoss = Literal["ccc", "mse", "mix"]
+
+Condition = Literal["none", "residual", "hard", "relative", "soft"]
+
+
+@settings
+class ObjectiveConfig:
+    """Losses on labels and how they are combined."""
+
+    attribute_weights: Annotated[
+        tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]],
+        "Weights of the losses of activation, valence, dominance; they sum to 1 (the papers: 1/3 each), or are all 0 "
+        "to train on categories alone. Attributes without ratings are skipped and the others scaled up; one with "
+        "ratings of one value must have weight 0.",
+    ] = (1 / 3, 1 / 3, 1 / 3)
+    attribute_loss: Annotated[
+        AttributeLoss,
+        'Loss towards the labels of attributes: "ccc": 1 - CCC; "mse": mean squared error, of labels scaled to '
+        '[0, 1]; "mix": (1 - mse_share) of the first plus mse_share of the second.',
+    ] = "ccc"
+    mse_share: Annotated[float, Ge(0), Le(1), 'Share of the squared error in the "mix".'] = 0.5
+    emotion_weight: Annotated[
+        float,
+        Ge(0),
+        Le(10**6),
+        "Weight of the categories' cross-entropy (the papers: 0.2); 0: categories are not used.",
+    ] = 0.0
+    class_balance: Annotated[Literal["none", "inverse_frequency"], "Weight of each category in the cross-entropy."] = (
+        "none"
+    )
+    label_smoothing: Annotated[float, Ge(0), Lt(1), "Share of the target spread evenly over all categories."] = 0.0
+    emotion_target: Annotated[
+        Literal["consensus", "votes"],
+        "Target of the logits: the consensus category or the distribution of votes, if there are any.",
+    ] = "consensus"
+    weighting: Annotated[
+        Literal["fixed", "learned"],
+        '"fixed": the weights above; "learned": the weight of each task is also divided by its learned uncertainty.',
+    ] = "fixed"
+
+    def __post_init__(self):
+        """Checks rules between fields."""
+        weights = self.attribute_weights
+        if not (math.isclose(sum(weights), 1.0, abs_tol=1e-6) or sum(weights) == 0):
+            raise ConfigError(
+                f"objective.attribute_weights ({', '.join(ATTRIBUTES)}) must sum to 1, or be all 0, got {weights}"
+            )
+
+
+@settings
+class DistillationConfig:
+    """Loss terms towards a teacher."""
+
+    label_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the labels' loss; 0: labels are not used."] = 1.0
+    attribute_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the loss towards the teacher's attributes."] = 0.0
+    attribute_loss: Annotated[
+        AttributeLoss,
+        'Loss towards the teacher\'s attributes: "ccc": 1 - CCC; "mse": mean squared error over the variance of the '
+        'teacher\'s outputs; "mix": (1 - mse_share) of the first plus mse_share of the second.',
+    ] = "ccc"
+    mse_share: Annotated[float, Ge(0), Le(1), 'Share of the squared error in the "mix".'] = 0.5
+    emotion_weight: Annotated[
+        float, Ge(0), Le(10**6), "Weight of the divergence from the teacher's category probabilities."
+    ] = 0.0
+    temperature: Annotated[float, Ge(0.01), Le(100), "Temperature of both category distributions."] = 2.0
+    embedding_weight: Annotated[float, Ge(0), Le(10**6), "Weight of the distance to the teacher's embedding."] = 0.0
+    embedding_loss: Annotated[
+        EmbeddingLoss,
+        '"mse" or "cosine" after a learned linear projection, "cka" or "relational" without one. All but "cosine" '
+        "compare sets: they need two utterances in a batch.",
+    ] = "mse"
+    condition: Annotated[
+        Condition,
+        'Which of the teacher\'s attributes are used: "none": all; "residual": those close to the label; "hard": those '
+        'close to the label, and the label in place of the others; "relative": those closer to the label than the '
+        'student; "soft": weighted by closeness. Formulas: emojax/losses/distillation.py.',
+    ] = "none"
+    quantile: Annotated[float, Gt(0), Lt(1), "Share of the training labels that the teacher counts as close to."] = 0.5
+    debias: Annotated[bool, "Whether a linear bias of the teacher is removed before its residuals are measured."] = True
+
+    @property
+    def on(self) -> bool:
+        """Whether the loss has a term towards a teacher."""
+        return max(self.attribute_weight, self.emotion_weight, self.embedding_weight) > 0
+
+    @property
+    def measures_teacher(self) -> bool:
+        """Whether statistics of the teacher on training data are needed: residuals, or the variance of its outputs."""
+        squared_attributes = self.attribute_weight > 0 and self.attribute_loss != "ccc"
+        squared_embedding = self.embedding_weight > 0 and self.embedding_loss == "mse"
+        return self.condition in ("residual", "hard", "soft") or squared_attributes or squared_embedding
+
+
+@dataclasses.dataclass(frozen=True)
+class LossSettings:
+    """What terms depend on beside outputs and batch.
+
+    Attributes:
+      objective: losses on labels.
+      distillation: losses towards a teacher.
+      class_weights: weight of each category in the cross-entropy, float32; (0,) without categories.
+      parameters: learned parameters of the loss itself: see `loss_parameters`.
+    """
+
+    objective: ObjectiveConfig
+    distillation: DistillationConfig
+    class_weights: Float[Array, "C"]
+    parameters: Mapping[str, Any]
+
+    @property
+    def log_variance(self) -> Float[Array, "4"] | None:
+        """Learned log-variances of three attributes and the category, within ±10; None with fixed weighting.
+
+        Every task's loss L becomes exp(−s) L + s, s its log-variance (Kendall, Gal and Cipolla 2018, equation 7, up to
+        the factor 1/2). Without the limits, a task whose loss goes to 0 would get a weight without bound.
+        """
+        if self.objective.weighting == "fixed":
+            return None
+        return jnp.clip(self.parameters["log_variance"], -_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
+
+
+_MAX_LOG_VARIANCE = 10.0
+
+Scalars = dict[str, Float[Array, ""]]
+"""float32 scalars to log, by name."""
+
+Term = Callable[[EmotionOutput, Batch, LossSettings], tuple[Float[Array, ""], Scalars]]
+"""A term of the loss: a pure function of the outputs for a global batch and of the batch's labels.
+
+Returns the unweighted loss, float32, and scalars to log. Rows of weight 0 and missing labels have no influence, and
+value and gradient are finite without any label.
+"""
+
+
+class WeightedTerm(NamedTuple):
+    """A term and its weight in the sum, a number from the config."""
+
+    term: Term
+    weight: Callable[[LossSettings], float]
+
+
+def weighted_sum(
+    terms: Mapping[str, WeightedTerm], output: EmotionOutput, batch: Batch, settings: LossSettings
+) -> tuple[Float[Array, ""], Scalars]:
+    """Σ_k weight_k · term_k, float32, which is also the scalar `loss` beside those of the terms."""
+    total: Any = 0.0
+    scalars: Scalars = {}
+    for term, weight in terms.values():
+        loss, own = term(output, batch, settings)
+        total = total + weight(settings) * loss
+        scalars |= own
+    return total, {**scalars, "loss": total}

@@ -1,0 +1,193 @@
+"""An ensemble of trained models: loading its members and averaging their outputs."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from emojax.config import TeacherConfig
+from emojax.data import BatchInputs
+from emojax.errors import ConfigError
+from emojax.evaluation import same_categories
+from emojax.models import embedding_size, example_batch
+from emojax.types import Batch, EmotionOutput
+from emojax.workdir import ENCODERS, TrainedModel, read_encoder_source, restore_model
+
+
+@flax.struct.dataclass
+class AveragedOutputs:
+    """Outputs of an ensemble, float32.
+
+    Attributes:
+      attributes: weighted mean over the members that have the attribute; NaN without any.
+      spread: weighted standard deviation of the members' attributes; 0 with one member.
+      probabilities: weighted mean of the probabilities of the ensemble's K categories; NaN without any member.
+      embedding: embeddings of the members, concatenated.
+    """
+
+    attributes: Float[Array, "B 3"]
+    spread: Float[Array, "B 3"]
+    probabilities: Float[Array, "B K"]
+    embedding: Float[Array, "B E"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Trained models whose outputs are averaged.
+
+    Attributes:
+      members: the models.
+      weights: of the members, sum 1.
+    """
+
+    members: tuple[TrainedModel, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def variables(self) -> list[dict[str, Any]]:
+        """Variables of each member, on the devices."""
+        return [member.variables for member in self.members]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The K categories that at least one member was trained on, as the first of them spells each."""
+        return _union(_trained_categories(member) for member in self.members)
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Inputs that at least one member has."""
+        return frozenset(name for member in self.members for name in member.config.model.modalities)
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz with which every member has a frame."""
+        return max(member.model.min_samples for member in self.members)
+
+    @property
+    def embedding_size(self) -> int:
+        """E, size of the concatenated embeddings."""
+        return sum(
+            embedding_size(member.model, example_batch(member.model, member.online, member.config.data.max_tokens))
+            for member in self.members
+        )
+
+    def outputs(self, variables: list[dict[str, Any]], batch: Batch) -> AveragedOutputs:
+        """Averages the members' outputs.
+
+        Args:
+          variables: of each member.
+          batch: with the inputs that `batch_inputs` asks for.
+        """
+        batch = batch.replace(stored={})  # type: ignore[attr-defined]
+        attributes, probabilities, embeddings = [], [], []
+        categories = self.categories
+        for member, own in zip(self.members, variables, strict=True):
+            output: Any = member.model.apply(own, batch, train=False)
+            attributes.append(jnp.where(jnp.asarray(member.outputs.attributes), output.attributes, jnp.nan))
+            probabilities.append(_probabilities(member, output, categories))
+            embeddings.append(output.embedding.astype(jnp.float32))
+        mean, spread = _mean_and_spread(jnp.stack(attributes), self.weights)
+        mean_probabilities, _ = _mean_and_spread(jnp.stack(probabilities), self.weights)
+        return AveragedOutputs(mean, spread, mean_probabilities, jnp.concatenate(embeddings, axis=1))
+
+    def batch_inputs(self, student: BatchInputs, corpus: str, split: str) -> BatchInputs:
+        """Inputs of the student and of all members together.
+
+        Args:
+          student: inputs of the student.
+          corpus: any; members are applied to every corpus.
+          split: any.
+
+        Raises:
+          ConfigError: two models have different tokenizers.
+        """
+        del corpus, split
+        tokenizer = student.tokenizer
+        for member in self.members:
+            if "lexical" in member.config.model.modalities:
+                folder = str(member.workdir / ENCODERS / "lexical")
+                if tokenizer and not _same_tokenizer(tokenizer, folder):
+                    raise ConfigError(
+                        f"config.teacher.workdir: {member.workdir} has another tokenizer; allowed: a teacher.cache"
+                    )
+                tokenizer = tokenizer or folder
+        audio = student.audio or bool(self.modalities - {"lexical"})
+        return dataclasses.replace(student, audio=audio, tokenizer=tokenizer)
+
+
+def load_ensemble(config: TeacherConfig, mesh: Mesh) -> Ensemble:
+    """Restores the members from their workdirs.
+
+    Args:
+      config: workdirs, weights and dtype.
+      mesh: parameters of encoders are divided over it, the others replicated.
+
+    Raises:
+      CheckpointError: a workdir is absent or damaged.
+    """
+    folders = [Path(folder).expanduser() for folder in config.workdirs]
+    return Ensemble(
+        tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders), normalised_weights(config)
+    )
+
+
+def normalised_weights(config: TeacherConfig) -> tuple[float, ...]:
+    """Weight of each of `config.workdirs`, sum 1; equal where none are given."""
+    weights = config.weights or (1.0,) * len(config.workdirs)
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def select_categories(
+    probabilities: Float[Array, "B K"], names: tuple[str, ...], wanted: tuple[str, ...]
+) -> Float[Array, "B C"]:
+    """Reorders probabilities to other categories, matched by name (`emojax.evaluation.categories`).
+
+    Args:
+      probabilities: of `names`; NaN rows stay NaN.
+      names: K categories.
+      wanted: C categories; those that are not in `names` get 0, or NaN where none is.
+    """
+    same = same_categories(wanted, names)
+    if not same:
+        return jnp.full((probabilities.shape[0], len(wanted)), jnp.nan)
+    absent = jnp.where(jnp.isnan(probabilities[:, 0]), jnp.nan, 0.0)
+    columns = [probabilities[:, names.index(same[name])] if name in same else absent for name in wanted]
+    return jnp.stack(columns, axis=1)
+
+
+def _trained_categories(member: TrainedModel) -> tuple[str, ...]:
+    return member.metadata.info.categories if member.outputs.categories else ()
+
+
+def _union(categories: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    united: list[str] = []
+    for names in categories:
+        same = same_categories(names, united)
+        united += [name for name in names if name not in same]
+    return tuple(united)
+
+
+def _mean_and_spread(values: Float[Array, "M B D"], weights: tuple[float, ...]) -> tuple[Array, Array]:
+    """Weighted mean and standard deviation over members, NaN skipped."""
+    present = ~jnp.isnan(values)
+    share = jnp.asarray(weights, jnp.float32)[:, None, None] * present
+    total = share.sum(axis=0)
+    safe = jnp.where(total > 0, total, 1.0)
+    mean = (share * jnp.where(present, values, 0.0)).sum(axis=0) / safe
+    variance = (share * jnp.square(jnp.where(present, values - mean, 0.0))).sum(axis=0) / safe
+    return jnp.where(total > 0, mean, jnp.nan), jnp.where(total > 0, jnp.sqrt(variance), 0.0)
+
+
+def _probabilities(member: TrainedModel, output: EmotionOutput, wanted: tuple[str, ...]) -> Float[Array, "B K"]:
+    probabilities = jax.nn.softmax(output.emotion_logits.astype(jnp.float32))
+    return select_categories(probabilities, _trained_categories(member), wanted)
+
+
+def _same_tokenizer(folder: str, other: str) -> bool:
+    return read_encoder_source(Path(folder)).fingerprint == read_encoder_source(Path(other)).fingerprint

@@ -1,0 +1,213 @@
+"""Data of a run: splits of its corpus, batches for training and validation, feature statistics."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from emojax.audio import FeatureStatistics, feature_statistics, mean_and_std, merge_statistics
+from emojax.config import ExperimentConfig
+from emojax.data import (
+    BatchInputs,
+    BatchStream,
+    Corpus,
+    SplitIndex,
+    Unlabelled,
+    choose_categories,
+    open_corpus,
+    read_index,
+    split_names,
+)
+from emojax.errors import ConfigError
+from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
+from emojax.models import EmotionModel, raw_log_mel
+from emojax.parallel import to_device, to_host
+from emojax.progress import Progress
+from emojax.training.experiment import Experiment, online_modalities
+from emojax.workdir import CorpusMetadata, batch_inputs, corpus_metadata
+
+MAX_BATCHES = 200
+"""Batches of `fill_statistics`: a hundred thousand frames fix a mean to a hundredth of a standard deviation."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Corpus and splits of a run.
+
+    Attributes:
+      config: of the run, with the splits and bucket lengths that were left open.
+      corpus: with the categories of the config.
+      training: index of `config.corpus.train_split`.
+      validation: index of `config.corpus.validation_split`.
+    """
+
+    config: ExperimentConfig
+    corpus: Corpus
+    training: SplitIndex
+    validation: SplitIndex
+
+    @property
+    def metadata(self) -> CorpusMetadata:
+        """Metadata and label statistics of the training split."""
+        return corpus_metadata(self.corpus.info, self.training)
+
+
+def open_data(config: ExperimentConfig) -> TrainingData:
+    """Opens corpus and splits.
+
+    Raises:
+      EmojaxError: a corpus, split or category is absent.
+    """
+    corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
+    try:
+        config = dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment, corpus.folds))
+    except ConfigError as error:
+        raise ConfigError(f"config.{error}") from error
+    corpus = choose_categories(corpus, config.corpus.categories)
+    training = read_index(corpus, config.corpus.train_split)
+    validation = read_index(corpus, config.corpus.validation_split)
+    config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
+    return TrainingData(config, corpus, training, validation)
+
+
+def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
+    """Inputs of the model by split, test splits included: what is missing of them is found before training.
+
+    Raises:
+      ConfigError: the waveform is augmented, and no modality reads it.
+      CheckpointError: a feature store is absent, unfinished, or does not fit the config.
+    """
+    config, corpus = data.config, data.corpus
+    splits = (config.corpus.train_split, config.corpus.validation_split, *config.corpus.test_splits)
+    online = online_modalities(config)
+    inputs = {
+        split: batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, online)
+        for split in splits
+    }
+    if config.augment.on and not inputs[config.corpus.train_split].audio:
+        raise ConfigError("config.augment: every probability must be 0 where no modality reads the waveform")
+    return inputs
+
+
+def training_stream(data: TrainingData, experiment: Experiment, student: BatchInputs) -> BatchStream:
+    """Batches of the training split, and of unlabelled utterances.
+
+    Args:
+      data: corpus and splits.
+      experiment: model and teacher.
+      student: inputs of the model, from `student_inputs`.
+
+    Raises:
+      EmojaxError: inputs of the teacher are absent, or the batch does not divide over the mesh.
+    """
+    config, corpus, split = data.config, data.corpus, data.config.corpus.train_split
+    teacher = experiment.teacher
+    return BatchStream(
+        corpus,
+        split,
+        data.training,
+        config.data,
+        experiment.mesh,
+        training=True,
+        seed=config.seed,
+        epochs=config.training.epochs,
+        inputs=teacher.batch_inputs(student, corpus.info.name, split) if teacher else student,
+        unlabelled=_unlabelled(data, experiment, student),
+        min_samples=experiment.min_samples,
+    )
+
+
+def describe_stream(stream: BatchStream, seconds: tuple[float, ...]) -> str:
+    """Lines about utterances that are skipped, lengths of batches, and padding."""
+    lengths = ", ".join(f"{length:g}" for length in seconds)
+    padding = f"batches of {lengths} s, {100 * stream.plan.padding():.0f} % of them padding"
+    return "\n".join([*stream.skipped, padding])
+
+
+def make_validation(
+    data: TrainingData, experiment: Experiment, student: BatchInputs
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """A function from variables of the model to its scores on the validation split, of which `score` ranks checkpoints.
+
+    Args:
+      data: corpus and splits.
+      experiment: the model.
+      student: inputs of the model, from `student_inputs`.
+    """
+    config, corpus, split = data.config, data.corpus, data.config.corpus.validation_split
+    model, mesh, outputs = experiment.model, experiment.mesh, experiment.outputs
+    predict = PredictStep(model, mesh, windows_of(config, model, experiment.online))
+    match = match_categories(corpus.info.categories, corpus.info.categories)
+
+    def validate(variables: dict[str, Any]) -> dict[str, float]:
+        stream = BatchStream(
+            corpus,
+            split,
+            data.validation,
+            config.data,
+            mesh,
+            training=False,
+            inputs=student,
+            min_samples=model.min_samples,
+        )
+        predictions = predict_split(predict, variables, stream, data.validation, corpus.info, split, outputs, match)
+        return validation_metrics(predictions, config.evaluation.score)
+
+    return validate
+
+
+def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -> Any:
+    """Computes a model's `statistics` variables from training data.
+
+    Args:
+      model: the model.
+      statistics: its initial `statistics` collection; returned as it is if the model does not normalise by corpus.
+      stream: training batches; up to `MAX_BATCHES` of the first epoch are read, its position does not change.
+
+    Returns:
+      The same tree with the same shardings.
+    """
+    settings = model.config.log_mel
+    if not statistics:
+        return statistics
+    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, settings.filterbank)))
+    bands = settings.filterbank.num_bands
+    total = FeatureStatistics(np.float64(0), np.zeros(bands), np.zeros(bands))
+    count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
+    with Progress("measure features", count, "batches") as progress:
+        for number in range(count):
+            sums = to_host(measure(stream.load(number)))
+            measured = FeatureStatistics(*(np.asarray(part, np.float64) for part in sums))
+            total = merge_statistics(total, measured)
+            progress.advance()
+    mean, std = mean_and_std(total)
+    values = {"mean": mean, "std": std}
+    return jax.tree.map_with_path(
+        lambda path, old: to_device(values[path[-1].key].astype(old.dtype), old.sharding), statistics
+    )
+
+
+def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs) -> Unlabelled | None:
+    """Utterances that are used without their labels."""
+    config, corpus, teacher = data.config, data.corpus, experiment.teacher
+    name, split = config.corpus.unlabelled_name, config.corpus.unlabelled_split
+    if not split or teacher is None:
+        return None
+    other = open_corpus(name, config.corpus.data_dir) if name else corpus
+    if other.info.name == corpus.info.name:
+        evaluated = (config.corpus.validation_split, *config.corpus.test_splits)
+        evaluated_parts = {part for each in evaluated for part in split_names(each)}
+        for part in split_names(split):
+            if part in evaluated_parts:
+                raise ConfigError(
+                    f"config.corpus.unlabelled_split must not be a validation or test split, got {part!r}"
+                )
+    if student.stored:
+        modality = next(iter(student.stored))
+        raise ConfigError(f"config.model.{modality}.store must be '' with corpus.unlabelled_split")
+    rows = round(config.data.unlabelled_share * config.data.batch_size)
+    inputs = teacher.batch_inputs(student, other.info.name, split)
+    return Unlabelled(other, split, read_index(other, split), inputs, rows)

@@ -1,0 +1,178 @@
+"""One experiment: model, teacher, train state and step of a config on a mesh, the only place where they are assembled.
+
+Training, planning and benchmarks use it: with arrays, or abstract, with shapes and shardings in their place.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from emojax.audio import load_sounds
+from emojax.config import ExperimentConfig
+from emojax.errors import ConfigError
+from emojax.losses import make_loss, objective_parameters, projection_parameters
+from emojax.models import EmotionModel, build_model, embedding_size, example_batch, parameter_axes, trainable_mask
+from emojax.parallel import num_batch_shards, to_device
+from emojax.teachers import Teacher, load_teacher
+from emojax.training.loop import StepFunction
+from emojax.training.state import InitialVariables, TrainState, init_train_state
+from emojax.training.step import jit_step, make_train_step
+from emojax.types import Batch
+from emojax.workdir import CorpusMetadata, TrainedOutputs, load_encoders, stored_modalities, trained_outputs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """What train state and training step are made of.
+
+    Attributes:
+      config: of the run.
+      metadata: of the training corpus.
+      mesh: device mesh; for an abstract state, its devices need not exist.
+      model: model being trained.
+      encoders: parameters by encoder modality, on the devices; the others are initialised at random.
+      teacher: its teacher, if any.
+    """
+
+    config: ExperimentConfig
+    metadata: CorpusMetadata
+    mesh: Mesh
+    model: EmotionModel
+    encoders: Mapping[str, Mapping[str, Any]]
+    teacher: Teacher | None
+
+    @property
+    def online(self) -> tuple[str, ...]:
+        """Encoder modalities that are computed in the step; the others are read from a feature store."""
+        return online_modalities(self.config)
+
+    @property
+    def example(self) -> Batch:
+        """A batch of one row, with the inputs of the model."""
+        return example_batch(self.model, self.online, self.config.data.max_tokens)
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples at 16 kHz that model and teacher need."""
+        return max(self.model.min_samples, self.teacher.min_samples if self.teacher else 0)
+
+    @property
+    def outputs(self) -> TrainedOutputs:
+        """Outputs of the model that are trained."""
+        return trained_outputs(self.config.objective, self.config.distillation, self.metadata)
+
+    def init_state(self, optimizer: optax.GradientTransformation, abstract: bool = False) -> TrainState:
+        """Makes the train state; its teacher is not calibrated.
+
+        Args:
+          optimizer: from `make_optimizer`.
+          abstract: return shapes, dtypes and shardings, and compute nothing.
+        """
+        example, objective = self.example, self._objective_parameters()
+        loaded = {modality: {"encoder": params} for modality, params in self.encoders.items()}
+
+        def initialise() -> InitialVariables:
+            variables: Any = self.model.init(jax.random.key(self.config.seed), example, train=False)
+            params = {  # without random parameters of encoders that are loaded
+                modality: {name: part for name, part in tree.items() if name != "encoder" or modality not in loaded}
+                for modality, tree in variables["params"].items()
+            }
+            return {"params": params, "statistics": variables.get("statistics", {}), "objective": objective}
+
+        state = init_train_state(
+            initialise,
+            optimizer,
+            self.mesh,
+            parameter_axes(self.model.encoders),
+            loaded=loaded,
+            trainable=lambda params: trainable_mask(params, self.config.model),
+            ema=self.config.optimizer.ema_decay > 0,
+            abstract=abstract,
+        )
+        return state.replace(teacher=self.teacher.arrays) if self.teacher else state  # type: ignore[attr-defined]
+
+    def jitted_step(self, optimizer: optax.GradientTransformation, state: TrainState) -> Any:
+        """Jits the training step for the shardings of a state, concrete or abstract.
+
+        Where the waveform is augmented, `load_sounds` are its third argument.
+        """
+        counts = np.bincount(self.metadata.emotion, minlength=len(self.metadata.info.categories))
+        loss = make_loss(self.config.objective, self.config.distillation, counts)
+        step = make_train_step(
+            self.model,
+            optimizer,
+            loss,
+            self.config.seed,
+            self.config.optimizer.ema_decay,
+            self.config.training.micro_batches,
+            self.config.augment if self.config.augment.on else None,
+            self.teacher,
+        )
+        return jit_step(step, state)
+
+    def train_step(self, optimizer: optax.GradientTransformation, state: TrainState) -> StepFunction:
+        """The jitted step from state and batch alone, sounds for augmentation on the devices."""
+        step = self.jitted_step(optimizer, state)
+        if not self.config.augment.on:
+            return step
+        sounds = jax.tree.map(
+            lambda values: to_device(values, state.step.sharding), load_sounds(self.config.augment, self.config.seed)
+        )
+        return lambda state, batch: step(state, batch, sounds)
+
+    def _objective_parameters(self) -> dict[str, Any]:
+        """Task weights, and the projection from the student's embedding to the teacher's, where they are learned."""
+        parameters: dict[str, Any] = dict(objective_parameters(self.config.objective))
+        if self.teacher is None:
+            return parameters
+        key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+        sizes = embedding_size(self.model, self.example), self.teacher.embedding_size
+        return parameters | projection_parameters(self.config.distillation, key, *sizes)
+
+
+def build_experiment(config: ExperimentConfig, metadata: CorpusMetadata, workdir: Path, mesh: Mesh) -> Experiment:
+    """Loads teacher and encoders, and builds the model.
+
+    Args:
+      config: of the run.
+      metadata: of the training corpus.
+      workdir: where `keep_encoders` put the encoders.
+      mesh: device mesh.
+
+    Raises:
+      EmojaxError: an encoder or the teacher is absent, damaged, or does not fit the config.
+    """
+    teacher = None
+    if config.distillation.on:
+        teacher = load_teacher(config.teacher, config.distillation, metadata.info.categories, mesh)
+    online = online_modalities(config)
+    encoders = load_encoders(workdir, config.model, mesh, online)
+    model = build_model(config.model, len(metadata.info.categories), encoders)
+    params = {modality: encoders[modality].params for modality in online}
+    return Experiment(config, metadata, mesh, model, params, teacher)
+
+
+def online_modalities(config: ExperimentConfig) -> tuple[str, ...]:
+    """Encoder modalities whose hidden states are computed in the step."""
+    stored = stored_modalities(config.model)
+    return tuple(modality for modality in config.model.encoder_modalities if modality not in stored)
+
+
+def check_micro_batches(config: ExperimentConfig, mesh: Mesh) -> None:
+    """Checks that a batch divides over micro-batches and devices.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    parts, rows, shards = config.training.micro_batches, config.data.batch_size, num_batch_shards(mesh)
+    if rows % (parts * shards):
+        raise ConfigError(
+            f"config.training.micro_batches: {parts} is not allowed; data.batch_size {rows} must be a multiple of it "
+            f"times the {shards} batch shards"
+        )
