@@ -54,7 +54,7 @@ def _runs(hidden):
 
 @settings(deadline=None, max_examples=20)
 @given(lengths=st.lists(st.integers(0, FRAMES), min_size=3, max_size=3), seed=st.integers(0, 999))
-def test_one_time_mask_is_a_stretch_of_valid_frames_within_its_limits(lengths, seed):
+def test_spec_augment_time_mask_is_contiguous_and_within_its_limits(lengths, seed):
     features, mask = _batch(lengths)
     config = SpecAugmentConfig(1, 20, 0.3, 0, 0)
     masked = np.asarray(_spec_augment(jax.random.key(seed), features, mask, config))
@@ -69,7 +69,7 @@ def test_one_time_mask_is_a_stretch_of_valid_frames_within_its_limits(lengths, s
             np.testing.assert_allclose(row[hidden], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_one_frequency_mask_hides_neighbouring_bands_in_every_valid_frame():
+def test_spec_augment_frequency_mask_covers_adjacent_bands_in_all_valid_frames():
     features, mask = _batch([FRAMES, 25] * 20)
     config = SpecAugmentConfig(0, 0, 0.0, 1, 8)
     changed = np.asarray(_spec_augment(jax.random.key(3), features, mask, config) != features)
@@ -84,7 +84,7 @@ def test_one_frequency_mask_hides_neighbouring_bands_in_every_valid_frame():
     assert min(widths) == 0
 
 
-def test_every_width_and_position_occurs():
+def test_spec_augment_draws_every_width_and_position():
     features, mask = _batch([10] * 2000)
     hidden = np.asarray(
         _spec_augment(jax.random.key(0), features, mask, SpecAugmentConfig(1, 4, 1.0, 0, 0)) != features
@@ -96,7 +96,7 @@ def test_every_width_and_position_occurs():
     np.testing.assert_allclose(np.bincount(single, minlength=10) / len(single), 0.1, atol=0.05)
 
 
-def test_augmentation_is_a_function_of_its_key_and_differs_between_utterances():
+def test_augmentation_depends_on_key_and_differs_between_utterances():
     features, mask = _batch([FRAMES] * 4)
     same = jnp.broadcast_to(features[:1], features.shape)
     methods = (
@@ -126,7 +126,7 @@ def test_augmentation_of_strength_zero_changes_nothing():
 
 @pytest.mark.parametrize("hz", [500.0, 1500.0, 3000.0])
 @pytest.mark.parametrize("factor", [0.85, 1.15])
-def test_vocal_tract_factor_moves_a_tone_by_that_factor(hz, factor):
+def test_vtlp_shifts_a_tone_by_its_factor(hz, factor):
     """Compared with the log-mel energies of a tone that really has the other pitch."""
     time = np.arange(4000) / 16000
     tones = jnp.asarray(np.sin(2 * np.pi * np.array([[hz], [hz * factor]]) * time), jnp.float32)
@@ -138,7 +138,7 @@ def test_vocal_tract_factor_moves_a_tone_by_that_factor(hz, factor):
 
 @settings(deadline=None, max_examples=15)
 @given(factor=st.floats(0.6, 1.4))
-def test_warped_bands_are_weighted_means_in_ascending_order(factor):
+def test_warp_matrix_rows_are_ascending_weighted_means(factor):
     weights = np.asarray(warp_matrix(jnp.array([factor], jnp.float32), LOG_MEL)[0], np.float64)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-4)
     source = weights @ np.arange(BANDS)
@@ -150,7 +150,7 @@ def test_warped_bands_are_weighted_means_in_ascending_order(factor):
 
 @settings(deadline=None, max_examples=15)
 @given(lengths=st.lists(st.integers(0, FRAMES), min_size=3, max_size=3), seed=st.integers(0, 99))
-def test_stretched_line_is_a_line_of_another_slope_inside_the_new_mask(lengths, seed):
+def test_time_stretch_of_a_line_is_a_line_with_another_slope(lengths, seed):
     mask = jnp.arange(FRAMES) < jnp.array(lengths)[:, None]
     line = jnp.where(mask, jnp.arange(FRAMES, dtype=jnp.float32), jnp.nan)[..., None]
     stretched, new_mask = _stretch_time(jax.random.key(seed), line, mask, TimeStretchConfig(0.3))

@@ -42,7 +42,7 @@ def two():
     return mp3(2, seed=1), mp3(5, seed=2, quality=4)
 
 
-def test_mp3_of_variable_bitrate_is_read_whole_without_a_tag_that_states_its_length(untagged):
+def test_mp3_with_variable_bitrate_and_without_xing_tag_is_read_completely(untagged):
     reference = decoded(untagged)
     assert len(reference) > 30 * 16_000
     np.testing.assert_allclose(read(untagged), reference, atol=1e-5)
@@ -52,7 +52,7 @@ def test_mp3_of_variable_bitrate_is_read_whole_without_a_tag_that_states_its_len
     ("rate", "layout"), [(8_000, "mono"), (22_050, "stereo"), (44_100, "stereo"), (48_000, "mono")]
 )
 @pytest.mark.parametrize("tagged", ["0", "1"])
-def test_mp3_of_every_version_is_what_ffmpeg_decodes(rate, layout, tagged, monkeypatch):
+def test_mp3_of_every_version_equals_ffmpeg(rate, layout, tagged, monkeypatch):
     content = encoded("mp3", "libmp3lame", speech_like(1, rate), rate, layout, True, write_xing=tagged)
     reference = decoded(content)
     monkeypatch.setattr(files, "SAMPLE_RATE", rate)  # no resampling
@@ -60,19 +60,19 @@ def test_mp3_of_every_version_is_what_ffmpeg_decodes(rate, layout, tagged, monke
 
 
 @pytest.mark.parametrize("between", [b"", ID3V1 + ID3, np.random.default_rng(0).bytes(5_000)])
-def test_joined_mp3_files_are_read_one_after_the_other(two, between):
+def test_concatenated_mp3_files_are_read_completely(two, between):
     joined = read(two[0] + between + two[1])
     assert len(joined) == 7 * 16_000
     np.testing.assert_allclose(joined, np.concatenate([read(content) for content in two]), atol=1e-6)
 
 
-def test_mp3_files_joined_to_one_without_a_tag_are_read_whole(two, untagged):
+def test_concatenated_mp3_files_without_tags_are_read_completely(two, untagged):
     assert len(read(untagged + two[0])) == len(decoded(untagged)) + 2 * 16_000
     assert len(read(two[0] + untagged)) == len(decoded(untagged)) + 2 * 16_000
     assert len(read(untagged + untagged)) == 2 * len(decoded(untagged))
 
 
-def test_mp3_cut_short_gives_the_part_that_is_there(two):
+def test_truncated_mp3_gives_the_remaining_audio(two):
     whole, part = read(two[1]), read(two[1][: len(two[1]) // 2])
     assert 0.3 * len(whole) < len(part) < 0.7 * len(whole)
     np.testing.assert_allclose(part[:-600], whole[: len(part) - 600], atol=1e-5)
@@ -81,7 +81,7 @@ def test_mp3_cut_short_gives_the_part_that_is_there(two):
 @pytest.mark.parametrize(
     ("subtype", "rates"), [("VORBIS", (16_000, 16_000)), ("VORBIS", (16_000, 44_100)), ("OPUS", (48_000, 48_000))]
 )
-def test_chained_ogg_is_read_link_by_link(subtype, rates):
+def test_chained_ogg_is_read_completely(subtype, rates):
     first, second = (
         written(speech_like(seconds, rate, seed), rate, format="OGG", subtype=subtype)
         for seconds, rate, seed in zip((2, 3), rates, (1, 2), strict=True)
@@ -92,7 +92,7 @@ def test_chained_ogg_is_read_link_by_link(subtype, rates):
     np.testing.assert_allclose(chained, np.concatenate([read(first), read(second)]), atol=tolerance)
 
 
-def test_opus_begins_where_it_was_recorded():
+def test_opus_pre_skip_is_removed():
     samples = speech_like(2, 48_000)
     content = written(samples, 48_000, format="OGG", subtype="OPUS")
     expected = soundfile.read(io.BytesIO(content), dtype="float32")[0]
@@ -100,7 +100,7 @@ def test_opus_begins_where_it_was_recorded():
     np.testing.assert_array_equal(block, expected[: len(block)])
 
 
-def test_flac_from_a_pipe_is_read_whole():
+def test_flac_from_a_pipe_is_read_completely():
     samples = speech_like(3)
     content = encoded("flac", "flac", samples)
     np.testing.assert_allclose(read(content), samples, atol=1e-4)
@@ -108,7 +108,7 @@ def test_flac_from_a_pipe_is_read_whole():
 
 
 @pytest.mark.parametrize("stated", [0, 10_000, 900_000])
-def test_the_number_of_samples_that_a_flac_header_states_is_not_believed(stated):
+def test_number_of_samples_in_flac_header_is_ignored(stated):
     content = bytearray(encoded("flac", "flac", speech_like(3)))
     content[21] &= 0xF0
     content[22:26] = stated.to_bytes(4, "big")
@@ -117,7 +117,7 @@ def test_the_number_of_samples_that_a_flac_header_states_is_not_believed(stated)
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
-def test_wav_whose_size_was_never_filled_in_is_read_to_the_end_of_the_file(size, subtype):
+def test_wav_without_size_is_read_to_the_end_of_the_file(size, subtype):
     content = bytearray(written(speech_like(1), format="WAV", subtype=subtype))
     expected = read(bytes(content))
     place = content.index(b"data") + 4
@@ -125,25 +125,25 @@ def test_wav_whose_size_was_never_filled_in_is_read_to_the_end_of_the_file(size,
     np.testing.assert_array_equal(read(bytes(content)), expected)
 
 
-def test_au_whose_size_was_never_filled_in_is_read_to_the_end_of_the_file():
+def test_au_without_size_is_read_to_the_end_of_the_file():
     content = written(speech_like(1), format="AU", subtype="PCM_16")
     np.testing.assert_array_equal(read(content[:8] + bytes(4) + content[12:]), read(content))
 
 
-def test_wav_without_samples_is_empty_even_where_chunks_follow():
+def test_wav_without_samples_is_empty_even_if_chunks_follow():
     content = written(np.zeros(0, np.float32), format="WAV", subtype="PCM_16")
     for more in (b"", b"LIST\x04\0\0\0INFO"):
         with pytest.raises(AudioError, match="clip: has no samples"):
             read(content + more)
 
 
-def test_gsm_wav_of_telephony_is_read_to_the_sample():
+def test_gsm_wav_has_exact_number_of_samples():
     content = written(speech_like(3, 8_000), 8_000, format="WAV", subtype="GSM610")
     assert len(decoded(content)) == 24_000
     assert len(read(content)) == 48_000
 
 
-def test_mp3_inside_wav_is_read_whole():
+def test_mp3_inside_wav_is_read_completely():
     content = encoded("wav", "libmp3lame", speech_like(10), quality=4)
     np.testing.assert_allclose(read(content), decoded(content), atol=1e-5)
 
@@ -159,7 +159,7 @@ def test_mp3_inside_wav_is_read_whole():
         ("ipod", "alac", 16_000, 1e-4),
     ],
 )
-def test_what_browsers_and_phones_record_is_read_with_pyav(container, codec, rate, tolerance):
+def test_formats_of_browsers_and_phones_are_read_with_pyav(container, codec, rate, tolerance):
     content = encoded(container, codec, speech_like(2, rate), rate, seekable=True)
     found, reference = read(content), decoded(content)
     assert len(found) == pytest.approx(len(reference) * 16_000 / rate, abs=1)
@@ -179,7 +179,7 @@ def test_what_browsers_and_phones_record_is_read_with_pyav(container, codec, rat
         ("asf", "wmav2", "wma"),
     ],
 )
-def test_without_pyav_the_error_names_it(container, codec, called, monkeypatch):
+def test_error_names_pyav_if_it_is_missing(container, codec, called, monkeypatch):
     rate = {"libopencore_amrnb": 8_000, "libopus": 48_000}.get(codec, 16_000)
     content = encoded(container, codec, speech_like(0.5, rate), rate, seekable=True)
     monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda name: None)
@@ -187,7 +187,7 @@ def test_without_pyav_the_error_names_it(container, codec, called, monkeypatch):
         read(content)
 
 
-def test_a_playlist_opens_no_other_file(tmp_path):
+def test_playlists_do_not_open_other_files(tmp_path):
     (tmp_path / "other.aac").write_bytes(encoded("adts", "aac", speech_like(1)))
     playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{0}/other.aac\n#EXT-X-ENDLIST\n"
     for name, text in (("list.m3u8", playlist), ("list.ffconcat", "ffconcat version 1.0\nfile {0}/other.aac\n")):
@@ -215,7 +215,7 @@ FILES = dict(small_files())
     damage=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
     keep=st.one_of(st.just(1.0), st.floats(0, 1)),
 )
-def test_damage_anywhere_gives_a_waveform_or_one_line_that_names_the_file(kind, damage, keep):
+def test_damaged_files_give_a_waveform_or_a_one_line_error(kind, damage, keep):
     content = bytearray(FILES[kind])
     for place, value in damage:
         # Half of the damage is done to headers.
@@ -234,7 +234,7 @@ def test_damage_anywhere_gives_a_waveform_or_one_line_that_names_the_file(kind, 
 @pytest.mark.parametrize(
     "format", [{"format": "WAV", "subtype": "PCM_16"}, {"format": "OGG", "subtype": "VORBIS"}, {"format": "MP3"}]
 )
-def test_decoding_in_blocks_changes_nothing(format, monkeypatch):
+def test_decoding_is_independent_of_block_size(format, monkeypatch):
     stereo = np.stack([speech_like(1, 44_100), speech_like(1, 44_100, seed=1)], axis=1)
     content = written(stereo, 44_100, **format)
     whole = read(content)
@@ -246,7 +246,7 @@ def test_decoding_in_blocks_changes_nothing(format, monkeypatch):
     np.testing.assert_array_equal(blocks, files.to_mono_16khz(stereo, 44_100))
 
 
-def test_memory_is_that_of_the_result_not_of_the_file():
+def test_decoding_memory_is_bounded_by_the_result():
     content = written(np.zeros((48_000 * 120, 2), np.int16), 48_000, format="FLAC")
     assert len(content) < 100_000
     tracemalloc.start()
@@ -257,7 +257,7 @@ def test_memory_is_that_of_the_result_not_of_the_file():
     assert peak < 2 * waveform.nbytes + 12 * 2**20  # the whole file as it is decoded: 6 times the result
 
 
-def test_a_file_that_states_too_long_a_duration_is_refused_before_it_is_decoded():
+def test_file_stating_too_long_a_duration_raises_before_decoding():
     content = bytearray(encoded("flac", "flac", speech_like(1)))
     content[22:26] = (10 * 3600 * 16_000).to_bytes(4, "big")
     with pytest.raises(AudioError, match=r"clip: must have at most 4 hours, got 10.0"):
@@ -267,20 +267,20 @@ def test_a_file_that_states_too_long_a_duration_is_refused_before_it_is_decoded(
 @pytest.mark.parametrize(
     "content", [encoded("flac", "flac", speech_like(2)), mp3(1) * 2, FILES["m4a"] * 1], ids=["flac", "mp3", "m4a"]
 )
-def test_a_file_that_turns_out_too_long_is_refused(content, monkeypatch):
+def test_file_longer_than_the_limit_raises(content, monkeypatch):
     monkeypatch.setattr(files, "MAX_SECONDS", 0.36)
     with pytest.raises(AudioError, match=r"clip: must have at most"):
         read(content)
 
 
-def test_an_array_of_too_long_a_duration_is_refused():
+def test_array_longer_than_the_limit_raises():
     with pytest.raises(AudioError, match=r"clip: must have at most 4 hours, got 27.8"):
         files.to_mono_16khz(np.zeros(10_000_000, np.int8), 100, "clip")
     with pytest.raises(AudioError, match=r"sample rate must be 100 to 10,000,000 Hz, got 0.001"):
         files.to_mono_16khz(np.zeros(10, np.int8), 0.001)
 
 
-def test_a_file_object_is_read_from_where_it_is_and_named(two, tmp_path):
+def test_file_object_is_read_from_its_position_and_named_in_errors(two, tmp_path):
     (tmp_path / "clip.mp3").write_bytes(two[0])
     expected = read_audio(tmp_path / "clip.mp3")
     with (tmp_path / "clip.mp3").open("rb") as file:
@@ -297,7 +297,7 @@ def test_a_file_object_is_read_from_where_it_is_and_named(two, tmp_path):
         read_audio(io.StringIO("text"), "item 3")
 
 
-def test_a_download_that_cannot_go_back_is_read(two):
+def test_unseekable_stream_is_read(two):
     class Download:
         def __init__(self):
             self._content = io.BytesIO(two[0])
@@ -308,7 +308,7 @@ def test_a_download_that_cannot_go_back_is_read(two):
     np.testing.assert_array_equal(read_audio(Download()), read(two[0]))
 
 
-def test_a_file_object_that_fails_is_an_error_not_a_short_clip():
+def test_failing_file_object_raises():
     class Failing(io.BytesIO):
         def read(self, size=-1):
             if self.tell() > 20_000:

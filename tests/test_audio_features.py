@@ -35,7 +35,7 @@ lengths_lists = st.lists(st.integers(0, FRAMES), min_size=3, max_size=3)
 
 @settings(deadline=None, max_examples=15)
 @given(lengths=lengths_lists, seed=st.integers(0, 99))
-def test_normalised_utterance_has_zero_mean_and_unit_variance_whatever_the_padding(lengths, seed):
+def test_normalised_utterance_has_zero_mean_and_unit_variance_for_any_padding(lengths, seed):
     features, mask = _batch(lengths, seed, padding=np.nan)
     normalised = np.asarray(normalise_utterance(features, mask))
     for row, length, original in zip(normalised, lengths, np.asarray(features), strict=True):
@@ -105,13 +105,13 @@ def test_deltas_equal_librosa_on_the_unpadded_utterance(width):
     np.testing.assert_array_equal(ours[3, 0], 0)
 
 
-def test_deltas_of_a_straight_line_are_its_slope():
+def test_deltas_of_a_line_are_its_slope():
     features = jnp.arange(FRAMES, dtype=jnp.float32)[None, :, None] * jnp.array([1.0, -2.0])
     slopes = deltas(features, jnp.ones((1, FRAMES), bool), 5)
     np.testing.assert_allclose(slopes[0, 2:-2], np.tile([1.0, -2.0], (FRAMES - 4, 1)), rtol=1e-6)
 
 
-def test_add_deltas_appends_slopes_and_slopes_of_slopes():
+def test_add_deltas_appends_first_and_second_deltas():
     features, mask = _batch([FRAMES, 10])
     both = jax.jit(add_deltas, static_argnames=("width", "order"))(features, mask, 9, 2)
     assert both.shape == (2, FRAMES, 3 * FEATURES)
@@ -126,7 +126,7 @@ def test_add_deltas_appends_slopes_and_slopes_of_slopes():
 @pytest.mark.parametrize(
     ("width", "order", "key"), [(4, 1, "width"), (1, 2, "width"), (9, 3, "order"), (9, -1, "order")]
 )
-def test_deltas_that_do_not_exist_are_refused(width, order, key):
+def test_invalid_deltas_raise(width, order, key):
     features, mask = _batch([FRAMES])
     with pytest.raises(ConfigError, match=f"deltas.{key}"):
         add_deltas(features, mask, width, order)

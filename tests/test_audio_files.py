@@ -24,7 +24,7 @@ def _tone(rate, hz=440.0, level=0.5, seconds=1.0):
         ("flac", "PCM_16", 1e-3),
     ],
 )
-def test_tone_is_the_same_tone_whatever_the_file(tmp_path, rate, extension, subtype, tolerance):
+def test_tone_is_equal_for_all_lossless_formats(tmp_path, rate, extension, subtype, tolerance):
     path = tmp_path / f"tone.{extension}"
     soundfile.write(path, np.stack([_tone(rate), _tone(rate)], axis=1), rate, subtype=subtype)
     waveform = read_audio(path)
@@ -57,7 +57,7 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(read_audio(path), _tone(16000) / 2, atol=1e-6)
 
 
-def test_files_without_usable_audio_are_refused_by_name(tmp_path):
+def test_files_without_audio_raise_naming_the_file(tmp_path):
     empty, text, folder = tmp_path / "empty.wav", tmp_path / "text.wav", tmp_path / "folder.wav"
     zero_bytes, cut = tmp_path / "zero.mp3", tmp_path / "cut.flac"
     soundfile.write(empty, np.zeros(0, np.float32), 16000)
@@ -76,7 +76,7 @@ def test_files_without_usable_audio_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e19, -1001.0, 1e300])
-def test_file_with_a_sample_that_is_not_finite_or_far_too_large_is_refused(tmp_path, bad):
+def test_file_with_non_finite_or_too_large_sample_raises(tmp_path, bad):
     path = tmp_path / "bad.wav"
     samples = _tone(16000).astype(np.float64)
     samples[123] = bad
@@ -93,12 +93,12 @@ def test_integer_arrays_are_scaled_by_full_scale(dtype, zero, full_scale):
     np.testing.assert_array_equal(to_mono_16khz(array, 16000), np.array([0.0, -1.0, 0.5], np.float32))
 
 
-def test_floating_point_arrays_are_taken_as_they_are():
+def test_floating_point_arrays_are_not_scaled():
     for dtype in (np.float16, np.float32, np.float64):
         np.testing.assert_array_equal(to_mono_16khz(np.array([0.5, -2.0], dtype), 16000), [0.5, -2.0])
 
 
-def test_channels_may_come_first_where_that_is_unambiguous():
+def test_channels_first_arrays_are_accepted_if_unambiguous():
     stereo = np.stack([_tone(8000), -_tone(8000) / 2], axis=1)
     time_first = to_mono_16khz(stereo, 8000)
     np.testing.assert_array_equal(time_first, to_mono_16khz(stereo.T, 8000))
@@ -126,6 +126,6 @@ def test_channels_may_come_first_where_that_is_unambiguous():
         (np.zeros(1, np.float32), 48000, "shorter"),
     ],
 )
-def test_unusable_arrays_are_refused_by_name(array, rate, message):
+def test_invalid_arrays_raise_naming_the_item(array, rate, message):
     with pytest.raises(AudioError, match=f"clip 7: .*{message}"):
         to_mono_16khz(array, rate, name="clip 7")

@@ -158,7 +158,7 @@ def test_valid_frames_do_not_depend_on_zero_padding(samples, width, seed):
 
 @settings(deadline=None, max_examples=50)
 @given(samples=st.integers(0, 5000))
-def test_frames_are_those_inside_the_clip_and_at_least_one(samples):
+def test_num_frames_counts_complete_frames_and_at_least_one(samples):
     starts = range(0, max(samples, 1), HTK.hop_samples)
     inside = sum(start + HTK.window_samples <= samples for start in starts)
     expected = max(inside, 1) if samples else 0
@@ -216,7 +216,7 @@ def test_vmap_equals_batch():
     )
 
 
-def test_rows_on_several_devices_stay_there():
+def test_log_mel_keeps_batches_sharded():
     """The steps run over time, so no device needs another's rows."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))

@@ -65,7 +65,7 @@ def config(noise=0.0, room=0.0, gain=0.0, speed=0.0, folder=""):
 
 @hypothesis.settings(deadline=None, max_examples=10)
 @hypothesis.given(snr=st.floats(-10, 40), seed=st.integers(0, 1000))
-def test_the_ratio_over_speech_is_exactly_the_one_asked_for(snr, seed):
+def test_add_noise_has_the_requested_snr_over_speech(snr, seed):
     waveform, lengths = speech(seed=seed)
     noise = jnp.asarray(np.random.default_rng(seed).normal(0, 3.0, waveform.shape), jnp.float32)
     noisy = add_noise(waveform, lengths, noise, jnp.full(3, snr))
@@ -80,7 +80,7 @@ def test_the_ratio_over_speech_is_exactly_the_one_asked_for(snr, seed):
         assert not np.asarray(noisy[row, int(lengths[row]) :]).any()
 
 
-def test_silence_and_infinite_ratios_leave_a_clip_as_it_is():
+def test_add_noise_does_not_change_silence_or_infinite_snr():
     waveform, lengths = speech()
     silent = waveform.at[0].set(0.0)
     noise = jnp.ones_like(silent).at[1].set(0.0)
@@ -89,7 +89,7 @@ def test_silence_and_infinite_ratios_leave_a_clip_as_it_is():
     assert not speech_activity(silent, lengths)[0].any()
 
 
-def test_activity_does_not_depend_on_padding():
+def test_speech_activity_does_not_depend_on_padding():
     waveform, lengths = speech()
     longer = jnp.pad(waveform, ((0, 0), (0, 777)), constant_values=0.9)
     np.testing.assert_array_equal(speech_activity(longer, lengths)[:, :SAMPLES], speech_activity(waveform, lengths))
@@ -105,12 +105,12 @@ def test_convolution_equals_scipy(length):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_lengths_of_transforms_are_the_next_fast_ones():
+def test_fast_length_is_the_next_fast_size():
     for least in [*range(1, 500), 79_999, 100_001, 131_073]:
         assert fast_length(least) == scipy.fft.next_fast_len(least, real=True)
 
 
-def test_a_room_keeps_words_in_place_and_energy_and_padding():
+def test_reverberation_preserves_timing_energy_and_padding():
     waveform, lengths = speech()
     response = np.zeros((3, 4_000), np.float32)
     response[:, 300] = 0.8  # direct sound after 300 samples
@@ -129,7 +129,7 @@ def test_a_room_keeps_words_in_place_and_energy_and_padding():
     np.testing.assert_array_equal(untouched, waveform)
 
 
-def test_speed_one_is_exact_and_others_equal_a_resampler_in_band():
+def test_change_speed_is_exact_for_one_and_equals_soxr_in_band():
     waveform, lengths = speech((16_000, 9_000, 16_000))
     waveform = waveform.at[2].set(jnp.asarray(_band_limited(16_000, 3_500)))
     factors = jnp.array([1.0, 1.25, 0.9], jnp.float32)
@@ -144,7 +144,7 @@ def test_speed_one_is_exact_and_others_equal_a_resampler_in_band():
     assert ratio > 50  # dB, for content below 3.5 kHz
 
 
-def test_played_faster_what_would_fold_over_is_attenuated():
+def test_change_speed_attenuates_aliases():
     time = np.arange(SAMPLES) / 16_000
     tone = jnp.asarray(np.sin(2 * np.pi * 7_600 * time)[None], jnp.float32)
     found, changed = change_speed(tone, jnp.array([SAMPLES]), jnp.array([1.4]))
@@ -152,7 +152,7 @@ def test_played_faster_what_would_fold_over_is_attenuated():
     assert 20 * np.log10(np.sqrt(2 * np.square(inside).mean())) < -20
 
 
-def test_every_part_alone_and_all_together_keep_padding_and_neighbours_apart():
+def test_augmentations_keep_padding_zero_and_rows_independent():
     waveform, lengths = speech()
     for settings in (
         config(noise=1.0),
@@ -174,7 +174,7 @@ def test_every_part_alone_and_all_together_keep_padding_and_neighbours_apart():
         np.testing.assert_array_equal(again, found)
 
 
-def test_probabilities_are_shares_of_the_rows():
+def test_augmentation_probabilities_are_shares_of_rows():
     waveform = jnp.full((200, 2_000), 0.1)
     settings = config(gain=0.3)
     found, _ = augment_waveform(jax.random.key(0), waveform, jnp.full(200, 2_000), load_sounds(settings, 0), settings)
@@ -182,7 +182,7 @@ def test_probabilities_are_shares_of_the_rows():
     assert 0.2 < changed.mean() < 0.4
 
 
-def test_bundled_noises_for_training_and_evaluation_share_no_file():
+def test_bundled_noises_for_training_and_evaluation_are_disjoint():
     training = noise_bank("", "train", 1000, 0.1, seed=0)
     evaluation = noise_bank("", "evaluation", 1000, 0.1, seed=0)
     assert len(training.names) > 40
@@ -192,7 +192,7 @@ def test_bundled_noises_for_training_and_evaluation_share_no_file():
     assert len(room_bank("", "train", 100, 2.0, seed=0).names) == 7
 
 
-def test_a_users_folder_is_searched_divided_and_checked(tmp_path):
+def test_noise_folder_is_searched_split_and_checked(tmp_path):
     random = np.random.default_rng(0)
     for number in range(30):
         path = tmp_path / "musan" / "noise" / f"part-{number % 3}" / f"n{number}.wav"
@@ -228,12 +228,12 @@ def test_a_users_folder_is_searched_divided_and_checked(tmp_path):
         (lambda: ReverberationConfig(0.5, 0.0, ""), "max_seconds must be"),
     ],
 )
-def test_a_wrong_value_names_its_field(make, message):
+def test_invalid_value_raises_naming_the_field(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_rows_are_changed_on_their_own_devices():
+def test_augmentation_keeps_batches_sharded():
     mesh = make_mesh(MeshConfig(data=4, fsdp=2))
     everything = config(noise=1.0, room=1.0, gain=1.0, speed=1.0)
     sounds = jax.device_put(load_sounds(everything, seed=0), replicated(mesh))

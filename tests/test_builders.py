@@ -60,14 +60,14 @@ def data_dir(tmp_path_factory):
     return data_dir
 
 
-def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_tensorflow(data_dir):
+def test_built_corpus_is_self_describing_without_builder_or_tensorflow(data_dir):
     command = [sys.executable, "-c", _READ, str(data_dir / "emodb" / "1.0.0")]
     done = subprocess.run(command, cwd=data_dir, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     metadata = json.loads(done.stdout)
     assert metadata["imported"] == []
     assert " ".join(sorted(metadata["metadata"])) == (
-        "attribute_source categories citation content counts folds licence notes remarks split_assignment scale speech"
+        "attribute_source categories citation content counts folds licence notes remarks scale speech split_assignment"
     )
     assert metadata["metadata"]["attribute_source"] == "none"
     assert metadata["metadata"]["speech"] == "recorded"
@@ -78,7 +78,7 @@ def test_a_built_corpus_says_everything_about_itself_without_builder_code_or_ten
     assert (metadata["length"], metadata["dtype"], metadata["samples"], metadata["nan"]) == (284, "int16", 32_000, True)
 
 
-def test_emodb_examples_are_the_table_and_splits_share_no_speaker(data_dir):
+def test_emodb_examples_equal_the_table_and_splits_are_speaker_disjoint(data_dir):
     corpus = open_corpus("emodb", data_dir)
     assert corpus.split_sizes == {"train": 284, "val": 124, "test": 127}
     table = {recording.path.stem: recording for recording in recordings.read_recordings()}
@@ -105,19 +105,19 @@ def test_emodb_categories_follow_the_letter_in_the_file_name():
         assert recordings.CATEGORIES[recording.emotion] == letters[recording.path.stem[5]]
 
 
-def test_examples_lie_in_an_order_that_mixes_speakers(data_dir):
+def test_examples_are_stored_in_shuffled_order(data_dir):
     source = open_split(open_corpus("emodb", data_dir), "train")
     assert len({source[i]["speaker"] for i in range(20)}) >= 4
 
 
-def test_a_built_corpus_is_not_built_again(data_dir, capsys):
+def test_existing_corpus_is_not_rebuilt(data_dir, capsys):
     before = (data_dir / "emodb" / "1.0.0" / "dataset_info.json").stat().st_mtime_ns
     assert main(["emodb", f"--data_dir={data_dir}"]) == 0
     assert "already built (train 284, val 124, test 127)" in capsys.readouterr().out
     assert (data_dir / "emodb" / "1.0.0" / "dataset_info.json").stat().st_mtime_ns == before
 
 
-def test_a_killed_build_leaves_no_corpus_and_no_process_and_the_next_build_succeeds(tmp_path, monkeypatch):
+def test_killed_build_leaves_no_corpus_or_process_and_can_be_repeated(tmp_path, monkeypatch):
     command = [sys.executable, "-c", _BUILD, "emodb", f"--data_dir={tmp_path}", "--processes=2"]
     process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob(".emodb-1.0.0.building/**/*.array_record*")):
@@ -136,7 +136,7 @@ def test_a_killed_build_leaves_no_corpus_and_no_process_and_the_next_build_succe
     _wait_until(lambda: not any(_alive(pid) for pid in children))
 
 
-def test_another_process_writes_the_same_bytes(data_dir, tmp_path):
+def test_builds_are_reproducible_across_processes(data_dir, tmp_path):
     built = build(builder_class("emodb"), tmp_path, processes=2)
     files = sorted(path.name for path in built.directory.iterdir() if path.is_file())
     assert len([name for name in files if "array_record" in name]) == 3
@@ -145,7 +145,7 @@ def test_another_process_writes_the_same_bytes(data_dir, tmp_path):
         assert hashlib.md5(first).digest() == hashlib.md5(second).digest(), name
 
 
-def test_overwriting_replaces_a_corpus_and_a_failing_build_keeps_the_old_one(data_dir, monkeypatch, tmp_path):
+def test_overwrite_replaces_a_corpus_only_if_the_build_succeeds(data_dir, monkeypatch, tmp_path):
     place = tmp_path / "emodb" / "1.0.0"
     shutil.copytree(data_dir / "emodb" / "1.0.0", place)
     monkeypatch.setattr(emodb_dataset_builder, "read_recordings", lambda: recordings.read_recordings()[::20])
@@ -170,7 +170,7 @@ def test_overwriting_replaces_a_corpus_and_a_failing_build_keeps_the_old_one(dat
         (lambda path: path.write_bytes(path.read_bytes()[:3000]), "15a04Wa.opus"),
     ],
 )
-def test_a_damaged_recording_is_named_and_nothing_is_left(damage, message, tmp_path, monkeypatch, capsys):
+def test_damaged_recording_raises_and_leaves_no_files(damage, message, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "bundled"
     (folder / recordings.AUDIO).mkdir(parents=True)
     shutil.copy(recordings.FOLDER / recordings.METADATA, folder)
@@ -197,18 +197,18 @@ def test_a_damaged_recording_is_named_and_nothing_is_left(damage, message, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["emodbb"], "no builder 'emodbb'; there are emobank_spoken, emodb"),
+        (["emodbb"], "no builder 'emodbb'; available: emobank_spoken, emodb"),
         (["emodb", "emobank"], "no builder 'emobank'"),
         (["emobank_spoken", "--config=tiny"], "emobank_spoken: no config 'tiny'; it has full, quick"),
         (["emodb", "--config=full"], "emodb: no config 'full'; it has no configs"),
         (["emodb", "--manual_dir=/no/such"], "--manual_dir=/no/such: no such folder"),
-        (["emodb", f"--data_dir={__file__}"], "is a file, not a folder"),
+        (["emodb", f"--data_dir={__file__}"], "must be a folder, got a file"),
         (["emodb", "--data_dir=/proc/x"], "/proc/x: cannot be written"),
-        (["emodb", "--processes=0"], "--processes=0 is not allowed; allowed: an integer >= 1"),
-        ([], "name what to build; there are"),
+        (["emodb", "--processes=0"], "--processes must be >= 1, got 0"),
+        ([], "NAME is missing; available: emobank_spoken"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(arguments, message, capsys):
+def test_invalid_build_commands_raise_one_line_errors(arguments, message, capsys):
     assert main(arguments) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -216,7 +216,7 @@ def test_what_cannot_be_built_is_said_in_one_line(arguments, message, capsys):
     assert captured.err.count("\n") == 1
 
 
-def test_the_list_names_what_the_builders_have_and_imports_none_of_them():
+def test_list_shows_configs_without_importing_builders():
     command = [sys.executable, "-X", "importtime", "-m", "tfds_builders", "--list"]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600, check=True)
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
@@ -231,7 +231,7 @@ def test_the_list_names_what_the_builders_have_and_imports_none_of_them():
         assert entry.needs_manual_dir == bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
 
 
-def test_the_default_place_is_where_readers_look(monkeypatch, tmp_path):
+def test_default_data_dir_is_that_of_readers(monkeypatch, tmp_path):
     places = []
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(build_module, "build", lambda *arguments, **_: places.append(arguments[1]) or sys.exit(0))
@@ -240,7 +240,7 @@ def test_the_default_place_is_where_readers_look(monkeypatch, tmp_path):
     assert places == [default_data_dir()]
 
 
-def test_two_builds_of_one_corpus_do_not_meet(tmp_path):
+def test_concurrent_builds_of_a_corpus_raise(tmp_path):
     with staging_directory(tmp_path, "emodb-1.0.0"), pytest.raises(CorpusError, match="by another process"):
         build(builder_class("emodb"), tmp_path)
     with staging_directory(tmp_path, "emodb-1.0.0") as directory:
@@ -270,7 +270,7 @@ def test_missing_values_survive_writing_and_reading(tmp_path):
         assert example["speaker"] == example["gender"] == example["transcript"] == b""
 
 
-def test_an_item_that_fails_in_an_unforeseen_way_is_named_counted_and_left_out(tmp_path, capsys):
+def test_item_with_unexpected_exception_is_named_counted_and_skipped(tmp_path, capsys):
     class Damaged(builder_class("emodb")):
         name = "damaged"
 
@@ -284,10 +284,10 @@ def test_an_item_that_fails_in_an_unforeseen_way_is_named_counted_and_left_out(t
     built = build(Damaged, tmp_path)
     assert built.num_examples == {"only": 39}
     assert built.counts == {"failed": 1, "shorter_than_25_ms": 39}
-    assert "left out: clip 7: ValueError: array is too big" in capsys.readouterr().err
+    assert "skipped: clip 7: ValueError: array is too big" in capsys.readouterr().err
 
 
-def test_a_corpus_the_user_brings_is_looked_for_in_manual_dir(tmp_path):
+def test_builder_with_instructions_requires_manual_dir(tmp_path):
     class Brought(builder_class("emodb")):
         """Reads ids from the user's folder."""
 
@@ -301,16 +301,16 @@ def test_a_corpus_the_user_brings_is_looked_for_in_manual_dir(tmp_path):
         def items(self, manual_dir):
             return {"only": (manual_dir / "ids.txt").read_text().split()}
 
-    with pytest.raises(CorpusError, match=r"^brought: needs --manual_dir; Put ids.txt there.$"):
+    with pytest.raises(CorpusError, match=r"^brought: --manual_dir is missing; Put ids.txt there.$"):
         build(Brought, tmp_path / "data")
-    with pytest.raises(CorpusError, match=r"absent is no folder; Put ids.txt there.$"):
+    with pytest.raises(CorpusError, match=r"absent: no such folder; Put ids.txt there.$"):
         build(Brought, tmp_path / "data", manual_dir=tmp_path / "absent")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "ids.txt").write_text("a b c")
     assert build(Brought, tmp_path / "data", manual_dir=tmp_path / "mine").num_examples == {"only": 3}
 
 
-def test_an_id_that_occurs_twice_or_a_split_without_utterances_is_refused(tmp_path):
+def test_duplicate_id_or_empty_split_raises(tmp_path):
     class Strange(builder_class("emodb")):
         name = "strange"
         ids = ("a", "b", "a")
@@ -339,20 +339,20 @@ def test_pcm_rounds_and_clips(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"audio": np.zeros(0, np.int16)}, "x: audio int16"),
-        ({"audio": np.zeros(3, np.float32)}, "x: audio float32"),
-        ({"emotion": 2}, "x: emotion 2 is not allowed; allowed: -1 to 1"),
-        ({"gender": "F"}, "x: gender 'F' is not allowed"),
-        ({"attributes": (1.0, 2.0)}, "x: attributes has shape"),
-        ({"emotion_votes": (1.0,)}, "x: emotion_votes has shape"),
+        ({"audio": np.zeros(0, np.int16)}, "x: audio must be int16 .*, got int16"),
+        ({"audio": np.zeros(3, np.float32)}, "x: audio must be int16 .*, got float32"),
+        ({"emotion": 2}, "x: emotion must be -1 to 1, got 2"),
+        ({"gender": "F"}, "x: gender must be 'female' or 'male' or '', got 'F'"),
+        ({"attributes": (1.0, 2.0)}, "x: attributes must have shape"),
+        ({"emotion_votes": (1.0,)}, "x: emotion_votes must have shape"),
     ],
 )
-def test_an_utterance_outside_the_schema_is_refused(change, message):
+def test_utterance_with_invalid_values_raises(change, message):
     with pytest.raises(CorpusError, match=message):
         utterance(**{"id": "x", "audio": np.ones(3, np.int16), "num_categories": 2} | change)
 
 
-def test_a_dead_worker_is_an_error_and_order_is_kept():
+def test_ordered_map_keeps_order_and_raises_for_a_dead_worker():
     with worker_pool(2) as pool:
         assert list(ordered_map(abs, range(-300, 0), pool, 2)) == list(range(300, 0, -1))
         with pytest.raises(CorpusError, match="a worker process died"):

@@ -59,7 +59,7 @@ def _plain(example):
     return {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in example.items()}
 
 
-def test_examples_are_emobanks_in_emobanks_split_with_attributes_as_activation_valence_dominance(tiny, rows):
+def test_examples_have_texts_splits_and_attributes_of_emobank(tiny, rows):
     assert tiny.num_examples == {"train": 20, "dev": 6, "test": 6}
     for split, example in _examples(tiny):
         row = rows[example["id"].decode()]
@@ -81,14 +81,14 @@ def test_attribute_order_of_a_known_sentence():
     np.testing.assert_array_equal(example["attributes_std"], np.array([0.4, 0.4, 0.0], np.float32))
 
 
-def test_metadata_says_synthetic(tiny):
+def test_metadata_states_synthetic_speech(tiny):
     info = open_corpus("emobank_spoken/tiny", tiny.directory.parents[2]).info
     assert (info.speech, info.attribute_source, info.scale, info.categories) == ("synthesised", "rated", (1.0, 5.0), ())
     assert info.licence == "CC BY-SA 4.0"
     assert "Buechel" in info.citation
 
 
-def test_the_same_seed_gives_the_same_examples_with_one_and_two_processes_and_another_seed_other_audio(tiny, tmp_path):
+def test_examples_depend_on_seed_and_not_on_number_of_processes(tiny, tmp_path):
     again = build(Builder, tmp_path / "again", _TINY, processes=2)
     assert _digests(again) == _digests(tiny)
     other = build(Builder, tmp_path / "other", dataclasses.replace(_TINY, seed=1))
@@ -98,14 +98,14 @@ def test_the_same_seed_gives_the_same_examples_with_one_and_two_processes_and_an
     assert all(changed)
 
 
-def test_an_utterance_does_not_depend_on_what_was_spoken_before():
+def test_synthesis_does_not_depend_on_earlier_calls():
     voices = [speaker.voice for speaker in SPEAKERS]
     alone = {voice: speak("One two.", dataclasses.replace(_VOICE, voice=voice)).tobytes() for voice in voices}
     for voice in reversed(voices):
         assert speak("One two.", dataclasses.replace(_VOICE, voice=voice)).tobytes() == alone[voice]
 
 
-def test_speakers_are_split_disjoint_have_balanced_use_and_differ_acoustically(sentences):
+def test_speakers_are_split_disjoint_balanced_and_acoustically_different(sentences):
     assert len({speaker.variant for speaker in SPEAKERS}) == len(SPEAKERS) == 32
     assert {split: sum(s.split == split for s in SPEAKERS) for split in SPLITS} == {"train": 18, "dev": 6, "test": 8}
     for split in SPLITS:
@@ -130,14 +130,14 @@ def _spectrum(voice):
     return decibel - decibel.mean()
 
 
-def test_configs_hold_what_they_say_and_a_sentence_sounds_the_same_in_both(tmp_path):
+def test_configs_have_stated_sizes_and_equal_audio(tmp_path):
     full, quick = (Builder(data_dir=tmp_path, config=name).items(None) for name in ("full", "quick"))
     assert {split: len(items) for split, items in full.items()} == {"train": 8062, "dev": 1000, "test": 1000}
     assert {split: len(items) for split, items in quick.items()} == {"train": 3000, "dev": 500, "test": 1000}
     assert all(set(quick[split]) <= set(full[split]) for split in SPLITS)
 
 
-def test_fragments_are_words_of_training_sentences_in_training_voices_and_nobody_has_rated_them(tmp_path, sentences):
+def test_fragments_are_unrated_words_of_training_sentences_in_training_voices(tmp_path, sentences):
     built = build(Builder, tmp_path, EmoBankConfig(name="cut", train=30, fragments=4))
     assert built.num_examples == {"unlabelled": 120}
     corpus = open_corpus("emobank_spoken/cut", tmp_path)
@@ -154,7 +154,7 @@ def test_fragments_are_words_of_training_sentences_in_training_voices_and_nobody
         assert example["speaker"].decode() in heard
 
 
-def test_fragments_of_a_sentence_do_not_depend_on_other_sentences_and_use_all_of_it(sentences):
+def test_fragments_depend_on_their_sentence_only_and_cover_it(sentences):
     chosen = [s for s in sentences.values() if len(s.text.split()) == 30][:2]
     cut = list(fragments(chosen, 200, 0))
     assert [piece.text for piece in fragments(chosen[1:], 200, 0)] == [piece.text for piece in cut[200:]]
@@ -170,7 +170,7 @@ def test_subsample_is_nested_and_independent_of_order(sentences):
     assert set(subsample(everything[::-1], 10)) == set(small)
 
 
-def test_sentences_without_words_are_counted_and_long_ones_kept(sentences):
+def test_sentences_without_words_are_skipped_and_long_ones_kept(sentences):
     assert sum(not sentence.has_words for sentence in sentences.values()) == 7
     nothing = next(s for s in sentences.values() if not s.has_words)
     assert make_utterance(Item(nothing, 0)) == Made(None, ("skipped_no_words",))
@@ -180,7 +180,7 @@ def test_sentences_without_words_are_counted_and_long_ones_kept(sentences):
     assert made.example["duration"] > 30
 
 
-def test_valence_moves_nothing_and_activation_and_dominance_do(sentences):
+def test_prosody_depends_on_activation_and_dominance_but_not_on_valence(sentences):
     sentence = sentences["110CYL068_1137_1188"]
     speaker = draw_speaker(sentence, 0)
 
@@ -198,7 +198,7 @@ def test_valence_moves_nothing_and_activation_and_dominance_do(sentences):
     assert weak.level_db < strong.level_db
 
 
-def test_the_formula_of_the_rate():
+def test_rate_follows_its_formula():
     # Ratings at the mean: what remains are the two normal draws, which hashing makes reproducible.
     ids = [f"sentence {number}" for number in range(4000)]
     speaker = SPEAKERS[0]
@@ -210,7 +210,7 @@ def test_the_formula_of_the_rate():
     assert abs(np.mean(cues)) < 3 * 0.25
 
 
-def test_ratings_can_be_read_from_the_drawn_prosody_as_well_as_the_documentation_says(sentences):
+def test_regression_on_prosody_reaches_documented_ccc(sentences):
     usable = [sentence for sentence in sentences.values() if sentence.has_words]
     drawn = [draw_prosody(sentence, draw_speaker(sentence, 0), 0) for sentence in usable]
     cues = np.array([(math.log(p.rate), p.pitch, p.pitch_range, p.level_db, 1.0) for p in drawn])
@@ -223,7 +223,7 @@ def test_ratings_can_be_read_from_the_drawn_prosody_as_well_as_the_documentation
     np.testing.assert_allclose(ccc, [0.79, 0.13, 0.64], atol=0.02)
 
 
-def test_level_is_what_was_drawn(sentences):
+def test_level_equals_the_drawn_one(sentences):
     for sentence in subsample([s for s in sentences.values() if s.split == "dev" and s.has_words], 5):
         made = make_utterance(Item(sentence, 0))
         drawn = draw_prosody(sentence, draw_speaker(sentence, 0), 0).level_db
@@ -231,7 +231,7 @@ def test_level_is_what_was_drawn(sentences):
         assert active_level_db(made.example["audio"] / np.float32(2**15)) == pytest.approx(drawn, abs=0.1)
 
 
-def test_a_gain_that_would_clip_is_lowered_and_counted(sentences, monkeypatch):
+def test_gain_is_limited_to_avoid_clipping_and_counted(sentences, monkeypatch):
     monkeypatch.setattr("tfds_builders.emobank_spoken.speech.draw_prosody", _loud)
     made = make_utterance(Item(sentences["110CYL068_1137_1188"], 0))
     assert made.counted == ("level_lowered_to_avoid_clipping",)
@@ -242,12 +242,12 @@ def _loud(sentence, speaker, seed):
     return dataclasses.replace(draw_prosody(sentence, speaker, seed), level_db=0.0)
 
 
-def test_phoneme_brackets_and_tags_are_spoken_as_text():
+def test_phoneme_brackets_and_tags_are_plain_text():
     assert len(speak("[[h@l'oU]]", _VOICE)) > 1.5 * len(speak("hello", _VOICE))
     assert len(speak("<b>hi</b>", _VOICE)) > 1.5 * len(speak("hi", _VOICE))
 
 
-def test_delivery_is_heard():
+def test_delivery_changes_the_audio():
     text = "We were away a year ago."
     slow, fast = (speak(text, dataclasses.replace(_VOICE, rate=rate)) for rate in (120, 240))
     assert len(slow) > 1.5 * len(fast)
@@ -257,7 +257,7 @@ def test_delivery_is_heard():
         speak(text, dataclasses.replace(_VOICE, pitch=101))
 
 
-def test_a_damaged_table_is_named(tmp_path, rows):
+def test_damaged_table_raises_naming_the_file(tmp_path, rows):
     with pytest.raises(CorpusError, match=r"reader\.csv: cannot be read"):
         read_sentences(tmp_path)
     (tmp_path / "reader.csv").write_text("id,stdV,stdA,stdD\n")

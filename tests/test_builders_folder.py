@@ -49,7 +49,7 @@ def error(folder, tmp_path, capsys):
     return capsys.readouterr().err
 
 
-def test_a_table_becomes_a_corpus(tmp_path):
+def test_folder_with_table_is_built(tmp_path):
     write(tmp_path / "mine", licence="secret", speech="synthesised", attribute_source="derived")
     assert build(tmp_path / "mine", tmp_path) == 0
     corpus, found = examples(tmp_path)
@@ -73,7 +73,7 @@ def test_a_table_becomes_a_corpus(tmp_path):
     assert np.isnan(first["emotion_votes"]).all()
 
 
-def test_json_lines_with_other_names_times_and_votes(tmp_path):
+def test_json_lines_with_renamed_columns_times_and_votes(tmp_path):
     write(
         tmp_path / "mine",
         table="rows.jsonl",
@@ -120,7 +120,7 @@ def test_audformat_tables_are_joined(tmp_path):
     assert found["test"]["clips/c.wav"]["attributes"][0] == 3
 
 
-def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
+def test_table_without_splits_gets_speaker_disjoint_splits(tmp_path):
     names = [f"clips/{letter}.wav" for letter in "acd"]
     rows = [(names[i % 3], str(i), f"s{i % 7}", i / 10, i / 10 + 0.1) for i in range(9)]
     write(tmp_path / "mine", rows=rows, header=("path", "id", "speaker", "start", "end"), unlabelled=True)
@@ -141,7 +141,7 @@ def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
         ({"scale": [1, float("inf")]}, "scale[1] must be a finite number, got inf"),
         ({"scale": [1, 10**400]}, "scale[1] must be a finite number"),
         ({"scale": [False, True]}, "scale[0] must be a number, got False"),
-        ({"scale": [1, 5]}, "line 2: valence 9 is not allowed; allowed: 1 to 5"),
+        ({"scale": [1, 5]}, "line 2: valence must be 1 to 5, got 9"),
         ({"speech": "sung"}, "speech must be 'recorded' or 'synthesised', got 'sung'"),
         ({"tables": "a.csv"}, "corpus.json.tables: no such field; did you mean 'table'?"),
         ({"table": "gone.csv"}, "gone.csv: no such file"),
@@ -152,7 +152,7 @@ def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
         ({"columns": {"mood": "Val"}}, "columns.mood: no such column; allowed: path, start"),
         ({"seed": True}, "seed must be an integer, got True"),
         ({"missing_values": [-99]}, "missing_values[0] must be text, got -99"),
-        ({"licence": "\ud800"}, "holds half of a surrogate pair or a NUL character"),
+        ({"licence": "\ud800"}, "must be Unicode text without lone surrogates"),
         ({"unlabelled": 1}, "unlabelled must be True or False, got 1"),
         (
             {"categories": ["joy", "rage", "joy"]},
@@ -165,31 +165,31 @@ def test_without_splits_speakers_are_divided_and_never_shared(tmp_path):
         ({"categories": ["joy", ""]}, "categories must be one line each, and none of missing_values or -1, got ''"),
         ({"categories": ["joy", "rage\nfury"]}, "categories must be one line each"),
         ({"categories": ["joy", "NA"]}, "none of missing_values or -1, got 'NA'"),
-        ({"categories": ["joy"]}, "line 4: emotion 'rage' is not allowed; allowed: joy"),
+        ({"categories": ["joy"]}, "line 4: emotion must be one of joy, got 'rage'"),
     ],
 )
-def test_a_wrong_description_is_told_in_one_line(change, message, tmp_path, capsys):
+def test_invalid_description_raises_one_line_error(change, message, tmp_path, capsys):
     write(tmp_path / "mine", **change)
     assert message in error(tmp_path / "mine", tmp_path, capsys)
 
 
-def test_wrong_rows_and_missing_files_are_told(tmp_path, capsys):
+def test_invalid_rows_and_missing_files_raise(tmp_path, capsys):
     write(tmp_path / "twice", rows=(ROWS[0], ROWS[0]))
     assert "line 3: 'clips/a.wav' occurs twice, first: " in error(tmp_path / "twice", tmp_path, capsys)
     write(tmp_path / "words", rows=(("clips/a.wav", "high", *ROWS[0][2:]),))
-    assert "line 2: activation 'high' is no finite number" in error(tmp_path / "words", tmp_path, capsys)
+    assert "line 2: activation 'high' is not a finite number" in error(tmp_path / "words", tmp_path, capsys)
     write(tmp_path / "absent", rows=(("clips/x.wav", *ROWS[0][1:]),))
-    assert "no file of the table is there" in error(tmp_path / "absent", tmp_path, capsys)
+    assert "all files of the table are missing" in error(tmp_path / "absent", tmp_path, capsys)
     write(tmp_path / "some", rows=(*ROWS, ("clips/x.wav", *ROWS[0][1:])))
     assert build(tmp_path / "some", tmp_path) == 0
     assert "without audio: 1" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert "has no corpus.json; found nothing" in error(tmp_path / "empty", tmp_path, capsys)
     assert main(["folder", f"--data_dir={tmp_path}"]) == 1
-    assert "needs --manual_dir" in capsys.readouterr().err
+    assert "--manual_dir is missing" in capsys.readouterr().err
 
 
-def test_the_command_that_is_told_for_a_corpus_that_is_not_there_builds_it(tmp_path, monkeypatch):
+def test_suggested_build_command_works(tmp_path, monkeypatch):
     write(tmp_path / "FOLDER")
     monkeypatch.chdir(tmp_path)
     data_dir = tmp_path / "with blanks"
@@ -204,7 +204,7 @@ def test_the_command_that_is_told_for_a_corpus_that_is_not_there_builds_it(tmp_p
 @pytest.mark.parametrize(
     "name", ["folder", "folder/mine", "emodb", "iemocap/four", "msp_podcast/v2_0", "emobank_spoken/quick"]
 )
-def test_the_command_that_is_told_names_what_its_builder_needs(name, tmp_path, monkeypatch):
+def test_suggested_build_command_has_required_flags(name, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("tfds_builders.__main__._build_all", asked.append)
     with pytest.raises(CorpusError) as caught:
@@ -216,5 +216,5 @@ def test_the_command_that_is_told_names_what_its_builder_needs(name, tmp_path, m
     assert bool(options.manual_dir) == ENTRIES[options.names[0]].needs_manual_dir
 
 
-def test_corpora_that_the_user_brings_are_those_of_the_registry():
+def test_corpora_with_manual_dir_match_the_registry():
     assert set(_NEEDS_MANUAL_DIR) == {name for name, entry in ENTRIES.items() if entry.needs_manual_dir}

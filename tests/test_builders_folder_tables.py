@@ -27,12 +27,12 @@ PANDAS = [
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(row[0], text) for row in PANDAS for text in row[1:]])
-def test_every_time_that_pandas_writes_is_read(seconds, written):
+def test_times_written_by_pandas_are_parsed(seconds, written):
     assert parse_seconds(written) == pytest.approx(seconds, abs=1e-9)
 
 
 @given(st.timedeltas())
-def test_every_time_that_python_writes_is_read(time):
+def test_times_written_by_python_are_parsed(time):
     assert parse_seconds(str(time)) == pytest.approx(time.total_seconds(), rel=1e-12, abs=1e-6)
 
 
@@ -40,8 +40,8 @@ def test_every_time_that_python_writes_is_read(time):
     "text",
     ["", "inf", "-inf", "nan", "1e999", "1_0", "0:99", "0:60:00", "P", "PT", "days", "0 days 5", "1 5", "9" * 400],
 )
-def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ValueError, match=r"is no time; allowed: seconds, or a form such as 0 days 00:00:01\.5"):
+def test_invalid_times_raise(text):
+    with pytest.raises(ValueError, match=r"must be a time in seconds, or of the form 0 days 00:00:01\.5"):
         parse_seconds(text)
 
 
@@ -86,7 +86,7 @@ def error(folder, capsys, table=None, name="table.csv"):
     return message
 
 
-def test_segments_are_cut_where_the_table_says(folder, capsys):
+def test_segments_have_start_and_end_of_the_table(folder, capsys):
     summary, found = built(
         folder,
         capsys,
@@ -124,17 +124,17 @@ def test_segments_are_cut_where_the_table_says(folder, capsys):
         ("0,-2", "line 2: end must be > start, or empty or -1 for the end of the file, got -2"),
         ("2,1", "line 2: end must be > start, got start 2 and end 1"),
         ("1,1", "line 2: end must be > start, got start 1 and end 1"),
-        ("inf,", "line 2: start 'inf' is no time"),
-        ("0,inf", "line 2: end 'inf' is no time"),
-        ("0,1e999", "line 2: end '1e999' is no time"),
-        ("soon,", "line 2: start 'soon' is no time; allowed: seconds"),
+        ("inf,", "line 2: start 'inf' must be a time"),
+        ("0,inf", "line 2: end 'inf' must be a time"),
+        ("0,1e999", "line 2: end '1e999' must be a time"),
+        ("soon,", "line 2: start 'soon' must be a time in seconds"),
     ],
 )
-def test_segments_that_cannot_be_are_named_with_their_line(times, message, folder, capsys):
+def test_invalid_segments_raise_naming_the_line(times, message, folder, capsys):
     assert message in error(folder, capsys, f"path,start,end,valence,split\na.wav,{times},1,train\n")
 
 
-def test_a_start_beyond_the_file_is_left_out_counted_and_named(folder, capsys):
+def test_start_beyond_the_file_is_skipped_counted_and_named(folder, capsys):
     table = "path,start,end,valence,split\n" + "".join(f"{name}.wav,0,1,1,train\n" for name in "abcd")
     assert build(folder, table + "a.wav,3,4,1,train\n") == 0
     output = capsys.readouterr()
@@ -142,13 +142,13 @@ def test_a_start_beyond_the_file_is_left_out_counted_and_named(folder, capsys):
     assert "start beyond audio: 1\n" in output.out
 
 
-def test_an_end_far_beyond_any_file_is_cut(folder, capsys):
+def test_end_beyond_the_file_is_clipped(folder, capsys):
     summary, found = built(folder, capsys, "path,start,end,valence,split\na.wav,1,1e308,1,train\n")
     assert len(found["a.wav[1-1e+308]"]["audio"]) == 32_000
     assert "end cut to audio: 1" in summary
 
 
-def test_the_header_is_read_whatever_its_case_and_blanks_and_delimiter(folder, capsys):
+def test_header_is_matched_ignoring_case_blanks_and_delimiter(folder, capsys):
     for table in (
         "Path , Activation , VALENCE,Votes_Joy,Partition\na.wav,2,3,1,train\n",
         "path;activation;valence;votes_joy;split\na.wav;2;3;1;train\n",
@@ -162,14 +162,14 @@ def test_the_header_is_read_whatever_its_case_and_blanks_and_delimiter(folder, c
         assert "without emotion: 1\n" in summary
 
 
-def test_columns_that_are_not_used_and_near_misses_are_named_in_the_summary(folder, capsys):
+def test_summary_lists_unused_and_similar_columns(folder, capsys):
     describe(folder, categories=["joy"])
     table = "path,activation,valance,Spekaer,room,,votes_joy,votes_calm,split\na.wav,2,3,anna,b,c,1,4,train\n"
     summary, found = built(folder, capsys, table)
     assert "table.csv: column 'valance' is not used; did you mean 'valence'?\n" in summary
     assert "table.csv: column 'Spekaer' is not used; did you mean 'speaker'?\n" in summary
-    assert "table.csv: columns that are not used: room, (without a name)\n" in summary
-    assert "columns that are not used, as they name no category: votes_calm\n" in summary
+    assert "table.csv: unused columns: room, (unnamed)\n" in summary
+    assert "unused columns, which match no category: votes_calm\n" in summary
     assert "without valence: 1\n" in summary
     assert "unknown speaker: 1\n" in summary
     np.testing.assert_array_equal(found["a.wav"]["emotion_votes"], [1])
@@ -180,30 +180,36 @@ def test_columns_that_are_not_used_and_near_misses_are_named_in_the_summary(fold
     [
         ("path,valance\na.wav,1\n", "has no column of labels"),
         ("path,valance\na.wav,1\n", "did you mean 'valence'?"),
-        ("path,mood,words\na.wav,joy,x\n", "table.csv: columns that are not used: mood, words"),
+        ("path,mood,words\na.wav,joy,x\n", "table.csv: unused columns: mood, words"),
         ("path,emotion,valence\na.wav,-1,NA\nb.wav,None,\n", "every value of emotion, valence is missing"),
         ("paht,valence\na.wav,1\n", "has no column 'path'; its columns are paht, valence; column 'paht' is not used"),
-        ("path,valence,Valence\na.wav,1,2\n", "columns 'valence', 'Valence' are all 'valence'; name one in `columns`"),
-        ("path,votes_a,Votes_A\na.wav,1,2\n", "columns 'Votes_A', 'votes_a' are all 'votes_A'"),
+        ("path,valence,Valence\na.wav,1,2\n", "columns 'valence', 'Valence' all match 'valence'; name one in"),
+        ("path,votes_a,Votes_A\na.wav,1,2\n", "columns 'Votes_A', 'votes_a' all match 'votes_A'"),
         ("path,valence\n", "table.csv: has no rows"),
-        ("path,valence,speaker\na.wav,1,x\nb.wav,1,y\n", "table.csv: names no split and 2 speakers"),
-        ("path;valence;split\na.wav;1,5;train\n", "line 2: valence '1,5' is no finite number; decimals have a point"),
+        (
+            "path,valence,speaker\na.wav,1,x\nb.wav,1,y\n",
+            "must have splits, or at least 3 speakers, got 2",
+        ),
+        (
+            "path;valence;split\na.wav;1,5;train\n",
+            "valence '1,5' is not a finite number; decimals have a point",
+        ),
         ("path,valence\n,1\n", "line 2: path is missing"),
     ],
 )
-def test_a_table_without_labels_path_or_rows_is_refused(table, message, folder, capsys):
+def test_table_without_labels_path_or_rows_raises(table, message, folder, capsys):
     found = error(folder, capsys, table)
     assert message in found
 
 
-def test_a_table_without_labels_is_read_where_the_description_says_so(folder, capsys):
+def test_table_without_labels_is_read_if_unlabelled_is_set(folder, capsys):
     describe(folder, unlabelled=True)
     summary, found = built(folder, capsys, "path,split\na.wav,train\n")
     assert np.isnan(found["a.wav"]["attributes"]).all()
     assert "without activation: 1" in summary
 
 
-def test_breaks_within_fields_are_blanks_between_words_and_do_not_break_rows(folder, capsys):
+def test_line_breaks_within_fields_become_blanks(folder, capsys):
     words = "one\r\ntwo\u2028three\x85four\x0bfive\nsix"
     expected = b"one two three four five six"
     _, found = built(folder, capsys, f'path,valence,split,transcript\na.wav,1,train,"{words}"\nb.wav,2,train,{"x"}\n')
@@ -215,17 +221,17 @@ def test_breaks_within_fields_are_blanks_between_words_and_do_not_break_rows(fol
     assert found["a.wav"]["transcript"] == expected
 
 
-def test_a_stray_quote_far_down_is_named_with_its_line(folder, capsys):
+def test_stray_quote_raises_naming_the_line(folder, capsys):
     rows = [f"{number}.wav,1,train,x" for number in range(3_000)]
     rows[2_500] = '2500.wav,1,train,"x'
-    assert "table.csv, line 2502: is no CSV" in error(folder, capsys, "\n".join(["path,valence,split,words", *rows]))
+    assert "line 2502: is not valid CSV" in error(folder, capsys, "\n".join(["path,valence,split,words", *rows]))
 
 
 MISSING = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "None", "NaT", "")
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_missing_values_are_missing_in_every_column_and_told(form, folder, capsys):
+def test_missing_values_apply_to_all_columns_and_are_reported(form, folder, capsys):
     rows = [("a.wav", 1, "joy", "anna", "words here", "f", 0, 1)]
     rows += [
         (f"{'bcd'[place % 3]}.wav", value, value, value, value, value, place * 0.1, value)
@@ -256,7 +262,7 @@ def test_missing_values_are_missing_in_every_column_and_told(form, folder, capsy
     assert "gender not recognised" not in summary
 
 
-def test_what_is_missing_can_be_said_otherwise(folder, capsys):
+def test_missing_values_can_be_configured(folder, capsys):
     describe(folder, missing_values=["-99", "?"])
     table = "path,valence,emotion,speaker,split\na.wav,-99,None,NA,train\nb.wav,3,?,-99,train\n"
     summary, found = built(folder, capsys, table)
@@ -265,7 +271,7 @@ def test_what_is_missing_can_be_said_otherwise(folder, capsys):
     assert (found["a.wav"]["speaker"], found["b.wav"]["speaker"]) == (b"NA", b"")
     assert "table.csv: read as missing: '?' in emotion (1), '-99' in speaker (1), '-99' in valence (1)\n" in summary
     message = error(folder, capsys, "path,valence,split\na.wav,nan,train\n")
-    assert "line 2: valence 'nan' is no finite number" in message
+    assert "line 2: valence 'nan' is not a finite number" in message
 
 
 @pytest.mark.parametrize(
@@ -276,9 +282,9 @@ def test_what_is_missing_can_be_said_otherwise(folder, capsys):
         ({"transcript": {"words": "x"}}, 'line 1: transcript must be text, a number or null, got {"words": "x"}'),
         ({"transcript": "\ud800"}, 'line 1: transcript must be text, got "\\ud800"'),
         ({"speaker": "a\0"}, "line 1: speaker must be text"),
-        ({"valence": float("inf")}, "line 1: valence 'Infinity' is no finite number"),
-        ({"activation_std": -1}, "line 1: activation_std -1 is not allowed; allowed: 0 to inf"),
-        ({"votes_joy": -1}, "line 1: votes_joy -1 is not allowed; allowed: 0 to inf"),
+        ({"valence": float("inf")}, "line 1: valence 'Infinity' is not a finite number"),
+        ({"activation_std": -1}, "line 1: activation_std must be 0 to inf, got -1"),
+        ({"votes_joy": -1}, "line 1: votes_joy must be 0 to inf, got -1"),
     ],
 )
 def test_values_of_json_lines_are_checked(row, message, folder, capsys):
@@ -287,14 +293,14 @@ def test_values_of_json_lines_are_checked(row, message, folder, capsys):
     assert message in error(folder, capsys, rows, "rows.jsonl")
 
 
-def test_numbers_for_text_are_text_as_they_are_written_and_unused_objects_do_not_matter(folder, capsys):
+def test_numbers_in_text_columns_are_kept_as_written(folder, capsys):
     describe(folder, table="rows.jsonl")
     row = '{"path": "a.wav", "split": "train", "valence": 3, "speaker": 3.0, "id": 12, "custom": {"a": [1, true]}}'
     _, found = built(folder, capsys, row, "rows.jsonl")
     assert found["12"]["speaker"] == b"3.0"
 
 
-def test_categories_are_matched_whatever_their_case_and_never_doubled(folder, capsys):
+def test_categories_are_matched_ignoring_case(folder, capsys):
     table = "path,emotion,split\na.wav,Joy,train\nb.wav,joy ,train\n"
     assert "line 3: emotion 'joy' is also written 'Joy'; name one in `categories`" in error(folder, capsys, table)
     describe(folder, categories=["rage", "joy"])
@@ -303,24 +309,24 @@ def test_categories_are_matched_whatever_their_case_and_never_doubled(folder, ca
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", "a[:50%]", "a+b", "all", "../x", "a.b", "a" * 51])
-def test_a_split_that_cannot_be_written_or_read_is_named(name, folder, capsys):
+def test_invalid_split_name_raises(name, folder, capsys):
     message = error(folder, capsys, f"path,valence,split\na.wav,1,train\nb.wav,1,{name}\n")
     assert f"line 3: split must be at most 50 letters, digits, _ and -, and not 'all', got {name!r}" in message
 
 
-def test_splits_of_other_names_are_written_and_read(folder, capsys):
+def test_splits_with_other_names_are_built(folder, capsys):
     _, found = built(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,Dev\nc.wav,1,Test-1\nd.wav,1,prüf_2\n")
     assert len(found) == 4
     split_assignment = open_corpus("folder/mine", folder.parent).split_assignment
     assert (split_assignment.train, split_assignment.validation, split_assignment.test) == ("Train", "Dev", ("Test-1",))
     message = error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,train\n")
     assert "line 3: split 'train' is also written 'Train'" in message
-    assert "line 3: has no split" in error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,NA\n")
+    assert "line 3: split is missing" in error(folder, capsys, "path,valence,split\na.wav,1,Train\nb.wav,1,NA\n")
     message = error(folder, capsys, "path,valence,split\na.wav,1,train\ngone.wav,1,dev\n")
-    assert "no file of split 'dev' is there, e.g." in message
+    assert "all files of split 'dev' are missing, e.g." in message
 
 
-def test_speakers_in_several_splits_and_odd_genders_are_counted(folder, capsys):
+def test_speakers_in_several_splits_and_unknown_genders_are_counted(folder, capsys):
     table = "path,valence,split,speaker,gender\na.wav,1,train,anna,f\nb.wav,1,dev,anna,woman\nc.wav,1,test,,\n"
     summary, _ = built(folder, capsys, table)
     assert "speakers in several splits: 1\n" in summary
@@ -328,7 +334,7 @@ def test_speakers_in_several_splits_and_odd_genders_are_counted(folder, capsys):
     assert "unknown speaker: 1\n" in summary
 
 
-def test_an_id_that_occurs_twice_is_named_with_both_lines(folder, capsys):
+def test_duplicate_id_raises_naming_both_lines(folder, capsys):
     message = error(folder, capsys, "path,valence,id,split\na.wav,1,x,train\nb.wav,1,x,train\n")
     assert "line 3: id 'x' occurs twice, first: " in message
     assert "line 2" in message
@@ -344,7 +350,7 @@ SEGMENTED = (
 FILEWISE = "file,speaker\na.wav,s1\nc.wav,\nd.wav,s3\n"
 
 
-def test_a_filewise_table_of_audformat_belongs_to_all_segments_of_its_files(folder, capsys):
+def test_filewise_audformat_table_applies_to_all_segments(folder, capsys):
     describe(folder, table=["db.emotion.csv", "db.files.csv", "db.splits.csv"])
     (folder / "db.emotion.csv").write_text(SEGMENTED)
     (folder / "db.files.csv").write_text(FILEWISE)
@@ -356,34 +362,34 @@ def test_a_filewise_table_of_audformat_belongs_to_all_segments_of_its_files(fold
         "c.wav": b"",
     }
     assert found["a.wav[0.5-1]"]["attributes"][0] == np.float32(1.2)
-    assert "db.files.csv: rows that belong to no row of db.emotion.csv: 1\n" in summary
+    assert "db.files.csv: rows without match in db.emotion.csv: 1\n" in summary
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("path,speaker\nx.wav,s1\n", "none of its rows has path, start and end of a row of one.csv"),
+        ("path,speaker\nx.wav,s1\n", "no row has path, start and end of a row of one.csv"),
         ("path,emotion\na.wav,rage\n", "two.csv, line 2: emotion 'rage' contradicts 'joy' in "),
         ("path,speaker\na.wav,s\na.wav,s\n", "two.csv, line 3: 'a.wav' occurs twice"),
     ],
 )
-def test_tables_that_do_not_fit_together_are_refused(second, message, folder, capsys):
+def test_inconsistent_tables_raise(second, message, folder, capsys):
     describe(folder, table=["one.csv", "two.csv"], columns={"valence": "Val"})
     (folder / "one.csv").write_text("path,emotion,split,val\na.wav,joy,train,3\n")
     assert message in error(folder, capsys, second, "two.csv")
 
 
-def test_a_column_that_is_named_need_only_be_in_one_of_the_tables(folder, capsys):
+def test_configured_column_is_required_in_one_table_only(folder, capsys):
     describe(folder, table=["one.csv", "two.csv"], columns={"valence": "Val"})
     (folder / "one.csv").write_text("path,split,VAL\na.wav,train,3\nb.wav,train,4\n")
     summary, found = built(folder, capsys, "path,speaker\na.wav,s\n\n", "two.csv")
     assert found["a.wav"]["attributes"][1] == 3
-    assert "one.csv: rows without one in two.csv: 1\n" in summary
+    assert "one.csv: rows without match in two.csv: 1\n" in summary
 
 
-def test_a_table_in_another_encoding_and_empty_rows_are_told(folder, capsys):
+def test_other_encoding_and_empty_rows_are_reported(folder, capsys):
     (folder / "table.csv").write_bytes("path,valence,split,speaker\na.wav,1,train,Jörg\n,,,\n".encode("cp1252"))
     summary, found = built(folder, capsys)
     assert found["a.wav"]["speaker"].decode() == "Jörg"
-    assert "table.csv: is not UTF-8; read as Windows-1252\n" in summary
+    assert "table.csv: not UTF-8; read as Windows-1252\n" in summary
     assert "table.csv: empty rows skipped: 1\n" in summary

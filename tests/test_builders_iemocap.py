@@ -33,7 +33,7 @@ def counts(data_dir, config):
     return dict(tfds.builder_from_directory(data_dir / "iemocap" / config / "1.0.0").info.metadata)["counts"]
 
 
-def test_every_utterance_has_the_labels_that_were_written(corpus, tmp_path):
+def test_utterances_have_the_labels_of_the_files(corpus, tmp_path):
     folder, turns = corpus
     opened, found = build(folder, tmp_path)
     assert tuple(found) == SESSIONS
@@ -65,7 +65,7 @@ def test_every_utterance_has_the_labels_that_were_written(corpus, tmp_path):
     assert counted["all_fewer_than_published"] == 10_039 - 109
 
 
-def test_four_classes_merge_excitement_into_happiness_and_leave_out_the_rest(corpus, tmp_path):
+def test_four_classes_merge_excitement_and_skip_others(corpus, tmp_path):
     folder, turns = corpus
     opened, found = build(folder, tmp_path, "four")
     assert opened.info.categories == FOUR
@@ -79,14 +79,14 @@ def test_four_classes_merge_excitement_into_happiness_and_leave_out_the_rest(cor
     assert counted["skipped_other_category"] == 60
 
 
-def test_improvised_conversations_can_be_taken_alone(corpus, tmp_path):
+def test_improvised_config_skips_scripted_conversations(corpus, tmp_path):
     folder, _ = corpus
     _, found = build(folder, tmp_path, "four_improvised")
     assert all("impro" in name for split in found.values() for name in split)
     assert sum(map(len, found.values())) == 24
 
 
-def test_each_fold_tests_one_session_steers_on_another_and_trains_on_three(corpus, tmp_path):
+def test_folds_have_one_test_one_validation_and_three_training_sessions(corpus, tmp_path):
     folder, _ = corpus
     opened, found = build(folder, tmp_path)
     empty = CorpusConfig("iemocap/all", "", "", "", (), 0, (), "", "")
@@ -108,7 +108,7 @@ def test_each_fold_tests_one_session_steers_on_another_and_trains_on_three(corpu
         CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, (), "", "")
 
 
-def test_a_wrong_folder_and_a_damaged_line_are_named(corpus, tmp_path, capsys):
+def test_wrong_folder_and_damaged_line_raise(corpus, tmp_path, capsys):
     (tmp_path / "wrong" / "audio").mkdir(parents=True)
     arguments = [f"--data_dir={tmp_path}", "--processes=1"]
     assert main(["iemocap", f"--manual_dir={tmp_path / 'wrong'}", *arguments]) == 1
@@ -123,13 +123,13 @@ def test_a_wrong_folder_and_a_damaged_line_are_named(corpus, tmp_path, capsys):
     assert "Ses03F_impro01.txt, line 3: emotion 'zzz'" in message
 
 
-def test_a_head_line_without_three_ratings_is_named(tmp_path):
+def test_head_line_without_three_ratings_raises(tmp_path):
     path = tmp_path / "Ses01F_impro01.txt"
     head = "[6.29 - 8.23]\tSes01F_impro01_F000\tneu\t[%s]\n"
     path.write_text(head % "2.5000, NaN, 2.5000")
     ((_, _, attributes),) = [(turn.name, turn.emotion, turn.attributes) for turn in read_evaluation(path)]
     np.testing.assert_array_equal(attributes, [np.nan, 2.5, 2.5])
-    for vector, message in (("2,5, 3.0, 2.0", "must be three ratings"), ("2.5, x, 2.5", "is no finite number")):
+    for vector, message in (("2,5, 3.0, 2.0", "must have three ratings"), ("2.5, x, 2.5", "is not a finite number")):
         path.write_text("% head\n" + head % vector)
         with pytest.raises(CorpusError, match=message) as caught:
             list(read_evaluation(path))

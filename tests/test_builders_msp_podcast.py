@@ -36,7 +36,7 @@ def examples(data_dir, release):
 
 
 @pytest.mark.parametrize("release", DIALECTS)
-def test_every_release_gives_the_labels_that_were_written(release, tmp_path):
+def test_releases_have_the_labels_of_the_files(release, tmp_path):
     folder = tmp_path / "MSP-PODCAST"
     rows = write_release(folder, release)
     assert build(folder, tmp_path, release) == 0
@@ -77,7 +77,7 @@ def test_every_release_gives_the_labels_that_were_written(release, tmp_path):
     assert {assignment.train, assignment.validation, *assignment.test} <= set(found)
 
 
-def test_a_copy_smaller_than_the_published_release_says_by_how_much(tmp_path):
+def test_difference_from_published_size_is_counted(tmp_path):
     write_release(tmp_path / "release", "v1_6")
     assert build(tmp_path, tmp_path, "v1_6") == 0  # the folder above the release will do
     counts = metadata(tmp_path, "v1_6")["counts"]
@@ -85,7 +85,7 @@ def test_a_copy_smaller_than_the_published_release_says_by_how_much(tmp_path):
     assert counts["test1_fewer_than_published"] == 10_124 - 6
 
 
-def test_transcripts_of_a_recogniser_fill_the_gaps_and_are_counted(tmp_path):
+def test_automatic_transcripts_fill_gaps_and_are_counted(tmp_path):
     rows = write_release(tmp_path / "release", "v1_10")
     folder = tmp_path / "release" / "Transcripts_ASR"
     folder.mkdir()
@@ -100,7 +100,7 @@ def test_transcripts_of_a_recogniser_fill_the_gaps_and_are_counted(tmp_path):
     assert counts["transcript_human"] == len(rows) - 2
 
 
-def test_a_corrupt_clip_is_left_out_and_named_and_many_are_an_error(tmp_path, capsys):
+def test_corrupt_clip_is_skipped_and_many_raise(tmp_path, capsys):
     rows = write_release(tmp_path / "release", "v1_11")
     (tmp_path / "release" / "Audios" / rows[1].name).write_bytes(b"RIFF....no audio")
     assert build(tmp_path / "release", tmp_path, "v1_11") == 0
@@ -111,7 +111,7 @@ def test_a_corrupt_clip_is_left_out_and_named_and_many_are_an_error(tmp_path, ca
     assert "2 of 6 items of split 'train' are damaged" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_release_is_told_with_what_was_looked_for_and_found(tmp_path, capsys):
+def test_folder_without_release_raises_listing_its_content(tmp_path, capsys):
     (tmp_path / "copy" / "wavs").mkdir(parents=True)
     assert build(tmp_path / "copy", tmp_path, "v1_11") == 1
     message = capsys.readouterr().err
@@ -130,10 +130,10 @@ def test_a_folder_that_is_no_release_is_told_with_what_was_looked_for_and_found(
         ("EmoVal", "Valence", "has no column 'EmoVal'; its columns are FileName"),
         (",H,", ",Q,", "emotion 'Q' is not allowed"),
         ("Development", "Devel", "no utterance"),
-        (",Train", "", "not as many fields"),
+        (",Train", "", "fields like the header"),
     ],
 )
-def test_a_table_of_another_form_is_named_with_column_or_line(old, new, message, tmp_path, capsys):
+def test_invalid_label_table_raises_naming_column_or_line(old, new, message, tmp_path, capsys):
     write_release(tmp_path / "release", "v1_11")
     path = tmp_path / "release" / "Labels" / "labels_consensus.csv"
     path.write_text(path.read_text(encoding="utf-8-sig").replace(old, new))
@@ -146,7 +146,7 @@ def test_a_table_of_another_form_is_named_with_column_or_line(old, new, message,
         assert message in capsys.readouterr().err
 
 
-def test_missing_values_and_headers_are_read_as_everywhere(tmp_path):
+def test_missing_values_and_headers_are_parsed_like_other_tables(tmp_path):
     path = tmp_path / "labels_consensus.csv"
     path.write_text(
         "filename, EMOCLASS ,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
@@ -158,11 +158,11 @@ def test_missing_values_and_headers_are_read_as_everywhere(tmp_path):
     np.testing.assert_array_equal(found["b.wav"].attributes, [np.nan] * 3)
     assert (found["a.wav"].speaker, found["a.wav"].gender, found["b.wav"].speaker) == ("", "female", "")
     path.write_text(path.read_text().replace("null", "inf"))
-    with pytest.raises(CorpusError, match="line 3: 'inf' is no finite number"):
+    with pytest.raises(CorpusError, match="line 3: 'inf' is not a finite number"):
         read_consensus(path, collections.Counter())
 
 
-def test_other_line_separators_in_what_raters_wrote_do_not_break_lines(tmp_path):
+def test_unicode_line_separators_in_free_text_do_not_split_lines(tmp_path):
     (tmp_path / "labels.txt").write_bytes(
         "a.wav; A; A:4; V:3; D:2;\r\n"
         "W1; Other-so\u2028so\x85, \x0bquite; ; A:4; V:3; D:2;\r\n"
@@ -174,14 +174,14 @@ def test_other_line_separators_in_what_raters_wrote_do_not_break_lines(tmp_path)
     assert np.isnan(raters["a.wav"].std[2])
 
 
-def test_without_a_copy_the_command_says_what_is_needed(tmp_path, capsys):
+def test_build_without_manual_dir_raises_instructions(tmp_path, capsys):
     assert main(["msp_podcast", f"--data_dir={tmp_path}"]) == 1
     message = capsys.readouterr().err
-    assert "needs --manual_dir" in message
+    assert "--manual_dir is missing" in message
     assert "Audios/" in message
 
 
-def test_it_builds_in_worker_processes_without_tensorflow(tmp_path):
+def test_build_in_worker_processes_does_not_import_tensorflow(tmp_path):
     write_release(tmp_path / "release", "challenge")
     code = (
         "import sys\nfrom tfds_builders.__main__ import main\nstatus = main(sys.argv[1:])\n"
@@ -195,5 +195,5 @@ def test_it_builds_in_worker_processes_without_tensorflow(tmp_path):
     assert "test3" in done.stdout
 
 
-def test_the_registry_lists_every_release():
+def test_registry_lists_every_release():
     assert set(ENTRIES["msp_podcast"].configs) == set(DIALECTS)

@@ -45,7 +45,7 @@ def build(folder, *arguments):
     )
 
 
-def test_the_same_files_need_no_build_and_none_is_read(folder, capsys, monkeypatch):
+def test_unchanged_files_are_not_read_or_rebuilt(folder, capsys, monkeypatch):
     monkeypatch.setattr(sources_module, "_digest", lambda path: pytest.fail(f"{path} is read"))
     assert build(folder) == 0
     output = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_the_same_files_need_no_build_and_none_is_read(folder, capsys, monkeypat
     assert "not compared" not in output
 
 
-def test_a_copy_of_the_same_files_with_other_dates_is_the_same(folder, capsys):
+def test_files_with_other_dates_and_equal_content_are_unchanged(folder, capsys):
     for path in folder.iterdir():
         os.utime(path, ns=(1, 1))
     shutil.copytree(folder, folder.parent / "copy")
@@ -98,7 +98,7 @@ def add_audio(folder):
         (add_audio, "new: gone.wav"),
     ],
 )
-def test_what_has_changed_is_told_with_how_to_rebuild(change, what, folder, capsys):
+def test_changed_files_raise_with_rebuild_hint(change, what, folder, capsys):
     change(folder)
     assert build(folder) == 1
     message = capsys.readouterr().err.splitlines()[-1]
@@ -109,7 +109,7 @@ def test_what_has_changed_is_told_with_how_to_rebuild(change, what, folder, caps
     assert "already built" in capsys.readouterr().out
 
 
-def test_rebuilding_takes_what_has_changed(folder):
+def test_overwrite_uses_changed_files(folder):
     change_table(folder)
     assert build(folder, "--overwrite") == 0
     corpus = open_corpus("folder/mine", folder.parent / "data")
@@ -122,7 +122,7 @@ def test_many_changes_are_counted():
     assert sources_module._listed(names) == "0.wav, 1.wav, 2.wav and 997 more files"
 
 
-def test_a_file_that_changes_while_the_corpus_is_built_stops_the_build(folder, monkeypatch, capsys):
+def test_file_changed_during_the_build_raises(folder, monkeypatch, capsys):
     make_utterance = folder_dataset_builder.make_utterance
 
     def change_meanwhile(clip):
@@ -136,14 +136,14 @@ def test_a_file_that_changes_while_the_corpus_is_built_stops_the_build(folder, m
 
 
 @pytest.mark.parametrize("content", [None, "", "[1]", '{"files": [1]}', '{"files": {"a.wav": [1]}}', '{"files": null}'])
-def test_a_corpus_without_readable_digests_is_not_believed_to_be_compared(content, folder, capsys):
+def test_corpus_without_valid_digests_is_reported_as_not_compared(content, folder, capsys):
     (path,) = (folder.parent / "data").glob("**/sources.json")
     path.unlink() if content is None else path.write_text(content)
     assert build(folder) == 0
-    assert "(not compared with your copy: it was built without digests of its files)" in capsys.readouterr().out
+    assert "(not compared with your copy: it has no digests of its files)" in capsys.readouterr().out
 
 
-def test_files_elsewhere_and_unreadable_ones_are_stamped(tmp_path):
+def test_external_and_unreadable_files_are_stamped(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     (tmp_path / "elsewhere.wav").write_bytes(b"1")
@@ -159,7 +159,7 @@ def test_files_elsewhere_and_unreadable_ones_are_stamped(tmp_path):
         write_sources(tmp_path, root, stamps, 1)
 
 
-def test_msp_podcast_is_compared_with_its_labels_audio_and_words(tmp_path, capsys):
+def test_msp_podcast_compares_labels_audio_and_transcripts(tmp_path, capsys):
     release = tmp_path / "release"
     rows = write_release(release, "v1_11", per_split=2)
     command = ["msp_podcast", f"--data_dir={tmp_path}", "--processes=1"]
@@ -182,7 +182,7 @@ def test_msp_podcast_is_compared_with_its_labels_audio_and_words(tmp_path, capsy
         assert name in message
 
 
-def test_iemocap_is_compared_with_its_labels_audio_and_words(tmp_path, capsys):
+def test_iemocap_compares_labels_audio_and_transcripts(tmp_path, capsys):
     write_corpus(tmp_path / "copy")
     command = ["iemocap", "--config=four", f"--manual_dir={tmp_path / 'copy'}", f"--data_dir={tmp_path}"]
     assert main([*command, "--processes=1"]) == 0

@@ -53,7 +53,7 @@ def with_inner(**changes):
     return GOOD | {"inner": GOOD["inner"] | changes}
 
 
-def test_a_good_tree_becomes_typed_values_and_comes_back():
+def test_parse_and_to_tree_round_trip():
     config = parse(Outer, GOOD)
     assert config == Outer(1.0, ("x", "y"), (0.5, 1.0), True, None, Inner(3, "a"))
     assert isinstance(config.rate, float)
@@ -82,7 +82,7 @@ def test_a_good_tree_becomes_typed_values_and_comes_back():
         (with_inner(sise=1), "config.inner.sise: no such field; did you mean 'size'?"),
     ],
 )
-def test_a_bad_tree_is_told_in_one_line(tree, message):
+def test_invalid_tree_raises_one_line_error(tree, message):
     with pytest.raises(ConfigError) as caught:
         parse(Outer, tree)
     assert str(caught.value).startswith(message)
@@ -101,7 +101,7 @@ def group_of(tree, path):
 
 @hypothesis_settings(max_examples=30, deadline=None)
 @given(absent=st.sets(st.sampled_from(sorted(LATER))))
-def test_a_workdir_made_before_some_fields_existed_means_what_it_did(absent):
+def test_migrated_config_keeps_earlier_behaviour(absent):
     config = parse_experiment(default.get_config().to_dict())
     old = saved_tree(config)
     wanted = copy.deepcopy(old)
@@ -115,7 +115,7 @@ def test_a_workdir_made_before_some_fields_existed_means_what_it_did(absent):
     assert migrate(saved_tree(config)) == to_tree(config)
 
 
-def test_a_whole_group_that_did_not_exist_is_made_where_the_settings_have_it():
+def test_migrate_creates_missing_groups():
     tree = saved_tree(parse_experiment(default.get_config().to_dict()))
     del tree["version"], tree["mesh"]
     with pytest.raises(ConfigError, match=r"config\.mesh\.data is missing"):
@@ -124,7 +124,7 @@ def test_a_whole_group_that_did_not_exist_is_made_where_the_settings_have_it():
     assert "mesh" not in migrate({"seed": 0}, Inner)
 
 
-def test_a_saved_config_that_lacks_another_field_or_is_newer_is_refused():
+def test_saved_config_with_missing_field_or_later_version_raises():
     tree = saved_tree(parse_experiment(default.get_config().to_dict()))
     with pytest.raises(ConfigError, match=r"version must be <= \d+, got 99"):
         load_saved_config(tree | {"version": 99})
@@ -135,7 +135,7 @@ def test_a_saved_config_that_lacks_another_field_or_is_newer_is_refused():
         load_saved_config(tree)
 
 
-def test_settings_made_in_python_are_checked_alike():
+def test_settings_constructed_in_python_are_validated():
     with pytest.raises(ConfigError, match=r"Inner\.size must be >= 1 and < 100, got 100"):
         Inner(100, "a")
     assert Outer(1, ["x"], (0.5, 1), True, None, Inner(1, "a")) == parse(
@@ -143,7 +143,7 @@ def test_settings_made_in_python_are_checked_alike():
     )
 
 
-def test_a_file_of_a_stranger_is_refused_with_an_error_of_the_callers_class(tmp_path):
+def test_read_settings_raises_the_given_error_class(tmp_path):
     path = tmp_path / "inner.json"
     path.write_text('{"size": -3, "mode": "a"}')
     with pytest.raises(CheckpointError, match=rf"{path}\.size must be >= 1 and < 100, got -3"):
@@ -167,7 +167,7 @@ def test_a_file_of_a_stranger_is_refused_with_an_error_of_the_callers_class(tmp_
     ],
     ids=["deep", "cut", "bytes", "list", "digits"],
 )
-def test_json_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, message):
+def test_invalid_json_raises_one_line_error(tmp_path, content, message):
     path = tmp_path / "file.json"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
@@ -176,7 +176,7 @@ def test_json_that_cannot_be_used_is_refused_in_one_line(tmp_path, content, mess
     assert "\n" not in str(caught.value)
 
 
-def test_the_reference_of_all_fields_is_current_and_complete():
+def test_config_reference_is_current():
     written = (Path(__file__).parents[1] / "docs" / "config.md").read_text()
     assert written == config_reference(), "run: python -m emojax config > docs/config.md"
     undocumented = [field.path for field in fields(ExperimentConfig) if not field.meaning]

@@ -45,7 +45,7 @@ def miniature(tmp_path_factory):
 
 @pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path):
+def test_config_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path):
     module, _, row = system.partition(":")
     config = importlib.import_module(f"configs.{module}").get_config(*filter(None, [row]))
     config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
@@ -69,7 +69,7 @@ def test_the_system_trains_and_evaluates(system, miniature, mini_data_dir, tmp_p
     assert {name for name, flag in wanted.items() if flag} <= set(summary)
 
 
-def test_every_row_of_the_ablation_is_a_config_of_its_own():
+def test_ablation_rows_have_different_configs():
     from configs import student_ablation
 
     taught = {"labels": False, "half": False}
@@ -85,7 +85,7 @@ def test_every_row_of_the_ablation_is_a_config_of_its_own():
         student_ablation.get_config("nothing")
 
 
-def test_the_demo_compares_a_taught_student_with_the_same_network_on_labels():
+def test_demo_student_has_the_network_of_mfb():
     from configs import demo
 
     alone, taught = demo.get_config("mfb"), demo.get_config("student")
@@ -96,17 +96,17 @@ def test_the_demo_compares_a_taught_student_with_the_same_network_on_labels():
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_the_docstring_gives_a_command_that_names_the_file(system):
+def test_config_docstring_has_its_command(system):
     name = system.partition(":")[0]
     assert f"--config=configs/{name}.py" in importlib.import_module(f"configs.{name}").__doc__
 
 
-def test_the_extraction_config_only_lacks_its_checkpoint():
+def test_extraction_config_requires_only_a_checkpoint():
     config = importlib.import_module("configs.extract").get_config()
     config.encoder.checkpoint = "somewhere"
     parse_extraction(config.to_dict())
 
 
 @pytest.mark.parametrize("name", ["pretrain_hubert", "pretrain_hubert_tiny"])
-def test_the_configs_of_pre_training_are_whole(name):
+def test_pretraining_configs_are_complete(name):
     parse_pretraining(importlib.import_module(f"configs.{name}").get_config().to_dict())

@@ -16,7 +16,7 @@ def padding(lengths, buckets):
 
 @hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(lengths=st.lists(st.integers(1, 9 * STEP), min_size=1, max_size=30), count=st.integers(1, 3))
-def test_no_other_choice_pads_less(lengths, count):
+def test_choose_buckets_minimises_padding(lengths, count):
     lengths = np.array(lengths)
     found = choose_buckets(lengths, count, longest=9 * STEP)
     assert 1 <= len(found) <= count
@@ -29,17 +29,17 @@ def test_no_other_choice_pads_less(lengths, count):
     assert padding(lengths, found) == best
 
 
-def test_utterances_beyond_the_longest_do_not_make_a_length_of_their_own():
+def test_choose_buckets_ignores_lengths_beyond_the_longest():
     lengths = np.array([8 * STEP] * 5 + [400 * STEP])
     assert choose_buckets(lengths, 2, longest=10 * STEP) == (8 * STEP, 10 * STEP)
 
 
-def test_the_plan_tells_the_share_of_padding():
+def test_plan_computes_the_share_of_padding():
     lengths = np.array([100, 50, 200, 150, 60])
     plan = BatchPlan(lengths, (100, 200), 2, seed=0, shuffle=False)
     # 100 + 50 and 60 left over to the longer bucket with 200, 150: rows 2 x 100, 4 x 200 of which one is only filler
     assert plan.padding() == 1 - 560 / (2 * 100 + 4 * 200)
 
 
-def test_crops_count_as_no_padding():
+def test_cropped_utterances_have_no_padding():
     assert BatchPlan(np.array([500, 500]), (100,), 2, seed=0, shuffle=True).padding() == 0

@@ -42,7 +42,7 @@ def same(left, right):
     assert left.content == right.content
 
 
-def test_digests_are_those_of_the_values_in_the_order_of_the_split(built):
+def test_digests_depend_on_values_and_order(built):
     examples = list(open_split(built, "train"))
     texts = [bytes(example["transcript"]) for example in examples]
     expected = {
@@ -57,7 +57,7 @@ def test_digests_are_those_of_the_values_in_the_order_of_the_split(built):
     assert set(found) == set(FEATURES)
 
 
-def test_each_feature_has_a_digest_of_its_own_and_processes_change_none(original, tmp_path):
+def test_digests_are_per_feature_and_independent_of_processes(original, tmp_path):
     before = open_corpus("built_corpus", original).content
     assert built_corpus.build(tmp_path / "two", processes=2).content == before
     changed = {
@@ -73,7 +73,7 @@ def test_each_feature_has_a_digest_of_its_own_and_processes_change_none(original
         assert after["dev"] == before["dev"]
 
 
-def test_parts_and_sums_are_rows_of_whole_tables(built):
+def test_index_of_parts_and_sums_selects_rows_of_whole_splits(built):
     whole, dev = read_index(built, "train"), read_index(built, "dev")
     mixed = read_index(built, "train[25%:75%]+dev")
     np.testing.assert_array_equal(mixed.ids, [*whole.ids[3:9], *dev.ids])
@@ -82,14 +82,14 @@ def test_parts_and_sums_are_rows_of_whole_tables(built):
     assert mixed.content["audio"] not in (whole.content["audio"], dev.content["audio"])
 
 
-def test_a_table_is_kept_beside_a_corpus_that_describes_its_content(built, scans):
+def test_index_is_cached_beside_a_corpus_with_digests(built, scans):
     first, second = read_index(built, "dev"), read_index(built, "dev")
     same(first, second)
     assert scans == ["dev"]
     assert list((built.directory / ".index").glob("dev-*.safetensors"))
 
 
-def test_a_table_of_an_older_corpus_is_kept_in_the_users_cache_alone(tmp_path, scans, monkeypatch):
+def test_index_of_a_corpus_without_digests_is_cached_in_the_user_cache(tmp_path, scans, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     mini_corpus.build(tmp_path / "data")
     corpus = open_corpus("mini_corpus", tmp_path / "data")
@@ -116,7 +116,7 @@ def planted(built, change):
 
 
 @pytest.mark.parametrize("column", ["attributes", "emotion", "num_samples", "ids", "speakers", "genders"])
-def test_a_planted_table_with_other_values_is_not_believed(built, scans, column):
+def test_cached_index_with_other_values_is_ignored(built, scans, column):
     before = read_index(built, "dev")
     planted(built, lambda tensors: tensors.update({column: tensors[column][::-1].copy() + 1}))
     same(read_index(built, "dev"), before)
@@ -136,7 +136,7 @@ HUGE = json.dumps({"ids": {"dtype": "U32", "shape": [2**40, 1], "data_offsets": 
     ],
     ids=["empty", "zip", "header of 1 TB", "2^40 values"],
 )
-def test_a_table_that_claims_too_much_or_is_cut_is_ignored(built, content):
+def test_truncated_or_oversized_cached_index_is_ignored(built, content):
     before = read_index(built, "dev")
     (path,) = (built.directory / ".index").glob("dev-*.safetensors")
     path.write_bytes(content)
@@ -144,13 +144,13 @@ def test_a_table_that_claims_too_much_or_is_cut_is_ignored(built, content):
     assert path.stat().st_size > len(content)  # written again
 
 
-def test_a_table_of_another_size_is_ignored(built):
+def test_cached_index_of_another_size_is_ignored(built):
     before = read_index(built, "dev")
     planted(built, lambda tensors: tensors.update({name: values[:2].copy() for name, values in tensors.items()}))
     same(read_index(built, "dev"), before)
 
 
-def test_files_that_are_not_those_the_metadata_describes_are_refused(built, tmp_path):
+def test_files_that_differ_from_the_digests_raise(built, tmp_path):
     other = built_corpus.build(tmp_path / "other", {("dev", 1): {"attributes": (1.0, 2.0, 3.0)}})
     for shard in other.directory.glob("*-dev.array_record*"):
         shutil.copy(shard, built.directory / shard.name)
@@ -170,14 +170,14 @@ def test_files_that_are_not_those_the_metadata_describes_are_refused(built, tmp_
         ({"content": {"dev": 3}}, r"metadata\.content\.dev must be a group"),
     ],
 )
-def test_metadata_of_the_wrong_kind_is_named(built, change, message):
+def test_invalid_metadata_raises_naming_the_key(built, change, message):
     path = built.directory / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(CorpusError, match=message):
         open_corpus("built_corpus", built.directory.parents[1])
 
 
-def test_infinite_labels_and_ids_that_occur_twice_are_named(tmp_path):
+def test_infinite_labels_and_duplicate_ids_raise(tmp_path):
     class Twice(mini_corpus.MiniCorpus):
         name = "twice"
 

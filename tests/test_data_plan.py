@@ -20,7 +20,7 @@ def epoch_of(plan: BatchPlan, epoch: int):
 
 @settings(deadline=None, max_examples=60)
 @given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40), seed=st.integers(0, 5), shuffle=st.booleans())
-def test_every_utterance_is_in_an_epoch_exactly_once(lengths, buckets, batch_size, seed, shuffle):
+def test_plan_contains_every_utterance_once_per_epoch(lengths, buckets, batch_size, seed, shuffle):
     plan = BatchPlan(lengths, buckets, batch_size, seed, shuffle)
     for epoch in range(2):
         indices = np.concatenate([batch.indices for batch in epoch_of(plan, epoch)])
@@ -29,9 +29,7 @@ def test_every_utterance_is_in_an_epoch_exactly_once(lengths, buckets, batch_siz
 
 @settings(deadline=None, max_examples=60)
 @given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40), share=st.floats(0, 1), shuffle=st.booleans())
-def test_utterances_below_the_least_length_are_left_out_and_the_others_keep_their_order(
-    lengths, buckets, batch_size, share, shuffle
-):
+def test_plan_skips_short_utterances_and_keeps_the_order_of_others(lengths, buckets, batch_size, share, shuffle):
     least = int(share * lengths.max())
     plan = BatchPlan(lengths, buckets, batch_size, 0, shuffle, min_samples=least)
     indices = np.concatenate([batch.indices for batch in epoch_of(plan, 0)])
@@ -45,9 +43,7 @@ def test_utterances_below_the_least_length_are_left_out_and_the_others_keep_thei
 
 @settings(deadline=None, max_examples=60)
 @given(lengths=LENGTHS, buckets=BUCKETS, batch_size=st.integers(1, 40))
-def test_only_the_last_batch_of_the_longest_bucket_has_filler_and_none_is_cropped_needlessly(
-    lengths, buckets, batch_size
-):
+def test_plan_has_filler_in_one_batch_only_and_avoids_cropping(lengths, buckets, batch_size):
     batches = epoch_of(BatchPlan(lengths, buckets, batch_size, seed=0, shuffle=True), 0)
     partial = [batch for batch in batches if (batch.indices == FILLER).any()]
     assert len(partial) <= 1
@@ -57,7 +53,7 @@ def test_only_the_last_batch_of_the_longest_bucket_has_filler_and_none_is_croppe
         assert batch.num_samples == buckets[-1] or (rows <= batch.num_samples).all()
 
 
-def test_order_is_a_function_of_the_seed_and_changes_every_epoch():
+def test_plan_order_depends_on_seed_and_epoch():
     lengths = np.random.default_rng(0).integers(1, 100, 300)
 
     def order(seed, epoch):
@@ -69,7 +65,7 @@ def test_order_is_a_function_of_the_seed_and_changes_every_epoch():
     assert (order(3, 1) != order(4, 1)).any()
 
 
-def test_any_batch_can_be_asked_for_first():
+def test_plan_gives_any_batch_directly():
     lengths = np.random.default_rng(0).integers(1, 100, 77)
     in_order = BatchPlan(lengths, (50, 100), 8, 0, shuffle=True)
     expected = [in_order.batch(number).indices for number in range(25)]
@@ -80,7 +76,7 @@ def test_any_batch_can_be_asked_for_first():
 @pytest.mark.parametrize(
     ("longest", "expected"), [(10, (20, 50)), (50, (20, 50)), (51, (20, 50, 100)), (399, (20, 50, 100, 200, 400))]
 )
-def test_evaluation_buckets_hold_the_longest_utterance(longest, expected):
+def test_extended_buckets_fit_the_longest_utterance(longest, expected):
     assert extended_buckets((20, 50), longest) == expected
 
 

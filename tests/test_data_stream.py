@@ -35,7 +35,7 @@ def equal(left, right):
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def test_corpus_metadata_come_from_the_folder_alone(mini_data_dir):
+def test_open_corpus_reads_metadata_from_the_folder(mini_data_dir):
     corpus = open_corpus("mini_corpus", mini_data_dir)
     assert corpus.info.scale == mini_corpus.SCALE
     assert corpus.info.categories == mini_corpus.CATEGORIES
@@ -43,7 +43,7 @@ def test_corpus_metadata_come_from_the_folder_alone(mini_data_dir):
     assert open_corpus("mini_corpus:1.0.0", mini_data_dir).directory == corpus.directory
 
 
-def test_index_has_the_labels_in_the_fixed_order(mini_data_dir):
+def test_index_has_labels_in_the_order_of_attributes(mini_data_dir):
     corpus = open_corpus("mini_corpus", mini_data_dir)
     first = read_index(corpus, "dev")
     source = open_split(corpus, "dev")
@@ -55,7 +55,7 @@ def test_index_has_the_labels_in_the_fixed_order(mini_data_dir):
         assert first.emotion[row] == example["emotion"]
 
 
-def test_what_is_too_short_is_left_out_and_counted_and_a_split_of_nothing_else_is_refused(mini_data_dir):
+def test_stream_skips_and_counts_short_utterances_and_raises_without_others(mini_data_dir):
     lengths = read_index(open_corpus("mini_corpus", mini_data_dir), "train").num_samples
     stream = make_stream(mini_data_dir, min_samples=20_000)
     rows = np.concatenate([jax.device_get(batch.index) for batch in stream])
@@ -68,7 +68,7 @@ def test_what_is_too_short_is_left_out_and_counted_and_a_split_of_nothing_else_i
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_an_epoch_holds_every_utterance_once_with_its_own_audio_and_labels(mini_data_dir, training):
+def test_stream_yields_every_utterance_once_with_its_audio_and_labels(mini_data_dir, training):
     stream = make_stream(mini_data_dir, training=training)
     source = open_split(open_corpus("mini_corpus", mini_data_dir), "train")
     seen = []
@@ -96,7 +96,7 @@ def test_an_epoch_holds_every_utterance_once_with_its_own_audio_and_labels(mini_
     assert sorted(seen) == list(range(mini_corpus.SIZES["train"]))
 
 
-def test_evaluation_never_crops(mini_data_dir):
+def test_stream_does_not_crop_in_evaluation(mini_data_dir):
     config = DataConfig(
         batch_size=8,
         bucket_seconds=(0.5,),
@@ -114,7 +114,7 @@ def test_evaluation_never_crops(mini_data_dir):
     assert all(lengths[row] == index.num_samples[row] for row in range(len(index)))
 
 
-def test_restored_state_continues_with_exactly_the_batches_not_yet_handed_out(mini_data_dir):
+def test_stream_continues_exactly_after_restoring_its_state(mini_data_dir):
     whole = list(make_stream(mini_data_dir, epochs=3, seed=5))
     for stop in (1, 4, len(whole) - 1):
         stream = make_stream(mini_data_dir, epochs=3, seed=5)
@@ -150,7 +150,7 @@ class SharedMemoryLog:
         monkeypatch.setattr(SharedMemory, "unlink", logged_unlink)
 
 
-def test_worker_processes_give_the_same_batches_and_leave_no_shared_memory(mini_data_dir, monkeypatch):
+def test_worker_processes_give_equal_batches_and_free_shared_memory(mini_data_dir, monkeypatch):
     log = SharedMemoryLog(monkeypatch)
     workers = dataclasses.replace(CONFIG, workers=2)
     alone, together = (list(make_stream(mini_data_dir, epochs=2, config=config)) for config in (CONFIG, workers))
@@ -165,14 +165,14 @@ def test_worker_processes_give_the_same_batches_and_leave_no_shared_memory(mini_
     assert not log.held
 
 
-def test_batches_are_divided_over_devices_without_changing(mini_data_dir):
+def test_sharded_batches_equal_unsharded_ones(mini_data_dir):
     for one, eight in zip(make_stream(mini_data_dir), make_stream(mini_data_dir, devices=8), strict=True):
         equal(jax.device_get(one), jax.device_get(eight))
         assert len(eight.waveform.sharding.device_set) == 8
         assert eight.waveform.addressable_shards[0].data.shape[0] == 1
 
 
-def test_hosts_read_disjoint_parts_whose_union_is_the_batch(mini_data_dir):
+def test_hosts_load_disjoint_rows_that_form_the_batch(mini_data_dir):
     from emojax.data.loading import BatchLoader
 
     stream = make_stream(mini_data_dir)
@@ -184,7 +184,7 @@ def test_hosts_read_disjoint_parts_whose_union_is_the_batch(mini_data_dir):
         equal(joined, whole(number))
 
 
-def test_batch_size_must_divide_over_devices(mini_data_dir):
+def test_batch_size_must_be_a_multiple_of_devices(mini_data_dir):
     config = DataConfig(
         batch_size=12,
         bucket_seconds=(1.0,),
@@ -198,7 +198,7 @@ def test_batch_size_must_divide_over_devices(mini_data_dir):
         make_stream(mini_data_dir, config=config, devices=8)
 
 
-def test_absent_corpus_split_and_version_are_named_with_what_there_is(mini_data_dir):
+def test_missing_corpus_split_or_version_raises_listing_available_ones(mini_data_dir):
     with pytest.raises(
         CorpusError, match=r"corpus 'nothing' is not in .*build it with `python -m tfds_builders nothing"
     ):
@@ -212,13 +212,13 @@ def test_absent_corpus_split_and_version_are_named_with_what_there_is(mini_data_
         open_corpus("../mini_corpus", mini_data_dir)
 
 
-def test_an_empty_split_is_an_error(mini_data_dir):
+def test_empty_split_raises(mini_data_dir):
     corpus = dataclasses.replace(open_corpus("mini_corpus", mini_data_dir), split_sizes={"dev": 0})
     with pytest.raises(CorpusError, match=r"split 'dev' is empty"):
         read_index(corpus, "dev")
 
 
-def test_damaged_corpora_are_named(mini_data_dir, tmp_path):
+def test_damaged_corpus_raises_naming_the_folder(mini_data_dir, tmp_path):
     shutil.copytree(mini_data_dir, tmp_path, dirs_exist_ok=True)
     directory = open_corpus("mini_corpus", tmp_path).directory
     (shard,) = directory.glob("*-train.*")

@@ -61,7 +61,7 @@ def store(tmp_path):
     st.sampled_from(["float32", "float16", "bfloat16"]),
 )
 @settings(deadline=None, max_examples=50)
-def test_a_record_gives_back_what_it_was_made_from(id, states, dtype):
+def test_record_round_trip(id, states, dtype):
     specs = (ArraySpec("states", dtype, (2, 3)),)
     found_id, found = from_record(to_record(id, {"states": states}, specs), specs, "here")
     expected = states.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
@@ -71,18 +71,18 @@ def test_a_record_gives_back_what_it_was_made_from(id, states, dtype):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 20, -1])
-def test_a_record_cut_short_is_refused(cut):
+def test_truncated_record_raises(cut):
     record = to_record("clip", values(3), SPECS)
     with pytest.raises(CheckpointError, match="here: a record"):
         from_record(record[:cut], SPECS, "here")
 
 
-def test_a_record_with_more_than_it_says_is_refused():
+def test_record_with_trailing_bytes_raises():
     with pytest.raises(CheckpointError, match=r"has 1\d\d bytes, expected"):
         from_record(to_record("clip", values(3), SPECS) + b"x" * 60, SPECS, "here")
 
 
-def test_utterances_are_read_by_position_by_id_and_by_grain(store):
+def test_utterances_are_read_by_position_id_and_grain(store):
     split = Store(store).split("test")
     assert len(split) == 7
     for number, id in enumerate(IDS):
@@ -95,7 +95,7 @@ def test_utterances_are_read_by_position_by_id_and_by_grain(store):
         split.by_id("nobody")
 
 
-def test_an_unfinished_split_says_how_much_is_missing(store):
+def test_unfinished_split_raises_with_number_of_missing_shards(store):
     split = store / "test"
     metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
     (split / metadata.shard_name(1)).unlink()
@@ -106,7 +106,7 @@ def test_an_unfinished_split_says_how_much_is_missing(store):
         Store(store).split("dev")
 
 
-def test_a_damaged_shard_is_named(store):
+def test_damaged_shard_raises(store):
     path = store / "test" / "00001-of-00003.array_record"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="test: cannot be read"):
@@ -125,13 +125,13 @@ def test_a_damaged_shard_is_named(store):
         (StoreMetadata(FACTS.corpus, FACTS.source, SPECS[:1]), "holds"),
     ],
 )
-def test_a_store_of_another_source_is_refused(store, other, message):
+def test_store_with_another_source_raises(store, other, message):
     with pytest.raises(CheckpointError, match=message):
         write_metadata(store, other)
     write_metadata(store, FACTS)
 
 
-def test_a_split_of_other_content_is_refused_with_what_changed_and_how_to_remake_it(store):
+def test_split_with_other_content_raises_with_recompute_hint(store):
     split = store / "test"
     again = f"delete {store} and run `--mode=extract` again"
     for content, changed in (({"audio": "b3"}, "audio"), ({"id": "a2", "audio": "b3"}, "utterances, audio")):
@@ -146,7 +146,7 @@ def test_a_split_of_other_content_is_refused_with_what_changed_and_how_to_remake
     check_content(split, CONTENT, everything | {"attributes": "labels may change"})
 
 
-def test_a_flipped_bit_of_what_a_store_declares_is_found(store):
+def test_flipped_bit_in_metadata_is_detected(store):
     for path in (store / "store.json", store / "test" / "split.json"):
         whole, before = path.read_bytes(), (Store(store).split("test").metadata, Store(store).metadata)
         for position in range(0, len(whole), 3):
@@ -183,7 +183,7 @@ GOOD = to_tree(FACTS)
         ({"more": 1}, "more: no such field"),
     ],
 )
-def test_a_store_that_declares_what_cannot_be_is_refused(store, change, message):
+def test_invalid_store_metadata_raises(store, change, message):
     declared(store / "store.json", GOOD | change)
     with pytest.raises(CheckpointError, match=message) as caught:
         Store(store)
@@ -202,21 +202,21 @@ def test_a_store_that_declares_what_cannot_be_is_refused(store, change, message)
         ({"content": {"audio": 3}}, "content.audio must be text"),
     ],
 )
-def test_a_split_that_declares_what_cannot_be_is_refused(store, change, message):
+def test_invalid_split_metadata_raises(store, change, message):
     path = store / "test" / "split.json"
     declared(path, to_tree(SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))) | change)
     with pytest.raises(CheckpointError, match=message):
         Store(store).split("test")
 
 
-def test_a_store_of_an_older_version_is_refused_with_what_to_do(store):
+def test_store_of_an_older_version_raises_with_recompute_hint(store):
     tree = {key: value for key, value in GOOD.items() if key != "format"}
     (store / "store.json").write_text(json.dumps(tree))
     with pytest.raises(CheckpointError, match=rf"was made by an older version, .*; delete {store} and run"):
         Store(store)
 
 
-def test_a_folder_with_other_things_is_refused(tmp_path):
+def test_folder_with_other_files_raises(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="must be a feature store, or a new or empty folder"):
         write_metadata(tmp_path, FACTS)
@@ -227,7 +227,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path):
         Store(tmp_path)
 
 
-def test_a_failed_shard_leaves_nothing_behind(store):
+def test_failed_shard_leaves_no_files(store):
     metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
     (store / "dev").mkdir()
 

@@ -11,7 +11,7 @@ from emojax.errors import EmojaxError
 from emojax.files import atomic_write
 
 
-def test_a_file_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path):
+def test_atomic_write_replaces_a_file_only_on_success(tmp_path):
     path = tmp_path / "folder" / "file"
     with atomic_write(path) as temporary:
         temporary.write_text("old")
@@ -27,14 +27,14 @@ def test_a_file_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path):
     assert os.listdir(path.parent) == ["file"]
 
 
-def test_it_may_be_read_by_whom_a_new_file_may_be_read(tmp_path):
+def test_atomic_write_keeps_default_permissions(tmp_path):
     (tmp_path / "usual").touch()
     with atomic_write(tmp_path / "weights") as temporary:
         save_file({"a": np.zeros(3)}, temporary)
     assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
 
 
-def test_where_nothing_can_be_written_the_file_is_named(tmp_path):
+def test_atomic_write_raises_naming_an_unwritable_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EmojaxError, match=r"file/below: cannot be written"), atomic_write(tmp_path / "file" / "below"):
         pytest.fail("there is nothing to write to")

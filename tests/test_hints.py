@@ -49,7 +49,7 @@ def matches(messages, pattern):
     return [(path, found) for path, text in messages for found in re.findall(pattern, text)]
 
 
-def test_packages_are_on_the_index_and_required_by_name(messages):
+def test_suggested_packages_are_requirements(messages):
     found = matches(messages, r"pip install ([^);`]+)")
     assert len({package for _, package in found}) >= 3
     for path, package in found:
@@ -59,11 +59,11 @@ def test_packages_are_on_the_index_and_required_by_name(messages):
         assert re.search(rf"^{re.escape(name)}\b|^{re.escape(name)}[=<>]", REQUIRED, re.MULTILINE), f"{path}: {name}"
 
 
-def test_no_message_names_a_file_that_an_installed_package_lacks(messages):
+def test_messages_name_only_installed_files(messages):
     assert not matches([m for m in messages if m[0].parts[0] == "emojax"], r"requirements[\w-]*\.txt")
 
 
-def test_modules_and_flags_exist(messages):
+def test_suggested_modules_and_flags_exist(messages):
     modules = {module for _, module in matches(messages, r"python -m ([\w.]+)")}
     assert {"tfds_builders", "emojax"} <= modules
     assert all(importlib.util.find_spec(module) for module in modules)
@@ -76,7 +76,7 @@ def test_modules_and_flags_exist(messages):
         assert set(re.findall(r"--(\w+)", command)) <= defined, path
 
 
-def test_config_fields_that_are_proposed_exist(messages):
+def test_suggested_config_fields_exist(messages):
     config = FrozenConfigDict(default.get_config())
     fields = matches(messages, r"--config\.([a-z][\w.{}]*)=")
     assert len(fields) >= 3

@@ -143,7 +143,7 @@ def reference(model, clips):
         return np.stack([model(torch.tensor(clip[None])).numpy()[0] for clip in clips])
 
 
-def test_mean_pooled_model_predicts_what_pytorch_does_in_our_order_and_scale(audeering, tmp_path):
+def test_mean_pooled_model_equals_pytorch(audeering, tmp_path):
     folder, model = audeering
     import_published(experiment(folder), tmp_path / "run")
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
@@ -155,7 +155,7 @@ def test_mean_pooled_model_predicts_what_pytorch_does_in_our_order_and_scale(aud
         assert prediction.attributes == pytest.approx(named, abs=6e-5)  # 1e-5 on the model's own scale of 0 to 1
 
 
-def test_attentive_model_predicts_what_pytorch_does_whatever_the_order_of_its_outputs(tmp_path):
+def test_attentive_model_equals_pytorch_for_any_output_order(tmp_path):
     labels = ("dominance", "valence", "arousal")
     folder, model = odyssey(tmp_path, labels)
     import_published(experiment(folder), tmp_path / "run")
@@ -166,7 +166,7 @@ def test_attentive_model_predicts_what_pytorch_does_whatever_the_order_of_its_ou
         assert prediction.attributes == pytest.approx(named, abs=6e-5)
 
 
-def test_a_categorical_model_gives_probabilities_by_name_and_no_attributes(tmp_path):
+def test_categorical_model_has_probabilities_and_no_attributes(tmp_path):
     folder, model = odyssey(tmp_path, ("Angry", "Sad", "Happy", "Neutral"), mean=0.0, std=1.0 - 1e-6)
     import_published(experiment(folder), tmp_path / "run")
     expected = torch.softmax(torch.tensor(reference(model, CLIPS)), dim=1).numpy()
@@ -177,7 +177,7 @@ def test_a_categorical_model_gives_probabilities_by_name_and_no_attributes(tmp_p
         assert not prediction.attributes
 
 
-def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeering, mini_data_dir, tmp_path):
+def test_imported_workdir_is_evaluated_on_another_corpus(audeering, mini_data_dir, tmp_path):
     folder, _ = audeering
     root = Path(__file__).parents[1]
     command = [sys.executable, "launch.py", "--mode=import", "--config=configs/published.py"]
@@ -189,7 +189,7 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
     assert np.isfinite(summary["ccc"]["activation"]["value"])
     again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 1
-    assert "is not empty" in again.stderr
+    assert "must be a new or empty folder" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,17 @@ def test_the_command_imports_and_the_workdir_evaluates_on_another_corpus(audeeri
         ({"label2id": {"valence": 0}}, "label2id must be the inverse of id2label, got 'valence' as 0"),
         ({"problem_type": "multi_label_classification"}, "problem_type must be 'regression' or 'single_label"),
         ({"problem_type": "single_label_classification"}, "problem_type must be 'regression' with activation"),
-        ({"ssl_type": "facebook/hubert-base-ls960"}, "ssl_type must be 'microsoft/wavlm-large' or a folder in it"),
+        (
+            {"ssl_type": "facebook/hubert-base-ls960"},
+            "ssl_type must be 'microsoft/wavlm-large' or a folder in the checkpoint",
+        ),
         ({"ssl_type": "../elsewhere"}, "ssl_type must be"),
         ({"classifier_hidden_layers": 2}, "classifier_hidden_layers must be 1, got 2"),
         ({"mean": "none"}, "mean must be a number, got 'none'"),
         ({"std": 0}, "std must be > 0, got 0"),
     ],
 )
-def test_what_is_not_known_is_an_error_that_says_so(change, message, tmp_path):
+def test_unsupported_checkpoints_raise(change, message, tmp_path):
     folder, _ = odyssey(tmp_path, ("arousal", "dominance", "valence"))
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
@@ -222,14 +225,14 @@ def test_what_is_not_known_is_an_error_that_says_so(change, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_encoder_without_a_head_is_no_emotion_model(tmp_path):
+def test_encoder_without_head_raises(tmp_path):
     folder = speech_checkpoints.write_checkpoint(tmp_path / "c", speech_checkpoints.make_model("Wav2Vec2", **SETTINGS))
     with pytest.raises(CheckpointError, match="unsupported emotion model"):
         import_published(experiment(folder), tmp_path / "run")
 
 
 @pytest.mark.parametrize("pooling", ["max", "sum"])
-def test_the_pooling_a_head_names_is_computed_whatever_it_is_batched_with(pooling, tmp_path):
+def test_pooling_modes_are_independent_of_padding(pooling, tmp_path):
     folder, model = pooled_model(tmp_path / "c", ("angry", "sad"), pooling)
     import_published(experiment(folder), tmp_path / "run")
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
@@ -249,14 +252,14 @@ def test_the_pooling_a_head_names_is_computed_whatever_it_is_batched_with(poolin
         ({"num_hidden_layers": 10_000}, "num_hidden_layers must be >= 1 and <= 256"),
     ],
 )
-def test_a_head_that_computes_something_else_is_refused(changes, message, tmp_path):
+def test_unsupported_head_raises(changes, message, tmp_path):
     folder, _ = pooled_model(tmp_path / "c", ("angry", "sad"), **changes)
     with pytest.raises(CheckpointError, match=message):
         import_published(experiment(folder), tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["classifier.norm.weight", "layer_weights", "projector.weight"])
-def test_a_tensor_that_the_head_does_not_use_is_refused(name, tmp_path):
+def test_unused_tensor_raises(name, tmp_path):
     folder, model = pooled_model(tmp_path / "c")
     tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     safetensors.torch.save_file(tensors | {name: torch.ones(3)}, folder / "model.safetensors")
@@ -265,7 +268,7 @@ def test_a_tensor_that_the_head_does_not_use_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["BertForSequenceClassification", "RobertaForSequenceClassification"])
-def test_a_text_classifier_is_refused_by_what_it_is(architecture, tmp_path):
+def test_text_classifier_raises_naming_its_architecture(architecture, tmp_path):
     folder = text_checkpoints.write_checkpoint(tmp_path / "c", text_checkpoints.make_model(architecture))
     with pytest.raises(
         CheckpointError, match=rf"not a speech model \(.*{architecture}.*\); supported: a speech encoder"
@@ -273,13 +276,13 @@ def test_a_text_classifier_is_refused_by_what_it_is(architecture, tmp_path):
         import_published(experiment(folder), tmp_path / "run")
 
 
-def test_what_is_known_of_a_model_comes_from_its_own_card(audeering):
+def test_model_card_gives_licence_citation_and_corpus(audeering):
     card = read_card(audeering[0])
     assert (card.licence, card.corpus, card.scale) == ("cc-by-nc-sa-4.0", "msp_podcast", (1.0, 7.0))
     assert card.citation == "@article{wagner2023dawn, title={Dawn of {the} transformer era}, year={2023}}"
 
 
-def test_a_model_without_a_card_is_of_unknown_licence_and_corpus_and_keeps_its_own_scale(tmp_path):
+def test_model_without_card_has_unknown_metadata_and_scale_0_to_1(tmp_path):
     folder, model = pooled_model(tmp_path / "c")
     import_published(experiment(folder), tmp_path / "run")
     predictor = emojax.load(tmp_path / "run")
@@ -303,7 +306,7 @@ def test_a_model_without_a_card_is_of_unknown_licence_and_corpus_and_keeps_its_o
         ("# no metadata\n@article{open", ("unknown", "unknown")),
     ],
 )
-def test_cards_of_any_content_are_read_safely(card, expected, tmp_path):
+def test_invalid_cards_are_read_safely(card, expected, tmp_path):
     (tmp_path / "README.md").write_text(card)
     found = read_card(tmp_path)
     assert (found.licence, found.corpus) == expected

@@ -53,7 +53,7 @@ watch_signals("emojax: ")
 @pytest.mark.parametrize(
     ("number", "status", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
 )
-def test_a_signal_ends_the_process_with_one_line(busy, number, status, name):
+def test_signal_ends_the_process_with_one_line(busy, number, status, name):
     code = f"print('at', flush=True)\n{BUSY[busy]}\nprint('went on', flush=True)"
     line = f"emojax: stopped by {name}; the same command can be run again\n"
     assert run(code, [number]) == (status, "", line)
@@ -71,19 +71,19 @@ print("saved", flush=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_only_asks_where_work_can_be_saved(number):
+def test_first_signal_requests_a_stop_within_an_interruption(number):
     code = LISTENING.format(then="")
     assert run(code, [number]) == (0, f"at {number.name}\nsaved\n", "")
 
 
 @pytest.mark.parametrize("busy", BUSY)
-def test_the_second_signal_ends_a_process_that_hangs(busy):
+def test_second_signal_ends_a_hanging_process(busy):
     code = LISTENING.format(then=BUSY[busy].replace("\n", "\n    "))
     status, out, error = run(code, [signal.SIGINT, signal.SIGTERM])
     assert (status, out, error) == (143, "", "emojax: stopped at once by a second signal (SIGTERM)\n")
 
 
-def test_cleanups_are_called_once_whether_a_block_or_the_process_ends(capfd):
+def test_cleanups_are_called_once(capfd):
     with cleaned_up(lambda: print("clean")):
         pass
     assert capfd.readouterr().out == "clean\n"
@@ -91,7 +91,7 @@ def test_cleanups_are_called_once_whether_a_block_or_the_process_ends(capfd):
     assert run(code, [signal.SIGTERM])[:2] == (143, "clean\n")
 
 
-def test_children_leave_ctrl_c_to_the_parent_and_forked_ones_do_not_answer_for_it():
+def test_child_processes_ignore_ctrl_c_and_reset_handlers():
     blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)"
     code = f"""
 import subprocess
@@ -110,7 +110,7 @@ time.sleep(0.2)
     assert (status, out, error) == (0, "at True\nchild 7\n", "")
 
 
-def test_without_a_command_handlers_are_replaced_while_it_is_active():
+def test_interruption_installs_handlers_without_watch_signals():
     before = signal.getsignal(signal.SIGTERM)
     with Interruption() as interruption:
         signal.raise_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_without_a_command_handlers_are_replaced_while_it_is_active():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_in_another_thread_it_receives_nothing_and_does_not_fail():
+def test_interruption_in_another_thread_receives_nothing():
     failures = []
 
     def work():
@@ -151,7 +151,7 @@ def catches_sigterm(process):
         (["-m", "tfds_builders"], "tfds_builders: "),
     ],
 )
-def test_commands_answer_while_they_import(command, begin):
+def test_commands_handle_signals_during_imports(command, begin):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ, **pipes) as process:
         while process.poll() is None and not catches_sigterm(process):

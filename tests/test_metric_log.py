@@ -35,7 +35,7 @@ def events(folder):
     return path.name, found
 
 
-def test_events_are_those_of_tensorboardx(tmp_path):
+def test_events_equal_those_of_tensorboardx(tmp_path):
     scalars = [(4, {"train/loss": 0.5, "seconds/step": 0.25}), (5, {"train/loss": float("nan")})]
     ours = EventFile(tmp_path / "ours", 4)
     with SummaryWriter(str(tmp_path / "theirs"), purge_step=4) as theirs:
@@ -56,7 +56,7 @@ def test_events_are_those_of_tensorboardx(tmp_path):
     assert written[0].file_version == expected[0].file_version
 
 
-def test_a_written_step_is_on_disk_and_no_thread_is_left(tmp_path):
+def test_written_step_is_on_disk_without_threads(tmp_path):
     before = threading.active_count()
     with MetricLog(tmp_path, 0) as log:
         log.write(1, 1, {"train/loss": 0.5})
@@ -67,7 +67,7 @@ def test_a_written_step_is_on_disk_and_no_thread_is_left(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("which", ["metrics.jsonl", "tfevents"])
-def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, which):
+def test_full_disk_raises_naming_the_file(tmp_path, which):
     full = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
     with MetricLog(tmp_path, 0) as log:
         if which == "tfevents":
@@ -81,7 +81,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, which):
     assert full.closed
 
 
-def test_a_disk_that_becomes_full_stops_the_log_and_not_the_process(tmp_path):
+def test_disk_becoming_full_stops_the_log_only(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -102,7 +102,7 @@ def test_a_disk_that_becomes_full_stops_the_log_and_not_the_process(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_resumed_log_keeps_the_records_up_to_its_step(tmp_path):
+def test_resumed_log_keeps_records_up_to_its_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": step, "x": "\u2028"}).encode() for step in range(1, 6)]
     mixed = [*DAMAGED, lines[0], *DAMAGED, *lines[1:], b'{"step": 2, "tr']
@@ -112,14 +112,14 @@ def test_a_resumed_log_keeps_the_records_up_to_its_step(tmp_path):
     assert path.read_bytes() == b"".join(line + b"\n" for line in lines[:3])
 
 
-def test_learning_curves_skip_what_is_no_record(tmp_path):
+def test_learning_curves_skip_invalid_records(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"\n".join([*DAMAGED, b'{"step": 1, "train/loss": 0.5}', *DAMAGED]))
     assert read_curves(path) == {"train/loss": ([1], [0.5])}
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
-def test_nothing_is_written_through_a_link_that_leaves_the_workdir(tmp_path, name):
+def test_log_is_not_written_through_external_links(tmp_path, name):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (tmp_path / "outside").mkdir()

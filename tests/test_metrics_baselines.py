@@ -39,7 +39,7 @@ def test_random_predictor_draws_from_the_training_labels_and_scores_about_zero()
     np.testing.assert_allclose(ccc(predictions, test), 0, atol=0.03)
 
 
-def test_an_attribute_without_training_labels_is_predicted_as_nan():
+def test_attribute_without_training_labels_is_predicted_as_nan():
     train = np.array([[np.nan, 0.5, 0.5]])
     for predictions in (mean_attributes(train, 4), random_attributes(train, 4, seed=0)):
         assert np.isnan(predictions[:, 0]).all()
@@ -57,7 +57,7 @@ def test_category_predictors_ignore_missing_labels_and_have_chance_recall():
         assert uar(confusion_matrix(predictions, test, 3)) == pytest.approx(1 / 3, abs=0.01)
 
 
-def test_same_seed_same_draws_and_other_seed_others():
+def test_draws_depend_on_the_seed():
     train = np.random.default_rng(0).random((50, 3))
     first, again, other = (random_attributes(train, 40, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -67,7 +67,7 @@ def test_same_seed_same_draws_and_other_seed_others():
     assert (random_emotion(emotions, 40, 1) != random_emotion(emotions, 40, 2)).any()
 
 
-def test_categories_without_any_training_label_are_refused():
+def test_categories_without_training_labels_raise():
     for predict in (lambda: majority_emotion(np.array([-1]), 3), lambda: random_emotion(np.array([-1]), 3, 0)):
         with pytest.raises(ValueError, match="must hold at least one category"):
             predict()

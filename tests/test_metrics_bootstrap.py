@@ -52,7 +52,7 @@ def test_intervals_over_utterances_equal_scipy():
         assert ours["value"] == pytest.approx(of_pairs(labels[:, 1], predictions[:, 1]))
 
 
-def test_sums_per_speaker_give_what_re_indexing_whole_speakers_gives():
+def test_speaker_sums_equal_resampling_of_whole_speakers():
     predictions, labels, speakers = draw_corpus(6, 11, seed=3)
     labels[np.random.default_rng(0).random(labels.shape) < 0.2] = np.nan
     predictions, labels = predictions + 100, labels + 100
@@ -65,7 +65,7 @@ def test_sums_per_speaker_give_what_re_indexing_whole_speakers_gives():
     np.testing.assert_allclose([[i[end] for i in ours.values()] for end in ("low", "high")], expected, atol=1e-9)
 
 
-def test_resamples_in_which_a_correlation_is_undefined_do_not_count():
+def test_resamples_with_undefined_correlation_are_ignored():
     """Each speaker has one prediction for all utterances: a resample of one speaker alone is constant."""
     rng = np.random.default_rng(0)
     speakers = np.repeat(["a", "b", "c"], 20)
@@ -82,7 +82,7 @@ def test_resamples_in_which_a_correlation_is_undefined_do_not_count():
     np.testing.assert_allclose([[i[end] for i in ours.values()] for end in ("low", "high")], expected, atol=1e-9)
 
 
-def test_classification_by_speaker_gives_what_re_indexing_gives():
+def test_classification_by_speaker_equals_resampling_of_whole_speakers():
     rng = np.random.default_rng(0)
     labels, speakers = rng.integers(-1, 4, 120), [f"s{i}" for i in rng.integers(0, 7, 120)]
     predictions = np.where(rng.random(120) < 0.6, np.maximum(labels, 0), rng.integers(0, 4, 120))
@@ -125,7 +125,7 @@ def test_coverage_is_nominal_for_independent_utterances():
     assert 0.91 <= np.mean(covered) <= 0.98
 
 
-def test_same_seed_same_intervals_and_other_seed_others():
+def test_intervals_depend_on_the_seed():
     predictions, labels, speakers = draw_corpus(10, 5, seed=0)
     first, again, other = (bootstrap_regression(predictions, labels, speakers, 200, seed) for seed in (1, 1, 2))
     assert first == again
@@ -147,14 +147,14 @@ def test_speakers_are_resampled_if_at_least_three_are_known(speakers, unit):
     assert len(set(units.tolist())) == 4
 
 
-def test_utterances_of_unknown_speakers_are_drawn_one_by_one():
+def test_utterances_of_unknown_speakers_are_resampled_individually():
     units = resampling_units(np.array(["b", "", "a", "", "b", "c"]), 6)
     assert units[0] == units[4]
     assert len(set(units.tolist())) == 5
     assert sorted(set(units.tolist())) == list(range(5))
 
 
-def test_speakers_of_another_number_than_items_are_refused():
+def test_number_of_speakers_must_equal_number_of_items():
     with pytest.raises(ValueError, match="one entry for each of 4 items, got 2"):
         bootstrap_regression(np.zeros((4, 3)), np.zeros((4, 3)), ["a", "b"])
 
@@ -168,7 +168,7 @@ def test_intervals_are_ordered_and_within_the_range_of_the_measure(seed, num_spe
         assert -1 <= interval["low"] <= interval["high"] <= 1
 
 
-def test_what_is_undefined_stays_undefined_and_does_not_disturb_the_rest():
+def test_undefined_measures_do_not_affect_others():
     predictions, labels, speakers = draw_corpus(8, 5, seed=0)
     labels[:, 0] = np.nan
     predictions[:, 2] = 0.1

@@ -35,7 +35,7 @@ def test_rows_are_labels_and_columns_are_predictions():
     np.testing.assert_array_equal(confusion, [[0, 0, 2], [0, 1, 0], [0, 0, 0]])
 
 
-def test_a_category_in_neither_labels_nor_predictions_is_left_out_and_one_only_predicted_counts_as_zero():
+def test_absent_category_is_excluded_and_category_only_predicted_has_zero_recall():
     neither = confusion_matrix(np.array([0, 1]), np.array([0, 1]), 7)
     assert classification_scores(neither) == {"uar": 1.0, "macro_f1": 1.0, "accuracy": 1.0}
     only_predicted = confusion_matrix(np.array([0, 1, 2]), np.array([0, 1, 1]), 7)
@@ -75,6 +75,6 @@ def test_narrow_integers_do_not_overflow():
 @pytest.mark.parametrize(
     ("predictions", "labels", "message"), [([4], [0], "prediction .* got 4"), ([0], [-2], "label .* got -2")]
 )
-def test_an_unknown_category_is_refused_by_name(predictions, labels, message):
+def test_unknown_category_raises(predictions, labels, message):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(np.array(predictions), np.array(labels), 4)

@@ -28,7 +28,7 @@ def test_values_are_differences_of_mean_cccs():
     assert found["relative"] == pytest.approx(second / first - 1, abs=1e-9)
 
 
-def test_the_interval_is_narrower_than_two_that_do_not_know_of_each_other():
+def test_paired_interval_is_narrower_than_unpaired_ones():
     labels, speakers, weak, strong = systems()
     found = bootstrap_gain(weak[:1], strong[:1], labels, speakers)["activation"]
     alone = bootstrap_regression(strong[0], labels, speakers)["ccc"]["activation"]
@@ -37,7 +37,7 @@ def test_the_interval_is_narrower_than_two_that_do_not_know_of_each_other():
     assert found["relative_low"] > 0
 
 
-def test_the_interval_is_what_resampling_speakers_by_hand_gives():
+def test_paired_interval_equals_explicit_resampling_of_speakers():
     labels, speakers, weak, strong = systems(n=60, num_speakers=6)
     random = np.random.default_rng(3)
     gains = []
@@ -50,7 +50,7 @@ def test_the_interval_is_what_resampling_speakers_by_hand_gives():
     np.testing.assert_allclose([found["low"], found["high"]], np.percentile(gains, [2.5, 97.5]), atol=0.06 * width)
 
 
-def test_a_system_gains_nothing_over_itself_and_missing_labels_do_not_count():
+def test_gain_over_itself_is_zero_and_missing_labels_are_ignored():
     labels, speakers, weak, _ = systems()
     labels[::3, 2] = np.nan
     found = bootstrap_gain(weak, weak, labels, speakers, 50)

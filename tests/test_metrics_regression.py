@@ -77,7 +77,7 @@ def test_pearson_of_rounding_noise_is_undefined_where_audmetric_reports_a_number
     assert np.isnan(pearson(np.full((3, 1), 0.1), labels)).all()
 
 
-def test_an_item_of_weight_zero_changes_nothing_even_if_it_is_nan():
+def test_item_of_weight_zero_is_ignored_even_if_nan():
     rng = np.random.default_rng(0)
     predictions, labels = rng.normal(size=(20, 3)), rng.normal(size=(20, 3))
     weights = np.ones(21)
@@ -152,6 +152,6 @@ def test_peer_defect_sum_of_attributes_one_bad_attribute_stays_visible():
     )
 
 
-def test_named_results_refuse_another_number_of_attributes():
+def test_named_results_require_three_attributes():
     with pytest.raises(Exception, match=r"3|values|shape"):
         by_attribute(np.zeros(2))

@@ -79,7 +79,7 @@ def scores(workdir):
     return [found["ccc"][name]["value"] for name in ("activation", "valence", "dominance")]
 
 
-def test_two_processes_are_one_program(together, mini_data_dir, tmp_path):
+def test_two_processes_train_and_evaluate_together(together, mini_data_dir, tmp_path):
     workdir, errors = together
     codes, alone_errors = finish([start(mini_data_dir, tmp_path / "alone", devices=4)])
     assert codes == [0], alone_errors
@@ -91,7 +91,7 @@ def test_two_processes_are_one_program(together, mini_data_dir, tmp_path):
     assert "step 20, epoch 4" not in errors[1]  # told once
 
 
-def test_when_one_dies_the_other_stops_and_both_continue_exactly(together, mini_data_dir, tmp_path):
+def test_lost_process_stops_the_other_and_both_continue_exactly(together, mini_data_dir, tmp_path):
     workdir = tmp_path / "killed"
     processes = start_two(mini_data_dir, workdir)
     wait_for_lines(workdir, 9, processes)
@@ -121,7 +121,7 @@ time.sleep(120)  # in set-up, say: nothing is exchanged
 
 
 @pytest.mark.parametrize(("victim", "number"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
-def test_a_process_that_waits_for_nothing_ends_too(victim, number):
+def test_idle_process_exits_when_another_is_lost(victim, number):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -140,7 +140,7 @@ def test_a_process_that_waits_for_nothing_ends_too(victim, number):
         )
 
 
-def test_one_is_told_to_stop_all_save_and_a_single_process_goes_on(together, mini_data_dir, tmp_path):
+def test_sigterm_to_one_process_stops_all_and_one_process_continues(together, mini_data_dir, tmp_path):
     workdir = tmp_path / "stopped"
     processes = start_two(mini_data_dir, workdir)
     wait_for_lines(workdir, 6, processes)
@@ -156,7 +156,7 @@ def test_one_is_told_to_stop_all_save_and_a_single_process_goes_on(together, min
         np.testing.assert_allclose(ours, theirs, rtol=5e-4)
 
 
-def test_who_does_not_come_is_told(tmp_path):
+def test_missing_process_raises(tmp_path):
     command = [sys.executable, "launch.py", "--config=configs/default.py", f"--workdir={tmp_path / 'run'}"]
     for more, message in (
         (["--num_processes=2"], "must be given together, or none of them"),

@@ -24,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the settings")
-def test_a_block_that_was_freed_costs_no_page_faults_the_next_time():
+def test_keep_freed_memory_avoids_page_faults():
     def faults(mode):
         run = subprocess.run([sys.executable, "-c", _FAULTS, mode], capture_output=True, text=True, check=True)
         return int(run.stdout)
@@ -33,6 +33,6 @@ def test_a_block_that_was_freed_costs_no_page_faults_the_next_time():
     assert faults("give") > 5_000
 
 
-def test_where_the_settings_are_not_nothing_happens(monkeypatch):
+def test_keep_freed_memory_has_no_effect_without_glibc(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert keep_freed_memory() is False

@@ -42,11 +42,11 @@ def shape(*lengths):
         ((1, 8, 1), shape(), None, ()),
     ],
 )
-def test_an_axis_goes_where_its_name_says_if_it_divides(sizes, leaf, names, expected):
+def test_named_axes_are_sharded_if_they_divide_evenly(sizes, leaf, names, expected):
     assert leaf_sharding(leaf, make_mesh(MeshConfig(*sizes)), names).spec == jax.P(*expected)
 
 
-def test_an_optimizer_state_is_divided_like_its_parameters(checkpoints):
+def test_optimizer_state_is_sharded_like_parameters(checkpoints):
     import optax
 
     encoder = load_encoder(checkpoints["acoustic"])
@@ -62,7 +62,7 @@ def test_an_optimizer_state_is_divided_like_its_parameters(checkpoints):
     assert attention["output"]["kernel"].spec == jax.P("tensor", "fsdp")
 
 
-def test_all_rows_of_a_batch_are_read_by_the_one_process_there_is():
+def test_single_process_loads_all_rows():
     np.testing.assert_array_equal(host_rows(make_mesh(MeshConfig(2, 2, 2)), 8), np.arange(8))
     with pytest.raises(ConfigError, match=r"data.batch_size must be a multiple of the 4 batch shards, got 6"):
         host_rows(make_mesh(MeshConfig(2, 2, 2)), 6)
@@ -76,7 +76,7 @@ def test_all_rows_of_a_batch_are_read_by_the_one_process_there_is():
         ((-1, 1, 0), "mesh.tensor must"),
     ],
 )
-def test_an_impossible_mesh_is_refused(sizes, message):
+def test_invalid_mesh_raises(sizes, message):
     with pytest.raises(ConfigError, match=message):
         make_mesh(MeshConfig(*sizes))
 
@@ -142,7 +142,7 @@ def alone(config, workdir, monkeypatch):
 
 
 @pytest.mark.slow
-def test_fine_tuning_is_the_same_in_every_layout(mini_data_dir, checkpoints, tmp_path, monkeypatch):
+def test_fine_tuning_is_equal_on_every_mesh(mini_data_dir, checkpoints, tmp_path, monkeypatch):
     expected = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FINE_TUNING), tmp_path / "alone", monkeypatch)
     for layout in ((1, 8, 1), (2, 2, 2)):
         config = small(mini_data_dir, checkpoints, layout, **FINE_TUNING)
@@ -150,7 +150,7 @@ def test_fine_tuning_is_the_same_in_every_layout(mini_data_dir, checkpoints, tmp
 
 
 @pytest.mark.slow
-def test_fusion_and_its_student_are_the_same_in_every_layout(mini_data_dir, checkpoints, tmp_path, monkeypatch):
+def test_fusion_and_distillation_are_equal_on_every_mesh(mini_data_dir, checkpoints, tmp_path, monkeypatch):
     fusion = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FUSION), tmp_path / "fusion", monkeypatch)
     assert_same(outcome(small(mini_data_dir, checkpoints, (8, 1, 1), **FUSION), tmp_path / "divided"), fusion)
     taught = {**STUDENT, "teacher__workdir": str(tmp_path / "fusion")}
@@ -159,7 +159,7 @@ def test_fusion_and_its_student_are_the_same_in_every_layout(mini_data_dir, chec
 
 
 @pytest.mark.parametrize(("layout", "tensor"), [((1, 8, 1), False), ((2, 2, 2), True)])
-def test_parameters_are_exchanged_and_not_activations(mini_data_dir, checkpoints, layout, tensor):
+def test_fsdp_gathers_parameters_and_not_activations(mini_data_dir, checkpoints, layout, tensor):
     from emojax.planning.abstract import abstract_run
     from emojax.planning.hlo import collectives, parse_program
 

@@ -27,7 +27,7 @@ def save_some(directory):
             checkpoints.save(step, scaled, TRAINING, {"position": step, "value": 0.1 + 0.2, "none": None}, score)
 
 
-def test_latest_and_best_are_kept_and_come_back_exactly(tmp_path):
+def test_latest_and_best_checkpoints_are_kept_and_restored_exactly(tmp_path):
     save_some(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "5"]
     with Checkpoints(tmp_path, writing=False) as checkpoints:
@@ -45,7 +45,7 @@ def test_latest_and_best_are_kept_and_come_back_exactly(tmp_path):
 
 
 @pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (8, 1), (8, 8), (4, 2)])
-def test_a_checkpoint_is_restored_onto_any_mesh(tmp_path, devices, fsdp):
+def test_checkpoint_is_restored_on_any_mesh(tmp_path, devices, fsdp):
     save_some(tmp_path)
     target = mesh(devices, fsdp)
     with Checkpoints(tmp_path, writing=False) as checkpoints:
@@ -55,7 +55,7 @@ def test_a_checkpoint_is_restored_onto_any_mesh(tmp_path, devices, fsdp):
     assert restored.addressable_shards[0].data.shape[0] == 8 // fsdp
 
 
-def test_another_model_or_a_truncated_checkpoint_is_named(tmp_path):
+def test_other_model_or_truncated_checkpoint_raises(tmp_path):
     save_some(tmp_path)
     other = {"params": {"a": jnp.zeros((9, 2))}, "statistics": {}}
     with (
@@ -73,7 +73,7 @@ def test_another_model_or_a_truncated_checkpoint_is_named(tmp_path):
         checkpoints.restore(5, {"model": abstract_like(MODEL, replicated(mesh()))})
 
 
-def test_what_an_interrupted_save_left_is_ignored_and_removed_only_by_the_run_that_writes(tmp_path):
+def test_unfinished_saves_are_ignored_and_removed_by_writers_only(tmp_path):
     save_some(tmp_path)
     left = tmp_path / "6.orbax-checkpoint-tmp"
     shutil.copytree(tmp_path / "5", left)
@@ -85,13 +85,13 @@ def test_what_an_interrupted_save_left_is_ignored_and_removed_only_by_the_run_th
     assert not left.exists()
 
 
-def test_a_file_in_the_way_is_a_clear_error(tmp_path):
+def test_file_at_the_checkpoint_folder_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="checkpoints cannot be saved there"):
         Checkpoints(tmp_path / "file" / "checkpoints", writing=True)
 
 
-def test_json_files_are_strict_and_whole(tmp_path):
+def test_json_files_are_strict_and_atomic(tmp_path):
     write_json(tmp_path / "x.json", {"a": [1.5, None]})
     assert read_json(tmp_path / "x.json") == {"a": [1.5, None]}
     with pytest.raises(ValueError, match="JSON"):
@@ -104,7 +104,7 @@ def test_json_files_are_strict_and_whole(tmp_path):
         read_json(tmp_path / "config.json")
 
 
-def test_a_bucket_whose_library_is_missing_is_one_line(monkeypatch):
+def test_bucket_without_client_library_raises(monkeypatch):
     def open_bucket(*arguments, **settings):
         raise ImportError("Please install gcsfs")
 

@@ -69,7 +69,7 @@ def loads(monkeypatch):
     return calls
 
 
-def test_a_sweep_converts_and_holds_the_weights_once(checkpoint, tmp_path, loads):
+def test_sweep_converts_and_stores_weights_once(checkpoint, tmp_path, loads):
     runs, config = [tmp_path / "runs" / str(number) for number in range(3)], model_config(checkpoint)
     for run in runs:
         keep_encoders(run, config)
@@ -80,7 +80,7 @@ def test_a_sweep_converts_and_holds_the_weights_once(checkpoint, tmp_path, loads
     assert_same_weights(loaded(runs[2], config), checkpoint)
 
 
-def test_a_workdir_is_complete_alone(checkpoint, tmp_path):
+def test_workdir_is_self_contained(checkpoint, tmp_path):
     config = model_config(checkpoint)
     keep_encoders(tmp_path / "runs" / "one", config)
     expected = load_encoder(checkpoint)
@@ -90,9 +90,7 @@ def test_a_workdir_is_complete_alone(checkpoint, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded(moved, config).params, expected.params)
 
 
-def test_weights_are_kept_where_the_environment_says_and_copied_where_links_cannot_be(
-    checkpoint, tmp_path, monkeypatch
-):
+def test_weights_are_shared_in_the_configured_folder_and_copied_without_links(checkpoint, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("another file system")
 
@@ -106,7 +104,7 @@ def test_weights_are_kept_where_the_environment_says_and_copied_where_links_cann
     assert_same_weights(loaded(tmp_path / "runs" / "one", config), checkpoint)
 
 
-def test_an_encoder_read_from_a_store_is_neither_loaded_nor_copied(checkpoint, tmp_path, loads):
+def test_encoder_of_a_feature_store_is_neither_loaded_nor_saved(checkpoint, tmp_path, loads):
     config = model_config(checkpoint, store="a_store")
     keep_encoders(tmp_path / "run", config)
     assert not any(loads)
@@ -116,7 +114,7 @@ def test_an_encoder_read_from_a_store_is_neither_loaded_nor_copied(checkpoint, t
     assert_same_weights(loaded(tmp_path / "run", config), checkpoint)
 
 
-def test_one_that_is_gone_or_another_one_is_told_when_it_must_compute(checkpoint, tmp_path):
+def test_missing_or_changed_original_encoder_raises_when_needed(checkpoint, tmp_path):
     config = model_config(checkpoint, store="a_store")
     keep_encoders(tmp_path / "run", config)
     weights = checkpoint / WEIGHTS
@@ -130,7 +128,7 @@ def test_one_that_is_gone_or_another_one_is_told_when_it_must_compute(checkpoint
     assert loaded(tmp_path / "run", config, online=()).num_layers == 2
 
 
-def test_a_flag_keeps_the_weights_of_stored_encoders_too_also_later(checkpoint, tmp_path):
+def test_keep_stored_encoders_saves_weights_also_when_continuing(checkpoint, tmp_path):
     keep_encoders(tmp_path / "run", model_config(checkpoint, store="a_store"))
     config = model_config(checkpoint, store="a_store", keep_stored=True)
     keep_encoders(tmp_path / "run", config)
@@ -145,7 +143,7 @@ def flip(file, position):
     file.write_bytes(content)
 
 
-def test_any_flipped_byte_of_a_kept_encoder_is_found(checkpoint, tmp_path, monkeypatch):
+def test_flipped_byte_of_a_saved_encoder_is_detected(checkpoint, tmp_path, monkeypatch):
     config = model_config(checkpoint)
     keep_encoders(tmp_path / "run", config)
     folder = kept(tmp_path / "run")
@@ -170,7 +168,7 @@ def test_any_flipped_byte_of_a_kept_encoder_is_found(checkpoint, tmp_path, monke
         loaded(tmp_path / "run", config)
 
 
-def test_a_damaged_shared_encoder_is_made_anew(checkpoint, tmp_path):
+def test_damaged_shared_encoder_is_recreated(checkpoint, tmp_path):
     config = model_config(checkpoint)
     keep_encoders(tmp_path / "one", config)
     flip(kept(tmp_path / "one") / WEIGHTS, 999)
@@ -178,7 +176,7 @@ def test_a_damaged_shared_encoder_is_made_anew(checkpoint, tmp_path):
     assert_same_weights(loaded(tmp_path / "two", config), checkpoint)
 
 
-def test_a_workdir_without_digests_is_loaded_as_before(checkpoint, tmp_path):
+def test_encoder_without_digests_is_loaded(checkpoint, tmp_path):
     config = model_config(checkpoint)
     keep_encoders(tmp_path / "run", config)
     source = kept(tmp_path / "run") / "source.json"
@@ -197,7 +195,7 @@ def test_a_workdir_without_digests_is_loaded_as_before(checkpoint, tmp_path):
         ({"files": [1]}, "files must be a group"),
     ],
 )
-def test_a_source_of_wrong_types_is_refused(checkpoint, tmp_path, changes, message):
+def test_invalid_encoder_source_raises(checkpoint, tmp_path, changes, message):
     config = model_config(checkpoint)
     keep_encoders(tmp_path / "run", config)
     source = kept(tmp_path / "run") / "source.json"
@@ -206,7 +204,7 @@ def test_a_source_of_wrong_types_is_refused(checkpoint, tmp_path, changes, messa
         loaded(tmp_path / "run", config)
 
 
-def test_an_encoder_of_another_modality_is_refused_before_its_weights_are_read(checkpoints, tmp_path, loads):
+def test_encoder_of_another_modality_raises_before_reading_weights(checkpoints, tmp_path, loads):
     with pytest.raises(
         CheckpointError, match=r"config\.model\.lexical\.checkpoint: .* must be a text encoder, got a speech encoder"
     ):
@@ -214,7 +212,7 @@ def test_an_encoder_of_another_modality_is_refused_before_its_weights_are_read(c
     assert not any(loads)
 
 
-def test_only_the_first_process_acts_and_the_others_learn_that_it_failed(monkeypatch):
+def test_first_process_decides_and_all_processes_raise(monkeypatch):
     acted = []
     monkeypatch.setattr(processes, "is_alone", lambda: False)
     monkeypatch.setattr(processes, "wait_for_all", lambda name: None)

@@ -19,7 +19,7 @@ def workdir(tmp_path):
     return tmp_path / "runs" / "run"
 
 
-def test_links_within_the_workdir_are_followed(workdir):
+def test_check_inside_follows_links_within_the_workdir(workdir):
     (workdir / "results").mkdir()
     (workdir / "evaluation").symlink_to("results")
     for path in (workdir, workdir / "absent" / "below", evaluation_directory(workdir), workdir / "evaluation" / "x"):
@@ -28,7 +28,7 @@ def test_links_within_the_workdir_are_followed(workdir):
 
 @pytest.mark.parametrize("target", ["../../outside", "../../absent", "/", ".."])
 @pytest.mark.parametrize(("link", "other"), [("evaluation", None), ("evaluation", "b"), ("evaluation/b", "b")])
-def test_results_are_not_written_through_a_link_that_leaves_it(workdir, link, other, target):
+def test_results_are_not_written_through_external_links(workdir, link, other, target):
     (workdir / link).parent.mkdir(exist_ok=True)
     (workdir / link).symlink_to(target if link == "evaluation" or target == "/" else f"../{target}")
     with pytest.raises(CheckpointError, match=r"must be inside the workdir, got a link to"):
@@ -36,7 +36,7 @@ def test_results_are_not_written_through_a_link_that_leaves_it(workdir, link, ot
     assert os.listdir(workdir.parents[1] / "outside") == []
 
 
-def test_traces_are_checked_only_where_there_are_any(workdir):
+def test_profile_folder_is_checked_only_when_profiling(workdir):
     (workdir / "profile").symlink_to("/")
     Tracer(workdir, 0, 0)
     with pytest.raises(CheckpointError, match=r"profile: must be inside the workdir, got a link to /$"):

@@ -54,7 +54,7 @@ for line in sys.stdin:  # a child per line, so that importing is paid for once
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_from_its_latest_checkpoint(tmp_path):
+def test_killed_run_continues_from_its_latest_checkpoint(tmp_path):
     directory, draw = tmp_path / "checkpoints", random.Random(0)
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}

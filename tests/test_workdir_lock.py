@@ -28,7 +28,7 @@ def flock(request, monkeypatch):
     return request.param
 
 
-def test_a_second_holder_is_told_host_and_process(tmp_path, flock):
+def test_second_holder_raises_naming_host_and_process(tmp_path, flock):
     with _locked(tmp_path), pytest.raises(EmojaxError) as caught, _locked(tmp_path):
         pytest.fail("both hold it")
     this = lock._this_process()
@@ -38,7 +38,7 @@ def test_a_second_holder_is_told_host_and_process(tmp_path, flock):
     assert os.listdir(tmp_path) == []
 
 
-def test_only_one_of_many_gets_a_stale_lock(tmp_path, flock):
+def test_stale_lock_is_acquired_by_one_process_only(tmp_path, flock):
     plant(tmp_path, pid=2**22 + 1)
     start, finish, got = threading.Barrier(8), threading.Barrier(8), []
 
@@ -61,7 +61,7 @@ def test_only_one_of_many_gets_a_stale_lock(tmp_path, flock):
 
 
 @pytest.mark.parametrize("changes", [{"pid": 2**22 + 1}, {"started": "12"}, {"pid": "text"}, {"host": None}])
-def test_a_dead_process_does_not_keep_others_out(tmp_path, flock, changes):
+def test_lock_of_a_dead_process_is_acquired(tmp_path, flock, changes):
     """Of this host: no such process, another one with its number (it started at another time), or a damaged file."""
     plant(tmp_path, **changes | ({"host": lock._this_process()["host"]} if changes.get("host", 1) else {}))
     if flock or "host" not in changes:
@@ -70,13 +70,13 @@ def test_a_dead_process_does_not_keep_others_out(tmp_path, flock, changes):
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"{}", b"[" * 10_000])
-def test_a_damaged_lock_file_keeps_nobody_out(tmp_path, flock, content):
+def test_damaged_lock_file_is_ignored(tmp_path, flock, content):
     (tmp_path / LOCK).write_bytes(content)
     with _locked(tmp_path):
         pass
 
 
-def test_a_holder_on_another_host_counts_as_alive_while_it_gives_signs_of_life(tmp_path, flock):
+def test_remote_holder_is_alive_while_its_heartbeat_is_recent(tmp_path, flock):
     other = {"host": "gpu-7", "boot": "another", "pid": 5}
     plant(tmp_path, age=60, **other)
     with pytest.raises(EmojaxError, match=r"process 5 on gpu-7 .*heartbeat was (59|6\d) s ago"), _locked(tmp_path):
@@ -86,7 +86,7 @@ def test_a_holder_on_another_host_counts_as_alive_while_it_gives_signs_of_life(t
         pass
 
 
-def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
+def test_holder_renews_its_heartbeat(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_HEARTBEAT_SECONDS", 0.01)
     with _locked(tmp_path):
         os.utime(tmp_path / LOCK, (0, 0))
@@ -97,7 +97,7 @@ def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
         pytest.fail("no heartbeat")
 
 
-def test_a_holder_whose_folder_was_taken_meanwhile_ends(tmp_path, monkeypatch):
+def test_holder_exits_if_its_lock_was_taken(tmp_path, monkeypatch):
     ended = threading.Event()
     monkeypatch.setattr(lock, "_HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(lock, "end_process", lambda status, message: ended.set() if "gpu-7" in message else None)
@@ -107,7 +107,7 @@ def test_a_holder_whose_folder_was_taken_meanwhile_ends(tmp_path, monkeypatch):
     assert (tmp_path / LOCK).exists()  # the other's
 
 
-def test_it_may_be_nested_and_is_one_lock(tmp_path):
+def test_lock_is_reentrant(tmp_path):
     with hold(tmp_path):
         with hold(tmp_path):
             assert (tmp_path / LOCK).exists()
@@ -116,7 +116,7 @@ def test_it_may_be_nested_and_is_one_lock(tmp_path):
     assert not (tmp_path / LOCK).exists()
 
 
-def test_a_function_holds_the_folder_it_names(tmp_path):
+def test_holds_decorator_locks_the_named_folder(tmp_path):
     seen = []
 
     @holds("workdir")
@@ -130,12 +130,12 @@ def test_a_function_holds_the_folder_it_names(tmp_path):
     assert os.listdir(tmp_path) == []  # neither the lock nor the folders made for it
 
 
-def test_without_creation_an_absent_folder_is_not_held(tmp_path):
+def test_hold_without_create_ignores_an_absent_folder(tmp_path):
     with hold(tmp_path / "absent", create=False):
         assert not (tmp_path / "absent").exists()
 
 
-def test_what_cannot_be_held_is_named(tmp_path, monkeypatch):
+def test_unwritable_folder_raises_naming_it(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(EmojaxError, match="file: must be a folder"), hold(tmp_path / "file"):
         pytest.fail("a file")
@@ -145,7 +145,7 @@ def test_what_cannot_be_held_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     left = [".config.json.123.tmp", "evaluation/other/.test.csv.7.0a1b2c3d.tmp", ".summary.json.1.00000000.tmp"]
     kept = ["evaluation/other/test.csv", ".hidden", ".config.json.tmp", "a.1.tmp", "one/two/three/.deep.1.tmp"]
     for name in (CONFIG, *left, *kept):
@@ -156,7 +156,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     assert found == {CONFIG, LOCK, *kept}
 
 
-def test_a_folder_that_is_no_workdir_is_not_cleaned_but_a_start_that_was_killed_is(tmp_path):
+def test_only_workdirs_and_killed_starts_are_cleaned(tmp_path):
     (tmp_path / ".config.json.1.tmp").touch()
     with hold(tmp_path):
         assert is_vacant(tmp_path)

@@ -1,1 +1,1 @@
-"""Corpora as TFDS builders with one schema, prepared and read without TensorFlow: `python -m tfds_builders --list`."""
+"""TFDS builders of corpora with a common schema, built without TensorFlow: `python -m tfds_builders --list`."""

@@ -3,7 +3,7 @@
 from emojax.interruption import INTERRUPTED, end_process, watch_signals
 
 if __name__ == "__main__":
-    watch_signals("tfds_builders: ")  # what is imported below takes seconds
+    watch_signals("tfds_builders: ")  # before the imports below, which take seconds
 
 import argparse
 import os
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.list:
             print(_listing())
         elif not options.names:
-            raise CorpusError(f"name what to build; there are {', '.join(sorted(ENTRIES))}")
+            raise CorpusError(f"NAME is missing; available: {', '.join(sorted(ENTRIES))}")
         else:
             _build_all(options)
     except EmojaxError as error:
@@ -36,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"tfds_builders: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # called by a program that does not watch signals
-        print("tfds_builders: interrupted; nothing was left behind", file=sys.stderr)
+        print("tfds_builders: interrupted; no files were left", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:  # TFDS and array_record have their own kinds for what the file system refuses
+    except Exception as error:  # TFDS and array_record wrap errors of the file system in their own exceptions
         if not is_full_disk(error):
             raise
         print(f"tfds_builders: --data_dir={options.data_dir}: cannot be written ({reason(error)})", file=sys.stderr)
@@ -49,22 +49,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tfds_builders", description="Builds corpora for emojax.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="corpora to build")
-    parser.add_argument("--list", action="store_true", help="show which corpora and configs there are")
-    parser.add_argument("--config", default="", help="builder config; the default one if not given")
+    parser.add_argument("--list", action="store_true", help="list corpora and configs")
+    parser.add_argument("--config", default="", help="builder config (default: the first one listed)")
     parser.add_argument(
         "--data_dir",
         default=os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
-        help="where corpora lie (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        help="folder of corpora (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
     )
     parser.add_argument("--manual_dir", default="", help="your copy of a corpus that cannot be distributed")
-    parser.add_argument("--overwrite", action="store_true", help="build again what is there")
+    parser.add_argument("--overwrite", action="store_true", help="rebuild existing corpora")
     parser.add_argument("--processes", type=int, default=_available_cores(), help="worker processes")
     return parser
 
 
 def _build_all(options: argparse.Namespace) -> None:
     if options.processes < 1:
-        raise CorpusError(f"--processes={options.processes} is not allowed; allowed: an integer >= 1")
+        raise CorpusError(f"--processes must be >= 1, got {options.processes}")
     for name in options.names:
         check_names(name, options.config)
     manual_dir = Path(options.manual_dir).expanduser() if options.manual_dir else None
@@ -72,13 +72,13 @@ def _build_all(options: argparse.Namespace) -> None:
         raise CorpusError(f"--manual_dir={options.manual_dir}: no such folder")
     data_dir = Path(options.data_dir).expanduser().absolute()
     if data_dir.exists() and not data_dir.is_dir():
-        raise CorpusError(f"--data_dir={options.data_dir}: is a file, not a folder")
+        raise CorpusError(f"--data_dir={options.data_dir}: must be a folder, got a file")
 
     from absl import logging
 
     from tfds_builders.build import build
 
-    logging.set_verbosity(logging.ERROR)  # TFDS warns that a user's own corpus is none of the configs it knows
+    logging.set_verbosity(logging.ERROR)  # TFDS warns that the config of a user's corpus is not registered
     for name in options.names:
         start = time.monotonic()
         builder = builder_class(name)
@@ -95,7 +95,7 @@ def _listing() -> str:
             default, *others = entry.configs
             lines.append(f"    --config: {', '.join([f'{default} (default)', *others])}")
         if entry.needs_manual_dir:
-            lines.append("    --manual_dir: needed, the folder with your copy")
+            lines.append("    --manual_dir: required, the folder with your copy")
     return "\n".join(lines)
 
 
@@ -123,7 +123,7 @@ def run() -> None:
     """Runs the command with the arguments of this process, and ends the process with its exit status."""
     watch_signals("tfds_builders: ")
     status = main()
-    if status == 1:  # at once: the exit handlers of libraries would print tracebacks of a full disk
+    if status == 1:  # skips exit handlers of libraries, which print tracebacks for a full disk
         sys.stdout.flush()
         end_process(status)
     sys.exit(status)

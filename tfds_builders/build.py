@@ -1,4 +1,4 @@
-"""Builds a corpus: from a builder's name to ArrayRecord files in their place, and a summary of what is there."""
+"""Builds a corpus as ArrayRecord files, and summarises it."""
 
 import contextlib
 import dataclasses
@@ -18,17 +18,17 @@ from tfds_builders.workers import worker_pool
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A corpus on disk.
+    """Summary of a corpus on disk.
 
     Attributes:
       full_name: TFDS name with config and version.
-      directory: where it lies.
+      directory: folder of the corpus.
       num_examples: utterances per split.
       num_bytes: size of all files.
-      hours: duration per split; empty where the corpus was there already.
-      counts: what was left out or counted.
-      remarks: how the user's files were read, a line each.
-      uncompared: of a corpus that was there, why it was not compared with the user's files; "" if it was.
+      hours: duration per split; empty for a corpus that already existed.
+      counts: counts of skipped and special items.
+      remarks: one-line remarks on how the user's files were read.
+      uncompared: reason why an existing corpus was not compared with the user's files; "" if it was.
     """
 
     full_name: str
@@ -49,19 +49,19 @@ def build(
     overwrite: bool = False,
     processes: int = 1,
 ) -> Built:
-    """Builds a corpus unless it is there, made from the same files.
+    """Builds a corpus, unless it exists and was built from the same files.
 
     Args:
-      builder_class: what to build.
-      data_dir: root that holds `NAME/CONFIG/VERSION`.
-      config: name of a builder config or one of the caller's own; "" for the default.
+      builder_class: class of the builder.
+      data_dir: root folder, which holds `NAME/CONFIG/VERSION`.
+      config: name of a builder config, or a config; "" for the default.
       manual_dir: the user's copy of a corpus that cannot be distributed.
-      overwrite: build again what is there; the old one stays until the new one is complete.
-      processes: worker processes; 1 works in this one.
+      overwrite: rebuild an existing corpus, which remains until the new one is complete.
+      processes: number of worker processes; 1 uses this process.
 
     Raises:
-      CorpusError: missing or damaged input, the place cannot be written, or the corpus is there and the user's files
-        have changed since.
+      CorpusError: the input is missing or damaged, `data_dir` cannot be written, or the corpus exists and the user's
+        files have changed since.
     """
     builder = builder_class(data_dir=data_dir, config=config or None)
     target = Path(builder.data_dir)
@@ -69,7 +69,7 @@ def build(
         return dataclasses.replace(_built(target, {}), uncompared=_compare(builder, target, manual_dir, processes))
     instructions = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
     if instructions and not (manual_dir and manual_dir.is_dir()):
-        missing = f"manual_dir {manual_dir} is no folder" if manual_dir else "needs --manual_dir"
+        missing = f"--manual_dir={manual_dir}: no such folder" if manual_dir else "--manual_dir is missing"
         raise CorpusError(f"{builder.name}: {missing}; {' '.join(instructions.split())}")
     download_config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=manual_dir)
     with contextlib.ExitStack() as stack:
@@ -77,7 +77,7 @@ def build(
         staged = builder_class(data_dir=staging, config=config or None, file_format="array_record")
         if processes > 1:
             staged.pool, staged.processes = stack.enter_context(worker_pool(processes)), processes
-        with _quiet(), _same_bytes_every_time():
+        with _quiet(), _deterministic_serialization():
             staged.download_and_prepare(download_config=download_config)
         if manual_dir:
             write_sources(Path(staged.data_dir), manual_dir, staged.sources, processes)
@@ -87,14 +87,14 @@ def build(
 
 
 def _compare(builder: CorpusBuilder, target: Path, manual_dir: Path | None, processes: int) -> str:
-    """Refuses a corpus whose files have changed; returns why it was not compared with them, "" if it was."""
+    """Raises if the user's files have changed; returns why they were not compared, "" if they were."""
     if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return ""
     if manual_dir is None:
         return "not compared with your copy: no --manual_dir"
     changed = changed_sources(target, manual_dir, processes)
     if changed is None:
-        return "not compared with your copy: it was built without digests of its files"
+        return "not compared with your copy: it has no digests of its files"
     if changed:
         raise CorpusError(
             f"{builder.info.full_name}: already built in {target}, but the files in {manual_dir} have changed since "
@@ -103,10 +103,10 @@ def _compare(builder: CorpusBuilder, target: Path, manual_dir: Path | None, proc
     return ""
 
 
-def _keep_default_config(staged: Path, place: Path) -> None:
-    """TFDS notes a builder's default config in `NAME/.config`, for `tfds.builder(NAME)` without a config."""
-    if (staged / ".config").is_dir() and not (place / ".config").exists():
-        (staged / ".config").rename(place / ".config")
+def _keep_default_config(staged: Path, target: Path) -> None:
+    """Moves `NAME/.config`, where TFDS stores a builder's default config for `tfds.builder(NAME)`."""
+    if (staged / ".config").is_dir() and not (target / ".config").exists():
+        (staged / ".config").rename(target / ".config")
 
 
 def _built(directory: Path, hours: dict[str, float]) -> Built:
@@ -123,10 +123,10 @@ def _built(directory: Path, hours: dict[str, float]) -> Built:
 
 
 @contextlib.contextmanager
-def _same_bytes_every_time():
-    """Makes TFDS write an example's features in one order; protobuf's own order differs between processes.
+def _deterministic_serialization():
+    """Makes TFDS serialise the features of an example in a fixed order; protobuf's order differs between processes.
 
-    TFDS creates its serializer where no argument reaches it, so its method is replaced while a corpus is built.
+    TFDS has no option for this, so the serializer's method is replaced while a corpus is built.
     """
 
     def serialize_example(self: tfds.core.ExampleSerializer, example: Any) -> bytes:
@@ -138,7 +138,7 @@ def _same_bytes_every_time():
 
 @contextlib.contextmanager
 def _quiet():
-    """TFDS's own bars and announcements would mix with the progress shown here."""
+    """Suppresses the progress bars and messages of TFDS, which would mix with our own."""
     tfds.disable_progress_bar()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield

@@ -1,4 +1,4 @@
-"""What all builders share: a corpus says what its items are and how one becomes an utterance; the rest is here."""
+"""Base class of builders: a subclass defines the items of a corpus and how an item becomes an utterance."""
 
 import abc
 import collections
@@ -24,31 +24,31 @@ from tfds_builders.utterance import Made
 from tfds_builders.workers import ordered_map
 
 _ITEMS_PER_SHARD = 512
-"""About 60 MB of speech; a shard is held in memory while it is written."""
+"""Items per shard (about 60 MB of speech), which is in memory while it is written."""
 
 _PROBLEMS_SHOWN = 5
 
-_MOST_DAMAGED = 0.05
-"""Share of a split that may be damaged and left out; more, and something is wrong with the copy."""
+_MAX_DAMAGED = 0.05
+"""Largest share of damaged items of a split that are skipped; a larger share stops the build."""
 
 _ENCODER_FRAME = 0.025
-"""Seconds that one frame of published speech encoders takes; they leave out what is shorter."""
+"""Length of a frame of published speech encoders (s), which cannot process shorter clips."""
 
 
-# Not a `GeneratorBasedBuilder`: that one keeps a split in memory up to 1 GB and needs TensorFlow beyond.
+# Not a `GeneratorBasedBuilder`, which keeps a split of up to 1 GB in memory and needs TensorFlow for larger ones.
 class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of all builders.
 
-    A builder defines `VERSION`, `metadata`, `items` and `make_utterance`; `MANUAL_DOWNLOAD_INSTRUCTIONS` too where the
-    user brings the corpus, which then lies in `manual_dir`. Utterances are stored in a random order that is always the
-    same, so that a part of a split is a fair sample of it.
+    A builder defines `VERSION`, `metadata`, `items` and `make_utterance`, and `MANUAL_DOWNLOAD_INSTRUCTIONS` if the
+    corpus is read from the user's `manual_dir`. Utterances are stored in a fixed random order, so that a part of a
+    split is a random sample.
 
     Attributes:
-      pool: worker processes; None makes every utterance in this process.
-      processes: how many `pool` has.
-      seconds: duration of what was generated, per split.
-      counts: what is special, by name; `items` may add to them.
-      sources: files of the user's copy that the corpus is made from, from `stamp_files`; `items` sets them.
+      pool: worker processes; None uses this process.
+      processes: number of processes of `pool`.
+      seconds: duration of the generated utterances per split.
+      counts: counts of skipped and special items by name; `items` may add to them.
+      sources: files of the user's copy, from `stamp_files`; set by `items`.
     """
 
     pool: ProcessPoolExecutor | None = None
@@ -60,29 +60,29 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
 
     @classmethod
     def config_for(cls, config: str, manual_dir: Path | None) -> str | tfds.core.BuilderConfig:
-        """The builder config that the build command means; builders of what a user describes make their own.
+        """Returns the builder config for the build command; overridden by builders whose config is in `manual_dir`.
 
         Args:
-          config: name given, "" for the default.
-          manual_dir: the user's copy, where one is given.
+          config: name of the config, "" for the default.
+          manual_dir: the user's copy, if given.
         """
         return config
 
     @property
     @abc.abstractmethod
     def make_utterance(self) -> Callable[[Any], Made]:
-        """A module-level function (it travels to worker processes) from an item to what became of it."""
+        """Function from an item to its result, at module level so that it can be sent to worker processes."""
 
     @abc.abstractmethod
     def metadata(self) -> CorpusMetadata:
-        """What is true of the whole corpus."""
+        """Returns the metadata of the corpus."""
 
     @abc.abstractmethod
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Any]]:
-        """What utterances are made from, per split, small and picklable; splits have the corpus's own names.
+        """Returns small picklable items per split, one for each utterance; splits have the corpus's own names.
 
         Raises:
-          CorpusError: a file the corpus needs is missing or damaged; the message names it.
+          CorpusError: a required file is missing or damaged; the message names it.
         """
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -98,12 +98,12 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
         return {split: self._shards(split, items) for split, items in self.items(manual_dir).items()}
 
     def _shards(self, split: str, items: Sequence[Any]) -> list[Callable[[], Iterator]]:
-        """One generator per shard, to be run in this order: they share one stream, so that workers never wait."""
+        """Returns one generator per shard, to be run in order; they share one stream, so that workers never wait."""
         stream = self._stream(split, random.Random(0).sample(items, len(items)))
         num_shards = max(1, math.ceil(len(items) / _ITEMS_PER_SHARD))
         bounds = [round(len(items) * shard / num_shards) for shard in range(num_shards + 1)]
         sizes: list[int | None] = [high - low for low, high in itertools.pairwise(bounds)]
-        sizes[-1] = None  # The last one runs the stream to its end.
+        sizes[-1] = None  # The last shard exhausts the stream.
         return [functools.partial(self._shard, stream, size) for size in sizes]
 
     def _shard(self, stream: Iterator[Made], size: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -120,13 +120,13 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
                 progress.advance()
                 yield made
         damaged = len(self._problems) - before
-        if damaged > max(1, _MOST_DAMAGED * len(items)):
+        if damaged > max(1, _MAX_DAMAGED * len(items)):
             raise CorpusError(
                 f"{self.info.full_name}: {damaged} of {len(items)} items of split {split!r} are damaged, the first: "
                 f"{self._problems[before]}"
             )
         if split not in self.seconds:
-            raise CorpusError(f"{self.info.full_name}: split {split!r} has no utterance ({dict(self.counts)})")
+            raise CorpusError(f"{self.info.full_name}: split {split!r} has no utterances ({dict(self.counts)})")
         self.info.metadata["counts"] = dict(sorted(self.counts.items()))
         self.info.metadata["content"] = {split: digest.hexdigests() for split, digest in self._content.items()}
 
@@ -135,7 +135,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
         if made.problem:
             self._problems.append(made.problem)
             if len(self._problems) <= _PROBLEMS_SHOWN:
-                print(f"left out: {made.problem}", file=sys.stderr, flush=True)
+                print(f"skipped: {made.problem}", file=sys.stderr, flush=True)
         if made.example is None:
             return
         if made.example["id"] in self._ids:
@@ -148,10 +148,10 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
 
 
 def _attempt(make_utterance: Callable[[Any], Made], item: Any) -> Made:
-    """One item; whatever a decoder or parser raises over its content is a problem of that item alone."""
+    """Processes one item; exceptions of decoders and parsers are reported as a problem of the item."""
     try:
         return make_utterance(item)
-    except CorpusError:  # the builder's own judgement that the corpus cannot be built
+    except CorpusError:  # raised by the builder to stop the build
         raise
     except Exception as error:
         return Made(None, ("failed",), f"{str(item)[:200]}: {type(error).__name__}: {reason(error)}")

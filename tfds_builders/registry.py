@@ -1,4 +1,4 @@
-"""Which builders there are: the one table the build command reads, so that it starts without importing any of them."""
+"""Registry of builders, which the build command reads without importing them."""
 
 import dataclasses
 import importlib
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What `--list` says of a builder.
+    """Entry of a builder.
 
     Attributes:
-      summary: one line.
-      configs: names of its builder configs, the default first; empty where it has none.
-      needs_manual_dir: whether the user brings the corpus (`--manual_dir`).
+      summary: one-line description.
+      configs: names of the builder configs, the default first; empty if there are none.
+      needs_manual_dir: whether the corpus is read from the user's `--manual_dir`.
     """
 
     summary: str
@@ -46,17 +46,17 @@ ENTRIES = {
         needs_manual_dir=True,
     ),
 }
-"""Builders by name. `NAME` lives in `tfds_builders/NAME/NAME_dataset_builder.py` as class `Builder`."""
+"""Builders by name; `NAME` is class `Builder` in `tfds_builders/NAME/NAME_dataset_builder.py`."""
 
 
 def check_names(name: str, config: str = "") -> None:
-    """Refuses a builder or config that does not exist.
+    """Checks that a builder and its config exist.
 
     Raises:
-      CorpusError: no such builder or config; the message lists those there are.
+      CorpusError: no such builder or config; the message lists the available ones.
     """
     if name not in ENTRIES:
-        raise CorpusError(f"no builder {name!r}; there are {', '.join(sorted(ENTRIES))}")
+        raise CorpusError(f"no builder {name!r}; available: {', '.join(sorted(ENTRIES))}")
     configs = ENTRIES[name].configs
     if config and config not in configs:
         raise CorpusError(f"{name}: no config {config!r}; it has {', '.join(configs) or 'no configs'}")

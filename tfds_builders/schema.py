@@ -1,4 +1,4 @@
-"""The one schema of every corpus: features of an utterance, metadata about the corpus, and what missing looks like."""
+"""Schema of all corpora: features of an utterance, and metadata of the corpus."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from emojax.types import NUM_ATTRIBUTES, SplitAssignment
 
 @dataclasses.dataclass(frozen=True)
 class CorpusMetadata:
-    """What is true of a whole corpus; travels as TFDS metadata beside the data.
+    """Metadata of a corpus, saved as TFDS metadata.
 
     Attributes:
-      description: a paragraph on what it is.
+      description: a paragraph about the corpus.
       scale: lowest and highest value of `attributes`.
       categories: names of `emotion`, in order; may be empty.
-      speech: whether people or a synthesiser spoke.
-      attribute_source: whether people rated the attributes, they are derived from something else, or there are none.
-      licence: licence of what is stored.
-      citation: how to cite it.
-      notes: what a reader of numbers made from it must know.
-      split_assignment: which splits training, validation and tests use; None where none is meant for them.
-      folds: the same for each fold of a cross-validation; a split may be a sum, `a+b`.
-      remarks: how the user's files were read, a line each, e.g. columns that are not used.
+      speech: recorded or synthesised speech.
+      attribute_source: whether attributes are rated by people, derived, or absent.
+      licence: licence of the corpus.
+      citation: reference to cite.
+      notes: limitations to consider when interpreting results.
+      split_assignment: default training, validation and test splits; None without defaults.
+      folds: split assignment of each cross-validation fold; a split may be a sum, `a+b`.
+      remarks: one-line remarks on how the user's files were read, e.g. unused columns.
     """
 
     description: str
@@ -42,8 +42,8 @@ class CorpusMetadata:
 
 
 def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
-    """The features of an utterance; none of them needs TensorFlow to be written or read."""
-    # ClassLabel refuses an empty list of names, and takes -1 (no consensus) with any number of classes.
+    """Returns the features of an utterance, which need no TensorFlow to write or read."""
+    # ClassLabel rejects an empty list of names, and accepts -1 (no consensus) with any number of classes.
     label = tfds.features.ClassLabel(names=list(categories)) if categories else tfds.features.ClassLabel(num_classes=0)
     return tfds.features.FeaturesDict(
         {
@@ -62,7 +62,7 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
 
 
 def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) -> tfds.core.DatasetInfo:
-    """What a builder's `_info` returns; `counts` and `content` of the metadata are empty until the corpus is generated.
+    """Creates a builder's `_info`; `counts` and `content` of the metadata are filled in when the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`,
     `split_assignment`, `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).

@@ -1,4 +1,4 @@
-"""Which files of a user's copy a corpus was built from, kept beside it, so that a later build sees what has changed."""
+"""Record of the user's files that a corpus was built from, which detects changes when it is built again."""
 
 import collections
 import json
@@ -18,11 +18,11 @@ _SHOWN = 3
 
 
 class Stamp(NamedTuple):
-    """What tells cheaply that a file is still the same.
+    """File status that detects most changes cheaply.
 
     Attributes:
-      size: bytes.
-      mtime_ns: date of the last change.
+      size: size in bytes.
+      mtime_ns: time of the last modification (ns).
     """
 
     size: int
@@ -30,20 +30,20 @@ class Stamp(NamedTuple):
 
 
 def stamp_files(root: Path, paths: Iterable[Path]) -> dict[str, Stamp | None]:
-    """Stamps of files, None of those that are not there; by their path in `root`, absolute if they lie elsewhere."""
+    """Returns the stamps of files (None for missing ones) by path relative to `root`, or absolute outside of it."""
     return {_name(root, path): _stamp(path) for path in dict.fromkeys(paths)}
 
 
 def write_sources(directory: Path, root: Path, stamps: Mapping[str, Stamp | None], processes: int) -> None:
-    """Writes `sources.json` into a corpus's folder: size, date and digest of every file. Nothing for no files.
+    """Writes `sources.json` with size, date and digest of every file into a corpus's folder; nothing without files.
 
-    Every file is read once more, after it was decoded, while the system still holds many of them in memory.
+    Every file is read once more after decoding, when many files are still in the page cache.
 
     Args:
-      directory: of the corpus.
-      root: the user's copy.
-      stamps: from `stamp_files`, taken before the corpus was built.
-      processes: how many files are read at a time.
+      directory: folder of the corpus.
+      root: folder of the user's copy.
+      stamps: from `stamp_files`, taken before the build.
+      processes: number of files read in parallel.
 
     Raises:
       CorpusError: a file has changed since its stamp was taken.
@@ -59,26 +59,26 @@ def write_sources(directory: Path, root: Path, stamps: Mapping[str, Stamp | None
 
 
 def changed_sources(directory: Path, root: Path, processes: int) -> str | None:
-    """What has changed in the user's copy since the corpus in `directory` was built; "" if nothing has.
+    """Describes the changes of the user's copy since the corpus was built.
 
-    A file of the same size and date is taken for the same; one of the same size and another date is read.
+    A file of the same size and date counts as unchanged; a file of the same size with another date is read.
 
     Args:
-      directory: of the corpus.
-      root: the user's copy.
-      processes: how many files are read at a time.
+      directory: folder of the corpus.
+      root: folder of the user's copy.
+      processes: number of files read in parallel.
 
     Returns:
-      One line; None where nothing is known about the files of this corpus.
+      One line, "" without changes; None if the corpus has no valid `sources.json`.
     """
     try:
         files = read_json(directory / _FILE, CorpusError)["files"]
-        known = {str(name): value and (Stamp(*value[:2]), str(value[2])) for name, value in files.items()}
+        saved = {str(name): value and (Stamp(*value[:2]), str(value[2])) for name, value in files.items()}
     except (CorpusError, KeyError, TypeError, AttributeError, IndexError):
         return None
     found: dict[str, list[str]] = collections.defaultdict(list)
-    redated = []
-    for name, value in known.items():
+    touched = []
+    for name, value in saved.items():
         now = _stamp(root / name)
         if now is None or value is None:
             kind = "missing" if value else "new" if now else ""
@@ -86,10 +86,10 @@ def changed_sources(directory: Path, root: Path, processes: int) -> str | None:
         elif now.size != value[0].size:
             found["changed"].append(name)
         elif now != value[0]:
-            redated.append(name)
-    digests = _digests(root, redated, processes)
-    found["changed"] += [name for name in redated if digests[name] != known[name][1]]
-    return "; ".join(f"{kind}: {_listed(found[kind])}" for kind in ("changed", "missing", "new") if found[kind])
+            touched.append(name)
+    digests = _digests(root, touched, processes)
+    found["changed"] += [name for name in touched if digests[name] != saved[name][1]]
+    return "; ".join(f"{kind}: {_format_list(found[kind])}" for kind in ("changed", "missing", "new") if found[kind])
 
 
 def _name(root: Path, path: Path) -> str:
@@ -105,7 +105,7 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def _digests(root: Path, names: list[str], processes: int) -> dict[str, str]:
-    # Threads are enough: both reading and hashing release the interpreter's lock.
+    # Threads suffice: reading and hashing release the interpreter lock.
     with Progress("digests of files", len(names), "files") as progress, ThreadPoolExecutor(processes) as threads:
         digests = {}
         for name, digest in zip(names, threads.map(_digest, (root / name for name in names)), strict=True):
@@ -117,10 +117,10 @@ def _digests(root: Path, names: list[str], processes: int) -> dict[str, str]:
 def _digest(path: Path) -> str:
     try:
         return sha256_of(path)
-    except OSError as error:  # the build has left such a file out and counted it
+    except OSError as error:  # the build has skipped and counted such a file
         return f"cannot be read ({error.strerror})"
 
 
-def _listed(names: list[str]) -> str:
+def _format_list(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more files" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""A corpus appears on disk whole or not at all: it is built beside its place and renamed into it."""
+"""Atomic builds: a corpus is built in a staging folder and renamed when complete."""
 
 import contextlib
 import fcntl
@@ -16,9 +16,9 @@ _SECONDS_FOR_WORKERS_TO_END = 5.0
 
 @contextlib.contextmanager
 def staging_directory(data_dir: Path, name: str) -> Iterator[Path]:
-    """An empty folder in `data_dir` for one build of `name` at a time; gone afterwards, whatever happens.
+    """Creates a locked empty folder in `data_dir` for a build of `name`, and removes it at the end.
 
-    A killed process leaves `.NAME.building` behind: no reader looks there, and the next build of `name` clears it.
+    A killed process leaves `.NAME.building`, which readers ignore and the next build of `name` clears.
 
     Raises:
       CorpusError: another process is building `name`, or `data_dir` cannot be written.
@@ -43,7 +43,7 @@ def staging_directory(data_dir: Path, name: str) -> Iterator[Path]:
 
 
 def move_into_place(built: Path, target: Path, retired: Path) -> None:
-    """Renames a finished folder to `target`; what was there before goes to `retired`, or stays where this fails."""
+    """Renames a complete folder to `target`; an existing one is moved to `retired`, and restored on failure."""
     target.parent.mkdir(parents=True, exist_ok=True)
 
     def restore() -> None:
@@ -57,9 +57,9 @@ def move_into_place(built: Path, target: Path, retired: Path) -> None:
 
 
 def _lock(directory: Path) -> int:
-    """Locks the folder itself; the system drops the lock when the process ends, however it ends.
+    """Locks the folder; the system releases the lock when the process ends.
 
-    The workers of a killed build hold its lock until they notice, a moment later: that long it is waited for.
+    Worker processes of a killed build hold its lock for a short time, which this function waits for.
     """
     deadline = time.monotonic() + _SECONDS_FOR_WORKERS_TO_END
     while True:
@@ -67,7 +67,7 @@ def _lock(directory: Path) -> int:
         descriptor = os.open(directory, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before us removes its folder at the end; a lock on a removed folder protects nothing.
+            # The previous holder removes its folder when it ends; a lock on a removed folder is void.
             if directory.exists() and os.path.samestat(os.fstat(descriptor), directory.stat()):
                 return descriptor
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Text files of corpora as people have them: with a byte-order mark, in an old encoding, with any line ends."""
+"""Readers of text files with any byte-order mark, common encodings and any line ends."""
 
 import codecs
 import re
@@ -11,10 +11,10 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def read_text(path: Path) -> tuple[str, bool]:
-    """Reads UTF-8, or UTF-16 with its byte-order mark; anything else is read as Windows-1252, which most of it is.
+    """Reads UTF-8, or UTF-16 with byte-order mark; other files are read as Windows-1252.
 
     Returns:
-      The text without byte-order mark, and whether it was Unicode.
+      Text without byte-order mark, and whether the encoding was Unicode.
 
     Raises:
       CorpusError: the file cannot be read.
@@ -31,9 +31,9 @@ def read_text(path: Path) -> tuple[str, bool]:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""The lines of a text file, without line ends: "\n", "\r\n" or "\r".
+    r"""Reads the lines of a text file, without line ends: "\n", "\r\n" or "\r".
 
-    `str.splitlines` would also split at characters that occur within a line: U+0085, U+2028, a vertical tab.
+    Unlike `str.splitlines`, does not split at U+0085, U+2028 or vertical tabs.
 
     Raises:
       CorpusError: the file cannot be read.
@@ -42,13 +42,13 @@ def read_lines(path: Path) -> list[str]:
 
 
 def find_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """A folder in `root` of one of these names (lower case), in any spelling of capitals."""
+    """Finds a folder in `root` by one of several lower-case names, ignoring case."""
     found = {path.name.lower(): path for path in sorted(root.iterdir(), reverse=True) if path.is_dir()}
     return next((found[name] for name in names if name in found), None)
 
 
 def listing(folder: Path, most: int = 8) -> str:
-    """What is in a folder, for error messages."""
+    """Lists the content of a folder, for error messages."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "nothing") + more

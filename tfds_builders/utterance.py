@@ -1,4 +1,4 @@
-"""One utterance as every builder hands it over: audio as int16 PCM, and a marker wherever something is not known."""
+"""Construction of examples of the schema: audio as int16 PCM, and markers for missing values."""
 
 import os
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from emojax.errors import AudioError, CorpusError
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE
 
 GENDERS = ("female", "male", "")
-"""Values of `gender`; "" where unknown."""
+"""Values of `gender`; "" if unknown."""
 
 
 class Made(NamedTuple):
-    """What became of one item of a corpus.
+    """Result for one item of a corpus.
 
     Attributes:
-      example: from `utterance`; None where the item is left out.
-      counted: names under which the corpus's `counts` tally this item, e.g. why it was left out.
-      problem: of a damaged item that is left out, one line that names it.
+      example: from `utterance`; None if the item is skipped.
+      counted: keys of the corpus's `counts` to increment, e.g. the reason for skipping.
+      problem: one-line message that names a damaged item; "" otherwise.
     """
 
     example: dict[str, Any] | None
@@ -42,29 +42,29 @@ def utterance(
     speaker: str = "",
     gender: str = "",
 ) -> dict[str, Any]:
-    """An example of the schema; what is left out is stored as missing.
+    """Creates an example of the schema; omitted values are stored as missing.
 
     Args:
-      id: unique within the corpus.
+      id: utterance id, unique within the corpus.
       audio: mono PCM at 16 kHz.
-      num_categories: C of the corpus.
-      transcript: the words; "" where there are none.
+      num_categories: number of categories C of the corpus.
+      transcript: words; "" if unknown.
       attributes: activation, valence, dominance in the corpus's scale; NaN where missing.
-      attributes_std: their spread over raters; NaN where unknown.
-      emotion: category index; -1 where there is no consensus.
-      emotion_votes: share of raters' votes per category (C,); NaN where unknown.
-      speaker: unique within the corpus; "" where unknown.
+      attributes_std: standard deviation over raters; NaN where missing.
+      emotion: category index; -1 without consensus.
+      emotion_votes: share of the raters' votes per category (C,); NaN where missing.
+      speaker: speaker id, unique within the corpus; "" if unknown.
       gender: one of `GENDERS`.
 
     Raises:
-      CorpusError: no samples, or a value the schema does not allow.
+      CorpusError: there are no samples, or a value is invalid.
     """
     if audio.dtype != np.int16 or audio.ndim != 1 or len(audio) == 0:
-        raise CorpusError(f"{id}: audio {audio.dtype}{audio.shape} is not allowed; allowed: int16 with samples")
+        raise CorpusError(f"{id}: audio must be int16 of shape (S,), S > 0, got {audio.dtype} of shape {audio.shape}")
     if not MISSING_EMOTION <= emotion < num_categories:
-        raise CorpusError(f"{id}: emotion {emotion} is not allowed; allowed: -1 to {num_categories - 1}")
+        raise CorpusError(f"{id}: emotion must be -1 to {num_categories - 1}, got {emotion}")
     if gender not in GENDERS:
-        raise CorpusError(f"{id}: gender {gender!r} is not allowed; allowed: {', '.join(map(repr, GENDERS))}")
+        raise CorpusError(f"{id}: gender must be {' or '.join(map(repr, GENDERS))}, got {gender!r}")
     return {
         "id": id,
         "audio": audio,
@@ -80,9 +80,9 @@ def utterance(
 
 
 def to_pcm(waveform: Float32[np.ndarray, "S"]) -> Int16[np.ndarray, "S"]:
-    """Rounds a waveform of full scale 1.0 to int16; what is louder than full scale is clipped."""
+    """Rounds a waveform of full scale 1.0 to int16, clipping at full scale."""
     scaled = waveform * np.float32(2**15)
-    np.rint(scaled, out=scaled)  # in place: a long recording is in memory once as float32
+    np.rint(scaled, out=scaled)  # in place, which saves memory for long recordings
     return np.clip(scaled, -(2**15), 2**15 - 1, out=scaled).astype(np.int16)
 
 
@@ -90,7 +90,7 @@ def read_pcm(path: str | os.PathLike[str]) -> Int16[np.ndarray, "S"]:
     """Reads an audio file of any rate and channel count as mono int16 at 16 kHz.
 
     Raises:
-      CorpusError: the file is missing or unusable; the message names it.
+      CorpusError: the file is missing or cannot be read; the message names it.
     """
     try:
         return to_pcm(read_audio(path))
@@ -103,5 +103,5 @@ def _floats(id: str, name: str, values: Sequence[float] | None, length: int) -> 
         return np.full(length, np.nan, np.float32)
     array = np.asarray(values, np.float32)
     if array.shape != (length,):
-        raise CorpusError(f"{id}: {name} has shape {array.shape}; allowed: ({length},)")
+        raise CorpusError(f"{id}: {name} must have shape ({length},), got {array.shape}")
     return array

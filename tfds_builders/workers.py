@@ -1,4 +1,4 @@
-"""Work spread over processes: results in the order of the items, a bounded number in flight, no orphans."""
+"""Parallel map over worker processes: ordered results, bounded memory, no orphaned processes."""
 
 import collections
 import itertools
@@ -19,23 +19,23 @@ Result = TypeVar("Result")
 
 _CHUNK = 16
 _CHUNKS_IN_FLIGHT_PER_PROCESS = 4
-"""Bounds memory when writing is slower than making, as with long recordings."""
+"""Bounds memory if writing is slower than processing, as for long recordings."""
 
 
 def worker_pool(processes: int) -> ProcessPoolExecutor:
-    """Fresh (spawned) processes: forking a process in which libraries run threads can hang."""
+    """Creates a pool of spawned processes; forking a process with threads can hang."""
     return ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_die_with_the_parent
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_exit_with_parent
     )
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Sequence[Item], pool: ProcessPoolExecutor | None, processes: int = 1
 ) -> Iterator[Result]:
-    """Applies a module-level function to items, in order; in this process where there is no pool.
+    """Applies a module-level function to items, in order; in this process without a pool.
 
     Raises:
-      CorpusError: a worker process died. What `function` raises is raised here.
+      CorpusError: a worker process died. Exceptions of `function` are re-raised.
     """
     if pool is None:
         yield from map(function, items)
@@ -65,8 +65,8 @@ def _apply(function: Callable[[Item], Result], chunk: list[Item]) -> list[Result
     return [function(item) for item in chunk]
 
 
-def _die_with_the_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever; the parent alone answers Ctrl-C."""
+def _exit_with_parent() -> None:
+    """Makes a worker exit when its parent is killed, and ignore Ctrl-C, which the parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,1 +1,1 @@
-"""EmoBank's sentences and ratings, spoken by espeak-ng."""
+"""EmoBank sentences and ratings with speech synthesised by espeak-ng."""

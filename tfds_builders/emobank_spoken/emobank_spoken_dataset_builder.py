@@ -1,4 +1,4 @@
-"""TFDS builder of EmoBank's sentences and human ratings, spoken by espeak-ng."""
+"""TFDS builder of EmoBank sentences and human ratings with speech synthesised by espeak-ng."""
 
 import dataclasses
 import importlib.util
@@ -25,15 +25,14 @@ _CITATION = (
 
 @dataclasses.dataclass(eq=False)
 class EmoBankConfig(tfds.core.BuilderConfig):
-    """Which sentences, and which draw of voices and prosody.
+    """Selection of sentences, and seed of voices and prosody.
 
     Attributes:
       train: number of training sentences; None for all.
       dev: number of development sentences; None for all.
       test: number of test sentences; None for all.
-      seed: of the voice and the prosody of every sentence, and of the cuts.
-      fragments: so many runs of words out of every training sentence, without ratings, in place of the sentences; 0:
-        the sentences.
+      seed: seed of voices, prosody and fragments.
+      fragments: number of unrated fragments of every training sentence, instead of the sentences; 0: the sentences.
     """
 
     train: int | None = None
@@ -61,11 +60,11 @@ class Builder(CorpusBuilder):
 
     @property
     def make_utterance(self) -> Callable[[Item], Made]:
-        """From an item to what became of it."""
+        """Function from an item to its result."""
         return make_utterance
 
     def metadata(self) -> CorpusMetadata:
-        """What is true of the whole corpus."""
+        """Returns the metadata of the corpus."""
         metadata = self._metadata_of_sentences()
         if not self.builder_config.fragments:
             return metadata
@@ -104,7 +103,7 @@ class Builder(CorpusBuilder):
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Item]]:
-        """Sentences in EmoBank's own splits, or fragments of those for training."""
+        """Returns the sentences in EmoBank's own splits, or fragments of the training sentences."""
         if importlib.util.find_spec("espeakng_loader") is None:
             raise CorpusError(
                 f"{self.name} needs espeakng-loader, which is not installed (pip install espeakng-loader)"

@@ -1,4 +1,4 @@
-"""Speaks text with espeak-ng, bit for bit the same whatever was spoken before."""
+"""Speech synthesis with espeak-ng, reproducible bit for bit and independent of earlier calls."""
 
 import ctypes
 import dataclasses
@@ -8,20 +8,20 @@ import numpy as np
 from jaxtyping import Int16
 
 ESPEAK_RATE = 22_050
-"""Samples per second of what espeak-ng speaks (Hz)."""
+"""Sample rate of espeak-ng (Hz)."""
 
 RATE_WPM = (80, 450)
 PITCH = RANGE = (0, 100)
-"""Lowest and highest value espeak-ng takes; 50 is the voice as it is."""
+"""Range of espeak-ng's pitch and pitch range; 50 is the default of the voice."""
 
 # From espeak_ng/speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
 _PARAMETER_RATE, _PARAMETER_VOLUME, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 2, 3, 4
-_VOLUME = 30  # Of 200; at the default of 100 some voices clip inside espeak-ng.
+_VOLUME = 30  # Of 200; at the default of 100 some voices clip.
 _VOLUMES = (0, 200)
 _POSITION_CHARACTER = 1
-_CHARS_UTF8 = 1  # Alone: with neither the SSML nor the phoneme bit, `<b>` and `[[` are text like any other.
+_CHARS_UTF8 = 1  # Without the SSML and phoneme bits, `<b>` and `[[` are plain text.
 _OK = 0
 
 _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -29,13 +29,13 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """How espeak-ng speaks.
+    """Parameters of espeak-ng.
 
     Attributes:
       voice: voice file with variant, e.g. `gmw/en-US+f1`.
       rate: words per minute, within `RATE_WPM`.
-      pitch: within `PITCH`; 50 is the voice's own, 0 an octave below, 100 an octave above.
-      pitch_range: within `RANGE`; 50 is the voice's own, 0 monotone, 100 twice as wide.
+      pitch: within `PITCH`; 50 is the voice's default, 0 an octave below, 100 an octave above.
+      pitch_range: within `RANGE`; 50 is the voice's default, 0 monotone, 100 twice as wide.
     """
 
     voice: str
@@ -45,13 +45,13 @@ class Delivery:
 
 
 def speak(text: str, delivery: Delivery) -> Int16[np.ndarray, "S"]:
-    """Speaks plain text at `ESPEAK_RATE`; digital silence where there is nothing to say.
+    """Synthesises plain text at `ESPEAK_RATE`; text without words gives silence.
 
-    The library is loaded afresh for every call: it keeps state between utterances (the phase of its vibrato, for one)
-    that `espeak_Initialize` does not reset, and audio would depend on the order of work. That costs 5 ms.
+    The library is reloaded for every call (5 ms), since it keeps state between utterances, e.g. the phase of the
+    vibrato, that `espeak_Initialize` does not reset; the audio would otherwise depend on the order of calls.
 
     Raises:
-      RuntimeError: espeak-ng refuses the voice or a value.
+      RuntimeError: espeak-ng rejects the voice or a value.
     """
     import _ctypes
 
@@ -78,7 +78,7 @@ def _speak(library: ctypes.CDLL, data: str, text: str, delivery: Delivery) -> In
     if rate != ESPEAK_RATE:
         raise RuntimeError(f"espeak-ng: initialisation with {data} gave {rate}; expected {ESPEAK_RATE} Hz")
     library.espeak_SetSynthCallback(collect)
-    # espeak-ng takes an unknown variant for none.
+    # espeak-ng ignores an unknown variant.
     variant = Path(data) / "voices" / "!v" / delivery.voice.partition("+")[2]
     if not variant.is_file() or library.espeak_SetVoiceByName(delivery.voice.encode()) != _OK:
         raise RuntimeError(f"espeak-ng: no voice {delivery.voice!r}")
@@ -89,9 +89,9 @@ def _speak(library: ctypes.CDLL, data: str, text: str, delivery: Delivery) -> In
         (_PARAMETER_RANGE, delivery.pitch_range, RANGE),
     ):
         if not low <= value <= high or library.espeak_SetParameter(parameter, value, 0) != _OK:
-            raise RuntimeError(f"espeak-ng: {delivery} is out of the allowed values")
+            raise RuntimeError(f"espeak-ng: {delivery} is out of range")
     encoded = text.encode() + b"\0"
     status = library.espeak_Synth(encoded, len(encoded), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
     if status != _OK:
-        raise RuntimeError(f"espeak-ng: speaking {text[:60]!r} failed with status {status}")
+        raise RuntimeError(f"espeak-ng: synthesis of {text[:60]!r} failed with status {status}")
     return np.frombuffer(b"".join(chunks), np.int16)

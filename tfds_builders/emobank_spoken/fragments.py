@@ -1,4 +1,4 @@
-"""Runs of words cut out of sentences: more speech of the same words, which nobody has rated."""
+"""Unrated fragments of sentences, as unlabelled speech."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -7,19 +7,18 @@ from tfds_builders.emobank_spoken.draws import uniform
 from tfds_builders.emobank_spoken.sentences import Sentence
 
 WORDS = (3, 12)
-"""Fewest and most words of a fragment; a shorter sentence is its only fragment."""
+"""Minimal and maximal number of words of a fragment; shorter sentences are used whole."""
 
 
 def fragments(sentences: Iterable[Sentence], per_sentence: int, seed: int) -> Iterator[Sentence]:
-    """Cuts every sentence so many times, length and place drawn evenly.
+    """Draws fragments of sentences with uniform length and position.
 
-    A fragment keeps its sentence's split and ratings. The ratings are not its own: they shape how it is spoken, as if
-    it were cut out of the spoken sentence.
+    A fragment keeps split and ratings of its sentence; the ratings determine its prosody only.
 
     Args:
-      sentences: to cut.
-      per_sentence: fragments of each; they may overlap, and be equal.
-      seed: of the draws, which depend on nothing but it and the sentence's id.
+      sentences: sentences to draw from.
+      per_sentence: number of fragments per sentence; they may overlap or be equal.
+      seed: random seed; fragments depend on it and the sentence's id only.
     """
     low, high = WORDS
     for sentence in sentences:

@@ -1,4 +1,4 @@
-"""How a sentence is delivered: its activation and dominance ratings move four prosodic cues, buried in noise.
+"""Prosody of a sentence: four cues that depend on its activation and dominance ratings, with noise.
 
 With zA, zD the ratings in standard deviations (clipped to ±3), every cue k in (rate, pitch, range, level) is
 
@@ -9,7 +9,7 @@ with u, v standard normal, and becomes
     rate = 165 * exp(0.20 * c)  words per minute        pitch = 50 + 10 * c   (about 2.4 semitones per unit)
     range = 50 + 15 * c         (50: the voice's own)   level = -32 + 3.5 * c dBFS of the active speech
 
-limited to what espeak-ng takes. Valence moves nothing: it is in the words alone.
+clipped to the range of espeak-ng. Valence has no effect on the prosody.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from tfds_builders.emobank_spoken.espeak import PITCH, RANGE, RATE_WPM
 from tfds_builders.emobank_spoken.sentences import Sentence
 from tfds_builders.emobank_spoken.voices import SPEAKERS, Speaker
 
-# Mean and standard deviation of the ratings, rounded: constants, so that no sentence depends on another.
+# Rounded mean and standard deviation of the ratings; constants, so that sentences are independent.
 _ACTIVATION_MEAN, _ACTIVATION_STD = 2.98, 0.35
 _DOMINANCE_MEAN, _DOMINANCE_STD = 3.06, 0.21
 _MAX_STDS = 3.0
@@ -34,12 +34,12 @@ WEIGHTS = {"rate": (0.9, -0.2), "pitch": (0.75, -0.35), "range": (0.7, 0.2), "le
 
 @dataclasses.dataclass(frozen=True)
 class Prosody:
-    """What is drawn for an utterance.
+    """Prosody drawn for an utterance.
 
     Attributes:
       rate: words per minute.
-      pitch: espeak-ng's value; 50 is the voice's own.
-      pitch_range: espeak-ng's value; 50 is the voice's own.
+      pitch: pitch for espeak-ng; 50 is the voice's default.
+      pitch_range: pitch range for espeak-ng; 50 is the voice's default.
       level_db: level of the active speech (dB relative to full scale).
     """
 
@@ -50,30 +50,30 @@ class Prosody:
 
 
 def draw_speaker(sentence: Sentence, seed: int) -> Speaker:
-    """One of the speakers of the sentence's split, each equally likely."""
+    """Draws one of the speakers of the sentence's split, with equal probability."""
     speakers = [speaker for speaker in SPEAKERS if speaker.split == sentence.split]
     return speakers[int(uniform(seed, "speaker", sentence.id) * len(speakers))]
 
 
 def draw_prosody(sentence: Sentence, speaker: Speaker, seed: int) -> Prosody:
-    """Draws the delivery; the same for the same sentence, speaker and seed, whatever else is drawn."""
+    """Draws the prosody, which depends on sentence, speaker and seed only."""
     activation, _, dominance = sentence.attributes
-    z_activation = _limited((activation - _ACTIVATION_MEAN) / _ACTIVATION_STD, -_MAX_STDS, _MAX_STDS)
-    z_dominance = _limited((dominance - _DOMINANCE_MEAN) / _DOMINANCE_STD, -_MAX_STDS, _MAX_STDS)
+    z_activation = _clip((activation - _ACTIVATION_MEAN) / _ACTIVATION_STD, -_MAX_STDS, _MAX_STDS)
+    z_dominance = _clip((dominance - _DOMINANCE_MEAN) / _DOMINANCE_STD, -_MAX_STDS, _MAX_STDS)
 
     def cue(name: str) -> float:
-        of_activation, of_dominance = WEIGHTS[name]
-        signal = of_activation * z_activation + of_dominance * z_dominance
+        activation_weight, dominance_weight = WEIGHTS[name]
+        signal = activation_weight * z_activation + dominance_weight * z_dominance
         offset = SPEAKER_NOISE * normal(seed, name, speaker.variant)
         return signal + offset + UTTERANCE_NOISE * normal(seed, name, sentence.id)
 
     return Prosody(
-        rate=round(_limited(165 * math.exp(0.20 * cue("rate")), *RATE_WPM)),
-        pitch=round(_limited(50 + 10 * cue("pitch"), *PITCH)),
-        pitch_range=round(_limited(50 + 15 * cue("range"), *RANGE)),
+        rate=round(_clip(165 * math.exp(0.20 * cue("rate")), *RATE_WPM)),
+        pitch=round(_clip(50 + 10 * cue("pitch"), *PITCH)),
+        pitch_range=round(_clip(50 + 15 * cue("range"), *RANGE)),
         level_db=round(-32 + 3.5 * cue("level"), 2),
     )
 
 
-def _limited(value: float, low: float, high: float) -> float:
+def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)

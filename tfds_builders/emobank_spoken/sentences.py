@@ -1,4 +1,4 @@
-"""EmoBank's sentences with their ratings, and the deterministic subsample of the quick config."""
+"""EmoBank sentences with ratings, and the deterministic subsample of the quick config."""
 
 import dataclasses
 import hashlib
@@ -35,17 +35,17 @@ class Sentence:
 
     @property
     def has_words(self) -> bool:
-        """False for the few that are punctuation only."""
+        """Whether the sentence is more than punctuation."""
         return any(character.isalnum() for character in self.text)
 
 
 def read_sentences(folder: Path = _FOLDER) -> list[Sentence]:
-    """Reads `emobank.csv` (sentences and ratings) and `reader.csv` (spread over readers).
+    """Reads `emobank.csv` (sentences and ratings) and `reader.csv` (standard deviation over readers).
 
     Raises:
       CorpusError: a file is missing or damaged.
     """
-    # No value means "missing" here: "None" may be a sentence.
+    # These tables have no missing values; "None" may be a sentence.
     spread_rows = read_table(folder / "reader.csv", ("id", *_SPREADS), missing=())
     spread = {row["id"]: _floats(row, _SPREADS) for _, row in spread_rows}
     missing = (float("nan"),) * 3
@@ -56,9 +56,9 @@ def read_sentences(folder: Path = _FOLDER) -> list[Sentence]:
 
 
 def subsample(sentences: list[Sentence], size: int | None) -> list[Sentence]:
-    """The `size` sentences whose ids hash lowest, in their old order; all where `size` is None.
+    """Selects the `size` sentences with the lowest hashes of ids, in the original order; all if `size` is None.
 
-    A larger subsample holds every smaller one, and nothing depends on the order of the sentences.
+    Larger subsamples contain smaller ones, and the selection does not depend on the order of the sentences.
     """
     if size is None or size >= len(sentences):
         return sentences
@@ -71,5 +71,5 @@ def _floats(row: dict[str, str], columns: tuple[str, str, str]) -> tuple[float, 
     try:
         activation, valence, dominance = (parse_number(row[column]) for column in columns)
     except ValueError as error:
-        raise CorpusError(f"EmoBank, sentence {row['id']!r}: no number in {', '.join(columns)}") from error
+        raise CorpusError(f"EmoBank, sentence {row['id']!r}: {', '.join(columns)} must be numbers") from error
     return activation, valence, dominance

@@ -1,4 +1,4 @@
-"""From a sentence to the utterance: drawn delivery, espeak-ng, 16 kHz, level."""
+"""Synthesis of an utterance from a sentence: prosody, espeak-ng, resampling to 16 kHz, level."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from tfds_builders.emobank_spoken.sentences import Sentence
 from tfds_builders.utterance import Made, to_pcm, utterance
 
 LONG_SECONDS = 30.0
-"""Utterances above this are kept and counted."""
+"""Longer utterances are counted (s)."""
 
 _FRAME = SAMPLE_RATE // 50
 _ACTIVE_RANGE_DB = 35.0
@@ -21,7 +21,7 @@ _HIGHEST_PEAK = 0.98
 
 
 class Item(NamedTuple):
-    """A sentence to speak, the seed of its delivery, and whether its ratings are told beside the speech."""
+    """A sentence, the seed of its prosody, and whether its ratings are stored as labels."""
 
     sentence: Sentence
     seed: int
@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
 
 def make_utterance(item: Item) -> Made:
-    """Speaks a sentence; one without words is left out and counted."""
+    """Synthesises a sentence; sentences without words are skipped and counted."""
     sentence, seed, rated = item
     if not sentence.has_words:
         return Made(None, ("skipped_no_words",))
@@ -60,9 +60,9 @@ def make_utterance(item: Item) -> Made:
 
 
 def active_level_db(waveform: Float32[np.ndarray, "S"]) -> float:
-    """Level of the speech without its pauses, in dB relative to full scale.
+    """Computes the level of active speech in dB relative to full scale.
 
-    That is the mean power of the 20 ms frames at most 35 dB below the loudest one.
+    It is the mean power of the frames of 20 ms at most 35 dB below the loudest one.
     """
     padded = np.pad(waveform, (0, -len(waveform) % _FRAME)).astype(np.float64)
     power = (padded.reshape(-1, _FRAME) ** 2).mean(axis=1)

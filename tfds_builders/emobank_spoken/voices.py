@@ -1,4 +1,4 @@
-"""The speakers: espeak-ng voice variants, each with one English accent and one split."""
+"""Speakers: espeak-ng voice variants, each with one English accent and one split."""
 
 import dataclasses
 
@@ -8,10 +8,10 @@ class Speaker:
     """A voice.
 
     Attributes:
-      variant: espeak-ng voice variant; the speaker's name, as no variant is used twice.
+      variant: espeak-ng voice variant, which is unique and serves as speaker id.
       accent: espeak-ng language file.
-      gender: what the variant's file says; "" where it says nothing.
-      split: the only split that hears it.
+      gender: gender in the variant's file; "" if it has none.
+      split: split of the speaker.
     """
 
     variant: str
@@ -25,8 +25,8 @@ class Speaker:
         return f"gmw/{self.accent}+{self.variant}"
 
 
-# Left out: variants with `breath` (their noise reads uninitialised memory: no two runs are alike), robots, whispers and
-# near-copies of a voice in another split. West Midlands English is heard in dev and test only.
+# Excluded: variants with `breath` (their noise reads uninitialised memory and is not reproducible), robots, whispers,
+# and near-copies of a voice in another split. West Midlands English occurs in dev and test only.
 SPEAKERS = tuple(
     Speaker(variant, accent, gender, split)
     for split, voices in {

@@ -20,11 +20,11 @@ class Builder(CorpusBuilder):
 
     @property
     def make_utterance(self) -> Callable[[Recording], Made]:
-        """From an item to what became of it."""
+        """Function from an item to its result."""
         return make_utterance
 
     def metadata(self) -> CorpusMetadata:
-        """What is true of the whole corpus."""
+        """Returns the metadata of the corpus."""
         return CorpusMetadata(
             description=(
                 "535 recordings of 10 German actors who speak 10 sentences in 7 emotions (Berlin Database of Emotional "
@@ -51,6 +51,6 @@ class Builder(CorpusBuilder):
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Recording]]:
-        """Recordings by speaker-disjoint split."""
+        """Returns the recordings by speaker-disjoint split."""
         recordings = read_recordings()
         return {split: [recording for recording in recordings if recording.split == split] for split in SPLITS}

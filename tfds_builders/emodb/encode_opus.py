@@ -1,9 +1,9 @@
-"""Made the Opus files and `metadata.csv` of this folder from the FLAC copy; kept as the record of how.
+"""Encodes the Opus files and `metadata.csv` of this folder from a FLAC copy.
 
     python -m tfds_builders.emodb.encode_opus --source=FOLDER
 
 FOLDER holds `metadata.csv` (file, speaker, gender, age, emotion, text, recognised_pct, natural_pct, split) and the FLAC
-files it names, 16 kHz mono. About 4 MB come out of 22 MB.
+files named in it, 16 kHz mono. The output has about 4 MB, the input 22 MB.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from emojax.types import SAMPLE_RATE
 from tfds_builders.emodb.recordings import AUDIO, FOLDER, METADATA
 
 _COMPRESSION_LEVEL = 0.92
-"""For libsndfile's Opus: 1 is 6 kbit/s, 0 is 256 kbit/s; this is about 26 kbit/s."""
+"""Compression level of libsndfile's Opus: 1 is 6 kbit/s, 0 is 256 kbit/s; this is about 26 kbit/s."""
 
 
 def main() -> None:
-    """Encodes every recording and writes the table beside them."""
+    """Encodes all recordings and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True)
     source = parser.parse_args().source
@@ -30,7 +30,7 @@ def main() -> None:
     for row in rows:
         samples, rate = soundfile.read(source / row["file"], dtype="float32")
         if rate != SAMPLE_RATE or samples.ndim != 1:
-            raise SystemExit(f"{row['file']}: {rate} Hz, shape {samples.shape}; needed: {SAMPLE_RATE} Hz mono")
+            raise SystemExit(f"{row['file']}: must be {SAMPLE_RATE} Hz mono, got {rate} Hz, shape {samples.shape}")
         row["file"] = f"{AUDIO}/{Path(row['file']).stem}.opus"
         row["num_samples"] = str(len(samples))
         path = FOLDER / row["file"]

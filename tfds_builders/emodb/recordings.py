@@ -1,4 +1,4 @@
-"""EmoDB's recordings as they lie in this folder: the table, and one recording made into an utterance."""
+"""Reader of the EmoDB table in this folder, and conversion of recordings to utterances."""
 
 import dataclasses
 from pathlib import Path
@@ -8,10 +8,10 @@ from tfds_builders.tables import read_table
 from tfds_builders.utterance import Made, read_pcm, utterance
 
 CATEGORIES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
-"""The intended emotions."""
+"""Acted emotions."""
 
 SPLITS = ("train", "val", "test")
-"""By speaker."""
+"""Speaker-disjoint splits."""
 
 FOLDER = Path(__file__).parent
 AUDIO, METADATA = "audio", "metadata.csv"
@@ -26,12 +26,12 @@ class Recording:
     """A row of the table.
 
     Attributes:
-      path: the Opus file.
-      num_samples: length of what was encoded, at 16 kHz.
+      path: Opus file.
+      num_samples: length of the encoded waveform at 16 kHz.
       speaker: two digits.
       gender: `female` or `male`.
       emotion: index into `CATEGORIES`.
-      text: the German sentence, complete even where the recording stops before its end.
+      text: complete German sentence, also if the recording is truncated.
       split: one of `SPLITS`.
     """
 
@@ -45,7 +45,7 @@ class Recording:
 
 
 def read_recordings(folder: Path = FOLDER) -> list[Recording]:
-    """Reads the table and checks that every file it names is there.
+    """Reads the table and checks that all its files exist.
 
     Raises:
       CorpusError: the table or a recording is missing or damaged.
@@ -59,7 +59,7 @@ def read_recordings(folder: Path = FOLDER) -> list[Recording]:
         raise CorpusError(f"{path}: has no rows")
     for recording in recordings:
         if not recording.path.is_file():
-            raise CorpusError(f"{recording.path}: no such file, but {path} names it")
+            raise CorpusError(f"{recording.path}: no such file, named in {path}")
     return recordings
 
 
@@ -67,11 +67,11 @@ def make_utterance(recording: Recording) -> Made:
     """Decodes a recording.
 
     Raises:
-      CorpusError: the file cannot be decoded, or not to the length that was encoded.
+      CorpusError: the file cannot be decoded, or has another length than the encoded waveform.
     """
     audio = read_pcm(recording.path)
     if len(audio) != recording.num_samples:
-        raise CorpusError(f"{recording.path}: {len(audio)} samples; expected {recording.num_samples}")
+        raise CorpusError(f"{recording.path}: must have {recording.num_samples} samples, got {len(audio)}")
     example = utterance(
         id=recording.path.stem,
         audio=audio,
@@ -86,7 +86,7 @@ def make_utterance(recording: Recording) -> Made:
 
 def _recording(folder: Path, row: dict[str, str]) -> Recording:
     if row["split"] not in SPLITS:
-        raise ValueError(f"{row['file']}: split {row['split']!r}; allowed: {', '.join(SPLITS)}")
+        raise ValueError(f"{row['file']}: split must be {', '.join(SPLITS)}, got {row['split']!r}")
     return Recording(
         path=folder / row["file"],
         num_samples=int(row["num_samples"]),

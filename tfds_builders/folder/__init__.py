@@ -1,1 +1,1 @@
-"""Anyone's own corpus: a folder of audio files and a table."""
+"""Builder of user corpora: a folder with audio files and a table."""

@@ -1,4 +1,4 @@
-"""From the user's rows to clips by split, and from a clip to an utterance."""
+"""Conversion of the user's table to clips by split, and of clips to utterances."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ from tfds_builders.utterance import Made, read_pcm, utterance
 _GENDERS = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
 _ROUNDING = 0.001
-"""Seconds by which an end may lie beyond the file and not be counted: tables round times, resampling rounds lengths."""
+"""Tolerance for ends beyond the file (s): tables round times, resampling rounds lengths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,23 +23,23 @@ class Clip:
     """One row of the table.
 
     Attributes:
-      id: unique in the corpus.
-      place: file and line of the row, for messages.
+      id: utterance id, unique in the corpus.
+      context: file and line of the row, for error messages.
       path: audio file.
-      start: seconds.
-      end: seconds; None for the end of the file.
-      attributes: in the order of `ATTRIBUTES`; NaN where missing.
-      std: their spread over raters.
-      emotion: index into the categories; -1 without.
-      votes: share per category; None where the table has no votes.
-      num_categories: C.
-      transcript: words; "" without.
-      speaker: "" where unknown.
-      gender: "" where unknown.
+      start: start of the clip (s).
+      end: end of the clip (s); None for the end of the file.
+      attributes: labels in the order of `ATTRIBUTES`; NaN where missing.
+      std: standard deviation over raters.
+      emotion: category index; -1 where missing.
+      votes: share per category; None if the table has no votes.
+      num_categories: number of categories C.
+      transcript: words; "" if unknown.
+      speaker: speaker id; "" if unknown.
+      gender: gender; "" if unknown.
     """
 
     id: str
-    place: str
+    context: str
     path: Path
     start: float
     end: float | None
@@ -54,10 +54,10 @@ class Clip:
 
 
 def categories_of(description: Description, table: Table) -> tuple[str, ...]:
-    """The description's categories, or those that occur as emotions or have votes, by the alphabet.
+    """Returns the categories of the description, or those that occur as emotions or in votes, sorted.
 
     Raises:
-      CorpusError: two that occur differ in upper and lower case alone.
+      CorpusError: two of them differ in case only.
     """
     if description.categories:
         return description.categories
@@ -68,7 +68,7 @@ def categories_of(description: Description, table: Table) -> tuple[str, ...]:
             continue
         other = spellings.setdefault(name.casefold(), name)
         if other != name:
-            raise CorpusError(f"{row.place}: emotion {name!r} is also written {other!r}; name one in `categories`")
+            raise CorpusError(f"{row.context}: emotion {name!r} is also written {other!r}; name one in `categories`")
     for column in table.columns:
         if column.startswith(VOTES):
             name = column.removeprefix(VOTES)
@@ -77,27 +77,27 @@ def categories_of(description: Description, table: Table) -> tuple[str, ...]:
 
 
 def unused_votes(table: Table, categories: tuple[str, ...]) -> list[str]:
-    """A line for the columns of votes for what is no category, where there are any."""
-    known = {name.casefold() for name in categories}
-    odd = [name for name in sorted(table.columns) if name.startswith(VOTES)]
-    odd = [name for name in odd if name.removeprefix(VOTES).casefold() not in known]
-    return [f"columns that are not used, as they name no category: {', '.join(odd)}"] if odd else []
+    """Returns a remark on columns of votes that match no category, if any."""
+    folded = {name.casefold() for name in categories}
+    unused = [name for name in sorted(table.columns) if name.startswith(VOTES)]
+    unused = [name for name in unused if name.removeprefix(VOTES).casefold() not in folded]
+    return [f"unused columns, which match no category: {', '.join(unused)}"] if unused else []
 
 
 def read_clips(
     folder: Path, description: Description, table: Table, categories: tuple[str, ...], counts: collections.Counter[str]
 ) -> dict[str, list[Clip]]:
-    """Clips by split; rows whose file is not there are counted and left out.
+    """Converts the rows to clips by split; rows without audio file are counted and skipped.
 
     Raises:
-      CorpusError: a value is not allowed, an id occurs twice, or a split has no file; the message names the line.
+      CorpusError: a value is invalid, an id occurs twice, or a split has no file; the message names the line.
     """
     splits: dict[str, list[Clip]] = {}
-    places: dict[str, str] = {}
+    contexts: dict[str, str] = {}
     for row, split in zip(table.rows, splits_of(table.rows, description.seed, str(table.paths[0])), strict=True):
         clip = _clip(folder, row, description, categories)
-        if places.setdefault(clip.id, row.place) != row.place:
-            raise CorpusError(f"{row.place}: id {clip.id!r} occurs twice, first: {places[clip.id]}")
+        if contexts.setdefault(clip.id, row.context) != row.context:
+            raise CorpusError(f"{row.context}: id {clip.id!r} occurs twice, first: {contexts[clip.id]}")
         clips = splits.setdefault(split, [])
         if clip.path.is_file():
             clips.append(clip)
@@ -108,8 +108,8 @@ def read_clips(
     for split, clips in splits.items():
         if not clips:
             example = next(row for row in table.rows if row.values.get("split", split) == split)
-            which = f"split {split!r}" if len(splits) > 1 else "the table"
-            raise CorpusError(f"{folder}: no file of {which} is there, e.g. {folder / example.values['path']}")
+            part = f"split {split!r}" if len(splits) > 1 else "the table"
+            raise CorpusError(f"{folder}: all files of {part} are missing, e.g. {folder / example.values['path']}")
     shared = _shared_speakers(splits)
     if shared:
         counts["speakers_in_several_splits"] = shared
@@ -117,19 +117,19 @@ def read_clips(
 
 
 def make_utterance(clip: Clip) -> Made:
-    """Decodes a clip; one that cannot be decoded, or begins after the file's end, is left out and counted."""
+    """Decodes a clip; clips that cannot be decoded or start after the end of the file are skipped and counted."""
     try:
         audio = read_pcm(clip.path)
     except CorpusError as error:
         return Made(None, ("corrupt_audio",), str(error))
     duration = len(audio) / SAMPLE_RATE
     if clip.start >= duration:
-        problem = f"{clip.place}: start {clip.start:g} s is beyond the end of {clip.path}, {duration:g} s"
+        problem = f"{clip.context}: start {clip.start:g} s is beyond the end of {clip.path}, {duration:g} s"
         return Made(None, ("start_beyond_audio",), problem)
     end = duration if clip.end is None else min(clip.end, duration)
     audio = audio[round(clip.start * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
     if len(audio) == 0:
-        problem = f"{clip.place}: no sample of {clip.path} lies between {clip.start:g} and {end:g} s"
+        problem = f"{clip.context}: {clip.path} has no sample between {clip.start:g} and {end:g} s"
         return Made(None, ("empty_segment",), problem)
     example = utterance(
         id=clip.id,
@@ -147,7 +147,7 @@ def make_utterance(clip: Clip) -> Made:
 
 
 def _counted(clip: Clip, duration: float) -> tuple[str, ...]:
-    """What is missing, and whether the clip was cut."""
+    """Lists the missing values, and whether the clip was truncated."""
     missing = [name for name, value in zip(ATTRIBUTES, clip.attributes, strict=True) if math.isnan(value)]
     counted = [f"without_{name}" for name in missing]
     counted += ["without_emotion"] if clip.emotion == MISSING_EMOTION else []
@@ -159,7 +159,7 @@ def _counted(clip: Clip, duration: float) -> tuple[str, ...]:
 def _clip(folder: Path, row: Row, description: Description, categories: tuple[str, ...]) -> Clip:
     return Clip(
         id=row.values.get("id") or _id(row),
-        place=row.place,
+        context=row.context,
         path=folder / row.values["path"],
         start=row.start,
         end=row.end,
@@ -175,7 +175,7 @@ def _clip(folder: Path, row: Row, description: Description, categories: tuple[st
 
 
 def _id(row: Row) -> str:
-    """The file's name, and the times where it is not the whole file."""
+    """Returns the file name, with times for a part of the file."""
     if row.end is None:
         return row.values["path"] + (f"[{row.start:.15g}-]" if row.start else "")
     return f"{row.values['path']}[{row.start:.15g}-{row.end:.15g}]"
@@ -184,7 +184,7 @@ def _id(row: Row) -> str:
 def _within(row: Row, name: str, low: float, high: float) -> float:
     value = row.number(name)
     if value < low or value > high:
-        raise CorpusError(f"{row.place}: {name} {value:g} is not allowed; allowed: {low:g} to {high:g}")
+        raise CorpusError(f"{row.context}: {name} must be {low:g} to {high:g}, got {value:g}")
     return value
 
 
@@ -194,8 +194,7 @@ def _emotion(row: Row, categories: tuple[str, ...]) -> int:
         return MISSING_EMOTION
     folded = [category.casefold() for category in categories]
     if name.casefold() not in folded:
-        allowed = ", ".join(categories) or "none"
-        raise CorpusError(f"{row.place}: emotion {name!r} is not allowed; allowed: {allowed}")
+        raise CorpusError(f"{row.context}: emotion must be one of {', '.join(categories) or 'none'}, got {name!r}")
     return folded.index(name.casefold())
 
 

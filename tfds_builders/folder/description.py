@@ -1,4 +1,4 @@
-"""`corpus.json`: what a user says of their own corpus, checked."""
+"""`corpus.json`: the user's description of a corpus."""
 
 import dataclasses
 import functools
@@ -28,53 +28,53 @@ COLUMNS = (
     "gender",
     "split",
 )
-"""What a table may hold, by our names; `votes_CATEGORY` too."""
+"""Columns of a table, in addition to `votes_CATEGORY`."""
 
 LABELS = (*ATTRIBUTES, "emotion")
-"""Columns that a model can be trained on; `votes_CATEGORY` too."""
+"""Columns with labels, in addition to `votes_CATEGORY`."""
 
 VOTES = "votes_"
-"""What columns of votes begin with."""
+"""Prefix of columns of votes."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @settings
 class Description:
-    """A corpus of the user's own: the fields of `corpus.json`."""
+    """Fields of `corpus.json`."""
 
-    name: Annotated[str, "Name of the corpus, which is then `folder/NAME`."]
-    table: Annotated[
-        str | tuple[str, ...], MinLen(1), "File beside `corpus.json`; several are joined, as audformat's tables."
-    ] = "table.csv"
-    columns: Annotated[Mapping[str, str], "The table's own names by ours, where they differ."] = dataclasses.field(
+    name: Annotated[str, "Name of the corpus, which is built as `folder/NAME`."]
+    table: Annotated[str | tuple[str, ...], MinLen(1), "Table file, or several that are joined, as in audformat."] = (
+        "table.csv"
+    )
+    columns: Annotated[Mapping[str, str], "Column name in the table by name in the schema."] = dataclasses.field(
         default_factory=dict
     )
     scale: Annotated[tuple[float, float], "Lowest and highest rating."] = (0.0, 1.0)
-    categories: Annotated[tuple[str, ...], "Emotions in order; empty: those that occur, by the alphabet."] = ()
-    missing_values: Annotated[tuple[str, ...], "Values of any column that mean missing; an empty one always does."] = (
-        tuple(sorted(MISSING_VALUES))
+    categories: Annotated[tuple[str, ...], "Emotions in order; empty: those that occur, sorted."] = ()
+    missing_values: Annotated[tuple[str, ...], "Missing values of any column; an empty one is always missing."] = tuple(
+        sorted(MISSING_VALUES)
     )
-    unlabelled: Annotated[bool, "Whether the table may have no labels."] = False
-    speech: Annotated[Literal["recorded", "synthesised"], "Whether people or a synthesiser spoke."] = "recorded"
+    unlabelled: Annotated[bool, "Whether a table without labels is accepted."] = False
+    speech: Annotated[Literal["recorded", "synthesised"], "Recorded or synthetic speech."] = "recorded"
     attribute_source: Annotated[
-        Literal["rated", "derived", "none"], "Whether people rated the attributes, they are derived, or there are none."
+        Literal["rated", "derived", "none"], "Origin of the attributes: human ratings, derived, or none."
     ] = "rated"
     licence: Annotated[str, "Licence of the corpus."] = ""
-    citation: Annotated[str, "How to cite it."] = ""
-    seed: Annotated[int, "Seed of the split by speakers, where the table has none."] = 0
+    citation: Annotated[str, "Reference to cite."] = ""
+    seed: Annotated[int, "Seed of the split by speakers, if the table has no splits."] = 0
 
     def __post_init__(self) -> None:
-        """Checks what types do not say, and strips names."""
+        """Checks and normalises names."""
         if not _NAME.fullmatch(self.name):
             raise ConfigError(
                 f"name must be at most 100 lower-case letters, digits and _, a letter first, got {self.name!r}"
             )
         if not self.scale[0] < self.scale[1]:
             raise ConfigError(f"scale must be lowest and highest rating, got {list(self.scale)}")
-        for ours in self.columns:
-            if ours not in COLUMNS and not (ours.startswith(VOTES) and ours != VOTES):
-                raise ConfigError(f"columns.{ours}: no such column; allowed: {', '.join(COLUMNS)}, {VOTES}CATEGORY")
+        for name in self.columns:
+            if name not in COLUMNS and not (name.startswith(VOTES) and name != VOTES):
+                raise ConfigError(f"columns.{name}: no such column; allowed: {', '.join(COLUMNS)}, {VOTES}CATEGORY")
         object.__setattr__(self, "categories", tuple(name.strip() for name in self.categories))
         if len({name.casefold() for name in self.categories}) < len(self.categories):
             raise ConfigError(f"categories must differ, also in lower case, got {list(self.categories)}")
@@ -84,12 +84,12 @@ class Description:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of all tables."""
+        """Names of the table files."""
         return (self.table,) if isinstance(self.table, str) else self.table
 
     @functools.cached_property
     def missing(self) -> frozenset[str]:
-        """All values that mean "missing"."""
+        """All missing values, including the empty one."""
         return frozenset({"", *(value.strip() for value in self.missing_values)})
 
 
@@ -97,12 +97,12 @@ def read_description(folder: Path) -> Description:
     """Reads `corpus.json` of a folder.
 
     Raises:
-      CorpusError: it is absent, no JSON, or a field is unknown or has a value that is not allowed.
+      CorpusError: the file is missing or not JSON, or a field is unknown or invalid.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise CorpusError(f"{folder}: has no {DESCRIPTION}; found {listing(folder)}")
     tree = json_object(read_text(path)[0], str(path))
     if not is_unicode(tree):
-        raise CorpusError(f"{path}: holds half of a surrogate pair or a NUL character; allowed: Unicode text")
+        raise CorpusError(f"{path}: must be Unicode text without lone surrogates and NUL characters")
     return parse(Description, tree, str(path), error=CorpusError, missing="default")

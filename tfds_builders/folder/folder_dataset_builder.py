@@ -1,4 +1,4 @@
-"""TFDS builder of a user's own corpus: a folder with `corpus.json`, a table and audio files."""
+"""TFDS builder of user corpora: a folder with `corpus.json`, a table and audio files."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ from tfds_builders.utterance import Made
 
 @dataclasses.dataclass(eq=False)
 class FolderConfig(tfds.core.BuilderConfig):
-    """One user's corpus.
+    """Builder config of a user corpus.
 
     Attributes:
-      corpus: what `corpus.json` says.
-      table: its rows.
+      corpus: content of `corpus.json`.
+      table: joined tables.
       categories: names of the emotions.
       splits: names of the splits.
     """
@@ -37,7 +37,7 @@ class FolderConfig(tfds.core.BuilderConfig):
 
 
 class Builder(CorpusBuilder):
-    """A corpus of the user's own."""
+    """User corpus."""
 
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {  # noqa: RUF012
@@ -48,15 +48,15 @@ class Builder(CorpusBuilder):
 
     @classmethod
     def config_for(cls, config: str, manual_dir: Path | None) -> tfds.core.BuilderConfig:
-        """The corpus that lies in a folder.
+        """Reads the config from the user's folder.
 
         Raises:
-          CorpusError: no folder is given, it is not described, or a config is asked for.
+          CorpusError: no folder is given, it has no valid `corpus.json` or table, or `config` is given.
         """
         if manual_dir is None:
-            raise CorpusError(f"folder: needs --manual_dir; {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+            raise CorpusError(f"folder: --manual_dir is missing; {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         if config:
-            raise CorpusError(f"folder: --config={config} is not allowed; the name stands in {DESCRIPTION}")
+            raise CorpusError(f"folder: --config must be empty, since {DESCRIPTION} has the name, got {config}")
         corpus = read_description(manual_dir)
         table = read_table(manual_dir, corpus)
         return FolderConfig(
@@ -70,11 +70,11 @@ class Builder(CorpusBuilder):
 
     @property
     def make_utterance(self) -> Callable[[Clip], Made]:
-        """From an item to what became of it."""
+        """Function from an item to its result."""
         return make_utterance
 
     def metadata(self) -> CorpusMetadata:
-        """What is true of the whole corpus."""
+        """Returns the metadata of the corpus."""
         config, corpus, table = self._parts
         return CorpusMetadata(
             description=f"{corpus.name}: a user's own corpus.",
@@ -90,8 +90,8 @@ class Builder(CorpusBuilder):
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Clip]]:
-        """Clips by split."""
-        assert manual_dir is not None  # the build command insists on it
+        """Returns the clips by split."""
+        assert manual_dir is not None  # checked by the build command
         config, corpus, table = self._parts
         splits = read_clips(manual_dir, corpus, table, config.categories, self.counts)
         audio = (manual_dir / row.values["path"] for row in table.rows)

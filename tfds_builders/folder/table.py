@@ -1,4 +1,4 @@
-"""The user's table: CSV or JSON lines, one row per clip; several tables are joined."""
+"""Reader of the user's tables: CSV or JSON lines, one row per clip; several tables are joined."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ from tfds_builders.tables import is_unicode, parse_csv, parse_json_lines, parse_
 from tfds_builders.text_files import read_text
 
 NO_CONSENSUS = "-1"
-"""An `emotion` on which raters did not agree."""
+"""Value of `emotion` without consensus."""
 
 _TEXT_TABLES = (".csv", ".tsv")
 _JSON_TABLES = (".jsonl",)
@@ -26,26 +26,26 @@ class Row:
     """A row of the table.
 
     Attributes:
-      place: file and line, for messages.
-      values: stripped text by our column names; "" where missing; a column the table lacks is absent.
-      start: of the clip, in seconds.
-      end: of the clip, in seconds; None for the end of the file.
+      context: file and line, for error messages.
+      values: stripped text by schema column; "" where missing; columns that the table does not have are absent.
+      start: start of the clip (s).
+      end: end of the clip (s); None for the end of the file.
     """
 
-    place: str
+    context: str
     values: dict[str, str]
     start: float
     end: float | None
 
     def text(self, name: str) -> str:
-        """Words of a column, with single blanks between them; "" where missing."""
+        """Returns the text of a column with normalised whitespace; "" where missing."""
         return " ".join(self.values.get(name, "").split())
 
     def number(self, name: str) -> float:
-        """A finite number; NaN where missing.
+        """Returns the number in a column; NaN where missing.
 
         Raises:
-          CorpusError: it is no number.
+          CorpusError: the value is not a finite number.
         """
         text = self.values.get(name, "")
         if not text:
@@ -53,23 +53,23 @@ class Row:
         try:
             return parse_number(text)
         except ValueError as error:
-            raise CorpusError(f"{self.place}: {name} {text!r:.60} {error}") from error
+            raise CorpusError(f"{self.context}: {name} {text!r:.60} {error}") from error
 
     @property
     def segment(self) -> tuple[str, float, float | None]:
-        """What tells it from other rows: file, start and end."""
+        """Key of the row: file, start and end."""
         return self.values["path"], self.start, self.end
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """All of a user's tables, joined.
+    """The joined tables of a user.
 
     Attributes:
-      paths: the files.
-      rows: in the order of the first table; at least one.
-      columns: our columns that at least one table has.
-      remarks: what a user should know of how it was read, a line each.
+      paths: table files.
+      rows: rows in the order of the first table; at least one.
+      columns: schema columns that at least one table has.
+      remarks: one-line remarks on how the tables were read.
     """
 
     paths: tuple[Path, ...]
@@ -91,8 +91,8 @@ def read_table(folder: Path, description: Description) -> Table:
     """Reads and joins the tables of a folder.
 
     Raises:
-      CorpusError: a table is missing, of another form, without path or rows; a row is not allowed, occurs twice or
-        contradicts another; or there are no labels and the description does not say so.
+      CorpusError: a table is missing, invalid, or has no path or rows; a row is invalid, occurs twice or contradicts
+        another; or there are no labels and `unlabelled` is not set.
     """
     files = [_read_file(folder / name, description) for name in description.tables]
     for ours, theirs in description.columns.items():
@@ -116,7 +116,7 @@ def read_table(folder: Path, description: Description) -> Table:
 
 def _read_file(path: Path, description: Description) -> _File:
     if not path.is_file():
-        raise CorpusError(f"{path}: no such file, but {DESCRIPTION} names it")
+        raise CorpusError(f"{path}: no such file, named in {DESCRIPTION}")
     text, is_unicode = read_text(path)
     header, raw = _raw_rows(text, path)
     if not header:
@@ -135,7 +135,7 @@ def _read_file(path: Path, description: Description) -> _File:
         if row is None:
             empty += 1
         elif row.segment in rows:
-            raise CorpusError(f"{row.place}: {row.values['path']!r} occurs twice, first: {rows[row.segment].place}")
+            raise CorpusError(f"{row.context}: {row.values['path']!r} occurs twice, first: {rows[row.segment].context}")
         else:
             rows[row.segment] = row
     if not rows:
@@ -146,7 +146,7 @@ def _read_file(path: Path, description: Description) -> _File:
     if empty:
         remarks.append(f"empty rows skipped: {empty}")
     if not is_unicode:
-        remarks.append("is not UTF-8; read as Windows-1252")
+        remarks.append("not UTF-8; read as Windows-1252")
     return _File(path, header, columns, list(rows.values()), remarks)
 
 
@@ -157,11 +157,11 @@ def _raw_rows(text: str, path: Path) -> tuple[list[str], Iterable[tuple[int, dic
     if path.suffix.lower() in _TEXT_TABLES:
         header, records = parse_csv(text, path)
         return header, ((line, dict(zip(header, fields, strict=True))) for line, fields in records)
-    raise CorpusError(f"{path}: is not allowed; allowed: a {', '.join((*_TEXT_TABLES, *_JSON_TABLES))} file")
+    raise CorpusError(f"{path}: must be a {', '.join((*_TEXT_TABLES, *_JSON_TABLES))} file")
 
 
 def _row(
-    place: str,
+    context: str,
     raw: dict[str, Any],
     columns: dict[str, str],
     missing_values: frozenset[str],
@@ -169,7 +169,7 @@ def _row(
 ) -> Row | None:
     values = {}
     for ours, theirs in columns.items():
-        text = _text(raw.get(theirs), theirs, place)
+        text = _text(raw.get(theirs), theirs, context)
         if text in missing_values:
             missing.update([(ours, text)] if text else [])
             text = ""
@@ -177,58 +177,58 @@ def _row(
     if not any(values.values()):
         return None
     if not values["path"]:
-        raise CorpusError(f"{place}: path is missing")
+        raise CorpusError(f"{context}: path is missing")
     times: dict[str, float | None] = {"start": 0.0, "end": None}
     for name, parse in (("start", parse_seconds), ("end", parse_end)):
         try:
             times[name] = parse(values[name]) if values.get(name) else times[name]
         except ValueError as error:
-            raise CorpusError(f"{place}: {name} {values[name]!r:.60} {error}") from error
+            raise CorpusError(f"{context}: {name} {values[name]!r:.60} {error}") from error
     start, end = times["start"] or 0.0, times["end"]
     try:
         check_segment(start, end)
     except ValueError as error:
-        raise CorpusError(f"{place}: {error}") from error
-    return Row(place, values, start, end)
+        raise CorpusError(f"{context}: {error}") from error
+    return Row(context, values, start, end)
 
 
-def _text(value: Any, name: str, place: str) -> str:
+def _text(value: Any, name: str, context: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise CorpusError(f"{place}: {name} must be text, a number or null, got {json.dumps(value)[:60]}")
+        raise CorpusError(f"{context}: {name} must be text, a number or null, got {json.dumps(value)[:60]}")
     if not is_unicode(value):
-        raise CorpusError(f"{place}: {name} must be text, got {json.dumps(value)[:60]}")
+        raise CorpusError(f"{context}: {name} must be text, got {json.dumps(value)[:60]}")
     return value.strip()
 
 
 def _join(first: _File, other: _File) -> list[str]:
-    """Adds the values of another table to rows of the first; one without times belongs to all clips of a file."""
+    """Adds the values of another table to rows of the first; a table without times applies to all clips of a file."""
     by_path = not {"start", "end"} & set(other.columns)
     partners: dict[Any, list[Row]] = collections.defaultdict(list)
     for row in first.rows:
         partners[row.values["path"] if by_path else row.segment].append(row)
-    left, joined = 0, set()
+    unmatched, joined = 0, set()
     for row in other.rows:
         key = row.values["path"] if by_path else row.segment
-        left += key not in partners
+        unmatched += key not in partners
         joined.add(key)
         for partner in partners.get(key, ()):
             _merge(partner, row)
-    if left == len(other.rows):
-        raise CorpusError(f"{other.path}: none of its rows has path, start and end of a row of {first.path.name}")
+    if unmatched == len(other.rows):
+        raise CorpusError(f"{other.path}: no row has path, start and end of a row of {first.path.name}")
     alone = sum(len(rows) for key, rows in partners.items() if key not in joined)
-    remarks = [f"{other.path.name}: rows that belong to no row of {first.path.name}: {left}"] if left else []
-    return remarks + ([f"{first.path.name}: rows without one in {other.path.name}: {alone}"] if alone else [])
+    remarks = [f"{other.path.name}: rows without match in {first.path.name}: {unmatched}"] if unmatched else []
+    return remarks + ([f"{first.path.name}: rows without match in {other.path.name}: {alone}"] if alone else [])
 
 
 def _merge(row: Row, other: Row) -> None:
     for name, value in other.values.items():
-        known = row.values.get(name, "")
+        existing = row.values.get(name, "")
         if name in ("path", "start", "end") or not value:
             continue
-        if known not in ("", value):
-            raise CorpusError(f"{other.place}: {name} {value!r} contradicts {known!r} in {row.place}")
+        if existing not in ("", value):
+            raise CorpusError(f"{other.context}: {name} {value!r} contradicts {existing!r} in {row.context}")
         row.values[name] = value
 
 
@@ -237,9 +237,9 @@ def _check_labels(table: Table, files: list[_File]) -> None:
     if any(row.values.get(name, "") not in ("", NO_CONSENSUS) for row in table.rows for name in labels):
         return
     names = ", ".join(file.path.name for file in files)
-    what = f"every value of {', '.join(sorted(labels))} is missing" if labels else "has no column of labels"
-    near = "".join(f"; {line}" for line in table.remarks if "did you mean" in line or "not used" in line)
+    fault = f"every value of {', '.join(sorted(labels))} is missing" if labels else "has no column of labels"
+    near = "".join(f"; {line}" for line in table.remarks if "did you mean" in line or "unused" in line)
     raise CorpusError(
-        f"{files[0].path.parent}: {names}: {what} ({', '.join(LABELS)}, {VOTES}CATEGORY){near}; "
-        f'for a corpus without labels write "unlabelled": true in {DESCRIPTION}'
+        f"{files[0].path.parent}: {names}: {fault} ({', '.join(LABELS)}, {VOTES}CATEGORY){near}; "
+        f'for a corpus without labels set "unlabelled": true in {DESCRIPTION}'
     )

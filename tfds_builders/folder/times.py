@@ -1,4 +1,4 @@
-"""Times in a table: seconds, or any form in which pandas writes a `Timedelta`."""
+"""Parser of times: seconds, or the formats of a pandas `Timedelta`."""
 
 import math
 import re
@@ -21,10 +21,10 @@ _UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 
 
 def parse_seconds(text: str) -> float:
-    """A time in seconds, written as a number, as a clock (`0 days 00:00:01.5`, `1:02:03`) or in ISO 8601 (`P0DT1S`).
+    """Parses a time in seconds: a number, a clock (`0 days 00:00:01.5`, `1:02:03`) or ISO 8601 (`P0DT1S`).
 
     Raises:
-      ValueError: it is none of these; the message says so without the text.
+      ValueError: the format is invalid; the message does not contain the text.
     """
     match = _CLOCK.fullmatch(text) or _ISO.fullmatch(text)
     units = {name: value for name, value in match.groupdict().items() if value} if match else {}
@@ -33,28 +33,28 @@ def parse_seconds(text: str) -> float:
     try:
         return parse_number(text)
     except ValueError:
-        raise ValueError("is no time; allowed: seconds, or a form such as 0 days 00:00:01.5") from None
+        raise ValueError("must be a time in seconds, or of the form 0 days 00:00:01.5") from None
 
 
 def parse_end(text: str) -> float | None:
-    """The end of a segment in seconds; None, the end of the file, where it is empty or -1.
+    """Parses the end of a segment in seconds; None, the end of the file, if it is empty or -1.
 
     Raises:
-      ValueError: it is no time; the message says so without the text.
+      ValueError: the format is invalid; the message does not contain the text.
     """
     end = parse_seconds(text) if text else -1.0
     return None if end == -1 else end
 
 
 def check_segment(start: float, end: float | None) -> None:
-    """Refuses a segment that lies before the file or holds nothing.
+    """Checks that a segment starts at or after 0 and is not empty.
 
     Args:
-      start: seconds.
-      end: seconds; None for the end of the file.
+      start: start of the segment (s).
+      end: end of the segment (s); None for the end of the file.
 
     Raises:
-      ValueError: it is such a segment; the message says why.
+      ValueError: the segment is invalid.
     """
     if start < 0:
         raise ValueError(f"start must be >= 0 s, got {start:g}")

@@ -1,1 +1,1 @@
-"""IEMOCAP, from a licence holder's copy."""
+"""IEMOCAP, built from a licensed copy."""

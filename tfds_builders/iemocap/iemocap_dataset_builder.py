@@ -1,4 +1,4 @@
-"""TFDS builder of IEMOCAP, from a licence holder's copy."""
+"""TFDS builder of IEMOCAP from a licensed copy."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from tfds_builders.utterance import Made
 
 @dataclasses.dataclass(eq=False)
 class IemocapConfig(tfds.core.BuilderConfig):
-    """What is taken.
+    """Selection of utterances.
 
     Attributes:
-      four: only the usual four classes.
-      improvised: only improvised conversations.
+      four: whether to use the usual four classes only.
+      improvised: whether to use improvised conversations only.
     """
 
     four: bool = False
@@ -51,11 +51,11 @@ class Builder(CorpusBuilder):
 
     @property
     def make_utterance(self) -> Callable[[Utterance], Made]:
-        """From an item to what became of it."""
+        """Function from an item to its result."""
         return make_utterance
 
     def metadata(self) -> CorpusMetadata:
-        """What is true of the whole corpus."""
+        """Returns the metadata of the corpus."""
         return CorpusMetadata(
             description="IEMOCAP: five sessions of two actors each, scripted and improvised conversations.",
             scale=(1.0, 5.0),
@@ -78,8 +78,8 @@ class Builder(CorpusBuilder):
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Utterance]]:
-        """Utterances by session."""
-        assert manual_dir is not None  # the build command insists on it
+        """Returns the utterances by session."""
+        assert manual_dir is not None  # checked by the build command
         config = self.builder_config
         sources: list[Path] = []
         sessions = read_sessions(manual_dir, config.four, config.improvised, self.counts, sources)

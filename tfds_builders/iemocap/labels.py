@@ -1,4 +1,4 @@
-"""IEMOCAP's evaluation and transcription files."""
+"""Parsers of IEMOCAP's evaluation and transcription files."""
 
 import dataclasses
 import math
@@ -25,11 +25,11 @@ CATEGORIES = (
     "excitement",
     "other",
 )
-"""All of them; `xxx`, no agreement, is -1."""
+"""All categories; `xxx`, no agreement, is -1."""
 
 _CODES = dict(zip(("neu", "hap", "sad", "ang", "sur", "fea", "dis", "fru", "exc", "oth"), CATEGORIES, strict=True))
 
-# What evaluators wrote, by its first letters: "Neutral state", "Happiness", "Excited", ...
+# Emotions written by evaluators, by their first letters: "Neutral state", "Happiness", "Excited", ...
 _WRITTEN = {name[:3]: name for name in CATEGORIES}
 
 _HEAD = re.compile(r"^\[\s*[\d.]+\s*-\s*[\d.]+\s*\]\s+(\S+)\s+(\w+)\s+\[([^\]]*)\]\s*$")
@@ -43,11 +43,11 @@ class Turn:
     """Labels of an utterance.
 
     Attributes:
-      name: e.g. `Ses01F_impro01_M003`.
+      name: name of the turn, e.g. `Ses01F_impro01_M003`.
       emotion: index into `CATEGORIES`; -1 without agreement.
       attributes: activation, valence, dominance (the file has valence first); NaN where missing.
-      std: their sample standard deviation over evaluators; NaN with fewer than two.
-      votes: share of evaluators per category; one who named several counts for each in part. Self reports do not count.
+      std: sample standard deviation over evaluators; NaN with fewer than two.
+      votes: share of evaluators per category; several categories of one evaluator are weighted. Excludes self reports.
     """
 
     name: str
@@ -58,26 +58,25 @@ class Turn:
 
     @property
     def dialog(self) -> str:
-        """The conversation it belongs to."""
+        """Name of the conversation."""
         return self.name.rpartition("_")[0]
 
     @property
     def speaker(self) -> str:
-        """Session and the letter of who speaks: the last one; the first says who wore markers."""
+        """Session and letter of the speaker, the last one in the name; the first one is the motion-captured actor."""
         return f"{self.name[:5]}{self.name.rpartition('_')[2][0]}"
 
     @property
     def improvised(self) -> bool:
-        """Whether the conversation was improvised, and not read from a script."""
+        """Whether the conversation was improvised, not scripted."""
         return "impro" in self.name
 
 
 def read_evaluation(path: Path) -> Iterator[Turn]:
-    """Reads one dialog's evaluation file.
+    """Reads the evaluation file of a dialog.
 
     Raises:
-      CorpusError: a line that begins like an utterance has another form, an emotion that is not known, or not three
-        ratings.
+      CorpusError: the head line of a turn has another format, an unknown emotion, or not three ratings.
     """
     head = ""
     lines: list[str] = []
@@ -90,20 +89,20 @@ def read_evaluation(path: Path) -> Iterator[Turn]:
                 return
             if not _HEAD.match(line):
                 raise CorpusError(
-                    f"{path}, line {number}: {line.strip()!r} is not [START - END] TURN EMOTION [V, A, D]"
+                    f"{path}, line {number}: must be [START - END] TURN EMOTION [V, A, D], got {line.strip()!r}"
                 )
             _, code, vector = _matched(_HEAD, line).groups()
             if code not in (*_CODES, "xxx"):
-                raise CorpusError(f"{path}, line {number}: emotion {code!r}; allowed: {', '.join([*_CODES, 'xxx'])}")
+                raise CorpusError(f"{path}, line {number}: emotion must be {', '.join([*_CODES, 'xxx'])}, got {code!r}")
             if len(_vector(vector, f"{path}, line {number}")) != 3:
-                raise CorpusError(f"{path}, line {number}: [{vector}] must be three ratings")
+                raise CorpusError(f"{path}, line {number}: must have three ratings, got [{vector}]")
             head = line
         else:
             lines.append(line)
 
 
 def read_transcription(path: Path) -> dict[str, str]:
-    """Words of every utterance of a dialog; lines of another form are skipped, as the corpus has them."""
+    """Reads the transcript of every utterance of a dialog; lines of another format, which occur, are skipped."""
     matches = (_TURN.match(line.strip()) for line in read_lines(path))
     return {match.group(1): match.group(2).strip() for match in matches if match}
 
@@ -123,12 +122,12 @@ def _turn(head: str, lines: Sequence[str]) -> Turn:
     )
 
 
-def _vector(written: str, place: str) -> list[float]:
+def _vector(written: str, context: str) -> list[float]:
     values = [value.strip() for value in written.split(",")]
     try:
         return [math.nan if value in MISSING_VALUES else parse_number(value) for value in values]
     except ValueError as error:
-        raise CorpusError(f"{place}: [{written}] {error}") from error
+        raise CorpusError(f"{context}: [{written}] {error}") from error
 
 
 def _votes(written: Sequence[str]) -> tuple[float, ...]:
@@ -154,5 +153,5 @@ def _number(text: str) -> float:
 
 def _matched(pattern: re.Pattern[str], line: str) -> re.Match[str]:
     match = pattern.match(line)
-    assert match is not None  # the caller looked
+    assert match is not None  # checked by the caller
     return match

@@ -1,4 +1,4 @@
-"""From IEMOCAP's folder to its utterances, by session."""
+"""Reader of IEMOCAP's utterances by session."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ from tfds_builders.utterance import Made, read_pcm, utterance
 SESSIONS = tuple(f"session{number}" for number in range(1, 6))
 
 FOUR = ("anger", "happiness", "sadness", "neutral")
-"""The usual four classes: excitement counts as happiness, everything else is left out."""
+"""The usual four classes: excitement is merged with happiness, other categories are skipped."""
 
 _PUBLISHED = {"all": 10_039, "four": 5_531}
 _PUBLISHED_FOUR = dict(zip(SESSIONS, (1_085, 1_023, 1_151, 1_031, 1_241), strict=True))
@@ -25,7 +25,7 @@ FOLDS = tuple(
     )
     for test in range(5)
 )
-"""Fold N is tested on session N, steered on the next one and trained on the other three."""
+"""Fold N has session N as test split, the next one as validation split and the other three as training split."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Utterance:
     """One utterance.
 
     Attributes:
-      audio: its file.
+      audio: audio file.
       turn: labels.
-      transcript: words; "" without.
+      transcript: words; "" if unknown.
       four: whether categories are the four classes.
     """
 
@@ -46,24 +46,24 @@ class Utterance:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Names of the categories it is labelled with."""
+        """Names of the categories."""
         return FOUR if self.four else CATEGORIES
 
 
 def read_sessions(
     manual_dir: Path, four: bool, improvised: bool, counts: collections.Counter[str], sources: list[Path]
 ) -> dict[str, list[Utterance]]:
-    """Utterances by session.
+    """Reads the utterances by session.
 
     Args:
-      manual_dir: the folder that holds Session1 to Session5, or the one above.
-      four: only the four classes.
-      improvised: only improvised conversations.
-      counts: what is missing or left out is added there.
-      sources: files that were read or looked for are added there.
+      manual_dir: folder that holds Session1 to Session5, or its parent.
+      four: whether to use the four classes only.
+      improvised: whether to use improvised conversations only.
+      counts: counter of missing and skipped items, updated in place.
+      sources: list of files that were read or looked for, extended in place.
 
     Raises:
-      CorpusError: the folder is not IEMOCAP, or a file is of another form.
+      CorpusError: the folder is not IEMOCAP, or a file has another format.
     """
     root = _root(manual_dir)
     sessions = {}
@@ -77,7 +77,7 @@ def read_sessions(
 
 
 def make_utterance(item: Utterance) -> Made:
-    """Decodes an utterance; one that cannot be decoded is left out and counted."""
+    """Decodes an utterance; utterances that cannot be decoded are skipped and counted."""
     try:
         audio = read_pcm(item.audio)
     except CorpusError as error:
@@ -147,7 +147,7 @@ def _four(turn: Turn) -> str:
 
 
 def _four_votes(votes: tuple[float, ...]) -> tuple[float, ...]:
-    """Shares among the four classes; NaN where nobody voted for one of them."""
+    """Renormalises votes over the four classes; NaN without votes for them."""
     named = dict(zip(CATEGORIES, votes, strict=True))
     named["happiness"] += named["excitement"]
     total = sum(named[name] for name in FOUR)

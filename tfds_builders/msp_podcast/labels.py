@@ -52,14 +52,14 @@ _RATED = re.compile(r"A:\s*([^;]*);\s*V:\s*([^;]*);\s*D:\s*([^;]*);?\s*$")
 
 @dataclasses.dataclass(frozen=True)
 class Consensus:
-    """What raters agreed on for a segment.
+    """Consensus labels of a segment.
 
     Attributes:
       emotion: index into `CATEGORIES`; -1 without agreement.
       attributes: activation, valence, dominance; NaN where missing.
-      speaker: "" where unknown.
-      gender: "" where unknown.
-      split: as written; "" where the file has no such column.
+      speaker: speaker id; "" if unknown.
+      gender: gender; "" if unknown.
+      split: split as written in the file; "" if the file has no such column.
     """
 
     emotion: int
@@ -71,7 +71,7 @@ class Consensus:
 
 @dataclasses.dataclass(frozen=True)
 class Raters:
-    """What single raters said of a segment.
+    """Statistics of the raters of a segment.
 
     Attributes:
       std: sample standard deviation of activation, valence, dominance; NaN with fewer than two raters.
@@ -86,31 +86,31 @@ def read_consensus(path: Path, counts: collections.Counter[str]) -> dict[str, Co
     """Reads `labels_consensus.csv` (`labels_concensus.csv` in old releases).
 
     Args:
-      path: the file.
-      counts: rows that occur twice are counted there; the first is kept.
+      path: label file.
+      counts: counter of duplicate rows, of which the first is used; updated in place.
 
     Raises:
-      CorpusError: a column is missing or a value is not allowed; the message names line and value.
+      CorpusError: a column is missing or a value is invalid; the message names line and value.
     """
     found: dict[str, Consensus] = {}
     for line, row in read_table(path, _CONSENSUS, optional=_ABOUT_SPEAKERS):
-        place = f"{path}, line {line}"
+        context = f"{path}, line {line}"
         label = Consensus(
-            emotion=_emotion(row["EmoClass"], place),
-            attributes=_attributes([row["EmoAct"], row["EmoVal"], row["EmoDom"]], place),
-            speaker=known(row.get("SpkrID", "")),
+            emotion=_emotion(row["EmoClass"], context),
+            attributes=_attributes([row["EmoAct"], row["EmoVal"], row["EmoDom"]], context),
+            speaker=normalise_speaker(row.get("SpkrID", "")),
             gender=_GENDERS.get(row.get("Gender", "").lower(), ""),
             split=row.get("Split_Set", ""),
         )
-        _keep(found, row["FileName"], label, counts)
+        _add_label(found, row["FileName"], label, counts)
     return found
 
 
 def read_label_blocks(path: Path, counts: collections.Counter[str]) -> tuple[dict[str, Consensus], dict[str, Raters]]:
-    """Reads `labels.txt`: for each segment a head line with the consensus, then a line per rater.
+    """Reads `labels.txt`: a line with the consensus for each segment, followed by a line per rater.
 
     Raises:
-      CorpusError: a line has another form; the message names it.
+      CorpusError: a line has another format; the message names it.
     """
     consensus: dict[str, Consensus] = {}
     ratings: dict[str, list[_Rating]] = collections.defaultdict(list)
@@ -118,25 +118,25 @@ def read_label_blocks(path: Path, counts: collections.Counter[str]) -> tuple[dic
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        place = f"{path}, line {number}"
+        context = f"{path}, line {number}"
         first = line.split(";", 1)[0].strip()
         if first.lower().endswith(".wav"):
             current, repeated = first, first in consensus
-            text, attributes = _rated(line, place)
-            label = Consensus(_emotion(text.split(";")[1].strip(), place), attributes)
-            _keep(consensus, current, label, counts)
+            text, attributes = _rated(line, context)
+            label = Consensus(_emotion(text.split(";")[1].strip(), context), attributes)
+            _add_label(consensus, current, label, counts)
         elif not current:
-            raise CorpusError(f"{place}: a rater's line before any file name")
+            raise CorpusError(f"{context}: line of a rater before the first file name")
         elif not repeated:
-            ratings[current].append(_rater_line(line, place))
-    return consensus, {name: _summed(rows) for name, rows in ratings.items()}
+            ratings[current].append(_rater_line(line, context))
+    return consensus, {name: _summarise(rows) for name, rows in ratings.items()}
 
 
 def read_detailed(path: Path) -> dict[str, Raters]:
-    """Reads `labels_detailed.csv` in any of its dialects, told apart by the header.
+    """Reads `labels_detailed.csv` in any of its formats, distinguished by the header.
 
     Raises:
-      CorpusError: the columns are of no dialect known; the message names them.
+      CorpusError: the format is unknown; the message names the columns.
     """
     ratings: dict[str, list[_Rating]] = collections.defaultdict(list)
     header, _ = parse_csv(read_text(path)[0], path)
@@ -145,17 +145,17 @@ def read_detailed(path: Path) -> dict[str, Raters]:
             ratings[row["FileName"]].append(_rater_line(row["EmoDetail"], f"{path}, line {line}"))
     else:
         for line, row in read_table(path, ("FileName", "EmoClass_Major", "EmoAct", "EmoVal", "EmoDom")):
-            place = f"{path}, line {line}"
-            values = _attributes([row["EmoAct"], row["EmoVal"], row["EmoDom"]], place)
-            ratings[row["FileName"]].append(_Rating(_primary(row["EmoClass_Major"], place), values))
-    return {name: _summed(rows) for name, rows in ratings.items()}
+            context = f"{path}, line {line}"
+            values = _attributes([row["EmoAct"], row["EmoVal"], row["EmoDom"]], context)
+            ratings[row["FileName"]].append(_Rating(_primary(row["EmoClass_Major"], context), values))
+    return {name: _summarise(rows) for name, rows in ratings.items()}
 
 
 def read_partitions(path: Path) -> dict[str, str]:
-    """Reads `Partitions.txt`: the split of each segment, as written.
+    """Reads `Partitions.txt`: the split of each segment, as written in the file.
 
     Raises:
-      CorpusError: a line has another form.
+      CorpusError: a line has another format.
     """
     splits = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -163,27 +163,27 @@ def read_partitions(path: Path) -> dict[str, str]:
         if not fields:
             continue
         if len(fields) != 2:
-            raise CorpusError(f"{path}, line {number}: {line.strip()!r} is not SPLIT; FILE")
+            raise CorpusError(f"{path}, line {number}: must be SPLIT; FILE, got {line.strip()!r}")
         splits[fields[1]] = fields[0]
     return splits
 
 
 def read_speakers(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Reads `Speaker_ids.txt`: the speaker of each segment, and each speaker's gender; unknown ones are left out."""
+    """Reads `Speaker_ids.txt`: speakers by segment and genders by speaker, if known."""
     speakers, genders = {}, {}
     for line in read_lines(path):
         fields = [field.strip() for field in line.split(";") if field.strip()]
         if len(fields) != 2:
-            continue  # the line of asterisks between the parts, and empty ones
+            continue  # empty lines, and the line of asterisks between the parts
         if fields[0].lower().endswith(".wav"):
-            speakers[fields[0]] = known(fields[1])
+            speakers[fields[0]] = normalise_speaker(fields[1])
         elif fields[0].lower().startswith("speaker"):
             genders[fields[0].rpartition("_")[2]] = _GENDERS.get(fields[1].lower(), "")
     return speakers, genders
 
 
-def known(value: str) -> str:
-    """A speaker as written; "" for the ways of writing that none is known."""
+def normalise_speaker(value: str) -> str:
+    """Returns a speaker id; "" for missing or unknown ones."""
     value = value.strip()
     return "" if value in MISSING_VALUES or value.lower() in ("unknown", "nan", "none") else value
 
@@ -194,60 +194,60 @@ class _Rating:
     attributes: tuple[float, float, float]
 
 
-def _keep(found: dict[str, Consensus], name: str, label: Consensus, counts: collections.Counter[str]) -> None:
+def _add_label(found: dict[str, Consensus], name: str, label: Consensus, counts: collections.Counter[str]) -> None:
     if name in found:
         counts["duplicate_rows"] += 1
-        if repr(found[name]) != repr(label):  # as text, for a missing rating equals itself
+        if repr(found[name]) != repr(label):  # as text, since NaN != NaN
             counts["contradicting_rows"] += 1
         return
     found[name] = label
 
 
-def _emotion(code: str, place: str) -> int:
+def _emotion(code: str, context: str) -> int:
     if code == _NO_AGREEMENT:
         return MISSING_EMOTION
     if code not in _CODES:
-        raise CorpusError(f"{place}: emotion {code!r} is not allowed; allowed: {', '.join([*_CODES, _NO_AGREEMENT])}")
+        raise CorpusError(f"{context}: emotion must be {', '.join([*_CODES, _NO_AGREEMENT])}, got {code!r}")
     return _CODES[code]
 
 
-def _primary(written: str, place: str) -> int:
+def _primary(written: str, context: str) -> int:
     name = written.strip().split("-", 1)[0].strip().lower()
     if name not in _PRIMARY:
-        raise CorpusError(f"{place}: primary emotion {written!r} is not allowed; allowed: {', '.join(_PRIMARY)}")
+        raise CorpusError(f"{context}: primary emotion must be {', '.join(_PRIMARY)}, got {written!r}")
     return _PRIMARY[name]
 
 
-def _rater_line(line: str, place: str) -> _Rating:
-    text, attributes = _rated(line, place)
+def _rater_line(line: str, context: str) -> _Rating:
+    text, attributes = _rated(line, context)
     fields = text.split(";")
     if len(fields) < 2:
-        raise CorpusError(f"{place}: {line.strip()!r} has no emotion")
-    return _Rating(_primary(fields[1], place), attributes)
+        raise CorpusError(f"{context}: emotion is missing in {line.strip()!r}")
+    return _Rating(_primary(fields[1], context), attributes)
 
 
-def _rated(line: str, place: str) -> tuple[str, tuple[float, float, float]]:
+def _rated(line: str, context: str) -> tuple[str, tuple[float, float, float]]:
     match = _RATED.search(line)
     if match is None or ";" not in line[: match.start()]:
-        raise CorpusError(f"{place}: {line.strip()!r} does not end in A:…; V:…; D:…")
-    return line[: match.start()], _attributes(match.groups(), place)
+        raise CorpusError(f"{context}: must end with A:…; V:…; D:…, got {line.strip()!r}")
+    return line[: match.start()], _attributes(match.groups(), context)
 
 
-def _attributes(values: Sequence[str], place: str) -> tuple[float, float, float]:
+def _attributes(values: Sequence[str], context: str) -> tuple[float, float, float]:
     numbers = []
     for value in values:
         try:
             number = float("nan") if value.strip() in MISSING_VALUES else parse_number(value.strip())
         except ValueError as error:
-            raise CorpusError(f"{place}: {value!r} {error}") from error
+            raise CorpusError(f"{context}: {value!r} {error}") from error
         if number < 1 or number > 7:
-            raise CorpusError(f"{place}: rating {number:g} is not allowed; allowed: 1 to 7")
+            raise CorpusError(f"{context}: rating must be 1 to 7, got {number:g}")
         numbers.append(number)
     activation, valence, dominance = numbers
     return activation, valence, dominance
 
 
-def _summed(ratings: Sequence[_Rating]) -> Raters:
+def _summarise(ratings: Sequence[_Rating]) -> Raters:
     values = np.array([rating.attributes for rating in ratings])
     stds = [_sample_std(column[~np.isnan(column)]) for column in values.T]
     votes = np.bincount([rating.emotion for rating in ratings], minlength=len(CATEGORIES)) / len(ratings)
@@ -259,5 +259,5 @@ def _sample_std(values: np.ndarray) -> float:
 
 
 def label_files(folder: Path) -> Iterator[Path]:
-    """Files of a label folder, without those macOS adds."""
+    """Lists the files of a label folder, except those created by macOS."""
     return (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("._"))

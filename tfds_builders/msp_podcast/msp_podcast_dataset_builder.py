@@ -30,11 +30,11 @@ class Builder(CorpusBuilder):
 
     @property
     def make_utterance(self) -> Callable[[Segment], Made]:
-        """From an item to what became of it."""
+        """Function from an item to its result."""
         return make_utterance
 
     def metadata(self) -> CorpusMetadata:
-        """What is true of the whole corpus."""
+        """Returns the metadata of the corpus."""
         release = BY_NAME[self.builder_config.name]
         return CorpusMetadata(
             description=(
@@ -60,8 +60,8 @@ class Builder(CorpusBuilder):
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Segment]]:
-        """Segments by split."""
-        assert manual_dir is not None  # the build command insists on it
+        """Returns the segments by split."""
+        assert manual_dir is not None  # checked by the build command
         sources: list[Path] = []
         splits = read_release(manual_dir, BY_NAME[self.builder_config.name], self.counts, sources)
         self.sources = stamp_files(manual_dir, sources)

@@ -1,4 +1,4 @@
-"""The releases: their splits, and the sizes that were published of them."""
+"""Releases of MSP-Podcast: splits and published sizes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from emojax.types import SplitAssignment
 
 SPLITS = ("train", "development", "test1", "test2", "test3")
-"""In our spelling. They are never merged: Test1 and Test2 share speakers."""
+"""Names of the splits; Test1 and Test2 share speakers and are not merged."""
 
 _SPELLINGS = {
     "train": "train",
@@ -21,14 +21,14 @@ _SPELLINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """One release.
+    """A release.
 
     Attributes:
-      name: builder config.
-      title: as its makers call it.
-      sizes: published number of segments per split, where known; a copy that differs is reported.
-      splits: those it has.
-      single_test: whether its only test split is called "Test", which later releases continue as "Test1".
+      name: name of the builder config.
+      title: official name.
+      sizes: published number of segments per split, if known; differences are reported.
+      splits: splits of the release.
+      single_test: whether the only test split is named "Test", which corresponds to "Test1" of later releases.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Release:
     single_test: bool = False
 
     def split_of(self, written: str) -> str | None:
-        """Our name of a split; None where this release has none of that name."""
+        """Normalises the name of a split; None if the release has no such split."""
         key = written.strip().lower().replace(" ", "").replace("_", "")
         split = "test1" if self.single_test and key == "test" else _SPELLINGS.get(key)
         return split if split in self.splits else None
 
     @property
     def split_assignment(self) -> SplitAssignment:
-        """What its splits are for; a challenge release has no labelled test split."""
+        """Default splits; a challenge release has no labelled test split."""
         tests = tuple(split for split in self.splits if split in ("test1", "test2"))
         return SplitAssignment("train", "development", tests or ("development",))
 
@@ -68,7 +68,7 @@ RELEASES = (
     Release("challenge", "challenge", {}, ("train", "development", "test3")),
     _release("2.0", (169_190, 34_399, 46_294, 14_822, 3_200)),
 )
-"""The default first. 1.9, 1.10 and 1.12 have no published sizes per split, the challenge was given out more than once.
-The layout of 1.3 is not publicly documented: it is read where it matches one of the others."""
+"""Releases, the default first. 1.9, 1.10 and 1.12 have no published sizes per split; the challenge has several
+versions. The layout of 1.3 is not publicly documented: it is read if it matches one of the others."""
 
 BY_NAME = {release.name: release for release in RELEASES}

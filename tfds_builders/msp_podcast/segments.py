@@ -1,4 +1,4 @@
-"""From a release's folder to its segments, and from a segment to an utterance."""
+"""Reader of the segments of a release, and conversion of segments to utterances."""
 
 import collections
 import dataclasses
@@ -25,7 +25,7 @@ from tfds_builders.utterance import Made, read_pcm, utterance
 
 _UNRATED = Consensus(MISSING_EMOTION, (math.nan, math.nan, math.nan))
 
-# Spellings of label files over the releases, and the usual one.
+# Names of label files in the releases: pattern, and the usual name.
 _CONSENSUS = (re.compile(r"labels_con[cs]ensus\.csv"), "labels_consensus.csv")
 _DETAILED = (re.compile(r"labels_detailed\.csv"), "labels_detailed.csv")
 _BLOCKS = (re.compile(r"labels\.txt"), "labels.txt")
@@ -38,11 +38,11 @@ class Segment:
     """One segment of a podcast.
 
     Attributes:
-      audio: its file.
-      consensus: its labels.
-      raters: single raters' labels; None where the release does not give them.
-      transcript: file with the words; None where there is none.
-      automatic: whether the words come from a speech recogniser.
+      audio: audio file.
+      consensus: consensus labels.
+      raters: statistics of the raters; None if the release does not contain them.
+      transcript: transcript file; None if there is none.
+      automatic: whether the transcript is from a speech recogniser.
     """
 
     audio: Path
@@ -61,16 +61,16 @@ class _Labels:
 def read_release(
     manual_dir: Path, release: Release, counts: collections.Counter[str], sources: list[Path]
 ) -> dict[str, list[Segment]]:
-    """Segments by split; what does not fit together is counted, not fatal.
+    """Reads the segments by split; inconsistencies between files are counted, not raised.
 
     Args:
-      manual_dir: the release's folder, or the folder it lies in.
-      release: which one it is.
-      counts: what was found missing or twice is added there.
-      sources: files that were read or looked for are added there.
+      manual_dir: folder of the release, or its parent.
+      release: the release.
+      counts: counter of missing and duplicate items, updated in place.
+      sources: list of files that were read or looked for, extended in place.
 
     Raises:
-      CorpusError: the folder is no release, or a label file is of no known form.
+      CorpusError: the folder is not a release, or a label file has an unknown format.
     """
     root, audio_folder = _root(manual_dir)
     audio = {
@@ -106,7 +106,7 @@ def read_release(
 
 
 def make_utterance(segment: Segment) -> Made:
-    """Decodes a segment; one that cannot be decoded is left out and counted."""
+    """Decodes a segment; segments that cannot be decoded are skipped and counted."""
     try:
         audio = read_pcm(segment.audio)
     except CorpusError as error:
@@ -143,14 +143,14 @@ def make_utterance(segment: Segment) -> Made:
 
 
 def _root(manual_dir: Path) -> tuple[Path, Path]:
-    """The release's folder and its audio folder."""
+    """Finds the release's folder and its audio folder."""
     inside = [path for path in sorted(manual_dir.iterdir()) if path.is_dir()]
     for root in (manual_dir, *inside):
         audio = find_folder(root, ("audios", "audio"))
         if audio:
             return root, audio
     raise CorpusError(
-        f"{manual_dir}: no MSP-Podcast release; looked for a folder Audios (or Audio) there and one level below; "
+        f"{manual_dir}: not an MSP-Podcast release; looked for a folder Audios (or Audio) there and one level below; "
         f"found {listing(manual_dir)}"
     )
 
@@ -182,7 +182,7 @@ def _optional(folder: Path, names: tuple[re.Pattern[str], str], sources: list[Pa
 
 
 def _transcripts(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Human and automatic transcripts by segment; a folder of automatic ones has "asr" in its name."""
+    """Finds human and automatic transcripts by segment; folders of automatic ones have "asr" in their names."""
     human: dict[str, Path] = {}
     automatic: dict[str, Path] = {}
     for folder in sorted(root.iterdir()):
