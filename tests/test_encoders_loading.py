@@ -24,9 +24,9 @@ from huggingface_hub.utils import filter_repo_objects
 
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.checkpoint_files import WEIGHT_FILES
-from emojax.encoders.inputs import WaveformInputs, read_waveform_settings
 from emojax.encoders.speech_config import ConvolutionConfig
 from emojax.encoders.tensor_table import TRANSFORMS, Ignored, Rule, TensorTable, convert, invert
+from emojax.encoders.waveform_inputs import WaveformInputs, read_waveform_settings
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError
 from tests import text_checkpoints

@@ -15,7 +15,7 @@ import pytest
 from emojax.bucketing import padded_batches, row_counts
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
-from emojax.encoders.inputs import WaveformInputs
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction, run, states
 from emojax.feature_store import Store
