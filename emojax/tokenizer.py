@@ -1,4 +1,4 @@
-"""Transcripts as token ids."""
+"""Tokenization of transcripts with the tokenizers of transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from emojax.files import read_json_object
 _SETTINGS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 
 _PROBE = "Probe, \u00e9 \u4e2d\u6587."
-"""A text with words that a vocabulary seldom has."""
+"""A text with characters that few vocabularies have."""
 
 
 def load_tokenizer(name_or_path: str, error: type[EmojaxError]) -> Any:
@@ -21,33 +21,33 @@ def load_tokenizer(name_or_path: str, error: type[EmojaxError]) -> Any:
 
     Args:
       name_or_path: local folder or hub name.
-      error: raised for whatever is wrong with it.
+      error: class of the exception.
 
     Raises:
-      EmojaxError: of class `error`: it cannot be found or read.
+      EmojaxError: of class `error`, if it cannot be found or read.
     """
     from transformers import AutoTokenizer
 
     folder = Path(name_or_path)
     for name in _SETTINGS:
         if (folder / name).is_file():
-            read_json_object(folder / name, error)  # its messages name the file, those of transformers do not
+            read_json_object(folder / name, error)  # its messages have the file's name, those of transformers do not
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name_or_path, trust_remote_code=False, local_files_only=folder.is_dir()
         )
         if not tokenizer.get_vocab():
             raise ValueError("it has no tokens")
-        tokenizer([_PROBE], verbose=False)  # some of what is wrong shows only now
+        tokenizer([_PROBE], verbose=False)  # some damage becomes an error only here
         return tokenizer
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as problem:  # files of wrong types end in any kind of error, panics of Rust included
+    except BaseException as problem:  # damaged files raise any kind of error, panics of Rust included
         raise error(f"{name_or_path}: the tokenizer cannot be read ({reason(problem)})") from problem
 
 
 def as_texts(texts: str | Sequence[str]) -> list[str]:
-    """The texts as a list; one text is one item, not a sequence of letters.
+    """Converts texts to a list; one text is one item, not a sequence of letters.
 
     Raises:
       CorpusError: an item is no text.
@@ -60,20 +60,20 @@ def as_texts(texts: str | Sequence[str]) -> list[str]:
 
 
 class Tokenizer:
-    """Turns texts into padded arrays of token ids."""
+    """Tokenizer with padded or truncated rows of token ids."""
 
     def __init__(self, name_or_path: str, max_tokens: int):
         """Loads a tokenizer.
 
         Args:
-          name_or_path: local folder or hub name, as `transformers.AutoTokenizer` takes it; no code from it is run.
-          max_tokens: length every row is padded or cut to, special tokens included.
+          name_or_path: local folder or hub name, as for `transformers.AutoTokenizer`; no code from it is run.
+          max_tokens: length that every row is padded or truncated to, special tokens included.
 
         Raises:
           ConfigError: it cannot be found or read.
         """
         self._tokenizer = load_tokenizer(name_or_path, ConfigError)
-        # What stands after the valid ids is never looked at.
+        # Ids after the valid ones have no effect.
         self._padding = self._tokenizer.pad_token_id or 0
         self.max_tokens = max_tokens
         if self._tokenizer.is_fast:
@@ -81,9 +81,11 @@ class Tokenizer:
             self._tokenizer.backend_tokenizer.enable_truncation(max_tokens)
 
     def __call__(self, texts: str | Sequence[str]) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
-        """Returns ids (int32, padded with the padding id, 0 without one) and the number of valid ids per row.
+        """Tokenizes texts.
 
-        One text is one row. An empty text has 0 valid ids: a missing transcript is not the same as an empty one.
+        Returns:
+          Ids (int32, padded with the padding id, or 0 if there is none) and the number of valid ids per row. One text
+          is one row. An empty text, which means that there is no transcript, has 0 valid ids.
 
         Raises:
           CorpusError: an item is no text.

@@ -12,7 +12,7 @@ import emojax.encoders
 from configs import default
 from emojax.config import parse_experiment
 from emojax.data import open_corpus, open_split, read_index
-from emojax.encoders.inputs import WaveformInputs
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction
 from emojax.files import with_digest, write_json
