@@ -122,7 +122,9 @@ def assert_saved_encoder_is_read_back(model, folder, target, scan_layers):
     with torch.no_grad():
         ours, theirs = (torch_output(each, sequence).last_hidden_state for each in (again.eval(), model))
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, load_encoder(target, options).params, encoder.params)
+    # Weight norm is taken apart and folded again, so not all parameters are equal to the bit.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8)
+    jax.tree.map(close, load_encoder(target, options).params, encoder.params)
 
 
 def assert_parameters_have_axes(folder):

@@ -109,8 +109,8 @@ def test_a_full_disk_leaves_the_old_file_whole_and_names_it(tmp_path):
         ("attributes", 2, np.nan, "prediction of an attribute of 'clip2' is not finite"),
         ("emotion_probabilities", 3, np.inf, "probability of a category of 'clip3' is not finite"),
         ("emotion_labels", 4, 3, "emotion label of 'clip4' is 3; allowed: -1 to 2"),
-        ("ids", 5, "clip1", "id 'clip1' comes twice"),
-        ("speakers", 6, "a\rb", r"'a\\rb' has a line break"),
+        ("ids", 5, "clip1", "ids must be unique, got 'clip1' twice"),
+        ("speakers", 6, "a\rb", r"must have no line break, got 'a\\rb'"),
     ],
 )
 def test_values_that_would_spoil_scores_are_refused(field, row, value, message):

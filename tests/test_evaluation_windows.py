@@ -164,7 +164,7 @@ def test_only_speech_encoders_have_windows_where_the_config_leaves_it_open(check
     assert windows_of(config_of(("log_mel",), 2.5), model, ()) == Windows(40_000)
     assert windows_of(config_of(("lexical",), 2.5), model, ("lexical",)) == WHOLE
     with pytest.raises(
-        ConfigError, match=r"window_seconds must be 0 where the acoustic modality reads a store, got 2.5"
+        ConfigError, match=r"window_seconds must be 0 if the acoustic modality reads a feature store, got 2.5"
     ):
         windows_of(config_of(("acoustic",), 2.5), model, ())
     # A last window of a quarter would have less than the 650 samples of a frame.

@@ -147,6 +147,7 @@ def catches_sigterm(process):
     ("command", "begin"),
     [
         (["launch.py", "--config=configs/default.py", "--workdir=absent"], ""),
+        (["-m", "emojax", "config"], ""),
         (["-m", "tfds_builders"], "tfds_builders: "),
     ],
 )

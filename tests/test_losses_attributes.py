@@ -62,7 +62,7 @@ def test_gradient_equals_finite_differences_of_audmetric_in_float64():
     np.testing.assert_allclose(gradient_of(predictions, labels), expected, atol=2e-6)
 
 
-def test_peer_defect_constant_predictions_have_loss_one_and_the_gradient_of_the_covariance():
+def test_constant_predictions_have_loss_one_and_the_gradient_of_the_covariance():
     """A peer divides by roots of sums without epsilon: NaN once the predictions are constant."""
     _, labels = draw_batch(32)
     for value in (0.0, 0.1, 0.5):
@@ -92,7 +92,7 @@ def test_constant_labels_have_loss_one_and_no_gradient(predictions):
 
 
 @pytest.mark.parametrize("num_labelled", [0, 1])
-def test_peer_defect_last_batch_of_one_item_has_loss_zero_and_gradient_zero(num_labelled):
+def test_last_batch_of_one_item_has_loss_zero_and_gradient_zero(num_labelled):
     """Peers divide 0 by 0 when the last batch of an epoch has one item."""
     predictions, labels = draw_batch(8)
     labels[num_labelled:] = np.nan
@@ -102,7 +102,7 @@ def test_peer_defect_last_batch_of_one_item_has_loss_zero_and_gradient_zero(num_
     np.testing.assert_array_equal(loss_of(predictions[:num_labelled], labels[:num_labelled]), 0.0)
 
 
-def test_peer_defect_row_for_column_each_attribute_is_a_column_of_a_square_batch():
+def test_row_for_column_each_attribute_is_a_column_of_a_square_batch():
     labels = np.array([[0.0, 0.1, 0.9], [0.5, 0.6, 0.2], [1.0, 0.2, 0.4]], np.float32)
     predictions = labels.copy()
     predictions[:, 1] = 0.3

@@ -246,7 +246,7 @@ def test_every_condition_and_loss_towards_a_teacher_is_finite(
         assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(gradients))
 
 
-def test_a_teacher_whose_probability_is_in_other_categories_does_not_teach_a_uniform_distribution():
+def test_a_teacher_whose_probability_is_in_other_categories_gives_no_uniform_target():
     settings = dataclasses.replace(EXPERIMENT.distillation, label_weight=0.0, emotion_weight=1.0)
     zeros, probabilities = jnp.zeros((ROWS, 3)), jnp.zeros((ROWS, CATEGORIES)).at[0, 1].set(0.2)
     teacher = TeacherOutput(zeros, zeros, probabilities, jnp.zeros((ROWS, SIZE)))

@@ -89,8 +89,8 @@ def test_the_sharded_program_reduces_sums_and_gathers_no_batch():
     assert "all-gather" not in program
 
 
-def test_peer_defect_micro_batches_ccc_is_of_the_global_batch_not_a_mean_over_micro_batches_of_eight():
-    """A peer splits a batch of 32 into four of 8 and averages their CCC losses: another loss, another gradient."""
+def test_micro_batches_ccc_is_of_the_global_batch_not_a_mean_over_micro_batches_of_eight():
+    """The mean of the CCC losses of four micro-batches of 8 has another value and another gradient."""
     rng = np.random.default_rng(0)
     labels = jnp.asarray(rng.uniform(0, 1, (32, 3)), jnp.float32)
     predictions = jnp.asarray(0.4 * labels + 0.4 * rng.random((32, 3)), jnp.float32)

@@ -99,7 +99,7 @@ def test_loss_is_the_weighted_sum_of_its_named_parts():
     )
 
 
-def test_peer_defect_attribute_order_swapping_columns_swaps_named_losses():
+def test_attribute_order_swapping_columns_swaps_named_losses():
     output, batch = draw()
     _, metrics, _ = loss_and_gradient(output, batch)
     order = jnp.array([1, 0, 2])

@@ -69,5 +69,5 @@ def test_draws_depend_on_the_seed():
 
 def test_categories_without_training_labels_raise():
     for predict in (lambda: majority_emotion(np.array([-1]), 3), lambda: random_emotion(np.array([-1]), 3, 0)):
-        with pytest.raises(ValueError, match="no training label"):
+        with pytest.raises(ValueError, match="must hold at least one category"):
             predict()

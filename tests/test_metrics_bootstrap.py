@@ -155,7 +155,7 @@ def test_utterances_of_unknown_speakers_are_resampled_individually():
 
 
 def test_number_of_speakers_must_equal_number_of_items():
-    with pytest.raises(ValueError, match="2 speakers for 4 items"):
+    with pytest.raises(ValueError, match="one entry for each of 4 items, got 2"):
         bootstrap_regression(np.zeros((4, 3)), np.zeros((4, 3)), ["a", "b"])
 
 

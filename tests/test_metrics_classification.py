@@ -72,7 +72,9 @@ def test_narrow_integers_do_not_overflow():
     assert confusion[19, 19] == confusion.sum() == 300
 
 
-@pytest.mark.parametrize(("predictions", "labels", "message"), [([4], [0], "prediction 4"), ([0], [-2], "label -2")])
+@pytest.mark.parametrize(
+    ("predictions", "labels", "message"), [([4], [0], "prediction .* got 4"), ([0], [-2], "label .* got -2")]
+)
 def test_unknown_category_raises(predictions, labels, message):
-    with pytest.raises(ValueError, match=f"{message} is no category; allowed: 0 to 3"):
+    with pytest.raises(ValueError, match=message):
         confusion_matrix(np.array(predictions), np.array(labels), 4)

@@ -45,7 +45,7 @@ def test_a_block_and_its_gradient_are_pytorchs(kernel_size, dilation):
     np.testing.assert_allclose(back(jnp.ones_like(ours))[0], given.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_a_frame_sees_no_later_one_and_the_context_goes_on_where_it_ended():
+def test_a_block_is_causal_and_its_context_continues_a_stream():
     module, params, frames, context = block(3, 2)
     whole, _ = module.apply({"params": params}, frames, context)
     changed, _ = module.apply({"params": params}, frames.at[:, 7:].set(9.0), context)

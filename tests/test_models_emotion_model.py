@@ -70,7 +70,7 @@ def test_an_utterance_does_not_depend_on_what_it_is_batched_with_or_how_far_it_i
 @settings(deadline=None, max_examples=8)
 @given(lengths=st.lists(st.integers(0, SAMPLES), min_size=2, max_size=2), seed=st.integers(0, 100))
 @example(lengths=[0, 1], seed=0)
-def test_what_lies_behind_the_end_of_an_utterance_is_not_heard(lengths, seed):
+def test_samples_after_the_end_of_an_utterance_have_no_influence(lengths, seed):
     _, variables, apply = small_model(normalisation="corpus")
     clean = make_batch(lengths)
     noise = np.random.default_rng(seed).integers(-9000, 9000, clean.waveform.shape).astype(np.int16)
@@ -162,7 +162,7 @@ def test_attributes_start_around_the_middle_of_their_scale():
     np.testing.assert_array_equal(variables["params"]["heads"]["attributes"]["bias"], 0.5)
 
 
-def test_without_categories_there_is_no_head_for_them():
+def test_a_model_without_categories_has_no_head_for_them():
     model = EmotionModel(small_config(), num_categories=0)
     shapes = jax.eval_shape(model.init_with_output, jax.random.key(0), make_batch([SAMPLES] * 2))
     assert shapes[0].emotion_logits.shape == (2, 0)

@@ -1,4 +1,4 @@
-"""Models of several modalities: missing modalities, trainable parameters, what each fusion computes."""
+"""Models of several modalities: missing modalities, trainable parameters, fusion kinds."""
 
 import jax
 import jax.numpy as jnp
@@ -221,10 +221,10 @@ def test_settings_that_do_not_fit_are_named(changes, message):
         parse_experiment(tree.to_dict())
 
 
-def test_more_top_layers_than_there_are_is_an_error(encoders):
+def test_more_top_layers_than_the_encoder_has_is_an_error(encoders):
     settings = config(modalities=("acoustic",), train="top", top_layers=3)
     _, variables = make_model(encoders, settings)
-    with pytest.raises(ConfigError, match=r"config.model.acoustic.top_layers: 3 is not allowed; allowed: 1 to 2"):
+    with pytest.raises(ConfigError, match=r"config.model.acoustic.top_layers must be >= 1 and <= 2, got 3"):
         trainable_mask(variables["params"], settings)
 
 

@@ -1,4 +1,4 @@
-"""The TC-GRU in the paper's sizes; what lies on padded frames never changes an embedding; pooling sees valid frames."""
+"""The TC-GRU in the paper's sizes; padded frames never change an embedding; pooling is over valid frames."""
 
 import dataclasses
 import functools
@@ -89,7 +89,7 @@ def test_a_padded_utterance_has_the_embedding_of_the_unpadded_one(changes):
 
 
 @pytest.mark.parametrize(("causal", "first_changed"), [(False, 8), (True, 9)])
-def test_only_the_causal_convolution_sees_no_later_frame(causal, first_changed):
+def test_only_the_causal_convolution_is_independent_of_later_frames(causal, first_changed):
     convolution = TimeConvolution(7, 3, causal)
     features = draw(1, FRAMES, FEATURES)
     changed = features.copy()
@@ -124,7 +124,7 @@ def test_the_gradient_of_a_sharded_batch_moves_no_activations_between_devices():
 
 
 @pytest.mark.parametrize("name", ["last", "mean", "max", "sum", "statistics"])
-def test_pooling_sees_valid_frames_only(name):
+def test_pooling_is_over_valid_frames_only(name):
     frames, lengths = draw(3, 7, 4), [7, 3, 0]
     expected = {
         "last": lambda rows: rows[-1],

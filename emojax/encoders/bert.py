@@ -1,4 +1,4 @@
-"""The families `bert` and `roberta`: keys of `config.json`, published tensor names."""
+"""The families `bert`, `roberta` and `xlm-roberta` (Conneau et al. 2020): keys of `config.json`, tensor names."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from emojax.schema import Ge, Gt, Le, MaxLen, settings
 class PublishedTextConfig:
     """Keys of `config.json` that are read."""
 
-    model_type: Literal["bert", "roberta"]
+    model_type: Literal["bert", "roberta", "xlm-roberta"]
     vocab_size: Size
     hidden_size: Width
     num_hidden_layers: LayerCount
@@ -138,4 +138,5 @@ def _family(model_type: str, architecture: str) -> Family:
 FAMILIES = {
     "bert": _family("bert", "BertModel"),
     "roberta": _family("roberta", "RobertaModel"),
+    "xlm-roberta": _family("xlm-roberta", "XLMRobertaModel"),
 }

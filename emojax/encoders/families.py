@@ -21,10 +21,12 @@ from emojax.schema import Ge, Le, parse
 MODULES: Mapping[str, str] = {
     "bert": "emojax.encoders.bert",
     "roberta": "emojax.encoders.bert",
+    "data2vec-audio": "emojax.encoders.data2vec_audio",
     "distilbert": "emojax.encoders.distilbert",
     "hubert": "emojax.encoders.hubert",
     "wav2vec2": "emojax.encoders.hubert",
     "wavlm": "emojax.encoders.hubert",
+    "xlm-roberta": "emojax.encoders.bert",
 }
 """`model_type` -> module with its family; imported when a checkpoint needs it."""
 

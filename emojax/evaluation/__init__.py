@@ -1,4 +1,4 @@
-"""Predictions of a split, computed and scored."""
+"""Computes and scores the predictions of a split."""
 
 from emojax.evaluation.categories import match_categories as match_categories
 from emojax.evaluation.categories import same_categories as same_categories

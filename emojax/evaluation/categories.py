@@ -1,8 +1,8 @@
-"""Which categories of a model and of a corpus are the same emotion, however each of them spells it.
+"""Matches the categories of a model with those of a corpus by name.
 
-Names are compared as they are, then without regard to case, spaces, hyphens and underscores, then by `SYNONYMS`: other
-word forms and the usual abbreviations of one emotion. Different emotions are never put together (`calm` is not
-`neutral`, `excitement` not `happiness`) unless a `--category_map` says so.
+Names are compared exactly, then without regard to case, spaces, hyphens and underscores, then by `SYNONYMS`: other word
+forms and common abbreviations of one emotion. Different emotions are only merged by a `--category_map` (`calm` is not
+`neutral`, `excitement` not `happiness`).
 """
 
 import collections
@@ -36,24 +36,24 @@ SYNONYMS = {
     "sleepiness": ("sleepy",),
     "surprise": ("surprised", "sur"),
 }
-"""Emotions by the name used here, and other names of the same emotion."""
+"""Canonical name of an emotion -> other names of it."""
 
 MIN_CATEGORIES = 2
-"""Categories that must be shared: with one there is nothing to tell apart."""
+"""Least number of shared categories: one cannot be classified."""
 
 _CANONICAL = {other: name for name, others in SYNONYMS.items() for other in others}
 
 
 @dataclasses.dataclass(frozen=True)
 class CategoryMatch:
-    """What is scored where a model and a corpus have categories of their own.
+    """Match between the categories of a model and of a corpus.
 
     Attributes:
-      model: the model's categories.
-      corpus: the corpus's.
-      scored: names of the categories that both have: the corpus's; joined by `+` where a map puts several together.
-      in_model: for each scored category the numbers of the model's that it stands for, whose probabilities are added.
-      in_corpus: the same of the corpus.
+      model: categories of the model.
+      corpus: categories of the corpus.
+      scored: names of the shared categories, as the corpus has them; joined by `+` if a map merges several.
+      in_model: for each scored category, indices of the model's categories, whose probabilities are added.
+      in_corpus: for each scored category, indices of the corpus's categories.
     """
 
     model: tuple[str, ...]
@@ -69,7 +69,7 @@ class CategoryMatch:
 
     @property
     def mapping(self) -> dict[str, list[str]]:
-        """The model's categories by the corpus's category that they are compared with."""
+        """Category of the corpus -> categories of the model that it is scored against."""
         pairs = zip(self.in_corpus, self.in_model, strict=True)
         return {self.corpus[theirs]: [self.model[n] for n in ours] for group, ours in pairs for theirs in group}
 
@@ -80,34 +80,34 @@ class CategoryMatch:
 
     @property
     def only_in_model(self) -> list[str]:
-        """Categories that the corpus does not have; their probability is divided over the others."""
+        """Categories that the corpus does not have; their probability is distributed over the others."""
         return [name for number, name in enumerate(self.model) if number not in self.used]
 
     @property
     def used(self) -> list[int]:
-        """Numbers of the model's categories that are scored, ascending."""
+        """Indices of the model's categories that are scored, ascending."""
         return sorted(number for group in self.in_model for number in group)
 
     def probabilities(self, used: Float[np.ndarray, "N U"]) -> Float[np.ndarray, "N C"]:
-        """Probabilities of the scored categories from those of the model's categories `used`."""
+        """Probabilities of the scored categories, from those of the model's categories `used`."""
         columns = {number: column for column, number in enumerate(self.used)}
         return np.stack([used[:, [columns[number] for number in group]].sum(axis=1) for group in self.in_model], axis=1)
 
     def corpus_labels(self, emotions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-        """Numbers of scored categories from those of the corpus; -1 for utterances that are left out."""
+        """Indices of scored categories from those of the corpus; -1 for utterances that are not scored."""
         return _renumbered(emotions, self.in_corpus, len(self.corpus))
 
     def model_labels(self, emotions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-        """The same from numbers of the model's categories."""
+        """Indices of scored categories from those of the model; -1 for utterances that are not scored."""
         return _renumbered(emotions, self.in_model, len(self.model))
 
     def __str__(self) -> str:
-        """One line: what is compared under different names, and what either side lacks."""
+        """One line: categories matched under different names, and categories of one side only."""
         renamed = [f"{theirs} = {'+'.join(ours)}" for theirs, ours in self.mapping.items() if ours != [theirs]]
         parts = [f"{', '.join(renamed)} (corpus = model)"] if renamed else []
-        for place, names in (("corpus", self.only_in_corpus), ("model", self.only_in_model)):
+        for side, names in (("corpus", self.only_in_corpus), ("model", self.only_in_model)):
             if names:
-                parts.append(f"only in the {place}: {', '.join(names)}")
+                parts.append(f"only in the {side}: {', '.join(names)}")
         return "; ".join(parts)
 
 
@@ -117,24 +117,26 @@ def match_categories(
     """Finds the categories that a model and a corpus share.
 
     Args:
-      model: the model's categories.
-      corpus: the corpus's.
-      category_map: pairs of a category of the corpus and one of the model, or "" to leave the corpus's category out.
-        A category named here is matched by these pairs alone. Several of the corpus may go with one of the model, and
-        the other way round.
+      model: categories of the model.
+      corpus: categories of the corpus.
+      category_map: pairs of a category of the corpus and one of the model, or "" to skip the category of the corpus.
+        A category named here is matched by these pairs alone. Several categories of the corpus may be matched with
+        one of the model, and the reverse.
 
     Raises:
-      ConfigError: the map names a category that is not there, or does not say clearly what belongs together.
+      ConfigError: the map names an unknown category, or its groups overlap.
     """
     named: dict[str, set[str]] = {}
     for theirs, ours in category_map:
         wanted = named.setdefault(_named(theirs, corpus, "corpus"), set())
         wanted |= {_named(ours, model, "model")} if ours else set()
     found = {theirs: tuple(name for name in model if name in wanted) for theirs, wanted in named.items()}
-    groups: dict[str, tuple[str, ...]] = {}  # the group of each category of the model that is in one
+    groups: dict[str, tuple[str, ...]] = {}  # category of the model -> its group
     for theirs, group in found.items():
         if any(groups.get(name, group) != group for name in group):
-            raise ConfigError(f"--category_map: {theirs!r} overlaps with other pairs; allowed: groups that are apart")
+            raise ConfigError(
+                f"--category_map: the groups of categories must not overlap, got {theirs!r} in two of them"
+            )
         groups |= dict.fromkeys(group, group)
     for theirs, ours in same_categories([name for name in corpus if name not in found], model).items():
         found[theirs] = groups.get(ours, (ours,))
@@ -152,7 +154,7 @@ def match_categories(
 
 
 def same_categories(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-    """The one of `others` that is the same emotion, by name; names without one, or with several, are left out."""
+    """Name -> the one of `others` that is the same emotion; names without a match, or with several, are absent."""
     found: dict[str, str] = {}
     for key in (str, _folded, _canonical):
         ours = _by_key([name for name in names if name not in found], key)
@@ -164,18 +166,18 @@ def same_categories(names: Sequence[str], others: Sequence[str]) -> dict[str, st
 
 
 def parse_category_map(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs from texts `THEIRS:OURS`.
+    """Parses texts `THEIRS:OURS` into pairs.
 
     Raises:
-      ConfigError: a text is no such pair.
+      ConfigError: a text is not such a pair.
     """
     parsed = []
     for text in pairs:
         theirs, colon, ours = (part.strip() for part in text.partition(":"))
         if not theirs or not colon:
             raise ConfigError(
-                f"--category_map: {text!r} is no pair; allowed: THEIRS:OURS,... with a category of the corpus and one "
-                "of the model, or THEIRS: to leave it out"
+                "--category_map must be THEIRS:OURS,... with a category of the corpus and one of the model, or THEIRS: "
+                f"to skip it, got {text!r}"
             )
         parsed.append((theirs, ours))
     return tuple(parsed)
@@ -186,7 +188,9 @@ def _named(name: str, names: Sequence[str], side: str) -> str:
         same = [known for known in names if key(known) == key(name)]
         if len(same) == 1:
             return same[0]
-    raise ConfigError(f"--category_map: {name!r} is no category of the {side}; allowed: {', '.join(names) or 'none'}")
+    raise ConfigError(
+        f"--category_map must name categories of the {side} ({', '.join(names) or 'it has none'}), got {name!r}"
+    )
 
 
 def _renumbered(emotions: np.ndarray, groups: Sequence[Sequence[int]], size: int) -> np.ndarray:

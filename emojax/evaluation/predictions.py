@@ -1,4 +1,4 @@
-"""Predictions of a split: a table in memory, and as CSV that spreadsheets read safely."""
+"""Predictions of a split: a table in memory, and as CSV without formulas for spreadsheets."""
 
 import collections
 import csv
@@ -17,41 +17,41 @@ from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
 
 _FORMULA = re.compile(r"'*(?:[\t\r]|\s*[=+\-@＝＋－＠])")
-"""What a spreadsheet would evaluate, and the same behind apostrophes, which get one more."""
+"""Text that a spreadsheet would evaluate, also behind apostrophes, which get one more."""
 
 
 def write_cell(text: str) -> str:
-    """The text as a cell."""
+    """Escapes a text as a cell of a CSV file."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def read_cell(cell: str) -> str:
-    """The text that `write_cell` made a cell of; cells of files written without it are the same."""
+    """Reverses `write_cell`; other cells are returned unchanged."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 _LINE_BREAKS = frozenset("\n\r\0")
-"""Not allowed in names: a row of the CSV file is one line, for grep and wc too."""
+"""Not allowed in names: a row of the CSV file is one line."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about every utterance of a split, and what the corpus says.
+    """Predictions and labels of every utterance of a split.
 
     Arrays are converted to float64 and int64. Attributes are in the order of `ATTRIBUTES`.
 
     Attributes:
-      corpus: the corpus evaluated on.
-      split: its split.
+      corpus: evaluated corpus.
+      split: split of the corpus.
       ids: id of every utterance, unique.
       speakers: speaker of every utterance; "" where unknown.
-      attributes: predicted attributes on the corpus's scale; a column is NaN throughout if there is no prediction.
-      attribute_labels: labelled attributes on the corpus's scale; NaN where missing.
+      attributes: predicted attributes in the scale of the corpus; a column without predictions is NaN.
+      attribute_labels: labels in the scale of the corpus; NaN where missing.
       emotion_probabilities: probability of each of `corpus.categories`; C is 0 if there is no prediction.
       emotion_labels: index into `corpus.categories`; -1 where missing.
-      match: how the model's categories were matched with the corpus's, if it has any; then `corpus.categories` are
-        those that are scored. Not part of the CSV file.
-      num_unscored: labelled utterances whose category the model does not have; they have no label here.
+      match: match of the model's categories with the corpus's, if the model has any; `corpus.categories` are then the
+        scored categories. Not in the CSV file.
+      num_unscored: number of labelled utterances of categories that the model does not have; their label is missing.
     """
 
     corpus: CorpusInfo
@@ -93,7 +93,7 @@ class Predictions:
         spreadsheet would run has an apostrophe in front (see `emojax.evaluation.predictions`).
 
         Raises:
-          EmojaxError: the file cannot be written; what was there is intact.
+          EmojaxError: the file cannot be written; a previous file is intact.
         """
         categories = self.corpus.categories
         predicted = self.predicted_emotions
@@ -111,15 +111,15 @@ class Predictions:
 
     @classmethod
     def read_csv(cls, path: Path, corpus: CorpusInfo, split: str) -> Self:
-        """Reads what `write_csv` wrote; columns are found by name, in any order.
+        """Reads a file of `write_csv`; columns are found by name, in any order.
 
         Args:
-          path: the file.
-          corpus: the corpus it was written for.
-          split: the split it was written for.
+          path: CSV file.
+          corpus: corpus of the predictions.
+          split: split of the predictions.
 
         Raises:
-          EmojaxError: it cannot be read, a column is missing, or a field is not what its column says.
+          EmojaxError: the file cannot be read, a column is missing, or a field has the wrong type.
         """
         try:
             with path.open(encoding="utf-8", newline="") as file:
@@ -160,15 +160,15 @@ class Predictions:
         for name, (shape, allowed) in wanted.items():
             if shape not in allowed:
                 choices = " or ".join(map(str, sorted(allowed)))
-                raise EmojaxError(f"{self._place}: {name} has shape {shape}; allowed for {n} ids: {choices}")
+                raise EmojaxError(f"{self._label}: {name} must have shape {choices} for {n} ids, got {shape}")
 
     def _check_values(self) -> None:
         for text in (*self.ids, *self.speakers, *self.corpus.categories):
             if not _LINE_BREAKS.isdisjoint(text):
-                raise EmojaxError(f"{self._place}: {text!r} has a line break; allowed: names of one line")
+                raise EmojaxError(f"{self._label}: names must have no line break, got {text!r}")
         if len(set(self.ids)) != len(self.ids):
             twice = collections.Counter(self.ids).most_common(1)[0][0]
-            raise EmojaxError(f"{self._place}: id {twice!r} comes twice; allowed: every utterance once")
+            raise EmojaxError(f"{self._label}: ids must be unique, got {twice!r} twice")
         absent = np.isnan(self.attributes).all(axis=0)
         for what, bad in (
             ("prediction of an attribute", ~np.isfinite(self.attributes) & ~absent),
@@ -176,15 +176,15 @@ class Predictions:
             ("probability of a category", ~np.isfinite(self.emotion_probabilities)),
         ):
             if bad.any():
-                raise EmojaxError(f"{self._place}: a {what} of {self.ids[np.argwhere(bad)[0][0]]!r} is not finite")
+                raise EmojaxError(f"{self._label}: a {what} of {self.ids[np.argwhere(bad)[0][0]]!r} is not finite")
         highest = len(self.corpus.categories) - 1
         outside = np.flatnonzero((self.emotion_labels < MISSING_EMOTION) | (self.emotion_labels > highest))
         if outside.size:
             name, label = self.ids[outside[0]], self.emotion_labels[outside[0]]
-            raise EmojaxError(f"{self._place}: emotion label of {name!r} is {label}; allowed: -1 to {highest}")
+            raise EmojaxError(f"{self._label}: emotion label of {name!r} is {label}; allowed: -1 to {highest}")
 
     @property
-    def _place(self) -> str:
+    def _label(self) -> str:
         return f"predictions on {self.corpus.name}, split {self.split}"
 
 

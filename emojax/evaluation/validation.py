@@ -1,4 +1,4 @@
-"""Scores that choose a checkpoint, and which scores of a split are undefined.
+"""Scores that rank checkpoints, and the reasons for undefined scores.
 
 Undefined scores are null in files and a dash in tables, never a number. Agreement needs labels that differ: on a split
 whose labels are all the same value, or on one utterance, CCC, Pearson's correlation, UAR and macro F1 measure nothing,
@@ -16,11 +16,11 @@ from emojax.types import ATTRIBUTES
 
 
 def validation_metrics(predictions: Predictions, score: Literal["auto", "ccc", "uar"]) -> dict[str, float]:
-    """The few numbers that choose the best checkpoint.
+    """Computes the metrics that rank checkpoints.
 
     Args:
-      predictions: of the validation split.
-      score: what ranks checkpoints: the mean CCC of the attributes that are predicted and labelled, the UAR, or
+      predictions: predictions of the validation split.
+      score: metric that ranks checkpoints: the mean CCC of the attributes that are predicted and labelled, the UAR, or
         (`auto`) the mean CCC where there is one and else the UAR.
 
     Returns:

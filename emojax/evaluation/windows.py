@@ -1,4 +1,4 @@
-"""Windows of long utterances: how they are cut and how their predictions are combined; the jitted prediction step."""
+"""Windows of long utterances, the mean of their predictions, and the compiled prediction step."""
 
 import dataclasses
 import functools
@@ -24,23 +24,23 @@ from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, Emotion
 from emojax.workdir import TrainedOutputs
 
 ENCODER_SECONDS = 40
-"""Audio a speech encoder computes at once where the config leaves it open, and that a device computes at once of
-utterances in windows. Attention takes memory by the square of this; the longest utterances of the corpora with a
-builder (34 s, IEMOCAP) are still whole."""
+"""Default window (s) of models with a speech encoder, and audio (s) per forward pass and device of windowed utterances.
+Attention takes memory by the square of it. The longest utterances of the corpora with a builder (34 s, IEMOCAP) are one
+window."""
 
 _LEAST_SHARE = 0.25
-"""A last window shorter than this share of a whole one is left out, unless it is the only one."""
+"""A last window shorter than this share of a full one is skipped, unless it is the only one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """How utterances are divided.
+    """Division of utterances into windows.
 
     Attributes:
-      samples: longest window; utterances that are no longer stay whole. 0: all stay whole.
-      equal: an utterance becomes as few windows of equal length as possible, which hold all of it. Otherwise windows
-        have `samples`, save the last: it is left out where it is shorter than a quarter of that and not the only one.
-      at_once: samples computed at once on a device, one window at least; 0: one window of every row of the batch.
+      samples: longest window; shorter utterances are not divided. 0: no utterance is divided.
+      equal: divide an utterance into as few windows of equal length as possible, which cover it. Otherwise windows have
+        `samples`, except the last, which is skipped if it is shorter than a quarter of that and not the only one.
+      at_once: samples per forward pass on a device, at least one window; 0: one window of every row of the batch.
     """
 
     samples: int
@@ -48,13 +48,13 @@ class Windows:
     at_once: int = 0
 
     def divide(self, num_samples: int) -> bool:
-        """Whether utterances padded to so many samples are divided."""
+        """Whether utterances padded to `num_samples` are divided."""
         return 0 < self.samples < num_samples
 
     def bounds(self, num_samples: Int[np.ndarray, "B"]) -> tuple[Int[np.ndarray, "B W"], Int[np.ndarray, "B W"]]:
-        """First sample and length of every window; W is the largest number any utterance has.
+        """First sample and length of every window; W is the largest number of windows of an utterance.
 
-        The length is 0 where an utterance has no such window, or where it is left out.
+        The length is 0 if an utterance has fewer windows, or if the window is skipped.
         """
         counts = -(-num_samples.astype(np.int64)[:, None] // self.samples)
         numbers = np.arange(counts.max(initial=0))
@@ -67,7 +67,7 @@ class Windows:
         return starts, np.where((lengths < _LEAST_SHARE * self.samples) & (numbers > 0), 0, lengths)
 
     def row_groups(self, rows: int, shards: int) -> Iterator[Int[np.ndarray, "R"]]:
-        """Rows of a batch computed at once: as many of every shard's, always the same number."""
+        """Yields the rows of a batch per forward pass: the same number from every shard."""
         own = rows // shards
         limit = max(self.at_once // self.samples, 1) if self.at_once else own
         size = max(size for size in range(1, min(limit, own) + 1) if own % size == 0)
@@ -77,19 +77,19 @@ class Windows:
 
 
 WHOLE = Windows(0)
-"""Nothing is divided."""
+"""No utterance is divided."""
 
 
 def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str, ...]) -> Windows:
-    """How a model's utterances are divided; see `evaluation.window_seconds` in configs/default.py.
+    """Windows of a model (`evaluation.window_seconds`).
 
     Args:
-      config: of the run.
-      model: built from it.
-      online: encoder modalities that compute; the others read a store.
+      config: config of the run.
+      model: model built from the config.
+      online: encoder modalities whose encoder is computed; the others read a feature store.
 
     Raises:
-      ConfigError: windows are asked for, and a modality reads a store, or a short last window would have no frame.
+      ConfigError: `window_seconds` is set and a modality reads a store, or a short last window would have no frame.
     """
     seconds, encoder_samples = config.evaluation.window_seconds, ENCODER_SECONDS * SAMPLE_RATE
     at_once = encoder_samples if "acoustic" in online else 0
@@ -98,7 +98,8 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
     stored = [modality for modality in config.model.encoder_modalities if modality not in online]
     if stored:
         raise ConfigError(
-            f"config.evaluation.window_seconds must be 0 where the {stored[0]} modality reads a store, got {seconds}"
+            f"config.evaluation.window_seconds must be 0 if the {stored[0]} modality reads a feature store, "
+            f"got {seconds}"
         )
     if "log_mel" not in config.model.modalities and "acoustic" not in online:
         return WHOLE  # transcripts alone: every window would be the same
@@ -117,14 +118,14 @@ def predict_windows(
     """Predicts a batch window by window.
 
     Args:
-      forward: the model. It is called with windows of one length and one number of rows, whatever the batch's length.
-      batch: any; the tokens and stored rows of an utterance go with each of its windows.
-      windows: that divide the batch.
-      mesh: which rows are divided over.
+      forward: the model. It is called with windows of one length and one number of rows for any length of the batch.
+      batch: batch of utterances; each window gets the tokens and stored rows of its utterance.
+      windows: windows of the batch.
+      mesh: mesh that rows are sharded over.
 
     Returns:
-      Means over the windows of each utterance, weighted by their lengths, as NumPy arrays; categories are averaged as
-      probabilities, and given as their logarithms. Rows without a sample are 0.
+      Means over the windows of each utterance, weighted by their lengths, as NumPy arrays. Category probabilities are
+      averaged and returned as logarithms. Rows without a sample are 0.
     """
     num_samples = to_host(batch.num_samples)
     batch = jax.tree.map(jnp.asarray, batch)
@@ -156,13 +157,13 @@ def softmax(logits: Float[Any, "... C"]) -> Float[np.ndarray, "... C"]:
 
 @functools.lru_cache(maxsize=8)
 def _cut(samples: int, mesh: Mesh) -> Callable[..., Batch]:
-    """Cuts one window from each of the rows, which stay on their devices: the partitioner may gather them else."""
+    """Compiles the cut of one window per row. The output sharding keeps rows on their devices."""
 
     def cut(batch: Batch, rows: Int[Array, "R"], starts: Int[Array, "R"], lengths: Int[Array, "R"]) -> Batch:
         chosen = jax.tree.map(lambda values: values[rows], batch)
         offsets = jnp.arange(samples)
-        places = jnp.minimum(starts[:, None] + offsets, batch.waveform.shape[1] - 1)
-        waveform = jnp.take_along_axis(chosen.waveform, places, axis=1)
+        positions = jnp.minimum(starts[:, None] + offsets, batch.waveform.shape[1] - 1)
+        waveform = jnp.take_along_axis(chosen.waveform, positions, axis=1)
         return chosen.replace(
             waveform=jnp.where(offsets < lengths[:, None], waveform, 0), num_samples=lengths.astype(jnp.int32)
         )
@@ -173,20 +174,20 @@ def _cut(samples: int, mesh: Mesh) -> Callable[..., Batch]:
 class PredictStep:
     """The compiled forward pass: `step(variables, batch) -> EmotionOutput`.
 
-    Training's validation, evaluation and `emojax.load(...).predict` all predict by it, so that an utterance gets the
-    same numbers from each of them.
+    Validation during training, evaluation and `emojax.load(...).predict` all use it, so that an utterance gets the same
+    numbers from each of them.
 
     Attributes:
-      forward: the same without windows.
+      forward: the forward pass without windows.
     """
 
     def __init__(self, model: EmotionModel, mesh: Mesh, windows: Windows = WHOLE):
         """Compiles nothing yet.
 
         Args:
-          model: what predicts.
-          mesh: that variables and batches are divided over.
-          windows: how batches are divided that are longer than a window.
+          model: emotion model.
+          mesh: mesh that variables and batches are sharded over.
+          windows: windows of longer batches.
         """
 
         def forward(variables: dict[str, Any], batch: Batch) -> EmotionOutput:
@@ -197,7 +198,7 @@ class PredictStep:
         self._mesh, self._windows = mesh, windows
 
     def __call__(self, variables: dict[str, Any], batch: Batch) -> EmotionOutput:
-        """Predicts every row of a batch; the arrays are NumPy's, and whole on every host."""
+        """Predicts every row of a batch; returns NumPy arrays of all rows on every host."""
         forward = functools.partial(self.forward, variables)
         if self._windows.divide(batch.waveform.shape[1]):
             return predict_windows(forward, batch, self._windows, self._mesh)
@@ -214,21 +215,21 @@ def predict_split(
     outputs: TrainedOutputs,
     match: CategoryMatch,
 ) -> Predictions:
-    """Predicts every utterance of a split that the stream has, once.
+    """Predicts every utterance of a split once.
 
     Args:
-      predict: the model's step.
-      variables: the model's.
-      stream: the split's batches, in evaluation order.
-      index: the split's table, which the labels are taken from.
-      info: of the corpus.
-      split: its name.
-      outputs: which of the model's outputs mean something; the others are left out.
-      match: of the model's categories and the corpus's. Utterances of categories that are not shared have none.
+      predict: compiled prediction step.
+      variables: variables of the model.
+      stream: batches of the split, in evaluation order.
+      index: table of the split, with the labels.
+      info: metadata of the corpus.
+      split: name of the split.
+      outputs: outputs of the model that are trained; the others are not returned.
+      match: match of the model's categories with the corpus's; utterances of other categories have no label.
 
     Returns:
-      Predictions in the corpus's scale, in the order of `index`, without what the stream leaves out, and in the
-      categories that are shared; in the corpus's own, none of them predicted, where too few are.
+      Predictions in the scale of the corpus and the order of `index`, without utterances that the stream skips. The
+      categories are the shared ones; if too few are shared, those of the corpus, without predictions.
     """
     attributes = np.full((len(index), NUM_ATTRIBUTES), np.nan)
     scored = outputs.categories and match.usable

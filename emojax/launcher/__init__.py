@@ -12,7 +12,8 @@ def launch() -> None:
         quiet_native_logs()  # before a config file, which is read with the flags, imports JAX
     from absl import app
 
-    from emojax.launcher.flags import main, parse_flags, show_help_of
+    from emojax.launcher.flags import parse_flags, show_help_of
+    from emojax.launcher.modes import main
 
     show_help_of(sys.argv[0])
     app.run(main, flags_parser=parse_flags)

@@ -1,15 +1,13 @@
-"""Flags of the command, what `--help` prints, exit statuses, and errors as one line."""
+"""Flags of the command, the text of `--help`, the config that flags make, and errors of usage as one line."""
 
-import os
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from emojax.interruption import end_process
 from emojax.launcher.config_files import find_config_file, import_bundled_configs
 
 HELP = """Trains and evaluates emotion models from a config file.
@@ -85,7 +83,9 @@ _FLAGS = (
     HEARTBEAT_SECONDS,
     DATA_DIR,
 )
-_USAGE = 2
+USAGE = 2
+"""Exit status of wrong usage."""
+
 _program = "python launch.py"
 
 
@@ -93,74 +93,23 @@ class UsageError(Exception):
     """A flag that is missing or wrong."""
 
 
-def show_help_of(program: str) -> None:
-    """Makes absl print `HELP` and these flags as the help of the program.
+def program() -> str:
+    """The command as a user calls it."""
+    return _program
+
+
+def show_help_of(script: str) -> None:
+    """Makes absl print `HELP` and these flags as the help of the script.
 
     Args:
-      program: `sys.argv[0]`.
+      script: `sys.argv[0]`.
     """
     global _program
-    if not program.endswith(".py"):
-        _program = Path(program).name
+    if not script.endswith(".py"):
+        _program = Path(script).name
     sys.modules["__main__"].__doc__ = HELP.replace("python launch.py", _program)
     for flag in _FLAGS:
-        flags.FLAGS.register_key_flag_for_module(program, flags.FLAGS[flag.name])
-
-
-def main(argv: list[str]) -> int:
-    """Runs one mode; returns the exit status. After an error the process ends here."""
-    logging.set_verbosity(logging.WARNING)  # at INFO, TFDS and JAX log which files and backends they looked for
-    if len(argv) > 1:
-        return _fail(f"{argv[1]!r} is no flag; see {_program} --help", _USAGE)
-    if not WORKDIR.value:
-        return _fail("--workdir=DIR is missing", _USAGE)
-    status, message = _run(Path(WORKDIR.value))
-    if status in (1, _USAGE):
-        # At once: the exit handlers of libraries would wait for lost processes, or print tracebacks of a full disk.
-        sys.stdout.flush()
-        end_process(status, message)
-    return status
-
-
-def _run(workdir: Path) -> tuple[int, str]:
-    """Runs the mode; returns the exit status and, for an error, the line that reports it."""
-    from emojax.errors import EmojaxError, is_full_disk, reason
-    from emojax.launcher.modes import MODES
-    from emojax.parallel import LOST, keep_freed_memory, lost_process, use_compilation_cache
-
-    keep_freed_memory()
-    use_compilation_cache()
-    try:
-        _join_processes()
-        return MODES[MODE.value](workdir), ""
-    except EmojaxError as error:
-        return 1, f"error: {error}"
-    except UsageError as error:
-        return _USAGE, f"error: {error}"
-    except Exception as error:
-        if lost_process(error):
-            return 1, f"{LOST} ({reason(error)})"
-        if isinstance(error, OSError) or is_full_disk(error):
-            label = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-            return 1, f"error: {label}{reason(error)}"
-        traceback.print_exc()
-        return 1, ""
-
-
-def _join_processes() -> None:
-    from emojax.parallel import is_first, join_processes
-    from emojax.progress import Progress
-
-    join_processes(
-        COORDINATOR.value,
-        NUM_PROCESSES.value,
-        PROCESS_ID.value,
-        join_seconds=JOIN_SECONDS.value,
-        heartbeat_seconds=HEARTBEAT_SECONDS.value,
-    )
-    if not is_first():  # errors are printed by every process, anything else by the first
-        Progress.shown = False
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        flags.FLAGS.register_key_flag_for_module(script, flags.FLAGS[flag.name])
 
 
 def config_tree() -> dict[str, Any]:
@@ -184,7 +133,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         import_bundled_configs()
         return flags.FLAGS(_with_found_config(argv))
     except FileNotFoundError as error:
-        sys.exit(_fail(f"--config: {error.filename or error} does not exist", _USAGE))
+        sys.exit(fail(f"--config: {error.filename or error} does not exist", USAGE))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         # For a field that does not exist ml_collections raises a KeyError, sometimes within an AttributeError, whose
         # second line names the field it may have been; its text is written as Python would, with quotes and \\n.
@@ -197,11 +146,11 @@ def parse_flags(argv: list[str]) -> list[str]:
             lines = lines[-1:]
         elif isinstance(cause, KeyError):
             lines[0] = f"--config: has no field {lines[0]}" if lines[0].startswith("'") else f"--config: {cause!r}"
-        sys.exit(_fail("; ".join(lines), _USAGE))
+        sys.exit(fail("; ".join(lines), USAGE))
     except Exception as error:  # of the config file's own code
         frame = traceback.extract_tb(error.__traceback__)[-1]
         label = "" if isinstance(error, SyntaxError) else f" ({frame.filename}, line {frame.lineno})"
-        sys.exit(_fail(f"--config: {type(error).__name__}: {error}{label}", _USAGE))
+        sys.exit(fail(f"--config: {type(error).__name__}: {error}{label}", USAGE))
 
 
 def _with_found_config(argv: list[str]) -> list[str]:
@@ -219,6 +168,7 @@ def _with_found_config(argv: list[str]) -> list[str]:
     return found
 
 
-def _fail(message: str, status: int) -> int:
+def fail(message: str, status: int) -> int:
+    """Prints an error; returns the status."""
     print(f"error: {message}", file=sys.stderr)
     return status

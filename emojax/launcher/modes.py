@@ -1,23 +1,92 @@
-"""The modes of the command, each a function of the workdir that returns the exit status."""
+"""Runs the modes of the command, each a function of the workdir that returns the exit status."""
 
+import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
-from emojax.interruption import INTERRUPTED
+from absl import logging
+
+from emojax.interruption import INTERRUPTED, end_process
 from emojax.launcher.flags import (
     CATEGORY_MAP,
     CONFIG,
+    COORDINATOR,
     CORPUS,
     DATA_DIR,
+    HEARTBEAT_SECONDS,
+    JOIN_SECONDS,
+    MODE,
+    NUM_PROCESSES,
     OUTPUT,
+    PROCESS_ID,
     SPLITS,
     TOPOLOGY,
+    USAGE,
+    WORKDIR,
     UsageError,
     config_tree,
+    fail,
+    program,
 )
 
 # Each mode imports what it runs when it is chosen: together they take seconds.
+
+
+def main(argv: list[str]) -> int:
+    """Runs one mode; returns the exit status. After an error the process ends here."""
+    logging.set_verbosity(logging.WARNING)  # at INFO, TFDS and JAX log which files and backends they looked for
+    if len(argv) > 1:
+        return fail(f"{argv[1]!r} is no flag; see {program()} --help", USAGE)
+    if not WORKDIR.value:
+        return fail("--workdir=DIR is missing", USAGE)
+    status, message = _run(Path(WORKDIR.value))
+    if status in (1, USAGE):
+        # At once: the exit handlers of libraries would wait for lost processes, or print tracebacks of a full disk.
+        sys.stdout.flush()
+        end_process(status, message)
+    return status
+
+
+def _run(workdir: Path) -> tuple[int, str]:
+    """Runs the mode; returns the exit status and, for an error, the line that reports it."""
+    from emojax.errors import EmojaxError, is_full_disk, reason
+    from emojax.parallel import LOST, keep_freed_memory, lost_process, use_compilation_cache
+
+    keep_freed_memory()
+    use_compilation_cache()
+    try:
+        _join_processes()
+        return _MODES[MODE.value](workdir), ""
+    except EmojaxError as error:
+        return 1, f"error: {error}"
+    except UsageError as error:
+        return USAGE, f"error: {error}"
+    except Exception as error:
+        if lost_process(error):
+            return 1, f"{LOST} ({reason(error)})"
+        if isinstance(error, OSError) or is_full_disk(error):
+            label = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+            return 1, f"error: {label}{reason(error)}"
+        traceback.print_exc()
+        return 1, ""
+
+
+def _join_processes() -> None:
+    from emojax.parallel import is_first, join_processes
+    from emojax.progress import Progress
+
+    join_processes(
+        COORDINATOR.value,
+        NUM_PROCESSES.value,
+        PROCESS_ID.value,
+        join_seconds=JOIN_SECONDS.value,
+        heartbeat_seconds=HEARTBEAT_SECONDS.value,
+    )
+    if not is_first():  # errors are printed by every process, anything else by the first
+        Progress.shown = False
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _train(workdir: Path) -> int:
@@ -103,7 +172,7 @@ def _plan(workdir: Path) -> int:
     return 0
 
 
-MODES = {
+_MODES = {
     "train": _train,
     "evaluate": _evaluate,
     "extract": _extract,

@@ -1,6 +1,6 @@
 """Losses of attributes over the global batch: 1 − CCC, mean squared error, or a mix of both.
 
-CCC is a statistic of a set: the mean of the CCCs of parts of a batch is another, wrong loss. These are functions of
+CCC is a statistic of a set: the mean of the CCCs of parts of a batch is a different loss. These are functions of
 global arrays; inside `jax.jit`, sums over a batch axis that is sharded over devices run over the whole batch.
 """
 
@@ -32,9 +32,9 @@ def ccc_loss(
     loss 1 and the gradient of the covariance; constant labels have loss 1 and no gradient.
 
     Args:
-      predictions: on the scale of the labels; where a pair does not count, neither value nor gradient matter.
+      predictions: on the scale of the labels; those without label or weight have no influence and gradient 0.
       labels: in [0, 1]; NaN where missing.
-      weights: not negative; 0 takes an item (or one of its attributes) out. Only their ratios matter.
+      weights: not negative; 0 excludes an item (or one of its attributes). Only their ratios matter.
 
     Returns:
       Loss per attribute; 0 with gradient 0 where `has_ccc` is false.
@@ -54,9 +54,9 @@ def mse_loss(
     """Mean squared error per attribute, Σ w (prediction − label)² / Σ w over labelled items, float32.
 
     Args:
-      predictions: on the scale of the labels; where a pair does not count, neither value nor gradient matter.
+      predictions: on the scale of the labels; those without label or weight have no influence and gradient 0.
       labels: in [0, 1]; NaN where missing.
-      weights: not negative; 0 takes an item (or one of its attributes) out. Only their ratios matter.
+      weights: not negative; 0 excludes an item (or one of its attributes). Only their ratios matter.
 
     Returns:
       Loss per attribute; 0 with gradient 0 without labels.

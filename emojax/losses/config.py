@@ -1,4 +1,7 @@
-"""Settings of the training loss, and the interface of its terms."""
+"""Settings of the training loss, and the interface of its terms.
+
+A term is a function with an entry in `LABEL_TERMS` (`multitask.py`) or `TEACHER_TERMS` (`distillation.py`).
+"""
 
 import dataclasses
 import math
@@ -108,13 +111,13 @@ class DistillationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossSettings:
-    """What terms depend on beside outputs and batch.
+    """Inputs of a term besides outputs and batch.
 
     Attributes:
       objective: losses on labels.
       distillation: losses towards a teacher.
       class_weights: weight of each category in the cross-entropy, float32; (0,) without categories.
-      parameters: learned parameters of the loss itself: see `loss_parameters`.
+      parameters: learned parameters of the loss: see `objective_parameters` and `projection_parameters`.
     """
 
     objective: ObjectiveConfig

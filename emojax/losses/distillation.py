@@ -12,8 +12,8 @@ The teacher's attributes count with a trust w per utterance and attribute, a fun
 - `relative`: w = 1 where the teacher is closer to the label than the student is at present, else 0.
 - `soft`: w = exp(−r), ours.
 
-Utterances without a label have no residual of that kind: `none` and `relative` follow the teacher there, `soft`,
-`residual` and `hard` take the spread of several teachers, in units of the same quantile, as r.
+Utterances without a label have no residual of that kind: `none` and `relative` follow the teacher, `soft`, `residual`
+and `hard` use the spread of several teachers, in units of the same quantile, as r.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,6 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from emojax.losses.attributes import ccc_loss, has_ccc, mix_losses, weighted_mean
-from emojax.losses.categories import class_weights as make_class_weights
 from emojax.losses.config import (
     Condition,
     DistillationConfig,
@@ -38,6 +37,7 @@ from emojax.losses.config import (
 )
 from emojax.losses.embedding_match import LEAST_SHARE, PROJECTED, embedding_loss
 from emojax.losses.multitask import LABEL_TERMS
+from emojax.losses.multitask import class_weights as make_class_weights
 from emojax.metrics.moments import co_moments
 from emojax.types import ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
 
@@ -47,8 +47,8 @@ _LEAST_VARIANCE = 1e-4
 _LEAST_TRUST = 1e-6
 """Smaller weights are 0: sums of such weights lose their precision, and the utterances have no influence anyway."""
 
-_LEAST_KNOWN = 1e-3
-"""Least probability of the student's categories together: a teacher that gives them less does not rank them."""
+_LEAST_PROBABILITY = 1e-3
+"""Least probability that a teacher gives to the student's categories together, for its distribution to be used."""
 
 
 def label_term(output: EmotionOutput, batch: Batch, settings: LossSettings) -> tuple[Float[Array, ""], Scalars]:
@@ -98,13 +98,13 @@ def teacher_emotion_term(
         return jnp.zeros((), jnp.float32), {"teacher/emotion": jnp.zeros((), jnp.float32)}
     teacher, temperature = _teacher(batch), settings.distillation.temperature
     # A row with a missing probability has a NaN sum, and is skipped too.
-    known = (batch.weight > 0) & (teacher.emotion_probabilities.sum(axis=1) >= _LEAST_KNOWN)
-    probabilities = jnp.where(known[:, None], teacher.emotion_probabilities, 1.0)
+    defined = (batch.weight > 0) & (teacher.emotion_probabilities.sum(axis=1) >= _LEAST_PROBABILITY)
+    probabilities = jnp.where(defined[:, None], teacher.emotion_probabilities, 1.0)
     # softmax(logits / T) of the teacher, from its probabilities; a category it does not have has probability 0.
     target = jax.nn.softmax(jnp.log(jnp.maximum(probabilities, 1e-30)) / temperature)
-    logits = jnp.where(known[:, None], output.emotion_logits.astype(jnp.float32), 0.0)
+    logits = jnp.where(defined[:, None], output.emotion_logits.astype(jnp.float32), 0.0)
     divergence = (target * (jnp.log(jnp.maximum(target, 1e-30)) - jax.nn.log_softmax(logits / temperature))).sum(axis=1)
-    weights = jnp.where(known, batch.weight, 0.0)
+    weights = jnp.where(defined, batch.weight, 0.0)
     loss = temperature**2 * (weights * divergence).sum() / jnp.maximum(weights.sum(), 1e-8)
     return loss, {"teacher/emotion": loss}
 
@@ -114,7 +114,7 @@ def teacher_embedding_term(
 ) -> tuple[Float[Array, ""], Scalars]:
     """Distance to the teacher's embedding, scalar `teacher/embedding`: see `embedding_loss`; 0 if its weight is 0."""
     teacher, config = _teacher(batch), settings.distillation
-    if not config.embedding_weight:  # there is no projection then
+    if not config.embedding_weight:  # no projection is learned
         return jnp.zeros((), jnp.float32), {"teacher/embedding": jnp.zeros((), jnp.float32)}
     student = output.embedding
     if config.embedding_loss in PROJECTED:

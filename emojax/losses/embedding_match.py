@@ -1,8 +1,8 @@
-"""How far a student's embeddings are from a teacher's: four measures, 0 for equal ones, about 1 for unrelated ones.
+"""Distances between embeddings of student and teacher: four measures, 0 for equal ones, about 1 for unrelated ones.
 
 `mse`, `cka` and `relational` are statistics of a set: of fewer than two rows they are 0 with gradient 0. Every spread
-that is divided by has a floor, far below what a batch of different utterances has, so that equal rows (a short last
-batch, a constant teacher) give a bounded loss and gradient.
+in a denominator has a floor, far below that of a batch of different utterances, so that equal rows (a short last batch,
+a constant teacher) give a bounded loss and gradient.
 """
 
 from typing import Literal
@@ -14,10 +14,10 @@ from jaxtyping import Array, Float
 EmbeddingLoss = Literal["mse", "cosine", "cka", "relational"]
 
 PROJECTED: tuple[EmbeddingLoss, ...] = ("mse", "cosine")
-"""Measures that compare coordinates, so that the student's embedding is first brought into the teacher's space."""
+"""Measures that compare coordinates: the student's embedding is first projected into the teacher's space."""
 
 LEAST_SHARE = 0.1
-"""A batch's variance is at least this share of that of the training data."""
+"""Floor of the variance of a batch, as a share of that of the training data."""
 
 _LEAST_VARIANCE = 1e-3
 """Least variance of a teacher's embeddings in a batch relative to their mean square."""
@@ -29,7 +29,7 @@ _LEAST_LENGTH = 1e-2
 """Least length of an embedding relative to the batch's (root mean squares)."""
 
 _LEAST_SIZE = 1e-2
-"""Embeddings smaller than this in every coordinate count as they are: they are not scaled up."""
+"""Embeddings smaller than this in every coordinate are not scaled up."""
 
 _EPSILON = 1e-8
 
@@ -44,16 +44,16 @@ def embedding_loss(
     """Compares two sets of embeddings over the global batch.
 
     `mse`: mean squared difference over the teacher's variance in the batch, or `LEAST_SHARE` of the one in the training
-    data where that is more. `cosine`: 1 − cosine, mean over rows. `cka`: 1 − linear centred kernel alignment (Kornblith
+    data if that is more. `cosine`: 1 − cosine, mean over rows. `cka`: 1 − linear centred kernel alignment (Kornblith
     et al. 2019), which depends on no coordinates. `relational`: mean squared difference of pairwise distances, each
     set's scaled to mean 1 (Park et al. 2019, without the Huber bend).
 
     Args:
       student: E = F for `mse` and `cosine`: projected.
-      teacher: any values, no gradient; rows of weight 0 take no part.
+      teacher: any values, no gradient; rows of weight 0 have no influence.
       weights: not negative.
       kind: measure.
-      teacher_variance: of the teacher's embeddings over the training data, summed over coordinates; 0 if unknown.
+      teacher_variance: variance of the teacher's embeddings over the training data, sum over coordinates; 0 if unknown.
 
     Returns:
       float32; 0 with gradient 0 without rows, and, but for `cosine`, with a single one.

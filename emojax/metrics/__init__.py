@@ -1,4 +1,4 @@
-"""Metrics: agreement of predictions with labels, its uncertainty, and the baselines to read it against."""
+"""Metrics: agreement of predictions with labels, its uncertainty, and baselines."""
 
 from emojax.metrics.bootstrap import Interval, bootstrap_classification, bootstrap_regression, resampled_by
 from emojax.metrics.moments import CoMoments, co_moments

@@ -13,14 +13,14 @@ from emojax.types import ATTRIBUTES, MISSING_EMOTION
 MIN_SPEAKERS = 3
 """With fewer speakers, utterances are resampled. In simulation (speaker offsets of 0.06 on ratings of deviation 0.16)
 95 % intervals over speakers held the true CCC in 54, 75, 80, 88, 92, 93 % of cases for 2, 3, 4, 5, 20, 40 speakers,
-intervals over utterances in 63 to 70 % whatever the number: speakers are the better unit from 3 on."""
+intervals over utterances in 63 to 70 % for any number: speakers are the better unit from 3 on."""
 
 MIN_UNITS = 2
-"""With fewer speakers (or utterances) that have a label there is nothing to resample: no interval."""
+"""With fewer speakers (or utterances) that have a label, resampling is impossible and the interval undefined."""
 
 _MIN_DEFINED = 2 / 3
-"""Share of resamples in which a measure must be defined: of two utterances only half have a correlation, the same one
-every time, and the interval would have no width."""
+"""Share of resamples in which a measure must be defined: of two utterances only half have a correlation, always the
+same one, and the interval would have width 0."""
 
 _BLOCK = 4_000_000
 """Multiplicities held in memory at a time (32 MB)."""
@@ -110,24 +110,24 @@ def bootstrap_classification(
 
 
 def resampled_by(speakers: Sequence[str] | np.ndarray | None) -> Literal["speaker", "utterance"]:
-    """What is resampled: speakers if at least `MIN_SPEAKERS` are known, else utterances.
+    """Resampling unit: speakers if the names of at least `MIN_SPEAKERS` are given, else utterances.
 
-    Utterances of one speaker are alike, so intervals over utterances are too narrow: say which it was beside them.
+    Utterances of one speaker are correlated, so intervals over utterances are too narrow: report the unit with them.
     """
-    known = set() if speakers is None else set(speakers) - {""}
-    return "speaker" if len(known) >= MIN_SPEAKERS else "utterance"
+    names = set() if speakers is None else set(speakers) - {""}
+    return "speaker" if len(names) >= MIN_SPEAKERS else "utterance"
 
 
 def resampling_units(speakers: Sequence[str] | np.ndarray | None, num_items: int) -> Int[np.ndarray, "N"]:
     """Index of the unit that each item is drawn with: its speaker, or itself where that is unknown ("").
 
-    Every item is its own unit if `resampled_by` says "utterance".
+    Every item is its own unit if `resampled_by` returns "utterance".
 
     Raises:
-      ValueError: there are not as many speakers as items.
+      ValueError: the numbers of speakers and items differ.
     """
     if speakers is not None and len(speakers) != num_items:
-        raise ValueError(f"{len(speakers)} speakers for {num_items} items; allowed: one per item")
+        raise ValueError(f"speakers must have one entry for each of {num_items} items, got {len(speakers)}")
     if speakers is None or resampled_by(speakers) == "utterance":
         return np.arange(num_items)
     keys = [f"speaker {name}" if name else f"item {index}" for index, name in enumerate(speakers)]
@@ -140,7 +140,7 @@ def percentile_interval(
     """Lower and upper end of the 95 % percentile interval (Efron 1979) of any measure that is a function of sums.
 
     Args:
-      sums: what each of U units adds to the sums.
+      sums: contribution of each of U units to the sums.
       measure: maps the sums of R resamples (R, *S) to R values (R, ...).
       num_resamples: resamples of U units each, drawn with replacement.
       seed: of the draws.
@@ -166,7 +166,7 @@ def _draw_multiplicities(num_units: int, num_resamples: int, seed: int) -> Itera
 
 
 def centred_sums(predictions: np.ndarray, labels: np.ndarray, whole: CoMoments) -> np.ndarray:
-    """What each item adds to the sums, (N, 8, 3): count, x, y, x², y², xy, |error|, error², about the whole's means."""
+    """Contribution of each item to the sums, (N, 8, 3): count, x, y, x², y², xy, |error|, error²; x, y centred."""
     counted = pair_mask(labels, np.ones_like(labels))
     x = np.where(counted, predictions - whole.mean_prediction, 0.0)
     y = np.where(counted, labels - whole.mean_label, 0.0)
@@ -175,7 +175,7 @@ def centred_sums(predictions: np.ndarray, labels: np.ndarray, whole: CoMoments) 
 
 
 def moments_of_sums(sums: np.ndarray, whole: CoMoments) -> CoMoments:
-    """Moments of resamples from their sums (R, 8, 3); the sums are about the whole's means, so little cancels."""
+    """Moments of resamples from their sums (R, 8, 3); about the means of the set, to avoid cancellation."""
     count, x, y, xx, yy, xy, absolute_error, squared_error = np.moveaxis(sums, 1, 0)
     divisor = np.maximum(count, 1)
     return CoMoments(
@@ -192,12 +192,12 @@ def moments_of_sums(sums: np.ndarray, whole: CoMoments) -> CoMoments:
 
 
 def _without_rounding(difference: np.ndarray, minuend: np.ndarray) -> np.ndarray:
-    """0 where a difference of sums is nothing but float64 rounding: a resample of equal values."""
+    """0 where a difference of sums is within float64 rounding: a resample of equal values."""
     return np.where(difference <= 1e-12 * minuend, 0.0, difference)
 
 
 def sum_by_unit(items: np.ndarray, units: Any) -> np.ndarray:
-    """Adds up what items (N, *S) of each unit bring: (U, *S)."""
+    """Sums the contributions of items (N, *S) by unit: (U, *S)."""
     sums = np.zeros((units.max(initial=-1) + 1, *items.shape[1:]))
     np.add.at(sums, units, items)
     return sums
@@ -206,7 +206,7 @@ def sum_by_unit(items: np.ndarray, units: Any) -> np.ndarray:
 class Gain(TypedDict):
     """CCC of two systems, and the difference with its 95 % interval; NaN where undefined.
 
-    The relative gain has no meaning where the lower CCC is about 0 or below.
+    The relative gain is meaningless where the lower CCC is near or below 0.
     """
 
     before: float
@@ -227,14 +227,14 @@ def bootstrap_gain(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Gain]:
-    """The difference of two mean CCCs by attribute; each mean is over the seeds of one system.
+    """Paired difference of two mean CCCs by attribute; each mean is over the seeds of one system.
 
-    In every resample both systems are scored on the same speakers, so that what makes a speaker hard for both is in
-    neither's favour: two intervals that overlap can hide a difference that is sure.
+    In every resample both systems are scored on the same speakers, so that variance between speakers that both share
+    cancels: the difference can be significant although the intervals of the two systems overlap.
 
     Args:
-      before: predictions of the one system, one array a seed, on the scale of the labels.
-      after: of the other.
+      before: predictions of the first system, one array per seed, on the scale of the labels.
+      after: predictions of the second system.
       labels: NaN where missing.
       speakers: speaker of every item, "" where unknown; None if all are. See `resampling_units`.
       num_resamples: resamples drawn.

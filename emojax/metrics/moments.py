@@ -18,7 +18,7 @@ AnyArray = np.ndarray | jax.Array
 class CoMoments:
     """Moments of prediction–label pairs, one entry per attribute in every field (shape (A,), or (..., A) if stacked).
 
-    A pair counts if its label is no NaN and its weight is not 0. An instance filled with zeros is the identity of
+    A pair counts if its label is not NaN and its weight is not 0. An instance filled with zeros is the identity of
     `merge`.
 
     Attributes:
@@ -86,12 +86,12 @@ def co_moments(
     Args:
       predictions: any unit; ignored (may be NaN) where the pair does not count. NaN in a pair that counts spreads.
       labels: same unit; NaN where missing.
-      weights: not negative; 0 takes a pair out. Per item, or per item and attribute.
+      weights: not negative; 0 excludes a pair. Per item, or per item and attribute.
     """
     xp = predictions.__array_namespace__()
     weights = weights[:, None] if weights.ndim == 1 else weights
     counted = pair_mask(labels, weights)
-    # Masked before any arithmetic, so that what is masked has neither a value nor a gradient.
+    # Masked before any arithmetic, so that masked pairs have neither a value nor a gradient.
     weights = xp.where(counted, weights, 0)
     predictions = xp.where(counted, predictions, 0)
     labels = xp.where(counted, labels, 0)
@@ -115,7 +115,7 @@ def co_moments(
 
 
 def pair_mask(labels: Any, weights: Any) -> Any:
-    """True where a pair counts: the label exists and the weight is not 0 (a NaN weight counts, so that it is seen)."""
+    """True where a pair counts: it has a label, and a weight other than 0; a NaN weight counts and gives NaN."""
     xp = labels.__array_namespace__()
     return (weights != 0) & ~xp.isnan(labels)
 

@@ -25,12 +25,12 @@ def ccc(
     """Concordance correlation coefficient (Lin 1989) per attribute, in [-1, 1].
 
     Predictions (or labels) that are constant give 0. NaN with fewer than two labelled items, and where predictions
-    and labels are one and the same constant.
+    and labels are the same constant.
 
     Args:
       predictions: on the scale of the labels.
       labels: NaN where missing.
-      weights: 1 for every item if None; 0 takes an item out.
+      weights: 1 for every item if None; 0 excludes an item.
     """
     return ccc_from_moments(moments_in_float64(predictions, labels, weights))
 
@@ -72,7 +72,7 @@ def by_attribute(values: Float[np.ndarray, "3"]) -> dict[str, float]:
 
 
 def moments_in_float64(predictions: Any, labels: Any, weights: Any = None) -> CoMoments:
-    """`co_moments` as evaluation takes them: in float64, with weights of 1 where none are given."""
+    """`co_moments` in float64, with weights of 1 by default."""
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     return co_moments(np.asarray(predictions, np.float64), np.asarray(labels, np.float64), weights)
 
@@ -115,7 +115,7 @@ def confusion_matrix(
 
     Args:
       predictions: predicted category of every item, in [0, C); not read where the label is missing.
-      labels: labelled category in [0, C); -1 where missing, which takes the item out.
+      labels: labelled category in [0, C); -1 where missing, which excludes the item.
       num_categories: C.
 
     Raises:
@@ -126,7 +126,7 @@ def confusion_matrix(
     for name, values in (("label", labels), ("prediction", predictions)):
         outside = values[(values < 0) | (values >= num_categories)]
         if outside.size:
-            raise ValueError(f"{name} {outside[0]} is no category; allowed: 0 to {num_categories - 1}")
+            raise ValueError(f"{name} must be a category, 0 to {num_categories - 1}, got {outside[0]}")
     # In int64: the cell index of narrow integers would overflow.
     cells = labels.astype(np.int64) * num_categories + predictions.astype(np.int64)
     return np.bincount(cells, minlength=num_categories**2).reshape(num_categories, num_categories)
@@ -196,9 +196,9 @@ def random_attributes(train_labels: Float[np.ndarray, "M A"], num_items: int, se
     rng = np.random.default_rng(seed)
     predictions = np.full((num_items, train_labels.shape[1]), np.nan)
     for column, labels in enumerate(train_labels.T.astype(np.float64)):
-        known = labels[~np.isnan(labels)]
-        if known.size:
-            predictions[:, column] = rng.choice(known, num_items)
+        present = labels[~np.isnan(labels)]
+        if present.size:
+            predictions[:, column] = rng.choice(present, num_items)
     return predictions
 
 
@@ -212,7 +212,7 @@ def majority_emotion(train_labels: Int[np.ndarray, "M"], num_items: int) -> Int[
     Raises:
       ValueError: no training label exists.
     """
-    return np.full(num_items, np.bincount(_known(train_labels)).argmax())
+    return np.full(num_items, np.bincount(_labelled_items(train_labels)).argmax())
 
 
 def random_emotion(train_labels: Int[np.ndarray, "M"], num_items: int, seed: int) -> Int[np.ndarray, "N"]:
@@ -226,11 +226,11 @@ def random_emotion(train_labels: Int[np.ndarray, "M"], num_items: int, seed: int
     Raises:
       ValueError: no training label exists.
     """
-    return np.random.default_rng(seed).choice(_known(train_labels), num_items)
+    return np.random.default_rng(seed).choice(_labelled_items(train_labels), num_items)
 
 
-def _known(labels: np.ndarray) -> np.ndarray:
-    known = labels[labels != MISSING_EMOTION]
-    if not known.size:
-        raise ValueError("no training label; allowed: at least one category that is not -1")
-    return known
+def _labelled_items(labels: np.ndarray) -> np.ndarray:
+    present = labels[labels != MISSING_EMOTION]
+    if not present.size:
+        raise ValueError("train_labels must hold at least one category other than -1, got none")
+    return present

@@ -69,7 +69,7 @@ class EmotionModelConfig:
 
 
 class EmotionModel(nn.Module):
-    """From a batch to attributes and categories.
+    """Predicts attributes and categories of a batch.
 
     `apply({"params": …, "statistics": …}, batch, train=…, rngs={"dropout": …, "augment": …})`. Parameters of the
     encoder of modality M are under `M/encoder`, those of its network under `M_network`.

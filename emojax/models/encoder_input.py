@@ -1,4 +1,4 @@
-"""Modalities through a pre-trained encoder: acoustic states of the waveform, or lexical states of the transcript."""
+"""Encoder input: hidden states of a pre-trained encoder, of the waveform (acoustic) or the transcript (lexical)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -68,12 +68,12 @@ class EncoderInputConfig:
 
 
 class EncoderInput(nn.Module):
-    """States of the chosen layers as feature frames, from the encoder itself or from a store in the batch.
+    """Hidden states of the chosen layers as feature frames, computed by the encoder or read from the batch.
 
     Attributes:
       config: see `EncoderInputConfig`.
-      encoder: module and pre-processing; its parameters are the caller's matter.
-      name_in_batch: key of `Batch.stored` that holds the states, where they are stored.
+      encoder: module and pre-processing, without parameters.
+      name_in_batch: key of `Batch.stored` for hidden states from a feature store.
     """
 
     config: EncoderInputConfig
@@ -82,7 +82,7 @@ class EncoderInput(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
-        """Computes the modality; a row without audio or transcript has no valid frame."""
+        """Computes frames and their mask; a row without audio or transcript has no valid frame."""
         layers = resolve_layers(self.config.layers, self.encoder.num_layers, f"model.{self.name_in_batch}.layers")
         if self.name_in_batch in batch.stored:
             stored = batch.stored[self.name_in_batch]
@@ -114,13 +114,13 @@ class EncoderInput(nn.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncoderPart:
-    """What a model needs of an encoder beside its parameters.
+    """An encoder without its parameters.
 
     Attributes:
       module: unbound Linen module.
       inputs: adapter for waveforms or tokens.
       num_layers: transformer layers.
-      num_features: D, width of the states.
+      num_features: D, width of the hidden states.
       axes: logical axis names of its parameters.
     """
 
@@ -142,5 +142,5 @@ class EncoderPart:
 
 
 def parameter_axes(encoders: Mapping[str, EncoderPart]) -> AxesOf:
-    """Logical names of the axes of a model's parameters, wherever a tree holds them under their paths."""
+    """Logical axis names of a model's parameters, in any tree that has them at their paths."""
     return axes_by_path({f"{modality}/encoder": part.axes for modality, part in encoders.items()})

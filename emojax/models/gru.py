@@ -1,15 +1,14 @@
 """GRU layers with PyTorch's cell, as a `lax.scan` with its own gradient: masked, streaming, fast.
 
-What makes it fast on CPU:
-- The projection of the inputs is a product over all frames, and the scan reads the three gates from three arrays. Of
-  one array cut in three inside the step, XLA (jax 0.10) makes code that is not vectorised and takes three times as
-  long.
-- The recurrent products are one a gate: on two cores a tenth faster with 192 units than one three times as wide, the
-  same within noise with 96 to 144.
-- In the gradient, the recurrent kernel's is a product over all frames after the reverse scan, in place of a sum of
-  outer products inside it.
-- The forward pass keeps the gates for the gradient, the plain prediction does not.
-Unrolling the loops brings nothing on top and costs compilation time.
+Speed on CPU comes from these choices:
+- The projection of the inputs is a product over all frames, and the scan reads the three gates from three arrays. If
+  one array is split inside the step, XLA (jax 0.10) emits code that is not vectorised and three times slower.
+- There is one recurrent product per gate: on two cores a tenth faster with 192 units than one product three times as
+  wide, equal within noise with 96 to 144.
+- The gradient of the recurrent kernel is a product over all frames after the reverse scan, in place of a sum of outer
+  products inside it.
+- Gates are saved for the gradient only when it is computed.
+Unrolling the loops gives no further gain and costs compilation time.
 """
 
 from functools import partial
@@ -49,8 +48,8 @@ class GRU(nn.Module):
 
         Args:
           features: input frames, finite on padded frames too.
-          frame_mask: True on valid frames; on others the state stays as it is, to the bit.
-          initial: state before the first frame: zeros for an utterance, the last state of the part before in a stream.
+          frame_mask: True on valid frames; on others the state is unchanged, bit for bit.
+          initial: state before the first frame: zeros for an utterance, the last state of the chunk before in a stream.
 
         Returns:
           The state after every frame, and after the last, float32.
@@ -60,7 +59,7 @@ class GRU(nn.Module):
         kernel_hh = self.param("kernel_hh", uniform, (self.size, 3 * self.size))
         bias_ih = self.param("bias_ih", uniform, (3 * self.size,))
         bias_hh = self.param("bias_hh", uniform, (3 * self.size,))
-        # Where parameters are divided over devices, they are gathered once, not in every step of the scan.
+        # Sharded parameters are gathered once, not in every step of the scan.
         kernel_ih, kernel_hh, bias_ih, bias_hh = (
             constrain_replicated(each) for each in (kernel_ih, kernel_hh, bias_ih, bias_hh)
         )
@@ -91,14 +90,14 @@ def gru_states(
     Args:
       dtype: of the factors of products.
       inputs: x_r, x_z, x_n.
-      kernel: W_r, W_z, W_n side by side.
+      kernel: W_r, W_z, W_n, concatenated.
       bias_ih: a likewise; added here because a pass over all projected frames costs more.
       bias_hh: b likewise.
       initial: h before the first frame.
       mask: True on valid frames.
     """
 
-    # Cut outside of the scan, inside of which it would be done, and copied, for every frame.
+    # Split outside of the scan, inside of which it would be repeated, with a copy, for every frame.
     weights = _per_gate(kernel), _per_gate(bias_ih), _per_gate(bias_hh)
 
     def step(state, frame):
@@ -109,7 +108,7 @@ def gru_states(
 
 
 def _step(dtype, state, frame, kernels, biases_ih, biases_hh):
-    """The next state, and what the gradient needs: the three gates and h W_n + b_n."""
+    """Next state, and values for the gradient: the three gates and h W_n + b_n."""
     inputs, valid = frame
     inputs_r, inputs_z, inputs_n = (gate + bias for gate, bias in zip(inputs, biases_ih, strict=True))
     recurrent_r, recurrent_z, recurrent_n = (
@@ -142,7 +141,7 @@ def _backward(dtype, saved, gradient):
         gradient, (reset, update, new, recurrent_n), before, valid = frame
         total = later + gradient
         live = jnp.where(valid, total, 0.0)
-        # With respect to what the nonlinearities are applied to, and, for the new gate, to its recurrent part.
+        # With respect to the inputs of the nonlinearities and, for the new gate, to its recurrent part.
         to_new = live * (1.0 - update) * (1.0 - new * new)
         to_update = live * (before - new) * update * (1.0 - update)
         to_recurrent_n = to_new * reset

@@ -1,4 +1,4 @@
-"""The log-mel modality: what a model computes from the waveform by itself, without any pre-trained encoder."""
+"""Log-mel input: filterbank energies of the waveform, normalised and, in training, augmented."""
 
 from typing import Annotated, Literal
 
@@ -61,9 +61,9 @@ class LogMelInputConfig:
 
     @property
     def min_samples(self) -> int:
-        """Fewest samples at 16 kHz that give one frame of the modality.
+        """Fewest samples at 16 kHz that give one frame.
 
-        1 without stacking, because a clip shorter than a frame is extended by zeros; else so many that a stack is full.
+        1 without stacking, because a clip shorter than a frame is extended by zeros; else enough for a whole stack.
         """
         if self.stack == 1:
             return 1
@@ -71,7 +71,7 @@ class LogMelInputConfig:
 
 
 class LogMelInput(nn.Module):
-    """From waveforms to normalised, and in training augmented, log-mel frames.
+    """Log-mel frames of waveforms, normalised and, in training, augmented.
 
     With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (K,), 0 and 1 until the
     trainer fills them in; they are constants, not parameters.
@@ -84,11 +84,11 @@ class LogMelInput(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
-        """Computes the modality; in training with the rng `augment`."""
+        """Computes frames and their mask; in training with the rng `augment`."""
         config = self.config
         features, mask = raw_log_mel(batch, config.filterbank)
         if train:
-            features, mask = self._vary_voice(features, mask)
+            features, mask = self._augment_voice(features, mask)
         if config.normalisation == "utterance":
             features = normalise_utterance(features, mask)
         elif config.normalisation == "corpus":
@@ -101,7 +101,7 @@ class LogMelInput(nn.Module):
             features = spec_augment(self.make_rng("augment"), features, mask, config.spec_augment)
         return stack_frames(features, mask, config.stack)
 
-    def _vary_voice(self, features: Array, mask: Array) -> tuple[Array, Array]:
+    def _augment_voice(self, features: Array, mask: Array) -> tuple[Array, Array]:
         config = self.config
         if config.vtlp.max_warp:
             features = perturb_vocal_tract(self.make_rng("augment"), features, config.filterbank, config.vtlp)
@@ -113,7 +113,7 @@ class LogMelInput(nn.Module):
 def stack_frames(
     features: Float[Array, "B T D"], mask: Bool[Array, "B T"], count: int
 ) -> tuple[Float[Array, "B U E"], Bool[Array, "B U"]]:
-    """Puts every `count` frames side by side as one, U = T // count; frames that fill no stack are left out."""
+    """Concatenates every `count` frames into one, U = T // count; an incomplete last stack is dropped."""
     if count == 1:
         return features, mask
     stacks = features.shape[1] // count
@@ -126,5 +126,5 @@ def raw_log_mel(batch: Batch, config: LogMelConfig) -> tuple[Float[Array, "B T K
     """Log-mel energies before normalisation, and the mask of frames that lie inside the clips."""
     waveform = jnp.where(batch.sample_mask, batch.waveform, 0)
     features = log_mel(waveform, config)
-    # The waveform's gradient is not wanted here; saying so keeps the backward pass out of the front-end.
+    # No gradient with respect to the waveform is needed: the backward pass ends here.
     return jax.lax.stop_gradient(features), frame_mask(batch.num_samples, features.shape[1], config)

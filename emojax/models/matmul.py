@@ -1,4 +1,4 @@
-"""Products of frames with a kernel whose gradients, too, are fast on CPU; and the dense layer made of them."""
+"""Matrix product of frames and a kernel with gradients that are fast on CPU, and a dense layer that uses it."""
 
 from functools import partial
 from typing import Any
@@ -30,21 +30,21 @@ product.defvjp(_forward, _backward)
 
 
 def kernel_gradient(dtype: Any, rows: Float[Array, "... D"], gradient: Float[Array, "... F"]) -> Float[Array, "D F"]:
-    """What `product` hands back for its kernel: rows transposed · gradient, summed over all leading axes."""
-    # Contracted over these axes, not reshaped to one: rows that are divided over devices stay so.
+    """Gradient of `product` with respect to its kernel: rows transposed · gradient, summed over all leading axes."""
+    # Contracted over these axes, not reshaped to one, which would gather rows that are sharded over devices.
     leading = tuple(range(rows.ndim - 1))
     behind_first = tuple(axis + 1 for axis in leading)
     rows, gradient = rows.astype(dtype), gradient.astype(dtype)
-    if rows.shape[-1] <= gradient.shape[-1]:  # the smaller one is turned
+    if rows.shape[-1] <= gradient.shape[-1]:  # the smaller one is transposed
         return _contracted(_transposed(rows), gradient, behind_first, leading)
     return _materialised(_contracted(_transposed(gradient), rows, behind_first, leading)).T
 
 
 def _transposed(array: Array) -> Array:
-    """The last axis first, on CPU in memory of its own.
+    """Moves the last axis first; on CPU the result is materialised.
 
-    XLA's fast product takes no factor that it would have to read across; and what computes a factor would be computed
-    once more, across, while it is turned.
+    XLA's fast product takes no strided factor, and without the barriers the computation of a factor would be fused
+    with its transposition and repeated in strided order.
     """
     return _materialised(jnp.moveaxis(_materialised(array), -1, 0))
 
@@ -59,7 +59,7 @@ def _contracted(left: Array, right: Array, left_axes: tuple[int, ...], right_axe
 
 
 class Dense(nn.Module):
-    """`nn.Dense`, its parameters and its outputs, by way of `product`.
+    """`nn.Dense` computed by `product`: same parameters, same outputs.
 
     Attributes:
       features: units.

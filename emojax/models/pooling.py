@@ -61,8 +61,8 @@ class LastPooling(Pooling):
         """Pools; a row without valid frames gives zeros."""
         positions = jnp.arange(frames.shape[1])
         last = jnp.max(jnp.where(frame_mask, positions, -1), axis=1)
-        taken = jnp.take_along_axis(frames, jnp.maximum(last, 0)[:, None, None], axis=1)[:, 0]
-        return jnp.where((last >= 0)[:, None], taken, 0)
+        frame = jnp.take_along_axis(frames, jnp.maximum(last, 0)[:, None, None], axis=1)[:, 0]
+        return jnp.where((last >= 0)[:, None], frame, 0)
 
     def start(self, batch: int, size: int) -> RunningPool:
         """Zeros."""

@@ -1,4 +1,4 @@
-"""Residual convolution over the past, frame by frame: what a student has in place of recurrence."""
+"""The network of one modality, from frames to an embedding: convolutions, GRU layers, pooling, dense layer."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,11 +17,11 @@ from emojax.schema import Ge, Le, Lt, MaxLen, settings
 class CausalBlock(nn.Module):
     """Layer norm, depthwise dilated convolution over this and earlier frames, GELU, dense layer; added to the input.
 
-    A separable convolution costs a quarter of two dense layers with twice the width between them, so that for the same
-    time there are more blocks, which see farther.
+    A separable convolution costs a quarter of two dense layers with twice the width between them, so that more blocks,
+    with a larger receptive field, take the same time.
 
     Attributes:
-      kernel_size: frames the convolution sees.
+      kernel_size: frames that the convolution spans.
       dilation: distance between them.
       dtype: of the products.
     """
@@ -41,19 +41,20 @@ class CausalBlock(nn.Module):
           context: the P = (kernel_size - 1) * dilation normalised frames before them; zeros at the start.
 
         Returns:
-          As many frames, and the context of what follows.
+          As many frames, and the context of the next ones.
         """
         channels, length = frames.shape[-1], frames.shape[1]
         normalised = nn.LayerNorm(epsilon=1e-5)(frames)
-        seen = jnp.concatenate([context.astype(normalised.dtype), normalised], axis=1)
+        padded = jnp.concatenate([context.astype(normalised.dtype), normalised], axis=1)
         kernel = self.param("depthwise", nn.initializers.lecun_normal(in_axis=0), (self.kernel_size, channels))
         # A few shifted products: on CPU several times faster than a grouped convolution.
         convolved = sum(
-            seen[:, tap * self.dilation : tap * self.dilation + length] * kernel[tap] for tap in range(self.kernel_size)
+            padded[:, tap * self.dilation : tap * self.dilation + length] * kernel[tap]
+            for tap in range(self.kernel_size)
         )
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         update = Dense(channels, self.dtype, name="dense")(nn.gelu(convolved + bias))
-        return frames + update.astype(frames.dtype), seen[:, seen.shape[1] - context.shape[1] :]
+        return frames + update.astype(frames.dtype), padded[:, padded.shape[1] - context.shape[1] :]
 
 
 @settings
@@ -113,7 +114,7 @@ class TCGRU(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Makes the layers; those of size 0 do not exist."""
+        """Builds the layers; there is none of size 0."""
         config = self.config
         if config.conv_channels:
             self.convolution = TimeConvolution(config.conv_channels, config.conv_kernel, config.causal, self.dtype)
@@ -132,7 +133,7 @@ class TCGRU(nn.Module):
     def __call__(
         self, features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], train: bool = False
     ) -> Float[Array, "B E"]:
-        """Embeds utterances; what lies on padded frames never matters.
+        """Embeds utterances; padded frames have no influence.
 
         Args:
           features: feature frames.
@@ -147,20 +148,20 @@ class TCGRU(nn.Module):
     def frames(
         self, features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], train: bool = False
     ) -> Float[Array, "B T H"]:
-        """What is pooled: convolution and GRU layers, frame by frame."""
-        # What lies on padded frames must not reach the valid ones through a convolution.
+        """Applies the frame-level layers: convolutions and GRU layers."""
+        # Padded frames must not reach valid ones through a convolution.
         features = jnp.where(frame_mask[..., None], features, 0)
         frames, _ = self._layers(features, frame_mask, self._start(features), train)
         return frames
 
     def start(self, features: Float[Array, "B T D"]) -> "StreamState":
-        """State of a stream before its first frame; of the features only shape and dtype matter.
+        """State of a stream before its first frame; only shape and dtype of the features are used.
 
         Raises:
-          ConfigError: the convolution looks ahead.
+          ConfigError: the convolution is not causal.
         """
         if self.config.conv_channels and not self.config.causal:
-            raise ConfigError("network.causal: False is not allowed in a stream; allowed: True")
+            raise ConfigError("network.causal must be True in a stream, got False")
         size = self.config.block_channels if self.config.block_dilations else features.shape[-1]
         size = self.config.gru_size if self.config.gru_layers else size
         return StreamState(self._start(features), self.pooling.start(features.shape[0], size))
@@ -228,7 +229,7 @@ _ACTIVATIONS: dict[str, Any] = {"none": lambda x: x, "relu": nn.relu, "tanh": jn
 
 @flax.struct.dataclass
 class StreamState:
-    """What a network remembers of a stream: contexts and states of its layers, and what pooling has summed up."""
+    """State of a network on a stream: contexts and recurrent states of its layers, and the state of pooling."""
 
     layers: Any
     pool: Any
@@ -257,14 +258,14 @@ class TimeConvolution(nn.Module):
 
         Args:
           features: frames.
-          context: the kernel_size - 1 frames before them, which only a causal convolution looks at.
+          context: the kernel_size - 1 frames before them, used by a causal convolution only.
 
         Returns:
-          As many frames, and the context of what follows.
+          As many frames, and the context of the next ones.
         """
         side = self.kernel_size // 2
-        seen = jnp.concatenate([context.astype(features.dtype), features], axis=1)
+        padded = jnp.concatenate([context.astype(features.dtype), features], axis=1)
         padding: Any = "VALID" if self.causal else [(side, self.kernel_size - 1 - side)]
         convolution = nn.Conv(self.channels, (self.kernel_size,), padding=padding, dtype=self.dtype)
-        convolved = nn.relu(convolution(seen if self.causal else features))
-        return convolved, seen[:, seen.shape[1] - context.shape[1] :]
+        convolved = nn.relu(convolution(padded if self.causal else features))
+        return convolved, padded[:, padded.shape[1] - context.shape[1] :]

@@ -1,4 +1,4 @@
-"""Which parameters are trained, how many there are, and a table of them."""
+"""Trainable and frozen parameters: mask, split, counts and a table."""
 
 import math
 import re
@@ -20,7 +20,7 @@ def count_parameters(params: Any) -> int:
 
 
 def parameter_table(params: Any, frozen: Any = None) -> str:
-    """A line per array (path, shape, size) and the total; frozen parts are summed up."""
+    """A line per array (path, shape, size) and the total; of `frozen`, the total alone."""
     rows = [
         ("/".join(str(key.key) for key in path), "x".join(map(str, leaf.shape)), f"{math.prod(leaf.shape):,}")
         for path, leaf in jax.tree.leaves_with_path(params)
@@ -39,7 +39,7 @@ _STACKED = re.compile(r"(?:^|/)layers/")
 def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dict[str, Any]:
     """A tree like `params`, True where a parameter is trained.
 
-    Everything is, but what `train`, `top_layers` and `train_convolutions` of an encoder's modality leave frozen.
+    All are, except those of encoders that `train`, `top_layers` and `train_convolutions` of the modality exclude.
 
     Args:
       params: of the model, or their shapes.
@@ -58,15 +58,15 @@ def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dic
 
 
 def split_params(params: Mapping[str, Any], mask: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The trained and the frozen part of a tree; parts that have nothing are left out."""
+    """Splits a tree into its trained and its frozen part, without empty groups."""
     flat, flags = (flax.traverse_util.flatten_dict(dict(tree), sep="/") for tree in (params, mask))
-    parts = ({path: leaf for path, leaf in flat.items() if flags[path] is wanted} for wanted in (True, False))
+    parts = ({path: leaf for path, leaf in flat.items() if flags[path] is flag} for flag in (True, False))
     trained, frozen = (flax.traverse_util.unflatten_dict(part, sep="/") for part in parts)
     return trained, frozen
 
 
 def merge_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Joins two trees; where both have a leaf, the first one's counts."""
+    """Joins two trees; where both have a leaf, the first one's is kept."""
     merged = dict(second)
     for key, value in first.items():
         other = merged.get(key)
@@ -77,8 +77,8 @@ def merge_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
 def distances_from_top(encoder: Mapping[str, Any]) -> dict[str, Any]:
     """A tree like an encoder's parameters: how many layers lie between each and the encoder's output.
 
-    The last transformer layer has 1, a pooler too; what is in no layer counts as before the first. A stack of layers
-    (`scan_layers`) has a tuple, one entry per layer.
+    The last transformer layer and a pooler have 1; parameters outside of the layers count as before the first. A stack
+    of layers (`scan_layers`) has a tuple, one entry per layer.
     """
     flat = flax.traverse_util.flatten_dict(dict(encoder), sep="/")
     stacked = [leaf.shape[0] for path, leaf in flat.items() if _STACKED.search(path)]
@@ -109,7 +109,7 @@ def _frozen(encoder: Mapping[str, Any], config: EncoderInputConfig, modality: st
         deepest = max(distances.values()) - 1
         if config.top_layers > deepest:
             raise ConfigError(
-                f"config.model.{modality}.top_layers: {config.top_layers} is not allowed; allowed: 1 to {deepest}"
+                f"config.model.{modality}.top_layers must be >= 1 and <= {deepest}, got {config.top_layers}"
             )
         frozen |= {path for path, distance in distances.items() if distance > config.top_layers}
     return frozen

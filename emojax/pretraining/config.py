@@ -39,7 +39,7 @@ class PretrainCorpusConfig:
             return self
         if default is None:
             raise ConfigError(
-                f"config.corpus.train_split: {self.name} does not name its training and validation splits; "
+                f"config.corpus.train_split: {self.name} does not say what its splits are for; "
                 "set train_split and validation_split"
             )
         return dataclasses.replace(

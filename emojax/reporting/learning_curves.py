@@ -29,7 +29,7 @@ def write_learning_curves(workdir: Path) -> Path | None:
     """Writes `learning_curves.png` of a workdir and returns its path; None if nothing was logged.
 
     Args:
-      workdir: a run that has begun. Its summary, if there, gives the step of the best checkpoint.
+      workdir: folder of a run. Its summary, if present, has the step of the best checkpoint.
 
     Raises:
       EmojaxError: the metrics cannot be read or the plot cannot be written.
@@ -60,7 +60,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 
 def draw_learning_curves(curves: dict[str, Curve], title: str, best_step: int | None = None) -> Figure | None:
-    """Draws losses, validation metrics, and what else was logged, one panel per group of names.
+    """Draws losses, validation metrics and other logged values, one panel per group of names.
 
     Args:
       curves: from `read_curves`.
@@ -136,7 +136,7 @@ def _draw_panel(axes: Axes, members: dict[str, Curve], best_step: int | None) ->
 
 
 def _merge_equal(members: dict[str, Curve]) -> dict[str, Curve]:
-    """Gives equal curves one label, e.g. a score that is the UAR; leaves out terms without labels (0 throughout)."""
+    """Gives equal curves one label, e.g. a score that is the UAR; skips terms without labels (0 throughout)."""
     names: dict[tuple[tuple[float, ...], ...], list[str]] = {}
     for name, (steps, values) in members.items():
         if any(values) or len(members) == 1:

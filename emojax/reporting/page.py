@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no scripts, plots embedded."""
+"""Renders the report as one self-contained HTML file: no network, no scripts, plots embedded."""
 
 import base64
 from pathlib import Path
@@ -23,7 +23,7 @@ Element = ElementTree.Element
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_PLOT_BYTES = 4_000_000
 
-# A page from a stranger's workdir must not fetch or run anything, even if an escape were missing.
+# A page of a workdir from elsewhere must not fetch or run anything, even if an escape were missing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _STYLE = """
@@ -51,9 +51,9 @@ def render_page(runs: list[Run], results: list[Result], problems: list[str]) -> 
     """Renders the whole page; everything that comes from a file is escaped.
 
     Args:
-      runs: whose plots are shown.
+      runs: runs whose plots are shown.
       results: rows of the table.
-      problems: one line each about what is not in the table.
+      problems: one line per run or file that is not in the table.
     """
     sections = list(by_split(results).values())
     head = _element(
@@ -136,7 +136,7 @@ def _plots_of(run: Run) -> Element:
 
 
 def _read_png(path: Path) -> bytes | None:
-    """The file's content if it is a PNG of reasonable size: no other file is ever embedded."""
+    """Content of a PNG file of reasonable size; None for any other file."""
     try:
         if not path.is_file() or path.stat().st_size > _MAX_PLOT_BYTES:
             return None
@@ -152,7 +152,7 @@ def _figure(png: bytes, caption: str) -> Element:
 
 
 def _element(tag: str, *children: str | Element, **attributes: str) -> Element:
-    """An element; the serialiser escapes text and attributes, so no page text is ever put together by hand."""
+    """Creates an element; the serialiser escapes text and attributes."""
     element = Element(tag, attributes)
     for child in children:
         if isinstance(child, str):

@@ -16,16 +16,16 @@ from emojax.files import atomic_write
 from emojax.reporting.results import SCORES, Result, Score, shared_baselines
 from emojax.types import ATTRIBUTES
 
-# Figures are made without pyplot, which would keep every one of them alive in global state.
+# Figures are created without pyplot, whose global state would keep all of them in memory.
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours that stay distinct with every kind of colour vision (Okabe & Ito 2008)."""
+"""Colours that are distinct with every kind of colour vision (Okabe & Ito 2008)."""
 
 _MAX_SYSTEMS = 40
 """Systems that one comparison shows."""
 
 _MAX_POINTS = 2000
-"""Above this many utterances, points would hide each other: their density is drawn."""
+"""Above this number of utterances the density is drawn instead of points."""
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -47,12 +47,12 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: `$` does not start mathematics, control characters are gone."""
+    """Text for matplotlib without mathematics (`$`) and control characters."""
     return "".join(character for character in text if character.isprintable()).replace("$", r"\$")
 
 
 def describe_evaluation(summary: dict[str, Any]) -> str:
-    """What a plot was made from: corpus, split, and that the speech is synthetic where it is."""
+    """Describes the data of a plot: corpus, split, and whether the speech is synthetic."""
     speech = ", synthetic speech" if summary["speech"] == "synthesised" else ""
     return plain(f"{summary['corpus']}, split {summary['split']}{speech}")
 
@@ -61,8 +61,8 @@ def draw_attributes(predictions: Predictions, summary: dict[str, Any]) -> Figure
     """Draws prediction against label per attribute: points, or their density if there are many.
 
     Args:
-      predictions: of a split.
-      summary: `summarise` of them.
+      predictions: predictions of a split.
+      summary: their `summarise`.
 
     Returns:
       None if no attribute is both predicted and labelled.
@@ -92,7 +92,7 @@ def draw_confusion(summary: dict[str, Any]) -> Figure | None:
     """Draws the confusion matrix: shade is the share of the row, numbers are counts of utterances.
 
     Args:
-      summary: `summarise` of a split.
+      summary: `summarise` of the predictions of a split.
 
     Returns:
       None if categories are not both predicted and labelled.
@@ -131,7 +131,7 @@ def draw_comparison(results: list[Result]) -> Figure | None:
     """Draws results on one split, one panel per score, one row per system, in the order given.
 
     Args:
-      results: on the same corpus and split.
+      results: results on the same corpus and split.
 
     Returns:
       None if no result has a score.

@@ -1,4 +1,4 @@
-"""Compares workdirs: one page, one table, their plots."""
+"""Compares workdirs in tables and an HTML page: `python -m emojax report`."""
 
 import os
 from pathlib import Path
@@ -24,12 +24,12 @@ def write_report(
     """Writes the comparison of workdirs to `out` and to an HTML file.
 
     Args:
-      paths: workdirs; what is none is told of and left out.
-      output: the HTML file; None puts `report.html` into the one workdir, or the folder that holds all.
-      grouped: whether runs that differ only in their seed become one row.
-      style: of what is written to `out`.
-      out: for the comparison.
-      err: for what is not in it, and where the page is.
+      paths: workdirs; other paths are reported in `err` and skipped.
+      output: HTML file; None: `report.html` in the workdir, or in the common folder of several.
+      grouped: merge runs that differ only in their seed into one row.
+      style: format of the rows.
+      out: receives the rows.
+      err: receives one line per run or file that is not in the report, and the path of the page.
 
     Returns:
       Path of the page.
@@ -68,7 +68,7 @@ def _read_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """Names of the folders, with as much of their path as tells them apart."""
+    """Names of the folders, with their path where a name is not unique."""
     whole = [path.resolve() for path in paths]
     names = [path.name for path in whole]
     if len(set(names)) == len(set(whole)):

@@ -18,10 +18,10 @@ from emojax.reporting.results import SCORES, Result, Run, Score, by_split, print
 
 
 def group_seeds(runs: list[Run]) -> list[Result]:
-    """Results of the runs; where configs differ only in `seed`, one result per corpus and split in place of many.
+    """Merges the results of runs whose configs differ only in `seed`: one result per corpus and split.
 
-    Runs stay apart if a seed comes twice (a copied workdir would make results look steadier than they are), or if
-    their evaluations are not of the same utterances or categories. Standard deviations are those of a sample (n - 1).
+    Runs are not merged if a seed occurs twice (a copied workdir would reduce the deviation), or if their evaluations
+    have different utterances or categories. Standard deviations are sample standard deviations (n - 1).
     """
     families: dict[str, list[Run]] = {}
     for run in runs:
@@ -70,7 +70,7 @@ def _mean_scores(scores: list[dict[str, Score]], with_deviation: bool) -> dict[s
 
 
 def _mean_interval(scores: list[Score]) -> tuple[float | None, float | None]:
-    """Mean bounds: the interval of one run's score, for typical luck with the seed."""
+    """Means of the bounds: the typical interval of one run."""
     lows, highs = [score.low for score in scores], [score.high for score in scores]
     return tuple(  # type: ignore[return-value]
         None if None in bounds else statistics.fmean(bound for bound in bounds if bound is not None)
@@ -86,11 +86,11 @@ def _family_name(names: list[str]) -> str:
 
 
 _WIDTH_OF_FILES = 140
-"""Characters per line where the output is no terminal."""
+"""Characters per line if the output is not a terminal."""
 
 
 def print_tables(results: list[Result], file: TextIO) -> None:
-    """Prints a table per corpus and split, baselines below the systems, and how each number was made."""
+    """Prints a table per corpus and split, with baselines below the systems, and the protocol of each row."""
     console = Console(file=file, highlight=False, width=None if file.isatty() else _WIDTH_OF_FILES)
     console.print()
     for same_split in by_split(results).values():
@@ -103,7 +103,7 @@ def print_tables(results: list[Result], file: TextIO) -> None:
 
 
 def rows(results: list[Result]) -> list[dict[str, Any]]:
-    """Systems and baselines as flat rows with the same keys; None where there is no number."""
+    """Systems and baselines as flat rows with the same keys; None for missing numbers."""
     flat = []
     for same_split in by_split(results).values():
         for result in same_split:
@@ -120,9 +120,9 @@ def write_json_rows(results: list[Result], file: TextIO) -> None:
 
 
 def write_csv_rows(results: list[Result], file: TextIO) -> None:
-    """Writes `rows` as CSV with a header; fields are empty where there is no number.
+    """Writes `rows` as CSV with a header; fields of missing numbers are empty.
 
-    Text that a spreadsheet would run has an apostrophe in front (see `emojax.evaluation.predictions`).
+    Text that a spreadsheet would evaluate has an apostrophe in front (see `emojax.evaluation.predictions`).
     """
     flat = rows(results)
     if flat:
@@ -137,7 +137,7 @@ def describe_split(results: list[Result]) -> str:
     sizes = sorted({result.n for result in results})
     size = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}: NOT the same utterances"
     kinds = {result.speech for result in results}
-    speech = f"{kinds.pop()} speech" if len(kinds) == 1 else "speech said to be of different kinds"
+    speech = f"{kinds.pop()} speech" if len(kinds) == 1 else "speech of different kinds"
     scored = {result.categories for result in results if "uar" in result.scores}
     categories = ", NOT the same categories" if len(scored) > 1 else ""
     derived = ", attributes derived, not rated" if any(r.attribute_source == "derived" for r in results) else ""
@@ -145,7 +145,7 @@ def describe_split(results: list[Result]) -> str:
 
 
 def describe_protocol(result: Result) -> str:
-    """What a reader must know to compare a row with another paper's number."""
+    """Describes how the scores of a row were measured: data, seeds, aggregation, intervals, categories."""
     speakers = "speakers unknown" if result.speakers is None else f"{result.speakers} speakers"
     seeds = f"seed{'s' if len(result.seeds) > 1 else ''} {', '.join(result.seeds)}"
     match = f"; categories: {result.match}" if result.match else ""
@@ -158,7 +158,7 @@ def describe_protocol(result: Result) -> str:
 
 
 def shown_scores(results: Iterable[Result]) -> list[str]:
-    """Names of the scores that at least one result has, in the order of `SCORES`."""
+    """Names of the scores of at least one result, in the order of `SCORES`."""
     present = {name for result in results for name in result.scores}
     return [name for name in SCORES if name in present]
 
@@ -245,7 +245,7 @@ def _row(kind: str, system: str, result: Result, scores: dict[str, Score]) -> di
 
 
 def _short(value: float) -> str:
-    """Three decimals without the zero that all scores share, e.g. `.512`, `-.030`, `1.000`."""
+    """Three decimals without the leading zero, e.g. `.512`, `-.030`, `1.000`."""
     text = f"{value:.3f}"
     if text == "-0.000":
         text = "0.000"
