@@ -102,7 +102,7 @@ def test_folds_have_one_test_one_validation_and_three_training_sessions(corpus, 
         assert len(index.ids) == sum(len(found[session]) for session in chosen.train_split.split("+"))
     assert tested == set(SESSIONS)
     assert empty.with_splits(opened.split_assignment, opened.folds).test_splits == ("session5",)
-    with pytest.raises(ConfigError, match="corpus.fold must be <= 5"):
+    with pytest.raises(ConfigError, match=r"corpus\.fold must be <= 5"):
         CorpusConfig("iemocap/all", "", "", "", (), 6, (), "", "").with_splits(opened.split_assignment, opened.folds)
     with pytest.raises(ConfigError, match="must not overlap the validation and test splits, got 'session1'"):
         CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, (), "", "")
