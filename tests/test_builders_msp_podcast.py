@@ -128,7 +128,7 @@ def test_folder_without_release_raises_listing_its_content(tmp_path, capsys):
     ("old", "new", "message"),
     [
         ("EmoVal", "Valence", "has no column 'EmoVal'; its columns are FileName"),
-        (",H,", ",Q,", "emotion 'Q' is not allowed"),
+        (",H,", ",Q,", "emotion must be A, S, H, U, F, D, C, N, O, X, got 'Q'"),
         ("Development", "Devel", "no utterance"),
         (",Train", "", "fields like the header"),
     ],
