@@ -1,4 +1,4 @@
-"""Augmentation touches valid frames only, keeps its limits, and is a function of its key."""
+"""Feature augmentation: changes valid frames only, within its limits, as a function of its key."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Any file and array becomes mono 16 kHz float32, or one clear error."""
+"""Conversion of files and arrays to mono 16 kHz float32, and errors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Log-mel energies equal librosa's and transformers', ignore padding, and have a gradient."""
+"""Log-mel energies: equality with librosa and transformers, independence of padding, gradients."""
 
 import dataclasses
 from pathlib import Path

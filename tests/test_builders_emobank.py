@@ -1,4 +1,4 @@
-"""EmoBank, spoken: what is said is EmoBank's, how it is said follows the formulas, and it is always the same."""
+"""EmoBank spoken: texts and ratings of EmoBank, prosody by its formulas, reproducibility."""
 
 import csv
 import dataclasses
@@ -199,7 +199,7 @@ def test_prosody_depends_on_activation_and_dominance_but_not_on_valence(sentence
 
 
 def test_rate_follows_its_formula():
-    # Ratings at the mean: what remains are the two normal draws, which hashing makes reproducible.
+    # Ratings at the mean: the cue is the sum of the two reproducible normal draws.
     ids = [f"sentence {number}" for number in range(4000)]
     speaker = SPEAKERS[0]
     cues = [

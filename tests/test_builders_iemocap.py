@@ -1,4 +1,4 @@
-"""IEMOCAP from a miniature, through the build command."""
+"""IEMOCAP, built by the command from a miniature."""
 
 import numpy as np
 import pytest

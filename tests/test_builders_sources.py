@@ -1,4 +1,4 @@
-"""A corpus that is there is believed only while the files it was built from are the same."""
+"""Detection of changes in the source files of a built corpus."""
 
 import json
 import os

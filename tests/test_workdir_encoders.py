@@ -1,4 +1,4 @@
-"""Encoders of a workdir: loaded only where they are needed, held once by a sweep, and checked when they are read."""
+"""Encoders of a workdir: lazy loading, sharing between workdirs, verification."""
 
 import json
 import os
