@@ -192,7 +192,7 @@ def test_damaged_score_raises_with_and_without_digests(copied, content):
 
 
 def rewritten(path, change):
-    """Changes a JSON file and removes its digest."""
+    """Changes a JSON file and updates its digest."""
     tree = checked_content(json.loads(path.read_text()), str(path))
     change(tree)
     path.write_text(json.dumps(with_digest(tree)))

@@ -10,8 +10,7 @@ import tensorflow_datasets as tfds
 from emojax.errors import CorpusError
 from emojax.types import SplitAssignment
 from tfds_builders.builder import CorpusBuilder
-from tfds_builders.emobank_spoken.fragments import fragments
-from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
+from tfds_builders.emobank_spoken.sentences import SPLITS, fragments, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, make_utterance
 from tfds_builders.schema import CorpusMetadata
 from tfds_builders.utterance import Made
