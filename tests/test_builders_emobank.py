@@ -156,8 +156,6 @@ def test_fragments_are_unrated_words_of_training_sentences_in_training_voices(tm
         assert f" {text} " in f" {' '.join(source.text.split())} "
         low, high = FRAGMENT_WORDS
         assert low <= len(text.split()) <= high or len(text.split()) == len(source.text.split())
-            source.text.split()
-        )
         assert np.isnan(example["attributes"]).all()
         assert np.isnan(example["attributes_std"]).all()
         assert example["speaker"].decode() in heard
