@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from emojax.types import ATTRIBUTES
+from tests.command_server import CommandServer
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -53,6 +54,14 @@ def launch(data_dir, *arguments):
 
 def train(data_dir, workdir, *more):
     return launch(data_dir, "--config=configs/default.py", f"--workdir={workdir}", *SMALL, *more)
+
+
+@pytest.fixture(scope="module")
+def forked(mini_data_dir, tmp_path_factory):
+    """`launch` for commands that stop early: their process need not import everything anew."""
+    server = CommandServer(environment(mini_data_dir), tmp_path_factory.mktemp("output"))
+    yield server.run
+    server.close()
 
 
 def error_line(result):
@@ -117,8 +126,8 @@ def test_one_command_trains_and_evaluates(finished):
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
-def test_a_wrong_category_map_is_an_error_of_one_line(finished, mini_data_dir):
-    result = launch(mini_data_dir, "--mode=evaluate", f"--workdir={finished[0]}", "--category_map=joy:happiness,sad")
+def test_a_wrong_category_map_is_an_error_of_one_line(finished, forked):
+    result = forked("--mode=evaluate", f"--workdir={finished[0]}", "--category_map=joy:happiness,sad")
     line = error_line(result)
     assert line.startswith("error: --category_map must be THEIRS:OURS")
     assert line.endswith("got 'sad'")
@@ -192,13 +201,14 @@ def test_evaluate_needs_only_the_workdir(finished, mini_data_dir):
         (["--config.objective.attribute_weights=(0.,0.,0.)", "--config.objective.emotion_weight=0."], "has no label"),
     ],
 )
-def test_wrong_settings_stop_before_any_work(mini_data_dir, tmp_path, arguments, message):
+def test_wrong_settings_stop_before_any_work(forked, tmp_path, arguments, message):
     workdir = tmp_path / "never"
-    assert message in error_line(train(mini_data_dir, workdir, *arguments))
+    result = forked("--config=configs/default.py", f"--workdir={workdir}", *SMALL, *arguments)
+    assert message in error_line(result)
     assert not workdir.exists()
 
 
-def test_other_mistakes_are_errors_of_one_line(finished, mini_data_dir, tmp_path):
+def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
     workdir, _ = finished
     (tmp_path / "broken.py").write_text("import absent_module")
     cases = [
@@ -213,7 +223,7 @@ def test_other_mistakes_are_errors_of_one_line(finished, mini_data_dir, tmp_path
         (["--mode=fly", f"--workdir={workdir}"], "fly"),
     ]
     for arguments, message in cases:
-        assert message in error_line(launch(mini_data_dir, *arguments)), arguments
+        assert message in error_line(forked(*arguments)), arguments
 
 
 def test_a_workdir_of_another_config_is_refused(finished, mini_data_dir):
