@@ -241,7 +241,7 @@ class _Run:
         log.write(done, self._epoch(done), {f"validation/{name}": value for name, value in metrics.items()})
         best = " (best so far)" if self._selection.best_step == done else ""
         shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        progress.say(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
+        progress.write(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
         self._save(done, metrics["score"], log)
         self._timer.exclude(time.monotonic() - start)
 
