@@ -1,6 +1,6 @@
-"""Frozen states of a small HuBERT of our own -> TC-GRU on EmoBank spoken (see docs/encoders.md, pre-training).
+"""Frozen hidden states of a small HuBERT -> TC-GRU on EmoBank spoken (see docs/encoders.md, pre-training).
 
-The encoder is in the repository (`configs/pretrain_hubert_tiny.py` made it); its states are computed once, then read:
+The encoder is in the repository (from `configs/pretrain_hubert_tiny.py`); its hidden states are computed once:
 
 python launch.py --mode=extract --config=configs/extract.py --workdir=stores/hubert_tiny \
   --config.corpus.name=emobank_spoken/full --config.encoder.checkpoint=checkpoints/hubert_tiny

@@ -1,6 +1,6 @@
-"""Frozen BERT-base states of the transcript -> TC-GRU: the lexical representation of Mitra et al. 2022 and 2023.
+"""Frozen BERT-base hidden states of the transcript -> TC-GRU: the lexical representation of Mitra et al. 2022 and 2023.
 
-Without a checkpoint from the hub, any BERT folder does: `--config.model.lexical.checkpoint=FOLDER`.
+Without access to the hub, use a folder with a BERT checkpoint: `--config.model.lexical.checkpoint=FOLDER`.
 
 python launch.py --config=configs/bert.py --workdir=runs/bert
 """

@@ -1,6 +1,6 @@
-"""Defaults of every field of a training run; other configs state only what differs.
+"""Defaults of every field of a training run; other configs state only their differences.
 
-As it stands: the log-mel TC-GRU of Mitra et al. 2022 (Network B) trained on MSP-Podcast's usual split names. Fields,
+The defaults are the log-mel TC-GRU of Mitra et al. 2022 (Network B) trained on MSP-Podcast's usual split names. Fields,
 bounds and their meaning are declared by the dataclasses under `emojax.config.ExperimentConfig`, listed in
 docs/config.md and printed by `python -m emojax config`.
 """

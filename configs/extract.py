@@ -1,4 +1,4 @@
-"""What `--mode=extract` computes and stores: hidden states of any encoder for every utterance of a corpus.
+"""Extraction of hidden states of an encoder for every utterance of a corpus (`--mode=extract`).
 
 python launch.py --mode=extract --config=configs/extract.py --workdir=STORE --config.encoder.checkpoint=NAME_OR_PATH
 

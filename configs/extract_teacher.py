@@ -1,4 +1,4 @@
-"""What `--mode=extract` stores of a teacher: its attributes, probabilities and embedding for every utterance.
+"""Extraction of a teacher's attributes, probabilities and embedding for every utterance (`--mode=extract`).
 
 python launch.py --mode=extract --config=configs/extract_teacher.py --workdir=STORE \
   --config.teacher.workdir=runs/teacher --config.corpus.name=msp_podcast

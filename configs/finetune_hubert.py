@@ -1,7 +1,7 @@
 """HuBERT-large, fine-tuned: the audio-only system of Srinivasan et al. 2022 (MSP-Podcast: A .757, V .627, D .671).
 
-The convolutions stay as they are; layers further from the output move less. On few devices, keep less and compute the
-batch in parts, which changes no loss: `--config.training.micro_batches=4`.
+The convolutions are frozen, and learning rates decrease from the output towards lower layers. On few devices, compute
+the batch in micro-batches, which do not change the loss: `--config.training.micro_batches=4`.
 
 python launch.py --config=configs/finetune_hubert.py --workdir=runs/finetune_hubert
 """

@@ -1,4 +1,4 @@
-"""WavLM-large, fine-tuned as configs/finetune_hubert.py, attentive statistics: the baseline of challenges.
+"""WavLM-large, fine-tuned as configs/finetune_hubert.py with attentive statistics pooling, as in challenge baselines.
 
 python launch.py --config=configs/finetune_wavlm.py --workdir=runs/finetune_wavlm
 """

@@ -1,6 +1,6 @@
-"""Sound and words on EmoBank spoken: log-mel TC-GRU beside frozen MiniLM states, embeddings side by side.
+"""Acoustic and lexical fusion on EmoBank spoken: log-mel TC-GRU and frozen MiniLM, concatenated embeddings.
 
-What can be heard and what can only be read, in one model: the teacher of configs/student_emobank.py.
+The basis of configs/teacher_emobank.py, the teacher of configs/student_emobank.py.
 
 python launch.py --config=configs/fusion_emobank.py --workdir=runs/fusion --config.model.lexical.store=stores/minilm
 """

@@ -1,6 +1,6 @@
-"""Frozen HuBERT + frozen BERT, embeddings side by side: the fusion of Mitra et al. 2022/2023 (row "HuBERT + BERT").
+"""Frozen HuBERT + frozen BERT, concatenated embeddings: the fusion of Mitra et al. 2022/2023 (row "HuBERT + BERT").
 
-The paper's headline: valence CCC up by 79 % relative over filterbank energies. Other fusions:
+Main result of the paper: 79 % higher valence CCC than filterbank energies. Other fusions:
 `--config.model.fusion.kind=late`, `gated` or `cross_attention`.
 
 python launch.py --config=configs/fusion_hubert_bert.py --workdir=runs/fusion_hubert_bert

@@ -1,4 +1,4 @@
-"""Filterbank energies + frozen HuBERT + frozen BERT, fused: the widest fusion of Mitra et al. 2022.
+"""Filterbank energies + frozen HuBERT + frozen BERT, fused: the largest fusion of Mitra et al. 2022.
 
 python launch.py --config=configs/fusion_mfb_hubert_bert.py --workdir=runs/fusion_mfb_hubert_bert
 """

@@ -1,6 +1,6 @@
-"""Frozen MiniLM states of the transcript -> attention -> embedding on EmoBank spoken: valence is in the words.
+"""Frozen MiniLM hidden states of the transcript -> attention -> embedding on EmoBank spoken.
 
-The published all-MiniLM-L6-v2 (Apache-2.0) is a BERT of 6 layers. States computed once, then read:
+The published all-MiniLM-L6-v2 (Apache-2.0) is a BERT with 6 layers. With hidden states computed once:
 
 python launch.py --mode=extract --config=configs/extract.py --workdir=stores/minilm \
   --config.corpus.name=emobank_spoken/full --config.encoder.checkpoint=sentence-transformers/all-MiniLM-L6-v2

@@ -1,8 +1,8 @@
-"""Log-mel filterbank energies -> TC-GRU on EmoBank spoken: what can be heard is learned, valence is not there to hear.
+"""Log-mel filterbank energies -> TC-GRU on EmoBank spoken, where the audio carries activation and dominance only.
 
-The network of configs/mfb.py, with mean and standard deviation of the GRU's states in place of its last state: rate,
-level and range are properties of the whole utterance, and five epochs are enough. Features keep their level
-(normalisation by the corpus), which carries dominance.
+The network of configs/mfb.py with mean and standard deviation of the GRU states instead of the last state, since rate,
+level and pitch range are properties of the whole utterance; five epochs suffice. Features are normalised by corpus
+statistics, which keeps the level, a cue of dominance.
 
 python launch.py --config=configs/mfb_emobank.py --workdir=runs/mfb_emobank
 """

@@ -1,7 +1,7 @@
 """Log-mel filterbank energies -> TC-GRU on EmoDB: 7 categories, no ratings, 6 training speakers.
 
-With so few speakers the model must not learn voices: utterances are normalised one by one, and training varies vocal
-tract, rate, time and frequency.
+To avoid overfitting to few speakers, features are normalised per utterance, and training augments vocal
+tract length, speaking rate, time and frequency.
 
 python launch.py --config=configs/mfb_emodb.py --workdir=runs/mfb_emodb
 """

@@ -1,6 +1,6 @@
 """Fine-tuned HuBERT-large + frozen RoBERTa-large: the multimodal teacher of Srinivasan et al. 2022 (valence .683).
 
-Sound and words by concatenation; `--config.model.fusion.kind=cross_attention` lets frames look at words.
+Fusion by concatenation; with `--config.model.fusion.kind=cross_attention` frames attend to words.
 
 python launch.py --config=configs/multimodal_hubert_roberta.py --workdir=runs/multimodal_hubert_roberta
 """

@@ -1,11 +1,11 @@
-"""A published emotion model, imported into a workdir that evaluates, predicts and teaches as one that was trained here.
+"""Import of a published emotion model as a workdir, for evaluation, prediction and distillation.
 
 python launch.py --mode=import --config=configs/published.py --workdir=runs/audeering
 python launch.py --mode=import --config=configs/published.py --workdir=runs/odyssey \\
   --config.model.acoustic.checkpoint=3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes
 python launch.py --mode=evaluate --workdir=runs/odyssey --corpus=msp_podcast/v1_11
 
-What the checkpoint determines (pooling, sizes, heads, objective) replaces what is said here.
+Pooling, sizes, heads and objective of the checkpoint replace those of this config.
 """
 
 from configs import default

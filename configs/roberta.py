@@ -1,4 +1,4 @@
-"""Frozen RoBERTa-large states of the transcript -> TC-GRU: the text encoder of Srinivasan et al. 2022's teacher, alone.
+"""Frozen RoBERTa-large hidden states of the transcript -> TC-GRU: the text encoder of Srinivasan et al. 2022's teacher.
 
 python launch.py --config=configs/roberta.py --workdir=runs/roberta
 """

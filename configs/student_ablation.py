@@ -1,9 +1,9 @@
-"""What each part of distillation is worth: configs/student_emobank.py, one row of the ablation after the colon.
+"""Ablation of distillation: configs/student_emobank.py with the row selected after the colon.
 
 python launch.py --config=configs/student_ablation.py:hard --workdir=runs/student_hard \
   --config.teacher.cache=stores/teacher
 
-Rows but `labels` and `half` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
+All rows except `labels` and `half` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
 """
 
 from ml_collections import ConfigDict
@@ -31,24 +31,24 @@ ROWS = {
     "hard": ATTRIBUTES | {"distillation.condition": "hard"},
     "relative": ATTRIBUTES | {"distillation.condition": "relative"},
     "soft": ATTRIBUTES | {"distillation.condition": "soft"},
-    # Half of the training labels; the teacher on these, and on the other half of the utterances, too.
+    # Half of the training labels, alone, with the teacher on these, and with the teacher on all utterances.
     "half": HALF,
     "half_taught": HALF | ATTRIBUTES,
     "half_unlabelled": HALF | ATTRIBUTES | {"corpus.unlabelled_split": "train[50%:]"},
-    # Beside all labels: both, and the teacher on fragments of sentences that nobody has rated.
+    # All labels with both losses, and the teacher on unrated fragments of sentences.
     "fragments": ATTRIBUTES
     | EMBEDDING
     | {"corpus.unlabelled_name": "emobank_spoken/fragments", "corpus.unlabelled_split": "unlabelled"},
-    # The student hears noise, the teacher heard the clean clip (Mitra et al. 2023).
+    # Noisy input of the student, clean input of the teacher (Mitra et al. 2023).
     "noisy": ATTRIBUTES | {"augment.noise.probability": 0.8},
 }
-"""Row -> fields that differ from configs/student_emobank.py."""
+"""Fields by row that differ from configs/student_emobank.py."""
 
 
 def get_config(row: str = "labels") -> ConfigDict:
     """Returns the config of a row."""
     if row not in ROWS:
-        raise ValueError(f"student_ablation: {row!r} is no row; allowed: {', '.join(ROWS)}")
+        raise ValueError(f"student_ablation: row must be {', '.join(ROWS)}, got {row!r}")
     config = student_emobank.get_config()
     config.update_from_flattened_dict(ROWS[row])
     return config

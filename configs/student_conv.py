@@ -1,6 +1,6 @@
 """A student without recurrence: residual causal convolutions over 2.4 s of the past, 0.19 million parameters.
 
-Nothing in it is a loop over time, so that it can be exported and quantised where recurrent networks cannot.
+It has no loop over time, so that it can be exported and quantised where recurrent networks cannot.
 
 python launch.py --config=configs/student_conv.py --workdir=runs/student_conv --config.teacher.workdir=runs/teacher \
   --config.distillation.attribute_weight=1.0 --config.distillation.embedding_weight=0.3

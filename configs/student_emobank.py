@@ -1,6 +1,6 @@
-"""configs/student_s.py on EmoBank spoken, for as many steps as its small size affords.
+"""configs/student_s.py on EmoBank spoken, trained for ten epochs.
 
-Alone, or taught by two runs of configs/teacher_emobank.py, whose mean lies in a cache:
+Without a teacher, or distilled from the mean of two runs of configs/teacher_emobank.py, stored in a cache:
 
 python launch.py --mode=extract --config=configs/extract_teacher.py --workdir=stores/teacher \
   --config.corpus.name=emobank_spoken/full \
@@ -11,18 +11,18 @@ python launch.py --config=configs/student_emobank.py --workdir=runs/student \
 
 from configs import student_s
 
-OTHER_VOICES = {
+AUGMENTATION = {
     "vtlp": {"max_warp": 0.1},
     "spec_augment": {"num_time_masks": 2, "max_time_width": 20, "num_frequency_masks": 1, "max_frequency_width": 8},
 }
-"""18 voices are soon learned by heart; with other vocal tracts and masks there is more to hear."""
+"""Feature augmentation, against overfitting to the 18 training voices."""
 
 
 def get_config():
     """Returns the config."""
     config = student_s.get_config()
     config.corpus.name = "emobank_spoken/full"
-    config.model.log_mel.update(OTHER_VOICES)
+    config.model.log_mel.update(AUGMENTATION)
     config.training.epochs = 10
     config.training.patience = 0
     return config

@@ -1,6 +1,6 @@
-"""A student of 0.19 million parameters: log-mel, four frames at a time, a causal TC-GRU that also runs on a stream.
+"""A student of 0.19 million parameters: log-mel, four stacked frames, a causal TC-GRU for streaming.
 
-Taught by any workdir, here by its attributes and its embedding beside the labels (Mitra et al. 2022):
+Distilled from any workdir, here with its attributes and embedding in addition to labels (Mitra et al. 2022):
 
 python launch.py --config=configs/student_s.py --workdir=runs/student_s --config.teacher.workdir=runs/teacher \
   --config.distillation.attribute_weight=1.0 --config.distillation.embedding_weight=0.3

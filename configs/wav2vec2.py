@@ -1,4 +1,4 @@
-"""Frozen wav2vec 2.0-large states -> TC-GRU: the other acoustic representation of Mitra et al. 2022.
+"""Frozen wav2vec 2.0-large hidden states -> TC-GRU: the second acoustic representation of Mitra et al. 2022.
 
 python launch.py --config=configs/wav2vec2.py --workdir=runs/wav2vec2
 """

@@ -1,4 +1,4 @@
-"""Frozen WavLM-large states, a learned mean of all layers -> TC-GRU: in no table of the papers, which precede it.
+"""Frozen WavLM-large hidden states, a learned mean of all layers -> TC-GRU; not in the papers, which precede WavLM.
 
 python launch.py --config=configs/wavlm.py --workdir=runs/wavlm
 """

@@ -1,6 +1,6 @@
 """emojax: activation, valence, dominance and emotion categories from speech, in JAX/Flax.
 
-`emojax.load(WORKDIR).predict("clip.wav")` is all that using a trained model takes; `emojax.Stream(model)` runs it live.
+`emojax.load(WORKDIR).predict("clip.wav")` predicts with a trained model; `emojax.Stream(model)` runs it on a stream.
 """
 
 import importlib

@@ -54,7 +54,7 @@ class Interruption:
 
         Args:
           together: for multi-process programs: notifies JAX, which stops all processes at the same step
-            (`emojax.parallel.all_should_stop`), instead of setting `received`.
+            (`emojax.parallel.stop_requested`), instead of setting `received`.
         """
         self._together = together
         self.received: signal.Signals | None = None

@@ -48,7 +48,7 @@ class Progress:
         if time.monotonic() - self._last_shown >= pause:
             self._show(note)
 
-    def say(self, message: str) -> None:
+    def write(self, message: str) -> None:
         """Prints a message on a separate line."""
         if self.shown:
             print(("\r\x1b[K" if self._terminal else "") + message, file=sys.stderr, flush=True)

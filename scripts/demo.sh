@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The demo: what can be heard, what can be read, both, and what a small student that only hears keeps of that.
-#   scripts/demo.sh [RUNS]     (what is finished is not done again)
-# Two lines of work run side by side, each on its half of the cores.
+# The demo: acoustic and lexical models, their fusion, and a small acoustic student distilled from it.
+#   scripts/demo.sh [RUNS]     (finished steps are skipped)
+# Two sequences of commands run in parallel, each on half of the cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -14,8 +14,8 @@ SYSTEMS=(mfb acoustic lexical fusion student emodb)
 launch() { $PYTHON launch.py "$@"; }
 train() { launch --config="configs/demo.py:$1" --workdir="$RUNS/$1" "${@:2}"; }
 
-heard_and_read() {
-  trap 'touch "$RUNS/corpus.built"' EXIT # whatever happens, nobody waits for it in vain
+acoustic_and_lexical() {
+  trap 'touch "$RUNS/corpus.built"' EXIT # on failure, too, so that the other sequence does not wait
   $PYTHON -m tfds_builders emobank_spoken --config=quick
   touch "$RUNS/corpus.built"
   launch --mode=extract --config=configs/extract.py --workdir="$RUNS/stores/minilm" $QUICK \
@@ -38,26 +38,26 @@ recorded_and_encoded() {
   train acoustic --config.model.acoustic.store="$RUNS/stores/hubert_tiny"
 }
 
-# Programs that each believe they have every core get in each other's way.
+# Programs that each use all cores slow each other down.
 on_half() { # FIRST|SECOND FUNCTION
   local cores half range
   cores=$(nproc 2>/dev/null || echo 1)
   half=$((cores / 2))
   range=0-$((half - 1))
   [ "$1" = FIRST ] || range=$half-$((cores - 1))
-  [ "$half" = 0 ] || taskset -cp "$range" "$BASHPID" >/dev/null 2>&1 || true # where there is no taskset, without
+  [ "$half" = 0 ] || taskset -cp "$range" "$BASHPID" >/dev/null 2>&1 || true # optional: taskset may be missing
   "$2"
 }
 
 mkdir -p "$RUNS"
 rm -f "$RUNS/corpus.built"
-trap 'trap - INT TERM; kill 0' INT TERM # Ctrl-C reaches both lines
-on_half FIRST heard_and_read &
+trap 'trap - INT TERM; kill 0' INT TERM # Ctrl-C stops both sequences
+on_half FIRST acoustic_and_lexical &
 first=$!
 on_half SECOND recorded_and_encoded &
 second=$!
 failed=
-wait $first || failed=yes # the other is let finish: nothing done is lost
+wait $first || failed=yes # the other sequence finishes
 wait $second || failed=yes
 [ -z "$failed" ] || exit 1
 $PYTHON -m emojax report "${SYSTEMS[@]/#/$RUNS/}" --output="$RUNS/report.html"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains every row of docs/reproduction.md on EmoBank spoken, three seeds each, and fills its tables.
-#   scripts/reproduce_emobank.sh [RUNS]     (what is finished is not done again; some hours on 2 CPU cores)
+#   scripts/reproduce_emobank.sh [RUNS]     (finished steps are skipped; some hours on 2 CPU cores)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -8,7 +8,7 @@ RUNS=${1:-runs/reproduction}
 STORES=$RUNS/stores
 CORPUS=emobank_spoken/full
 MINILM=${MINILM:-sentence-transformers/all-MiniLM-L6-v2}
-HUBERT=${HUBERT:-checkpoints/hubert_tiny} # made by configs/pretrain_hubert_tiny.py
+HUBERT=${HUBERT:-checkpoints/hubert_tiny} # from configs/pretrain_hubert_tiny.py
 SEEDS=${SEEDS:-0 1 2}
 
 train() { # NAME CONFIG [override ...]: one run per seed
@@ -43,19 +43,19 @@ train mfb mfb_emobank.py
 train lexical lexical_emobank.py $LEXICAL
 train acoustic acoustic_emobank.py $ACOUSTIC
 train fusion fusion_emobank.py $LEXICAL
-for number in 0 1 2; do # one attribute at a time, for what learning three together changes
+for number in 0 1 2; do # single attributes, for comparison with all three
   weights=(0.0 0.0 0.0)
   weights[number]=1.0
   train "lexical_only_$number" lexical_emobank.py $LEXICAL \
     "--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
 done
 
-# Students of two fusions that have heard other voices, too.
+# Students of two fusions trained with augmentation.
 SEEDS="0 1" train teacher teacher_emobank.py $LEXICAL
 TEACHERS=$RUNS/teacher_seed0,$RUNS/teacher_seed1
 teach teacher "$TEACHERS" $CORPUS "--config.corpus.splits=('train',)"
 teach teacher_fragments "$TEACHERS" emobank_spoken/fragments --config.data.max_tokens=32 \
-  "--config.data.bucket_seconds=(2.0,4.0)" # twelve words are short
+  "--config.data.bucket_seconds=(2.0,4.0)" # fragments are short
 TEACHER="--config.teacher.cache=$STORES/teacher"
 train student student_ablation.py:labels
 train student_half student_ablation.py:half

@@ -1,4 +1,4 @@
-"""Augmentation touches valid frames only, keeps its limits, and is a function of its key."""
+"""Feature augmentation: changes valid frames only, within its limits, as a function of its key."""
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +180,6 @@ def test_time_stretch_of_a_line_is_a_line_with_another_slope(lengths, seed):
         (lambda: TimeStretchConfig(float("nan")), "max_stretch"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_by_name(make, key):
+def test_invalid_settings_raise_naming_the_field(make, key):
     with pytest.raises(ConfigError, match=f"Config.{key} must be "):
         make()

@@ -1,4 +1,4 @@
-"""Everything that can be decoded is read, to the sample, whatever headers say; FFmpeg is the reference."""
+"""Decoding of all formats to the sample, regardless of headers, compared with FFmpeg."""
 
 import io
 import tracemalloc
@@ -88,7 +88,7 @@ def test_chained_ogg_is_read_completely(subtype, rates):
     )
     chained = read(first + second)
     assert len(chained) == 5 * 16_000
-    tolerance = 1e-6 if rates[0] == 16_000 else 5e-2  # links of one rate are resampled as one signal
+    tolerance = 1e-6 if rates[0] == 16_000 else 5e-2  # links of equal rate are resampled as one signal
     np.testing.assert_allclose(chained, np.concatenate([read(first), read(second)]), atol=tolerance)
 
 

@@ -1,4 +1,4 @@
-"""Normalisation, statistics and slopes equal their references on the unpadded utterance."""
+"""Normalisation, statistics and deltas, compared with references on the unpadded utterance."""
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,7 @@ def test_deltas_equal_librosa_on_the_unpadded_utterance(width):
     ours = np.asarray(jax.jit(deltas, static_argnames="width")(features, mask, width))
     for row, length, original in zip(ours, lengths, np.asarray(features), strict=True):
         np.testing.assert_array_equal(row[length:], 0)
-        if length >= width:  # librosa refuses shorter ones, although it repeats the edges.
+        if length >= width:  # librosa rejects shorter ones
             expected = librosa.feature.delta(original[:length], width=width, axis=0, mode="nearest")
             np.testing.assert_allclose(row[:length], expected, atol=1e-4)
     np.testing.assert_array_equal(ours[3, 0], 0)

@@ -1,4 +1,4 @@
-"""Any file and array becomes mono 16 kHz float32, or one clear error."""
+"""Conversion of files and arrays to mono 16 kHz float32, and errors."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_file_with_non_finite_or_too_large_sample_raises(tmp_path, bad):
     samples = _tone(16000).astype(np.float64)
     samples[123] = bad
     soundfile.write(path, samples, 16000, subtype="DOUBLE")
-    with pytest.raises(AudioError, match=r"bad\.wav: sample 123 is"):
+    with pytest.raises(AudioError, match=r"bad\.wav: sample 123 must be finite"):
         read_audio(path)
 
 

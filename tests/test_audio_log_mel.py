@@ -1,4 +1,4 @@
-"""Log-mel energies equal librosa's and transformers', ignore padding, and have a gradient."""
+"""Log-mel energies: equality with librosa and transformers, independence of padding, gradients."""
 
 import dataclasses
 from pathlib import Path
@@ -246,6 +246,6 @@ def test_log_mel_keeps_batches_sharded():
         {"floor": float("nan")},
     ],
 )
-def test_settings_that_cannot_work_are_refused_by_name(change):
+def test_invalid_settings_raise_naming_the_field(change):
     with pytest.raises(ConfigError, match=rf"\.{next(iter(change))} must be "):
         parse(LogMelConfig, to_tree(HTK) | change)

@@ -1,4 +1,4 @@
-"""Noise, rooms, speed and gain on waveforms, against scipy, soxr and arithmetic."""
+"""Waveform augmentation: noise, reverberation, speed and gain, compared with scipy and soxr."""
 
 import functools
 import re

@@ -1,4 +1,4 @@
-"""The build command and what all builders share, on EmoDB: it is small and comes with the project."""
+"""Build command and base class of builders, tested with the bundled EmoDB."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """EmoDB, built by the command in a process of its own."""
+    """EmoDB, built by the command in a separate process."""
     data_dir = tmp_path_factory.mktemp("tfds")
     command = [sys.executable, "-c", _BUILD, "emodb", f"--data_dir={data_dir}", "--processes=1"]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600)

@@ -1,4 +1,4 @@
-"""EmoBank, spoken: what is said is EmoBank's, how it is said follows the formulas, and it is always the same."""
+"""EmoBank spoken: texts and ratings of EmoBank, prosody by its formulas, reproducibility."""
 
 import csv
 import dataclasses
@@ -17,9 +17,15 @@ from tfds_builders.build import build
 from tfds_builders.emobank_spoken import sentences as sentences_module
 from tfds_builders.emobank_spoken.emobank_spoken_dataset_builder import Builder, EmoBankConfig
 from tfds_builders.emobank_spoken.espeak import ESPEAK_RATE, Delivery, speak
-from tfds_builders.emobank_spoken.fragments import WORDS, fragments
 from tfds_builders.emobank_spoken.prosody import draw_prosody, draw_speaker
-from tfds_builders.emobank_spoken.sentences import SPLITS, Sentence, read_sentences, subsample
+from tfds_builders.emobank_spoken.sentences import (
+    FRAGMENT_WORDS,
+    SPLITS,
+    Sentence,
+    fragments,
+    read_sentences,
+    subsample,
+)
 from tfds_builders.emobank_spoken.speech import Item, active_level_db, make_utterance
 from tfds_builders.emobank_spoken.voices import SPEAKERS
 from tfds_builders.utterance import Made
@@ -148,7 +154,8 @@ def test_fragments_are_unrated_words_of_training_sentences_in_training_voices(tm
         text = example["transcript"].decode()
         assert source.split == "train"
         assert f" {text} " in f" {' '.join(source.text.split())} "
-        assert WORDS[0] <= len(text.split()) <= WORDS[1] or len(text.split()) == len(source.text.split())
+        low, high = FRAGMENT_WORDS
+        assert low <= len(text.split()) <= high or len(text.split()) == len(source.text.split())
         assert np.isnan(example["attributes"]).all()
         assert np.isnan(example["attributes_std"]).all()
         assert example["speaker"].decode() in heard
@@ -160,7 +167,7 @@ def test_fragments_depend_on_their_sentence_only_and_cover_it(sentences):
     assert [piece.text for piece in fragments(chosen[1:], 200, 0)] == [piece.text for piece in cut[200:]]
     words = chosen[0].text.split()
     assert {word for piece in cut[:200] for word in piece.text.split()} == set(words)
-    assert {len(piece.text.split()) for piece in cut} == set(range(WORDS[0], WORDS[1] + 1))
+    assert {len(piece.text.split()) for piece in cut} == set(range(FRAGMENT_WORDS[0], FRAGMENT_WORDS[1] + 1))
 
 
 def test_subsample_is_nested_and_independent_of_order(sentences):
@@ -199,7 +206,7 @@ def test_prosody_depends_on_activation_and_dominance_but_not_on_valence(sentence
 
 
 def test_rate_follows_its_formula():
-    # Ratings at the mean: what remains are the two normal draws, which hashing makes reproducible.
+    # Ratings at the mean: the cue is the sum of the two reproducible normal draws.
     ids = [f"sentence {number}" for number in range(4000)]
     speaker = SPEAKERS[0]
     cues = [

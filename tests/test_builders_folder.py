@@ -1,4 +1,4 @@
-"""A user's own corpus, through the build command."""
+"""User corpora, built by the command."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What people write into the table of their own corpus: header, missing values, times, segments, splits, joins."""
+"""Tables of user corpora: header, missing values, times, segments, splits, joins."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""MSP-Podcast from miniatures of every release, through the build command."""
+"""MSP-Podcast, built by the command from miniatures of every release."""
 
 import collections
 import subprocess
@@ -79,7 +79,7 @@ def test_releases_have_the_labels_of_the_files(release, tmp_path):
 
 def test_difference_from_published_size_is_counted(tmp_path):
     write_release(tmp_path / "release", "v1_6")
-    assert build(tmp_path, tmp_path, "v1_6") == 0  # the folder above the release will do
+    assert build(tmp_path, tmp_path, "v1_6") == 0  # the parent of the release folder
     counts = metadata(tmp_path, "v1_6")["counts"]
     assert counts["train_fewer_than_published"] == 34_280 - 6
     assert counts["test1_fewer_than_published"] == 10_124 - 6
@@ -128,7 +128,7 @@ def test_folder_without_release_raises_listing_its_content(tmp_path, capsys):
     ("old", "new", "message"),
     [
         ("EmoVal", "Valence", "has no column 'EmoVal'; its columns are FileName"),
-        (",H,", ",Q,", "emotion 'Q' is not allowed"),
+        (",H,", ",Q,", "emotion must be A, S, H, U, F, D, C, N, O, X, got 'Q'"),
         ("Development", "Devel", "no utterance"),
         (",Train", "", "fields like the header"),
     ],
@@ -138,7 +138,7 @@ def test_invalid_label_table_raises_naming_column_or_line(old, new, message, tmp
     path = tmp_path / "release" / "Labels" / "labels_consensus.csv"
     path.write_text(path.read_text(encoding="utf-8-sig").replace(old, new))
     status = build(tmp_path / "release", tmp_path, "v1_11")
-    if old == "Development":  # a split that this release does not know: counted, and the others are built
+    if old == "Development":  # unknown split of this release: counted
         assert status == 0
         assert metadata(tmp_path, "v1_11")["counts"]["without_split"] == 6
     else:

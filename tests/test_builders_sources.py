@@ -1,4 +1,4 @@
-"""A corpus that is there is believed only while the files it was built from are the same."""
+"""Detection of changes in the source files of a built corpus."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def test_overwrite_uses_changed_files(folder):
 
 def test_many_changes_are_counted():
     names = [f"{number}.wav" for number in range(1_000)]
-    assert sources_module._listed(names) == "0.wav, 1.wav, 2.wav and 997 more files"
+    assert sources_module._format_list(names) == "0.wav, 1.wav, 2.wav and 997 more files"
 
 
 def test_file_changed_during_the_build_raises(folder, monkeypatch, capsys):

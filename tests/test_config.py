@@ -1,4 +1,4 @@
-"""A wrong key, type or value stops before any work, with one line saying what and what is allowed."""
+"""Validation of configs: one-line errors for invalid keys, types and values; migration."""
 
 import copy
 import math

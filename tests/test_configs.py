@@ -1,4 +1,4 @@
-"""Every config file starts: the system it names trains and evaluates on a miniature with miniature encoders."""
+"""Config files: each trains and evaluates on a miniature corpus with miniature encoders."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Chosen batch lengths waste the least padding there is."""
+"""Choice of bucket lengths with minimal padding."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Tables of splits: they and the digests of content follow the corpus, and a planted or damaged one is not believed."""
+"""Index and content digests of splits: equality with the corpus, caching, damaged or foreign caches."""
 
 import hashlib
 import json

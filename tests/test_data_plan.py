@@ -1,4 +1,4 @@
-"""Every utterance exactly once an epoch, in an order that seed and batch number alone decide."""
+"""Batch plan: every utterance once per epoch, in an order that depends on seed and batch number only."""
 
 import itertools
 

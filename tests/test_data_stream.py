@@ -1,4 +1,4 @@
-"""From a corpus on disk to batches on devices: whole, in order, resumable, and clear when something is wrong."""
+"""Batch stream: content, order, resuming, sharding, and errors."""
 
 import dataclasses
 import shutil
@@ -87,7 +87,7 @@ def test_stream_yields_every_utterance_once_with_its_audio_and_labels(mini_data_
             assert not waveform[length:].any()
             if len(audio) <= batch.waveform.shape[1]:
                 np.testing.assert_array_equal(waveform[:length], audio)
-            else:  # cropped: some stretch of the clip
+            else:  # cropped
                 assert length == batch.waveform.shape[1]
                 windows = np.lib.stride_tricks.sliding_window_view(audio, length)
                 assert (windows == waveform).all(axis=1).any()

@@ -1,4 +1,4 @@
-"""Stores hold exactly what was put in, are read by position or id, and refuse what is damaged or of another source."""
+"""Feature store: round trips, reading by position and id, damage and mismatches."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Published emotion models imported: outputs equal the PyTorch modules that their cards describe, by name."""
+"""Import of published emotion models: equality with the PyTorch modules of their cards."""
 
 import json
 import os

@@ -80,12 +80,12 @@ def test_arrays_of_any_kind(array, expected):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (CLIP > 0, "type bool is not allowed"),
-        (CLIP.astype(complex), "type complex128 is not allowed"),
-        (CLIP.astype(object), "type object is not allowed"),
-        (np.array(["clip.wav"]), "type <U8 is not allowed"),
-        (np.zeros((2, 3, 4), np.float32), r"shape \(2, 3, 4\) is not allowed"),
-        (np.zeros((), np.float32), r"shape \(\) is not allowed"),
+        (CLIP > 0, "dtype must be .* or floating point, got bool"),
+        (CLIP.astype(complex), "dtype must be .* or floating point, got complex128"),
+        (CLIP.astype(object), "dtype must be .* or floating point, got object"),
+        (np.array(["clip.wav"]), "dtype must be .* or floating point, got <U8"),
+        (np.zeros((2, 3, 4), np.float32), r"shape must be .*, got \(2, 3, 4\)"),
+        (np.zeros((), np.float32), r"shape must be .*, got \(\)"),
         (np.zeros(0, np.float32), "has no samples"),
         (np.array([0, np.nan], np.float32), r"sample 1 must be finite .*, got nan"),
         (MASKED, "has masked samples"),

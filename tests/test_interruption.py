@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command at any moment with one line, or ask once for a stop where work can be saved."""
+"""Handling of Ctrl-C and SIGTERM: exit with one line, or a graceful stop within an interruption."""
 
 import os
 import signal

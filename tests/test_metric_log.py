@@ -1,4 +1,4 @@
-"""Metrics are written when `write` returns, or the run ends; what is not a record does not keep a run from going on."""
+"""Metric log: synchronous writes, full disks, resuming with invalid records."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Predictors of no skill: their values, their distribution, and that they score as no skill."""
+"""Mean and random baselines: values, distribution and scores."""
 
 import numpy as np
 import pytest

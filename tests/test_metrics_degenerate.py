@@ -1,4 +1,4 @@
-"""Metrics of sets that have no agreement to speak of: one row, equal rows, one speaker, one category."""
+"""Metrics of degenerate sets: one row, equal rows, one speaker, one category."""
 
 import warnings
 

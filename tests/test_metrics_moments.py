@@ -1,4 +1,4 @@
-"""Co-moments: accumulated in any parts, in any order, they are those of the whole; offsets do not cancel."""
+"""Co-moments: accumulation in any parts and order, numerical stability."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The gain of one system over another: its interval takes both on the same speakers."""
+"""Paired differences of two systems, resampled over the same speakers."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from emojax.metrics.bootstrap import bootstrap_gain, bootstrap_regression
 
 
 def systems(n=400, num_speakers=20, seed=0):
-    """Labels, one system of two seeds, and a better one that shares the first one's trouble with some speakers."""
+    """Labels, a system with two seeds, and a better one with correlated errors per speaker."""
     random = np.random.default_rng(seed)
     labels = random.normal(3, 0.5, (n, 3))
     speakers = [f"s{i % num_speakers}" for i in range(n)]

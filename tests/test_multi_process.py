@@ -1,4 +1,4 @@
-"""Two processes of two devices each are one program: same numbers, one log, killed together, resumed, moved."""
+"""Two processes of two devices each: equal results, one log, lost processes, resuming."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def start_two(data_dir, workdir):
 
 
 def finish(processes, timeout=240):
-    """Return codes and what was written to stderr; nobody is left behind."""
+    """Waits for processes; returns their exit codes and stderr."""
     try:
         errors = [process.communicate(timeout=timeout)[1] for process in processes]
     finally:

@@ -1,4 +1,4 @@
-"""A process forked after JAX has started refuses in one line what would hang in it."""
+"""Error in processes forked after JAX has started."""
 
 import os
 import warnings

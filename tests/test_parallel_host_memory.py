@@ -1,4 +1,4 @@
-"""Memory that a command frees stays in the process."""
+"""Freed memory is kept by the process."""
 
 import platform
 import subprocess

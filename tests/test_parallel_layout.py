@@ -1,4 +1,4 @@
-"""Parameters are divided by the names of their axes, and whole runs are the same however they are divided."""
+"""Sharding of parameters by axis names, and equality of runs on all meshes."""
 
 import csv
 import json

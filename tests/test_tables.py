@@ -1,4 +1,4 @@
-"""Tables of corpora: what csv and json write comes back, whatever is in it; what is damaged is named with its line."""
+"""Parsing of tables: round trips with csv and json, and errors that name the line."""
 
 import csv
 import io

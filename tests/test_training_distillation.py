@@ -145,7 +145,7 @@ def test_a_corpus_with_other_spellings_gets_the_scores_of_its_utterances(mini_da
     assert found["uar"]["value"] == pytest.approx(audmetric.unweighted_average_recall(truth, predicted))
     assert found["categories"] == list(names[:3])
     assert found["category_match"]["mapping"] == {"Angry": ["anger"], "joy": ["happiness"], "NEUTRAL": ["neutral"]}
-    assert found["category_match"]["left_out"] == 8
+    assert found["category_match"]["skipped"] == 8
     assert found["baselines"]["random"]["uar"] > 0.2
     pairs = [f"{name}:" for name in names[:2]]
     lacking = evaluate_workdir(folder, "renamed_corpus", ("test",), str(tmp_path), pairs)["test"]

@@ -1,4 +1,4 @@
-"""What is saved comes back exactly; the latest and the best are kept; damage is named."""
+"""Checkpoints: exact restoring, latest and best kept, errors for damage."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Encoders of a workdir: loaded only where they are needed, held once by a sweep, and checked when they are read."""
+"""Encoders of a workdir: lazy loading, sharing between workdirs, verification."""
 
 import json
 import os
@@ -214,21 +214,21 @@ def test_encoder_of_another_modality_raises_before_reading_weights(checkpoints, 
 
 def test_first_process_decides_and_all_processes_raise(monkeypatch):
     acted = []
-    monkeypatch.setattr(processes, "is_alone", lambda: False)
-    monkeypatch.setattr(processes, "wait_for_all", lambda name: None)
+    monkeypatch.setattr(processes, "is_single_process", lambda: False)
+    monkeypatch.setattr(processes, "sync_processes", lambda name: None)
     monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: value)
-    monkeypatch.setattr(processes, "is_first", lambda: False)
-    processes.first_decides(lambda: acted.append(1), "x")
+    monkeypatch.setattr(processes, "is_first_process", lambda: False)
+    processes.run_on_first_process(lambda: acted.append(1), "x")
     assert not acted
     told = np.frombuffer(b"its own message".ljust(4096, b"\0"), np.uint8)
     monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: told)
     with pytest.raises(EmojaxError, match=r"^its own message$"):
-        processes.first_decides(lambda: acted.append(1), "x")
+        processes.run_on_first_process(lambda: acted.append(1), "x")
 
     def fail():
         raise CheckpointError("its own message")
 
-    monkeypatch.setattr(processes, "is_first", lambda: True)
+    monkeypatch.setattr(processes, "is_first_process", lambda: True)
     monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda value: value)
     with pytest.raises(EmojaxError, match=r"^its own message$"):
-        processes.first_decides(fail, "x")
+        processes.run_on_first_process(fail, "x")

@@ -1,4 +1,4 @@
-"""Nothing is written through a link that leaves the workdir."""
+"""Protection against links that lead out of the workdir."""
 
 import os
 

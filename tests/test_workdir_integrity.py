@@ -1,4 +1,4 @@
-"""What a workdir holds is checked before it is believed: flipped bytes, wrong values, claims that nothing backs."""
+"""Verification of workdirs: flipped bytes, invalid values, inconsistent sizes."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def mesh():
 
 
 def make_workdir(folder, checkpoint_dir=""):
-    """A workdir of a tiny model that was never trained: step 2 is the best, step 3 the latest."""
+    """A workdir of a tiny untrained model: step 2 is the best, step 3 the latest."""
     tree = default.get_config()
     tree.model.log_mel.network.update({"gru_layers": 0, "conv_channels": 4, "embedding_size": 4})
     tree.objective.emotion_weight = 0.5
@@ -81,7 +81,7 @@ def copied(workdir, tmp_path):
 
 
 def everything(folder):
-    """All that is read of a workdir, for prediction and for continuing."""
+    """Reads a workdir as prediction and continuation do."""
     trained = restore_model(folder, mesh())
     found = [
         trained.step,
@@ -99,7 +99,7 @@ def everything(folder):
 
 
 def kinds(folder):
-    """The files of a workdir, of several alike (data of arrays) the first."""
+    """Files of a workdir; of several array files the first."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -192,7 +192,7 @@ def test_damaged_score_raises_with_and_without_digests(copied, content):
 
 
 def rewritten(path, change):
-    """Changes a JSON file as somebody would who wants it to be accepted."""
+    """Changes a JSON file and updates its digest."""
     tree = checked_content(json.loads(path.read_text()), str(path))
     change(tree)
     path.write_text(json.dumps(with_digest(tree)))
@@ -328,7 +328,7 @@ def test_external_checkpoints_are_read_only_with_the_id_of_the_workdir(tmp_path)
     moved = tmp_path / "moved"
     shutil.move(mine, moved)
     assert restore_model(moved, mesh()).step == 2
-    # somebody else's workdir that names the same place
+    # another workdir with the same checkpoint folder
     other = make_workdir(tmp_path / "other")
     rewritten(
         other / "config.json", lambda tree: tree["training"].update(checkpoint_dir=str(tmp_path / "disk" / "mine"))

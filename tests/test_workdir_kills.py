@@ -1,4 +1,4 @@
-"""Killed at fifty random moments, during saves too, a run's checkpoints can be restored and go on."""
+"""Checkpoints after kills at fifty random times, also during saves."""
 
 import os
 import random

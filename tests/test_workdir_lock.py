@@ -1,4 +1,4 @@
-"""One process at a time writes in a workdir; a holder that is dead does not keep the next one out."""
+"""Write lock of a workdir: exclusion, dead and remote holders."""
 
 import json
 import os

@@ -20,50 +20,6 @@ _VECTORS = ("attributes", "attributes_std", "emotion_votes")
 _BYTES_PER_SAMPLE = 2
 
 
-def read_utterances(source: Any, indices: Sequence[int], context: str, audio: bool = True) -> list[dict[str, Any]]:
-    """Reads utterances by position.
-
-    Args:
-      source: data source from `open_split`.
-      indices: positions in `source`.
-      context: name of the split in error messages, `corpus.describe(split)`.
-      audio: whether to return the audio.
-
-    Returns:
-      One dict per utterance with the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,);
-      and S as `num_samples`.
-
-    Raises:
-      CorpusError: an utterance cannot be read; the message names the split and the positions.
-    """
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    if not indices:  # a host without rows in the last batch; array_record does not accept an empty list
-        return []
-    try:
-        records = source.data_source.__getitems__(indices)
-        return [_decode(tf_example_pb2.Example.FromString(record).features.feature, audio) for record in records]
-    except Exception as error:  # array_record and protobuf raise various exceptions for damaged shards
-        first, last = min(indices), max(indices)
-        raise CorpusError(f"{context}: examples {first} to {last} cannot be read ({reason(error)})") from error
-
-
-def _decode(feature: Any, audio: bool) -> dict[str, Any]:
-    utterance: dict[str, Any] = {name: feature[name].bytes_list.value[0].decode() for name in _TEXTS}
-    for name in _VECTORS:
-        utterance[name] = np.array(feature[name].float_list.value, np.float32)
-    if len(utterance["attributes"]) != NUM_ATTRIBUTES:
-        raise ValueError(f"{utterance['id']!r} has {len(utterance['attributes'])} attributes")
-    utterance["emotion"] = feature["emotion"].int64_list.value[0]
-    stored = feature["audio"].bytes_list.value[0]
-    utterance["num_samples"], remainder = divmod(len(stored), _BYTES_PER_SAMPLE)
-    if remainder or not stored:
-        raise ValueError(f"{utterance['id']!r} has {len(stored)} bytes of audio")
-    if audio:
-        utterance["audio"] = np.frombuffer(stored, "<i2")
-    return utterance
-
-
 # Copied from the registry of builders, which this package must not import; a test compares them.
 _NEEDS_MANUAL_DIR = ("folder", "iemocap", "msp_podcast")
 _CONFIG_FROM_MANUAL_DIR = "folder"
@@ -241,6 +197,50 @@ def split_parts(corpus: Corpus, split: str) -> list[tuple[str, slice]]:
 def split_names(split: str) -> list[str]:
     """Lists the whole splits that a split is composed of: a and b for `a[:50%]+b`."""
     return [part.partition("[")[0].strip() for part in split.split("+")]
+
+
+def read_utterances(source: Any, indices: Sequence[int], context: str, audio: bool = True) -> list[dict[str, Any]]:
+    """Reads utterances by position.
+
+    Args:
+      source: data source from `open_split`.
+      indices: positions in `source`.
+      context: name of the split in error messages, `corpus.describe(split)`.
+      audio: whether to return the audio.
+
+    Returns:
+      One dict per utterance with the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,);
+      and S as `num_samples`.
+
+    Raises:
+      CorpusError: an utterance cannot be read; the message names the split and the positions.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    if not indices:  # a host without rows in the last batch; array_record does not accept an empty list
+        return []
+    try:
+        records = source.data_source.__getitems__(indices)
+        return [_decode(tf_example_pb2.Example.FromString(record).features.feature, audio) for record in records]
+    except Exception as error:  # array_record and protobuf raise various exceptions for damaged shards
+        first, last = min(indices), max(indices)
+        raise CorpusError(f"{context}: examples {first} to {last} cannot be read ({reason(error)})") from error
+
+
+def _decode(feature: Any, audio: bool) -> dict[str, Any]:
+    utterance: dict[str, Any] = {name: feature[name].bytes_list.value[0].decode() for name in _TEXTS}
+    for name in _VECTORS:
+        utterance[name] = np.array(feature[name].float_list.value, np.float32)
+    if len(utterance["attributes"]) != NUM_ATTRIBUTES:
+        raise ValueError(f"{utterance['id']!r} has {len(utterance['attributes'])} attributes")
+    utterance["emotion"] = feature["emotion"].int64_list.value[0]
+    stored = feature["audio"].bytes_list.value[0]
+    utterance["num_samples"], remainder = divmod(len(stored), _BYTES_PER_SAMPLE)
+    if remainder or not stored:
+        raise ValueError(f"{utterance['id']!r} has {len(stored)} bytes of audio")
+    if audio:
+        utterance["audio"] = np.frombuffer(stored, "<i2")
+    return utterance
 
 
 def _version_directory(name: str, root: Path) -> Path:

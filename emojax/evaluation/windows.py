@@ -18,7 +18,7 @@ from emojax.errors import ConfigError
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
 from emojax.models import EmotionModel
-from emojax.parallel import batch_sharding, num_batch_shards, on_mesh, to_host
+from emojax.parallel import batch_sharding, num_batch_shards, to_host, with_mesh
 from emojax.progress import Progress
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, EmotionOutput
 from emojax.workdir import TrainedOutputs
@@ -194,7 +194,7 @@ class PredictStep:
             output: Any = model.apply(variables, batch, train=False)
             return output
 
-        self.forward = jax.jit(on_mesh(forward, mesh))
+        self.forward = jax.jit(with_mesh(forward, mesh))
         self._mesh, self._windows = mesh, windows
 
     def __call__(self, variables: dict[str, Any], batch: Batch) -> EmotionOutput:

@@ -29,7 +29,7 @@ from emojax.feature_store import (
     write_split_metadata,
 )
 from emojax.interruption import Interruption
-from emojax.parallel import first_decides, is_first
+from emojax.parallel import is_first_process, run_on_first_process
 from emojax.progress import Progress
 from emojax.schema import to_tree
 from emojax.types import SAMPLE_RATE
@@ -91,7 +91,7 @@ def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -
         label = f"extract {corpus.info.name} {split}"
         jobs.append(_SplitJob(label, index, reader, computer, directory / split))
     metadata = StoreMetadata(corpus.info.name, to_tree(computer.source), (computer.spec,))
-    first_decides(functools.partial(_describe_store, directory, metadata, jobs), f"{directory} was described")
+    run_on_first_process(functools.partial(_describe_store, directory, metadata, jobs), f"{directory} was described")
     run, start = Extraction(), time.monotonic()
     with Interruption() as interruption:
         for job in jobs:
@@ -105,7 +105,7 @@ def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -
             if run.interrupted_by:
                 break
     run.seconds = time.monotonic() - start
-    if run.utterances and is_first():
+    if run.utterances and is_first_process():
         summary = {key: value for key, value in dataclasses.asdict(run).items() if key != "interrupted_by"}
         write_json(directory / SUMMARY, {**summary, "audio_hours_per_hour": run.audio_hours_per_hour})
     return run

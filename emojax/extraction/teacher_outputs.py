@@ -14,7 +14,7 @@ from emojax.data.plan import FILLER, ShardedPlan, extended_buckets
 from emojax.extraction.config import TeacherCacheConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import OUTPUTS, ArraySpec
-from emojax.parallel import batch_sharding, host_rows, make_mesh, on_mesh
+from emojax.parallel import batch_sharding, host_rows, make_mesh, with_mesh
 from emojax.teachers import load_ensemble
 from emojax.teachers.cache import cache_source, row_size, to_row
 from emojax.types import Batch
@@ -43,7 +43,7 @@ class TeacherComputer:
         def compute(members: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
             return to_row(ensemble.outputs(members, batch))[:, None], (batch.index != FILLER).astype(np.int32)
 
-        self._compute = jax.jit(on_mesh(compute, self._mesh))
+        self._compute = jax.jit(with_mesh(compute, self._mesh))
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "TeacherReader":
         """Opens a split; nothing is read yet."""

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 def _run(workdir: Path) -> tuple[int, str]:
     """Runs the mode; returns the exit status and, for an error, the line that reports it."""
     from emojax.errors import EmojaxError, is_full_disk, reason
-    from emojax.parallel import LOST, keep_freed_memory, lost_process, use_compilation_cache
+    from emojax.parallel import LOST, is_lost_process_error, keep_freed_memory, use_compilation_cache
 
     keep_freed_memory()
     use_compilation_cache()
@@ -64,7 +64,7 @@ def _run(workdir: Path) -> tuple[int, str]:
     except UsageError as error:
         return USAGE, f"error: {error}"
     except Exception as error:
-        if lost_process(error):
+        if is_lost_process_error(error):
             return 1, f"{LOST} ({reason(error)})"
         if isinstance(error, OSError) or is_full_disk(error):
             label = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
@@ -74,7 +74,7 @@ def _run(workdir: Path) -> tuple[int, str]:
 
 
 def _join_processes() -> None:
-    from emojax.parallel import is_first, join_processes
+    from emojax.parallel import is_first_process, join_processes
     from emojax.progress import Progress
 
     join_processes(
@@ -84,7 +84,7 @@ def _join_processes() -> None:
         join_seconds=JOIN_SECONDS.value,
         heartbeat_seconds=HEARTBEAT_SECONDS.value,
     )
-    if not is_first():  # errors are printed by every process, anything else by the first
+    if not is_first_process():  # errors are printed by every process, anything else by the first
         Progress.shown = False
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 

@@ -114,7 +114,7 @@ def leaf_sharding(leaf: Any, mesh: Mesh, names: tuple[str | None, ...] | None = 
     return NamedSharding(mesh, PartitionSpec(*spec) if any(spec) else PartitionSpec())
 
 
-def placed(mesh: Mesh) -> Callable[[np.ndarray, tuple[str | None, ...]], jax.Array]:
+def device_put_fn(mesh: Mesh) -> Callable[[np.ndarray, tuple[str | None, ...]], jax.Array]:
     """Returns a function that puts host values, given the names of their axes, on the devices by `leaf_sharding`."""
     return lambda values, names: to_device(values, leaf_sharding(values, mesh, names))
 
@@ -154,7 +154,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def with_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Wraps a function so that `constrain_batch` and `constrain_replicated` use the mesh while it is traced."""
 
     @functools.wraps(function)
@@ -166,7 +166,7 @@ def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def constrain_batch(rows: jax.Array) -> jax.Array:
-    """Constrains the first axis of an array and of its gradient to be sharded as a batch; requires `on_mesh`.
+    """Constrains the first axis of an array and of its gradient to be sharded as a batch; requires `with_mesh`.
 
     Without the constraint, the partitioner may shard activations along features like the parameters they are
     multiplied with, and then exchanges activations, which are larger than the parameters.
@@ -181,7 +181,7 @@ def constrain_batch(rows: jax.Array) -> jax.Array:
 
 
 def constrain_replicated(parameter: jax.Array) -> jax.Array:
-    """Constrains a parameter to be replicated while it is used; requires `on_mesh`."""
+    """Constrains a parameter to be replicated while it is used; requires `with_mesh`."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.shape.get("fsdp", 1) == 1:
         return parameter

@@ -146,30 +146,30 @@ def _exit_on_bad_cast() -> None:
     _CALLBACKS.extend((callback, previous))
 
 
-def is_first() -> bool:
+def is_first_process() -> bool:
     """Whether this process is the one that writes logs, tables and plots."""
-    return is_alone() or jax.process_index() == 0
+    return is_single_process() or jax.process_index() == 0
 
 
-def is_alone() -> bool:
+def is_single_process() -> bool:
     """Whether the program has a single process."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1  # the first initialises no devices
 
 
-def lost_process(error: Exception) -> bool:
+def is_lost_process_error(error: Exception) -> bool:
     """Whether an error was probably caused by the loss of another process, judged by its message."""
     words = ("gloo", "connection", "unavailable", "deadline", "heartbeat", "coordination", "barrier", "nccl", "peer")
     message = str(error).lower()
-    return not is_alone() and isinstance(error, RuntimeError) and any(word in message for word in words)
+    return not is_single_process() and isinstance(error, RuntimeError) and any(word in message for word in words)
 
 
-def wait_for_all(name: str) -> None:
+def sync_processes(name: str) -> None:
     """Blocks until every process has called it; `name` appears in the error after a timeout."""
-    if not is_alone():
+    if not is_single_process():
         multihost_utils.sync_global_devices(name)
 
 
-def first_decides(action: Callable[[], object], name: str) -> None:
+def run_on_first_process(action: Callable[[], object], name: str) -> None:
     """Runs an action in the first process; an error is raised in all processes.
 
     Args:
@@ -179,33 +179,33 @@ def first_decides(action: Callable[[], object], name: str) -> None:
     Raises:
       EmojaxError: raised by the action, with the same message in every process.
     """
-    if is_alone():
+    if is_single_process():
         action()
         return
     message = b""
-    if is_first():
+    if is_first_process():
         try:
             action()
         except EmojaxError as error:
             message = str(error).encode()[:_MESSAGE_BYTES]
-    wait_for_all(name)
+    sync_processes(name)
     padded = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
     received = np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().rstrip(b"\0")
     if received:
         raise EmojaxError(received.decode(errors="replace"))
 
 
-def smallest_of_all(number: int) -> int:
+def min_over_processes(number: int) -> int:
     """Returns the minimum of a number over all processes, each of which must call it."""
-    if is_alone():
+    if is_single_process():
         return number
     return int(np.min(multihost_utils.process_allgather(np.int32(number))))
 
 
-def all_should_stop(step: int) -> bool:
+def stop_requested(step: int) -> bool:
     """Whether any process received SIGTERM, agreed on so that all stop after the same step.
 
     Args:
       step: number of completed steps; every process must call this after every step.
     """
-    return not is_alone() and multihost_utils.reached_preemption_sync_point(step)
+    return not is_single_process() and multihost_utils.reached_preemption_sync_point(step)

@@ -15,7 +15,7 @@ from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.families import family_of
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import is_first, make_mesh, placed, replicated, to_device, wait_for_all
+from emojax.parallel import device_put_fn, is_first_process, make_mesh, replicated, sync_processes, to_device
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.model import Network, make_network
 from emojax.pretraining.step import make_pretrain_step, objective_sums, validate
@@ -55,7 +55,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
     features, unit_params = _unit_features(config, mesh)
     streams = functools.partial(BatchStream, corpus, config=config.data, mesh=mesh)
     stream = streams(training, index=index, training=True, seed=config.seed, epochs=config.training.epochs)
-    wait_for_all(f"{workdir} was looked at")
+    sync_processes(f"{workdir} was looked at")
     write_config(workdir, config)
     check_inside(workdir, workdir / ENCODER)
     with open_checkpoints(workdir, config.training) as checkpoints:
@@ -74,7 +74,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
         if outcome.interrupted_by is None:
             saved = abstract_like(state.saved, jax.tree.map(lambda leaf: leaf.sharding, state.saved))
             best = checkpoints.restore(outcome.best_step, {"model": saved})["model"]
-            if is_first():
+            if is_first_process():
                 save_encoder(network.encoder(best["params"]["encoder"]), workdir / ENCODER)
     summarise_training(workdir, outcome, count_parameters(state.params))
     return outcome
@@ -83,7 +83,7 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
 def _network(config: PretrainConfig, mesh: Mesh) -> Network:
     settings = config.encoder
     options = ComputeOptions(jnp.dtype(settings.dtype), settings.remat)
-    start = load_encoder(settings.checkpoint, options, to_device=placed(mesh)) if settings.checkpoint else None
+    start = load_encoder(settings.checkpoint, options, to_device=device_put_fn(mesh)) if settings.checkpoint else None
     return make_network(config, options, start)
 
 
@@ -91,7 +91,9 @@ def _unit_features(config: PretrainConfig, mesh: Mesh) -> tuple[UnitFeatures, An
     units = config.units
     if not units.checkpoint:
         return UnitFeatures(centred=units.centred), {}
-    encoder = load_encoder(units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), to_device=placed(mesh))
+    encoder = load_encoder(
+        units.checkpoint, ComputeOptions(jnp.dtype(config.encoder.dtype)), to_device=device_put_fn(mesh)
+    )
     (layer,) = resolve_layers((units.layer,), encoder.num_layers, "config.units.layer")
     return UnitFeatures.of(encoder, layer, units.centred), encoder.params
 

@@ -11,7 +11,7 @@ from emojax.evaluation.categories import CategoryMatch, match_categories, parse_
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
 from emojax.evaluation.summary import TrainLabels, summarise
 from emojax.evaluation.windows import PredictStep, predict_split, windows_of
-from emojax.parallel import is_first, make_mesh
+from emojax.parallel import is_first_process, make_mesh
 from emojax.reporting.card import CARD, write_card
 from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
 from emojax.types import ATTRIBUTES, CorpusInfo
@@ -153,12 +153,12 @@ def evaluate_workdir(
             match,
         )
         resamples = config.evaluation.bootstrap_resamples
-        if is_first():
+        if is_first_process():
             summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed)
         else:
             summaries[split] = summarise(predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
-    if is_first() and write_card(trained) is None:
+    if is_first_process() and write_card(trained) is None:
         print(f"{workdir / CARD}: was edited and is not updated", flush=True)
     return summaries
 

@@ -15,7 +15,7 @@ from emojax.config import TrainingConfig
 from emojax.data import BatchStream
 from emojax.errors import CheckpointError, TrainingError
 from emojax.interruption import Interruption
-from emojax.parallel import all_should_stop, is_alone, is_first
+from emojax.parallel import is_first_process, is_single_process, stop_requested
 from emojax.progress import Progress
 from emojax.schema import Ge, parse, settings
 from emojax.training.metric_log import MetricLog
@@ -184,8 +184,8 @@ class _Run:
         batches = iter(self._stream)
         reason = "finished"
         with (
-            MetricLog(self._workdir, first, writing=is_first()) as log,
-            Interruption(together=not is_alone()) as interruption,
+            MetricLog(self._workdir, first, writing=is_first_process()) as log,
+            Interruption(together=not is_single_process()) as interruption,
             Progress(f"train {self._workdir.name}", total, "steps", done=first) as progress,
             StepTimer() as self._timer,
             Tracer(self._workdir, first, self._config.profile_steps) as tracer,
@@ -199,7 +199,7 @@ class _Run:
                 if self._selection.exhausted:
                     reason = "patience"
                     break
-                if all_should_stop(done):
+                if stop_requested(done):
                     interruption.received = signal.SIGTERM
                 if interruption.received is not None and done < total:
                     self._save(done, None, log)
@@ -241,7 +241,7 @@ class _Run:
         log.write(done, self._epoch(done), {f"validation/{name}": value for name, value in metrics.items()})
         best = " (best so far)" if self._selection.best_step == done else ""
         shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        progress.say(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
+        progress.write(f"step {done}, epoch {self._epoch(done)}: validation {shown}{best}")
         self._save(done, metrics["score"], log)
         self._timer.exclude(time.monotonic() - start)
 

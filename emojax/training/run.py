@@ -8,7 +8,7 @@ import jax
 from emojax.config import ExperimentConfig, TrainingConfig
 from emojax.data import read_index
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import COMPILATIONS, is_first, make_mesh, wait_for_all
+from emojax.parallel import COMPILATIONS, is_first_process, make_mesh, sync_processes
 from emojax.reporting import write_learning_curves
 from emojax.teachers import calibrate
 from emojax.training.data import (
@@ -58,7 +58,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         read_index(data.corpus, split)
     mesh = make_mesh(config.mesh)
     check_micro_batches(config, mesh)
-    wait_for_all(f"{workdir} was looked at")
+    sync_processes(f"{workdir} was looked at")
 
     write_config(workdir, config)
     keep_encoders(workdir, config.model)
@@ -121,5 +121,5 @@ def summarise_training(workdir: Path, outcome: Outcome, parameters: int) -> None
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_json(workdir / SUMMARY, summary)
-    if is_first():
+    if is_first_process():
         write_learning_curves(workdir)

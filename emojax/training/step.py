@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform
 from emojax.models import EmotionModel, merge_params
-from emojax.parallel import on_mesh
+from emojax.parallel import with_mesh
 from emojax.teachers import TeacherFunction
 from emojax.training.state import TrainState, state_shardings
 from emojax.types import Batch, EmotionOutput
@@ -153,7 +153,7 @@ def jit_step(step: Callable[..., tuple[Any, Any]], state: TrainState) -> Any:
       state: concrete or abstract; only its shardings are used.
     """
     mesh: Mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
-    return jax.jit(on_mesh(step, mesh), donate_argnums=0, out_shardings=(state_shardings(state), None))
+    return jax.jit(with_mesh(step, mesh), donate_argnums=0, out_shardings=(state_shardings(state), None))
 
 
 def _augmented(batch: Batch, key: jax.Array, sounds: Sounds, config: WaveformAugmentConfig) -> Batch:

@@ -18,7 +18,7 @@ from etils import epath
 
 from emojax.errors import CheckpointError, EmojaxError, TrainingError, reason
 from emojax.files import DIGEST, checked_content, with_digest
-from emojax.parallel import is_first, smallest_of_all, wait_for_all
+from emojax.parallel import is_first_process, min_over_processes, sync_processes
 from emojax.workdir.digests import DIGESTS, Digests, first_damaged, read_digests, write_digests
 
 SCORE = "score"
@@ -77,18 +77,18 @@ class Checkpoints:
 
     def _clean_up(self, writing: bool) -> None:
         """Removes remains of interrupted saves and deletions, and verifies the scores."""
-        if writing and is_first():
+        if writing and is_first_process():
             for unfinished in self._directory.glob(_UNFINISHED):
                 unfinished.rmtree()
         steps = self._steps_on_disk() if self._has_digests else []
         digests = self._digests(steps[-1]) if steps else None
         if digests is not None:
             self._leftover = set(steps) - {steps[-1], *digests.kept}
-        if writing and is_first():
+        if writing and is_first_process():
             for step in self._leftover:  # deletion was interrupted
                 (self._directory / str(step)).rmtree()
         if writing:
-            wait_for_all(f"{self._directory} is cleaned up")
+            sync_processes(f"{self._directory} is cleaned up")
         for step in sorted(set(steps) - self._leftover):
             self._compare(step, (_METRICS,), self._digests(step), together=False)
 
@@ -275,7 +275,7 @@ class Checkpoints:
         start, stride = (jax.process_index(), jax.process_count()) if together else (0, 1)
         found = first_damaged(folder, digests, names[start::stride])
         index = len(names) if found is None else start + stride * found
-        index = smallest_of_all(index) if together else index
+        index = min_over_processes(index) if together else index
         if index < len(names) and folder.is_dir():  # else its run has just removed it
             fault = "is damaged" if (folder / names[index]).exists() else "is missing"
             hint = self._recovery_hint(step)

@@ -20,7 +20,7 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.feature_store import STATES, StatesSource, Store, parse_source, single_array
 from emojax.files import atomic_write, check_sha256, sha256_of, write_json
 from emojax.models import EmotionModelConfig, EncoderInputConfig
-from emojax.parallel import first_decides, placed
+from emojax.parallel import device_put_fn, run_on_first_process
 from emojax.schema import MaxLen, MinLen, read_settings, settings, to_tree
 
 ENCODERS = "encoders"
@@ -200,7 +200,7 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
             except CheckpointError as error:
                 raise CheckpointError(f"config.model.{modality}.checkpoint: {error}") from error
 
-        first_decides(keep, f"{workdir / ENCODERS / modality}")
+        run_on_first_process(keep, f"{workdir / ENCODERS / modality}")
 
 
 def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online: tuple[str, ...]) -> dict[str, Encoder]:
@@ -224,7 +224,7 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
             folder = _find_original(folder, source)
-        encoders[modality] = load_encoder(folder, options, to_device=placed(mesh), params=modality in online)
+        encoders[modality] = load_encoder(folder, options, to_device=device_put_fn(mesh), params=modality in online)
     return encoders
 
 

@@ -11,7 +11,7 @@ from emojax import files
 from emojax.config import ExperimentConfig, difference, load_saved_config, migrate, saved_tree
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import is_vacant
-from emojax.parallel import is_first
+from emojax.parallel import is_first_process
 from emojax.schema import to_tree
 
 CONFIG = "config.json"
@@ -39,7 +39,7 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     Raises:
       EmojaxError: the file cannot be written (full disk, no permission); the previous file is intact.
     """
-    if is_first():
+    if is_first_process():
         files.write_json(path, files.with_digest(tree))
 
 

@@ -15,7 +15,7 @@ from etils import epath
 from emojax import files
 from emojax.errors import CheckpointError, EmojaxError, reason
 from emojax.files import checked_content, parse_json, read_json_object, with_digest
-from emojax.parallel import is_first, wait_for_all
+from emojax.parallel import is_first_process, sync_processes
 from emojax.schema import MaxLen, MinLen, parse, settings
 from emojax.workdir.files import CHECKPOINTS, METRICS, write_json
 
@@ -53,8 +53,8 @@ def own_checkpoint_directory(workdir: Path, named: str) -> epath.Path:
         raise CheckpointError(
             f"config.training.checkpoint_dir must not be shared by workdirs; {named} has the checkpoints of another one"
         )
-    wait_for_all(f"{directory} was checked")
-    if is_first():
+    sync_processes(f"{directory} was checked")
+    if is_first_process():
         own_id = own_id or uuid.uuid4().hex
         write_json(workdir / EXTERNAL, {"id": own_id})
         if owner_id is None:

@@ -24,7 +24,7 @@ from emojax.errors import EmojaxError
 from emojax.feature_store.layout import STORE
 from emojax.files import LOCK, is_temporary, remove_temporaries
 from emojax.interruption import cleaned_up, end_process
-from emojax.parallel import first_decides
+from emojax.parallel import run_on_first_process
 from emojax.workdir.files import CONFIG
 
 try:
@@ -88,7 +88,7 @@ def hold(folder: Path, *, create: bool = True) -> Iterator[None]:
         return
     with contextlib.ExitStack() as stack:
         if not _held[absolute]:
-            first_decides(lambda: stack.enter_context(_locked(absolute)), f"{folder} is locked")
+            run_on_first_process(lambda: stack.enter_context(_locked(absolute)), f"{folder} is locked")
         _held[absolute] += 1
         try:
             yield

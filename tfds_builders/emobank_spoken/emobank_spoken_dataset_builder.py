@@ -10,8 +10,7 @@ import tensorflow_datasets as tfds
 from emojax.errors import CorpusError
 from emojax.types import SplitAssignment
 from tfds_builders.builder import CorpusBuilder
-from tfds_builders.emobank_spoken.fragments import fragments
-from tfds_builders.emobank_spoken.sentences import SPLITS, read_sentences, subsample
+from tfds_builders.emobank_spoken.sentences import SPLITS, fragments, read_sentences, subsample
 from tfds_builders.emobank_spoken.speech import Item, make_utterance
 from tfds_builders.schema import CorpusMetadata
 from tfds_builders.utterance import Made
@@ -53,7 +52,7 @@ class Builder(CorpusBuilder):
             name="quick", description="About 3,000 train, 500 dev and all 1,000 test sentences.", train=3000, dev=500
         ),
         EmoBankConfig(
-            name="fragments", description="Runs of words out of the training sentences, without ratings.", fragments=5
+            name="fragments", description="Fragments of the training sentences, without ratings.", fragments=5
         ),
     ]
     DEFAULT_BUILDER_CONFIG_NAME = "full"
@@ -70,11 +69,11 @@ class Builder(CorpusBuilder):
             return metadata
         return dataclasses.replace(
             metadata,
-            description=f"{metadata.description} These are runs of 3 to 12 words out of the training sentences.",
+            description=f"{metadata.description} These are fragments of 3 to 12 words of the training sentences.",
             attribute_source="none",
             notes=(
-                "Fragments of sentences without ratings of their own. The speech is synthetic (espeak-ng); the ratings "
-                "of the sentence a fragment was cut from shape its prosody, with noise of its own. "
+                "Fragments of sentences, without ratings. The speech is synthetic (espeak-ng); the prosody depends on "
+                "the ratings of the fragment's sentence, with separate noise. "
                 f"Seed {self.builder_config.seed}."
             ),
             split_assignment=None,
@@ -83,9 +82,9 @@ class Builder(CorpusBuilder):
     def _metadata_of_sentences(self) -> CorpusMetadata:
         return CorpusMetadata(
             description=(
-                "10,062 English sentences with human ratings of activation, valence and dominance (EmoBank), spoken "
-                "by the synthesiser espeak-ng in 32 voices. Activation and dominance move rate, pitch, pitch range and "
-                "level, with noise; valence is in the words alone."
+                "10,062 English sentences with human ratings of activation, valence and dominance (EmoBank), "
+                "synthesised by espeak-ng in 32 voices. Rate, pitch, pitch range and level depend on activation and "
+                "dominance, with noise; valence is expressed by the words only."
             ),
             scale=(1.0, 5.0),
             categories=(),
@@ -95,8 +94,8 @@ class Builder(CorpusBuilder):
             citation=_CITATION,
             notes=(
                 "The ratings are human ratings of the written text, not of the speech. The speech is synthetic "
-                "(espeak-ng), its prosody made from the ratings of activation and dominance plus noise: no number from "
-                "it says anything about human speech. attributes_std is the spread over the readers only. "
+                "(espeak-ng), with prosody derived from the ratings of activation and dominance plus noise: results "
+                "allow no conclusions about human speech. attributes_std is the spread over the readers only. "
                 f"Seed {self.builder_config.seed}."
             ),
             split_assignment=SplitAssignment("train", "dev", ("test",)),

@@ -15,9 +15,8 @@ clipped to the range of espeak-ng. Valence has no effect on the prosody.
 import dataclasses
 import math
 
-from tfds_builders.emobank_spoken.draws import normal, uniform
 from tfds_builders.emobank_spoken.espeak import PITCH, RANGE, RATE_WPM
-from tfds_builders.emobank_spoken.sentences import Sentence
+from tfds_builders.emobank_spoken.sentences import Sentence, normal, uniform
 from tfds_builders.emobank_spoken.voices import SPEAKERS, Speaker
 
 # Rounded mean and standard deviation of the ratings; constants, so that sentences are independent.

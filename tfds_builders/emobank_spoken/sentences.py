@@ -1,7 +1,9 @@
-"""EmoBank sentences with ratings, and the deterministic subsample of the quick config."""
+"""EmoBank sentences with ratings, their subsample and fragments, and random numbers that depend on names only."""
 
 import dataclasses
 import hashlib
+import statistics
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from emojax.errors import CorpusError
@@ -9,6 +11,9 @@ from tfds_builders.tables import parse_number, read_table
 
 SPLITS = ("train", "dev", "test")
 """EmoBank's own splits."""
+
+FRAGMENT_WORDS = (3, 12)
+"""Minimal and maximal number of words of a fragment; shorter sentences are used whole."""
 
 _FOLDER = Path(__file__).parent
 _RATINGS = ("A", "V", "D")  # The files have V, A, D.
@@ -65,6 +70,37 @@ def subsample(sentences: list[Sentence], size: int | None) -> list[Sentence]:
     chosen = sorted(sentences, key=lambda sentence: hashlib.sha256(sentence.id.encode()).digest())[:size]
     kept = {sentence.id for sentence in chosen}
     return [sentence for sentence in sentences if sentence.id in kept]
+
+
+def fragments(sentences: Iterable[Sentence], per_sentence: int, seed: int) -> Iterator[Sentence]:
+    """Draws fragments of sentences with uniform length and position.
+
+    A fragment keeps split and ratings of its sentence; the ratings determine its prosody only.
+
+    Args:
+      sentences: sentences to draw from.
+      per_sentence: number of fragments per sentence; they may overlap or be equal.
+      seed: random seed; fragments depend on it and the sentence's id only.
+    """
+    low, high = FRAGMENT_WORDS
+    for sentence in sentences:
+        words = sentence.text.split()
+        for number in range(per_sentence):
+            id = f"{sentence.id}_fragment{number}"
+            length = min(low + int(uniform(seed, "length", id) * (high - low + 1)), len(words))
+            first = int(uniform(seed, "first", id) * (len(words) - length + 1))
+            yield dataclasses.replace(sentence, id=id, text=" ".join(words[first : first + length]))
+
+
+def uniform(seed: int, *names: str) -> float:
+    """Returns a uniform random number in (0, 1), derived by hashing from seed and names."""
+    digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
+    return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
+
+
+def normal(seed: int, *names: str) -> float:
+    """Returns a standard normal random number, derived from seed and names."""
+    return statistics.NormalDist().inv_cdf(uniform(seed, *names))
 
 
 def _floats(row: dict[str, str], columns: tuple[str, str, str]) -> tuple[float, float, float]:

@@ -41,11 +41,11 @@ class Builder(CorpusBuilder):
             ),
             notes=(
                 "There are no attribute ratings: attributes are NaN and the scale is unused. Acted speech; every "
-                "recording was recognised by at least 16 of 20 listeners. This copy was altered before it came here: "
-                "most files are normalised to full scale, and every one is exactly 2 s long, longer recordings cut off "
-                "and shorter ones padded. Level, length and pauses carry nothing, and transcripts are those of the "
-                "complete sentences. The same 10 sentences are spoken in every emotion and split: words say nothing "
-                "about the emotion. Stored as Opus at about 26 kbit/s."
+                "recording was recognised by at least 16 of 20 listeners. This copy is altered: most files are "
+                "normalised to full scale, and all are exactly 2 s long, longer recordings truncated and shorter ones "
+                "padded. Level, length and pauses carry no information, and transcripts are those of the complete "
+                "sentences. The same 10 sentences are spoken in every emotion and split, so that words carry no "
+                "information about the emotion. Stored as Opus at about 26 kbit/s."
             ),
             split_assignment=SplitAssignment("train", "val", ("test",)),
         )

@@ -69,9 +69,9 @@ class Builder(CorpusBuilder):
                 "Language Resources and Evaluation 42, 2008."
             ),
             notes=(
-                "Acted speech. Scripted conversations repeat their words in every session, so a model that reads has "
-                "seen the sentences it is tested on: report improvised conversations too. emotion is -1 where "
-                "evaluators did not agree. emotion_votes and attributes_std leave out what speakers said of themselves."
+                "Acted speech. Scripted conversations have the same words in every session, so that a lexical model is "
+                "trained on the test sentences: report improvised conversations too. emotion is -1 without agreement "
+                "of the evaluators. emotion_votes and attributes_std exclude self reports."
             ),
             split_assignment=FOLDS[-1],
             folds=FOLDS,

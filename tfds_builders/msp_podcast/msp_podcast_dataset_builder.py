@@ -51,10 +51,9 @@ class Builder(CorpusBuilder):
                 "Emotional Speech From Existing Podcast Recordings. IEEE Transactions on Affective Computing, 2019."
             ),
             notes=(
-                "emotion is -1 where raters did not agree; emotion_votes are shares of primary emotions, and "
-                "attributes_std is the sample standard deviation over raters. test1 and test2 share speakers; speakers "
-                "that are not known may occur in several splits; test lists differ between releases. test3 has no "
-                "public labels."
+                "emotion is -1 without agreement of the raters; emotion_votes are shares of primary emotions, and "
+                "attributes_std is the sample standard deviation over raters. test1 and test2 share speakers; unknown "
+                "speakers may occur in several splits; test lists differ between releases. test3 has no public labels."
             ),
             split_assignment=release.split_assignment,
         )
