@@ -23,6 +23,8 @@ from emojax.training.teacher_cache import cache_teacher, fingerprint, parse_teac
 from emojax.training.teachers import load_members, load_teacher, measure_teacher, residual_units
 from tests import mini_corpus
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 
 def tree(data_dir, **distillation):
     config = default.get_config()
@@ -93,7 +95,7 @@ def test_a_cache_teaches_what_the_teachers_say_online(mini_data_dir, teachers):
         TeacherConfig("", (), str(cache), "float32"),
     ):
         for devices in (1, 8):
-            mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:devices])
+            mesh = make_mesh(MeshConfig(-1, 1), jax.local_devices()[:devices])
             teacher = load_teacher(who, settings, corpus.info.categories, mesh)
             inputs = teacher.inputs(AUDIO, corpus.info.name, "train")
             stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, inputs=inputs)
