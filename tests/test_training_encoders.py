@@ -22,6 +22,8 @@ from emojax.training import train_workdir
 from emojax.workdir import batch_inputs, restore_model
 from tests import mini_corpus, speech_checkpoints
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 MAX_TOKENS = 6
 
 
