@@ -133,7 +133,7 @@ def test_encode_refuses_what_it_cannot_take(bert):
     for wrong in (np.zeros(3, np.float32), None, b"a", {"a"}, iter("a"), np.array(["a", "b"])):
         with pytest.raises(CorpusError, match=rf"item 0: of type {type(wrong).__name__}; allowed: a text"):
             bert.encode(wrong)
-    with pytest.raises(ConfigError, match="tokens must be at most 30 per row, .*, got 31"):
+    with pytest.raises(ConfigError, match=r"tokens must be at most 30 per row, .*, got 31"):
         apply(bert, random_tokens(1, 31), (3,))
 
 
