@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from emojax.encoders.checkpoint_files import find_folder, read_tensors
+from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.families import ComputeOptions, Family, family_of
 from emojax.encoders.parameters import Axes, parameter_axes
 from emojax.encoders.tensor_table import check_layers, convert, invert, renamed_names
-from emojax.encoders.weight_files import StoredTensor
+from emojax.encoders.weight_files import StoredTensor, read_tensors
 from emojax.files import atomic_write, read_json_object
 from emojax.parallel import check_not_forked
 

@@ -1,7 +1,6 @@
 """Units: the cluster of each frame of speech, computed inside the step from the waveform."""
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -52,7 +51,7 @@ class UnitFeatures:
         if not isinstance(encoder.inputs, WaveformInputs):
             raise ConfigError("config.units.checkpoint: is no speech encoder")
         convolution = encoder.module.config.convolution
-        if (convolution.receptive_field, math.prod(convolution.strides)) != (_WINDOW, _HOP):
+        if (convolution.receptive_field, convolution.samples_per_frame) != (_WINDOW, _HOP):
             raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")
         return cls(encoder.module, encoder.inputs, layer, encoder.num_layers, centred)
 
