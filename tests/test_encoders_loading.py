@@ -24,9 +24,9 @@ from huggingface_hub.utils import filter_repo_objects
 
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.checkpoint_files import WEIGHT_FILES
-from emojax.encoders.inputs import WaveformInputs, read_waveform_settings
 from emojax.encoders.speech_config import ConvolutionConfig
 from emojax.encoders.tensor_table import TRANSFORMS, Ignored, Rule, TensorTable, convert, invert
+from emojax.encoders.waveform_inputs import WaveformInputs, read_waveform_settings
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError
 from tests import text_checkpoints
@@ -181,8 +181,8 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_named(folder, scan):
     message = str(error.value)
     assert "missing: encoder.layer.1.output.dense.bias" in message
     assert "unexpected: adapter.weight, encoder.layer.2.output.dense.bias" in message
-    assert "encoder.layer.0.intermediate.dense.weight has shape (32, 64), config.json asks for (64, 32)" in message
-    assert "pooler.dense.bias has dtype int32; allowed: float16, bfloat16, float32, float64" in message
+    assert "encoder.layer.0.intermediate.dense.weight has shape (32, 64), config.json implies (64, 32)" in message
+    assert "pooler.dense.bias must be float16, bfloat16, float32 or float64, is int32" in message
     assert "\n" not in message
 
 
@@ -303,7 +303,7 @@ def test_index_that_does_not_fit_its_shards_is_an_error(folder):
         ({"pad_token_id": "one"}, "pad_token_id must be an integer, got 'one'"),
         ({"num_hidden_layers": 3}, "which has 3 transformer layers, stored are 2"),
         ({"num_hidden_layers": 10_000}, "num_hidden_layers must be >= 1 and <= 256, got 10000"),
-        ({"vocab_size": 10}, "has shape \\(20, 32\\), config.json asks for \\(10, 32\\)"),
+        ({"vocab_size": 10}, "has shape \\(20, 32\\), config.json implies \\(10, 32\\)"),
     ],
 )
 def test_configuration_that_is_not_computed_is_an_error(folder, changes, message):

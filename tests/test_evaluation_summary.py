@@ -67,7 +67,7 @@ def test_category_scores_equal_those_of_scikit_learn():
     assert summary["uar"]["low"] < summary["uar"]["value"] < summary["uar"]["high"]
 
 
-def test_the_summary_says_what_was_measured_and_how():
+def test_the_summary_describes_data_and_intervals():
     summary = strict_json(summarise(predictions(), None, num_resamples=20, seed=3))
     assert summary["corpus"] == "toy/default/1.0.0"
     assert (summary["split"], summary["n"], summary["speakers"]) == ("test", 60, 6)

@@ -87,9 +87,9 @@ def test_the_report_tells_the_reason_in_place_of_a_number(tmp_path, capsys):
     write_evaluation(folder / "evaluation", with_labels(valence=2.0), train_labels(), 20)
     for style in ("table", "csv"):
         write_report([folder], None, False, style, sys.stdout, sys.stderr)
-        told = " ".join(capsys.readouterr().out.split())
-        assert "CCC valence" in told
-        assert "every label is 2" in told
+        text = " ".join(capsys.readouterr().out.split())
+        assert "CCC valence" in text
+        assert "every label is 2" in text
     assert "every label is 2" in (folder / "report.html").read_text()
 
 
@@ -99,9 +99,9 @@ def test_the_gain_tells_the_reason_in_place_of_a_number(tmp_path, capsys):
         folders.append(str(write_workdir(tmp_path / name, evaluated=False)))
         write_evaluation(tmp_path / name / "evaluation", with_labels(valence=2.0), None, 20)
     assert main(["gain", folders[0], "--over", folders[1], "--resamples", "20"]) == 0
-    told = capsys.readouterr().out
-    assert "valence     undefined: every label is 2" in told
-    assert " nan" not in told
+    text = capsys.readouterr().out
+    assert "valence     undefined: every label is 2" in text
+    assert " nan" not in text
     assert main(["gain", folders[0], "--over", folders[1], "--resamples", "20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert found["ccc"]["valence"]["before"] is None
@@ -119,13 +119,13 @@ def test_validation_leaves_undefined_scores_out_of_the_mean():
 
 
 @pytest.mark.parametrize("score", ["auto", "ccc", "uar"])
-def test_a_validation_without_any_score_says_so(score):
+def test_a_validation_without_any_score_is_an_error(score):
     nothing = with_labels(activation=1.0, valence=2.0, dominance=np.nan, emotion=2)
     with pytest.raises(TrainingError, match=r"no score to validate by .*ccc\.valence: every label is 2"):
         validation_metrics(nothing, score)
 
 
-def test_constant_predictions_are_told_as_such():
+def test_constant_predictions_have_a_reason_of_their_own():
     made = predictions()
     attributes = made.attributes.copy()
     attributes[:, 1] = 4.0

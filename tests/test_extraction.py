@@ -17,7 +17,7 @@ from configs import extract_teacher
 from emojax.bucketing import padded_batches, row_counts
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
-from emojax.encoders.inputs import WaveformInputs
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction, run, shards
 from emojax.feature_store import Store
@@ -236,7 +236,7 @@ def test_another_corpus_version_is_refused(hubert, tmp_path):
 
 
 def test_wrong_settings_are_named(mini_data_dir, hubert, tmp_path):
-    with pytest.raises(ConfigError, match=r"config.states.layers: 3 is not allowed; allowed: -3 to 2"):
+    with pytest.raises(ConfigError, match=r"config.states.layers must be layer numbers, -3 to 2, got 3"):
         extract_store(config(mini_data_dir, hubert, layers=(3,)), tmp_path / "store")
     with pytest.raises(ConfigError, match=r"config.states.pooling must"):
         config(mini_data_dir, hubert, pooling="max")

@@ -26,16 +26,16 @@ def test_gain_of_seeds_over_seeds_is_printed_as_a_table_and_as_json(tmp_path, ca
     weak = [evaluated(tmp_path / f"weak_seed{seed}", seed, 1.0) for seed in (0, 1)]
     strong = [evaluated(tmp_path / f"strong_seed{seed}", seed, 0.1) for seed in (2, 3)]
     assert main(["gain", *strong, "--over", *weak, "--resamples", "100"]) == 0
-    printed = capsys.readouterr().out
-    assert "60 utterances; 95 % over 6 speakers, paired" in printed
-    assert "activation" in printed
+    text = capsys.readouterr().out
+    assert "60 utterances; 95 % over 6 speakers, paired" in text
+    assert "activation" in text
     assert main(["gain", *strong, "--over", *weak, "--json"]) == 0
     gain = json.loads(capsys.readouterr().out)["ccc"]["activation"]
     assert gain["low"] > 0
     assert gain["after"] - gain["before"] == pytest.approx(gain["gain"])
 
 
-def test_what_cannot_be_compared_is_printed_in_one_line(tmp_path, capsys):
+def test_systems_that_cannot_be_compared_are_an_error_of_one_line(tmp_path, capsys):
     one = evaluated(tmp_path / "one", 0, 0.1)
     other = evaluated(tmp_path / "other", 0, 0.1, n=50)
     assert main(["gain", one, "--over", other]) == 1
@@ -49,7 +49,7 @@ def test_what_cannot_be_compared_is_printed_in_one_line(tmp_path, capsys):
     assert "--resamples must be >= 1, got 0" in capsys.readouterr().err
 
 
-def test_what_is_unknown_is_null_in_json(tmp_path, capsys):
+def test_undefined_gains_are_null_in_json(tmp_path, capsys):
     made = predictions()
     made.attributes[:, 2] = np.nan  # trained on the others alone
     folder = write_workdir(tmp_path / "two", evaluated=False) / "evaluation"

@@ -22,6 +22,8 @@ from emojax.types import ATTRIBUTES
 from emojax.workdir import read_config
 from tests import mini_corpus
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 
 @pytest.fixture(scope="module")
 def workdir(mini_data_dir, tmp_path_factory):

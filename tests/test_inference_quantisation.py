@@ -58,7 +58,7 @@ def test_the_small_workdir_is_evaluated_and_loaded_as_any_other(workdir, tmp_pat
     assert emojax.Stream(emojax.load(small))(clip).attributes == pytest.approx(found, abs=1e-3)
 
 
-def test_what_cannot_be_quantised_or_read_is_told(workdir, tmp_path):
+def test_models_that_cannot_be_quantised_or_read_are_errors(workdir, tmp_path):
     small = tmp_path / "small"
     quantise_workdir(workdir, small)
     with pytest.raises(ConfigError, match="a new or empty folder"):

@@ -27,7 +27,7 @@ def model_of(tree, **network):
     tree.objective.emotion_weight = 0.5
     config = parse_experiment(tree.to_dict())
     model = EmotionModel(config.model, 2)
-    variables = model.init(jax.random.key(0), example_batch(model))
+    variables = jax.jit(model.init)(jax.random.key(0), example_batch(model))
     if "statistics" in variables:
         bands = np.linspace(-1, 1, config.model.log_mel.filterbank.num_bands, dtype=np.float32)
         variables = {**variables, "statistics": {"log_mel": {"mean": bands - 8, "std": 2 + bands}}}

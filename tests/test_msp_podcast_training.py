@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("msp")
     write_release(folder / "MSP-PODCAST", "v1_11", per_split=64, quirks=False)
-    environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds"), "JAX_NUM_CPU_DEVICES": "2"}
+    environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds"), "JAX_NUM_CPU_DEVICES": "1"}
     commands = [
         ["-m", "tfds_builders", "msp_podcast", "--config=v1_11", f"--manual_dir={folder / 'MSP-PODCAST'}"],
         [

@@ -95,13 +95,21 @@ def test_hidden_spans_lie_within_a_clip(mini_data_dir):
     assert 0.4 < masked[1].mean() < 0.7
 
 
-@pytest.mark.usefixtures("one_device")
-def test_two_iterations_give_an_encoder_that_transformers_reads(mini_data_dir, tmp_path):
-    first = tmp_path / "first"
-    outcome = pretrain_workdir(config(mini_data_dir), first)
-    lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["train/loss"] for line in lines if "train/loss" in line]
-    assert losses[-1] < losses[0]
+@pytest.fixture(scope="module")
+def whole(mini_data_dir, one_device_in_module, tmp_path_factory):
+    """Folder and outcome of a run on one device; nothing is written in it later."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, pretrain_workdir(config(mini_data_dir), workdir)
+
+
+def losses(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def test_two_iterations_give_an_encoder_that_transformers_reads(whole, mini_data_dir, tmp_path):
+    first, outcome = whole
+    assert losses(first)[-1] < losses(first)[0]
     assert 0 < outcome.best_score < 1
     assert (first / "learning_curves.png").exists()
     clip = np.random.default_rng(0).normal(size=8_000).astype(np.float32)
@@ -121,8 +129,9 @@ def test_two_iterations_give_an_encoder_that_transformers_reads(mini_data_dir, t
         pretrain_workdir(second, first)
 
 
-def test_a_run_that_was_stopped_continues_bit_for_bit_on_other_devices_nearly(mini_data_dir, tmp_path, monkeypatch):
-    whole = pretrain_workdir(config(mini_data_dir), tmp_path / "whole")
+def test_a_run_that_was_stopped_continues_bit_for_bit_on_other_devices_nearly(
+    whole, mini_data_dir, tmp_path, monkeypatch
+):
     from emojax.pretraining import run
 
     real = run.train
@@ -142,16 +151,12 @@ def test_a_run_that_was_stopped_continues_bit_for_bit_on_other_devices_nearly(mi
         pretrain_workdir(config(mini_data_dir), tmp_path / "stopped")
     monkeypatch.setattr(run, "train", real)
     again = pretrain_workdir(config(mini_data_dir), tmp_path / "stopped")
-    assert again.best_score == whole.best_score
-
-    def losses(name):
-        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        return [line["train/loss"] for line in map(json.loads, lines) if "train/loss" in line]
-
-    assert losses("stopped") == losses("whole")
+    assert again.best_score == whole[1].best_score
+    assert losses(tmp_path / "stopped") == losses(whole[0])
+    monkeypatch.setattr(jax, "devices", jax.local_devices)
     sharded = dataclasses.replace(config(mini_data_dir), mesh=type(config(mini_data_dir).mesh)(data=2, fsdp=4))
     pretrain_workdir(sharded, tmp_path / "sharded")
-    np.testing.assert_allclose(losses("sharded"), losses("whole"), rtol=2e-3)
+    np.testing.assert_allclose(losses(tmp_path / "sharded"), losses(whole[0]), rtol=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_the_table_shows_each_score_under_its_own_title(tmp_path, capsys):
     assert "1 h 06 min" in row
 
 
-def test_baselines_stand_beside_the_systems_once(tmp_path, capsys):
+def test_baselines_are_listed_once(tmp_path, capsys):
     workdirs = [write_workdir(tmp_path / name) for name in ("a", "b")]
     rows = json_rows(capsys, *workdirs)
     assert [row["system"] for row in rows] == ["a", "b", "baseline: mean or majority", "baseline: random draws"]
@@ -94,7 +94,7 @@ def test_baselines_stand_beside_the_systems_once(tmp_path, capsys):
     assert rows[3]["uar"] == pytest.approx(1 / 3, abs=0.05)
 
 
-def test_baselines_from_other_training_labels_say_whose_they_are(tmp_path, capsys):
+def test_baselines_from_other_training_labels_name_their_systems(tmp_path, capsys):
     workdirs = [write_workdir(tmp_path / name) for name in ("a", "b")]
     write_scores(workdirs[1] / "evaluation", train_seed=9)
     titles = [row["system"] for row in json_rows(capsys, *workdirs)]
@@ -104,13 +104,13 @@ def test_baselines_from_other_training_labels_say_whose_they_are(tmp_path, capsy
 def test_each_score_comes_with_its_protocol(tmp_path, capsys):
     _, out, _ = report(capsys, write_workdir(tmp_path / "run", seed=7))
     line = next(line for line in out.splitlines() if line.strip().startswith("run: "))
-    for fact in ("toy/default/1.0.0", "split test", "recorded speech", "n = 60", "6 speakers", "seed 7"):
-        assert fact in line
+    for part in ("toy/default/1.0.0", "split test", "recorded speech", "n = 60", "6 speakers", "seed 7"):
+        assert part in line
     assert "each score over all utterances of the split at once" in line
     assert "95 % bootstrap over 6 speakers, 50 resamples" in line
 
 
-def test_synthetic_speech_and_derived_attributes_are_said(tmp_path, capsys):
+def test_synthetic_speech_and_derived_attributes_are_stated(tmp_path, capsys):
     info = corpus(speech="synthesised", attribute_source="derived")
     workdir = write_workdir(tmp_path / "run", info=info)
     _, out, _ = report(capsys, workdir)
@@ -164,7 +164,7 @@ def test_a_second_report_over_the_same_glob_ignores_the_first(tmp_path, capsys):
     assert "no workdir" not in report(capsys, *sorted(tmp_path.glob("*")))[2]
 
 
-def test_workdirs_of_the_same_name_are_told_apart(tmp_path, capsys):
+def test_workdirs_of_the_same_name_have_distinct_names(tmp_path, capsys):
     rows = json_rows(capsys, write_workdir(tmp_path / "x" / "run"), write_workdir(tmp_path / "y" / "run"))
     assert [row["system"] for row in rows][:2] == ["x/run", "y/run"]
 
@@ -201,7 +201,7 @@ def test_the_page_needs_nothing_else_and_shows_the_plots(tmp_path, capsys):
     assert "default-src 'none'" in page
 
 
-def test_nothing_from_a_strangers_workdir_becomes_markup_or_terminal_commands(tmp_path, capsys):
+def test_text_of_other_workdirs_becomes_no_markup_or_terminal_commands(tmp_path, capsys):
     evil = '<script>alert(1)</script><img src=x onerror="alert(1)">'
     workdir = write_workdir(tmp_path / "<b>[red]run", evaluated=False)
     (workdir / "config.json").write_text(json.dumps({"seed": evil}))
@@ -232,7 +232,7 @@ def test_nothing_from_a_strangers_workdir_becomes_markup_or_terminal_commands(tm
         '{"corpus": "c", "split": "test", "n": 1e999}',
     ],
 )
-def test_a_damaged_evaluation_is_told_of_and_the_rest_reported(tmp_path, capsys, content):
+def test_a_damaged_evaluation_is_reported_and_the_others_are_compared(tmp_path, capsys, content):
     workdir = write_workdir(tmp_path / "run")
     (workdir / "evaluation" / "broken.json").write_text(content)
     status, out, err = report(capsys, workdir)
@@ -242,7 +242,7 @@ def test_a_damaged_evaluation_is_told_of_and_the_rest_reported(tmp_path, capsys,
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", True, [1], {"value": {}}, 10**400])
-def test_a_score_that_is_no_number_is_left_out(tmp_path, capsys, value):
+def test_a_score_that_is_no_number_is_skipped(tmp_path, capsys, value):
     workdir = write_workdir(tmp_path / "run")
     path = workdir / "evaluation" / "test.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"uar": {"value": value}, "ccc": value}))

@@ -25,6 +25,8 @@ from emojax.teachers.calibration import residual_units
 from emojax.training import train_workdir
 from tests import mini_corpus
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 
 def tree(data_dir, **distillation):
     config = default.get_config()
@@ -95,7 +97,7 @@ def test_cached_outputs_equal_those_computed_in_the_step(mini_data_dir, teachers
         TeacherConfig("", (), str(cache), "float32"),
     ):
         for devices in (1, 8):
-            mesh = make_mesh(MeshConfig(-1, 1), jax.devices()[:devices])
+            mesh = make_mesh(MeshConfig(-1, 1), jax.local_devices()[:devices])
             teacher = load_teacher(teacher_config, settings, corpus.info.categories, mesh)
             inputs = teacher.batch_inputs(AUDIO, corpus.info.name, "train")
             stream = BatchStream(corpus, "train", index, config.data, mesh, training=True, inputs=inputs)

@@ -12,7 +12,7 @@ import emojax.encoders
 from configs import default
 from emojax.config import parse_experiment
 from emojax.data import open_corpus, open_split, read_index
-from emojax.encoders.inputs import WaveformInputs
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, parse_extraction
 from emojax.files import with_digest, write_json
@@ -21,6 +21,8 @@ from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.workdir import batch_inputs, restore_model
 from tests import mini_corpus, speech_checkpoints
+
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
 
 MAX_TOKENS = 6
 

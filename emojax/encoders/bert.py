@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from emojax.encoders.families import ComputeOptions, Family, LayerCount, Rate, Size, Width, check_heads, parse_published
-from emojax.encoders.inputs import TokenInputs
 from emojax.encoders.layers import ActivationName
 from emojax.encoders.tensor_table import Ignored, Rule, TensorTable, dense_rules, norm_rules
 from emojax.encoders.text_transformer import TEXT_AXES, TextTransformer, TextTransformerConfig
+from emojax.encoders.token_inputs import TokenInputs
 from emojax.errors import ConfigError
 from emojax.schema import Ge, Gt, Le, MaxLen, settings
 

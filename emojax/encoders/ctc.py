@@ -29,10 +29,10 @@ class CTCVocabulary:
 
     Attributes:
       tokens: label -> token.
-      blank: the token that stands for no output.
-      unknown: the token of labels that `tokens` does not have.
-      word_delimiter: the token between words.
-      space: what the delimiter becomes in the text.
+      blank: blank token of CTC.
+      unknown: token of labels that `tokens` does not have.
+      word_delimiter: token between words.
+      space: replacement of the delimiter in the text.
       lower_case: whether the text is lower-cased.
       tighten: whether spaces before English punctuation and contractions are removed.
     """
@@ -46,7 +46,7 @@ class CTCVocabulary:
     tighten: bool
 
     def decode(self, labels: Iterable[int]) -> str:
-        """Text of the best label per frame: repetitions become one, then blanks vanish (Graves et al. 2006)."""
+        """Decodes the best label per frame: merges repetitions, then removes blanks (Graves et al. 2006)."""
         frames = (self.tokens.get(label, self.unknown) for label in labels)
         tokens = [token for token, _ in itertools.groupby(frames) if token != self.blank]
         text = "".join(self.space if token == self.word_delimiter else token for token in tokens).strip()
@@ -60,7 +60,7 @@ class CTCVocabulary:
 
 @settings
 class _AddedToken:
-    """A token written as a group: its text, beside how it is matched."""
+    """Entry of an added token: its text, and flags of matching that are not read."""
 
     content: str
 
@@ -71,7 +71,7 @@ _Label = Annotated[int, Ge(0), Le(2**20)]
 
 @settings
 class _TokenizerSettings:
-    """What is read of `tokenizer_config.json` and `special_tokens_map.json`; defaults: `Wav2Vec2CTCTokenizer`'s."""
+    """Keys of `tokenizer_config.json` and `special_tokens_map.json`; defaults are `Wav2Vec2CTCTokenizer`'s."""
 
     pad_token: _Token = "<pad>"
     unk_token: _Token = "<unk>"
@@ -95,19 +95,19 @@ class _TokenizerSettings:
 
 @settings
 class _Labels:
-    """A map from tokens to labels, as `vocab.json` and `added_tokens.json` hold it."""
+    """A map from tokens to labels, the content of `vocab.json` and `added_tokens.json`."""
 
     labels: Mapping[str, _Label]
 
 
 def read_ctc_vocabulary(folder: Path) -> CTCVocabulary:
-    """The vocabulary of a checkpoint folder.
+    """Reads the vocabulary of a checkpoint folder.
 
-    Reads `vocab.json`, and where they exist `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
+    From `vocab.json`, and where they exist `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`.
 
     Raises:
-      CheckpointError: `vocab.json` is absent or no map from tokens to labels, or holds several languages and the
-        settings name none of them; or a setting is of a wrong type.
+      CheckpointError: `vocab.json` is absent or no map from tokens to labels, or has several languages and the
+        settings select none of them; or a setting is of a wrong type.
     """
     named = folder / "tokenizer_config.json"
     tree = {**_optional(folder / "special_tokens_map.json"), **_optional(named)}
@@ -153,13 +153,13 @@ _DEFAULT_OPTIONS = ComputeOptions()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpeechRecognizer:
-    """A HuBERT, wav2vec 2.0 or WavLM fine-tuned with CTC (Graves et al. 2006).
+    """A speech encoder fine-tuned with CTC (Graves et al. 2006).
 
     Attributes:
-      encoder: the encoder below the head.
+      encoder: encoder below the head.
       kernel: weights of the head, (D, labels).
       bias: bias of the head, (labels,).
-      vocabulary: what the labels mean.
+      vocabulary: tokens of the labels.
     """
 
     encoder: Encoder
@@ -168,7 +168,7 @@ class SpeechRecognizer:
     vocabulary: CTCVocabulary
 
     def transcribe(self, audio: np.ndarray) -> str:
-        """The words of one recording.
+        """Transcribes one recording.
 
         Args:
           audio: float (S,), 16 kHz mono, full scale 1.0, as `emojax.audio.read_audio` returns it.
@@ -179,11 +179,11 @@ class SpeechRecognizer:
         return self.transcribe_all([audio])[0]
 
     def transcribe_all(self, recordings: Sequence[np.ndarray]) -> list[str]:
-        """The words of each of a list of recordings, computed in batches; as `transcribe` gives them."""
+        """Transcribes several recordings, computed in batches; the results are those of `transcribe`."""
         return [self.vocabulary.decode(scores.argmax(axis=-1).tolist()) for scores in self.logits(recordings)]
 
     def logits(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Unnormalised log-probabilities of the labels, float32 (T_i, labels) per recording."""
+        """Computes unnormalised log-probabilities of the labels, float32 (T_i, labels) per recording."""
         return [states @ self.kernel + self.bias for states in self.encoder.encode(list(recordings))]
 
 
@@ -208,7 +208,7 @@ def load_recognizer(
     file, stored = read_tensors(folder)
     num_labels = stored["lm_head.bias"].shape[0] if "lm_head.bias" in stored else 0
     if encoder.family.modality != "speech" or not num_labels:
-        raise CheckpointError(f"{file}: has no CTC head (lm_head); allowed: a speech encoder fine-tuned with CTC")
+        raise CheckpointError(f"{file}: must be a speech encoder fine-tuned with CTC, has no CTC head (lm_head)")
     kernel = _read(file, stored, "lm_head.weight", (num_labels, encoder.num_features)).T
     bias = _read(file, stored, "lm_head.bias", (num_labels,))
     return SpeechRecognizer(encoder, np.ascontiguousarray(kernel), bias, read_ctc_vocabulary(folder))

@@ -129,10 +129,10 @@ def resolve_layers(layers: Sequence[int], num_layers: int, field: str) -> tuple[
       ConfigError: there are none, or one does not exist.
     """
     if not layers:
-        raise ConfigError(f"{field}: () is not allowed; allowed: layer numbers, 0 to {num_layers} or negative")
+        raise ConfigError(f"{field} must be layer numbers, {-num_layers - 1} to {num_layers}, got ()")
     for layer in layers:
         if not -num_layers - 1 <= layer <= num_layers:
-            raise ConfigError(f"{field}: {layer} is not allowed; allowed: {-num_layers - 1} to {num_layers}")
+            raise ConfigError(f"{field} must be layer numbers, {-num_layers - 1} to {num_layers}, got {layer}")
     return tuple(layer % (num_layers + 1) for layer in layers)
 
 

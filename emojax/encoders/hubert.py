@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from emojax.encoders.families import ComputeOptions, Family, Size, parse_published
-from emojax.encoders.inputs import WaveformInputs
 from emojax.encoders.speech_config import MAX_TAPS, Length, PublishedSpeechConfig, SpeechEncoderConfig
 from emojax.encoders.speech_encoder import MASK_EMBEDDING, SPEECH_AXES, SPEECH_RULES, SpeechEncoder, speech_layer_rules
 from emojax.encoders.speech_features import PositionalConvolution
 from emojax.encoders.tensor_table import Ignored, Rule, TensorTable, dense_rules
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.schema import Ge, Le, settings
 

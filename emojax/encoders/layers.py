@@ -36,7 +36,7 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def wide(dtype: Any) -> Any:
-    """The type of sums and statistics in a computation in `dtype`: float32, or `dtype` itself if that is wider."""
+    """Type of sums and statistics in a computation in `dtype`: float32, or `dtype` itself if that is wider."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -70,7 +70,7 @@ _BLOCK = 256
 def masked_statistics(
     states: Float[Array, "B T C"], mask: Bool[Array, "B T"]
 ) -> tuple[Float[Array, "B 1 C"], Float[Array, "B 1 C"]]:
-    """Mean and (biased) variance of each channel over the frames where `mask` is True; 0 and 0 where it never is.
+    """Computes mean and (biased) variance of each channel over the frames where `mask` is True; 0 where it never is.
 
     The variance is the mean of squared deviations, not a difference of squares, which would lose digits.
 

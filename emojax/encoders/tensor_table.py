@@ -86,7 +86,7 @@ class Rule:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The published names as a tuple."""
+        """Published names as a tuple."""
         return (self.names,) if isinstance(self.names, str) else self.names
 
     @property
@@ -150,7 +150,7 @@ class _Slot:
 
 @dataclasses.dataclass(frozen=True)
 class _Fill:
-    """The instruction to make one slot from stored tensors."""
+    """Rule and stored tensors that one slot is made from."""
 
     rule: Rule
     names: tuple[str, ...]
@@ -329,9 +329,9 @@ def _misfits(fill: _Fill, stored: Mapping[str, StoredTensor], shape: Shape, stac
     for name, wanted in zip(fill.names, shapes, strict=True):
         tensor = stored[name]
         if tuple(tensor.shape) != tuple(wanted):
-            problems.append(f"{name} has shape {tuple(tensor.shape)}, config.json asks for {tuple(wanted)}")
+            problems.append(f"{name} has shape {tuple(tensor.shape)}, config.json implies {tuple(wanted)}")
         if tensor.dtype.name not in FLOATS:
-            problems.append(f"{name} has dtype {tensor.dtype.name}; allowed: {', '.join(FLOATS)}")
+            problems.append(f"{name} must be {', '.join(FLOATS[:-1])} or {FLOATS[-1]}, is {tensor.dtype.name}")
     return problems
 
 

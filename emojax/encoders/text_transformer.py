@@ -52,7 +52,7 @@ class TextTransformerConfig:
 
     @property
     def max_tokens(self) -> int:
-        """The longest sequence, special tokens included."""
+        """Longest sequence, special tokens included."""
         return self.max_positions - self.first_position
 
 
@@ -88,8 +88,8 @@ class TextTransformer(nn.Module):
         """
         if tokens.shape[1] > self.config.max_tokens:
             raise ConfigError(
-                f"tokens: {tokens.shape[1]} per row are not allowed; allowed: at most {self.config.max_tokens}, "
-                f"the positions this text encoder has"
+                f"tokens must be at most {self.config.max_tokens} per row, as many as there are positions, "
+                f"got {tokens.shape[1]}"
             )
         if token_types is not None and not self.config.num_token_types:
             raise ConfigError("token_types must be None, this text encoder has no token types")

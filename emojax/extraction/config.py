@@ -24,7 +24,7 @@ class ExtractEncoderConfig:
     """Encoder that computes the hidden states."""
 
     checkpoint: Annotated[
-        str, MinLen(1), "Folder or Hugging Face name of a HuBERT, wav2vec 2.0, WavLM, BERT or RoBERTa checkpoint."
+        str, MinLen(1), "Folder or Hugging Face name of a checkpoint of any encoder in docs/encoders.md."
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     dtype: Annotated[Literal["float32", "bfloat16"], "Type of matrix products."] = "float32"

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from emojax.encoders.families import family_of, find_family
-from emojax.encoders.inputs import parse_waveform_settings, read_waveform_settings
 from emojax.encoders.tensor_table import FLOATS
+from emojax.encoders.waveform_inputs import parse_waveform_settings, read_waveform_settings
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import read_json_object

@@ -23,12 +23,18 @@ KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "facebook/wav2vec2-base": ("wav2vec2", {}),
     "facebook/wav2vec2-large-lv60": ("wav2vec2", _LARGE_SPEECH),
+    "facebook/data2vec-audio-base": ("data2vec-audio", {}),
     "microsoft/wavlm-base-plus": ("wavlm", {}),
     "microsoft/wavlm-large": ("wavlm", _LARGE_SPEECH | {"conv_bias": False}),
     "google-bert/bert-base-uncased": ("bert", {}),
     "google-bert/bert-large-uncased": ("bert", _LARGE),
     "FacebookAI/roberta-base": ("roberta", {"max_position_embeddings": 514, "type_vocab_size": 1}),
     "FacebookAI/roberta-large": ("roberta", _LARGE | {"max_position_embeddings": 514, "type_vocab_size": 1}),
+    "FacebookAI/xlm-roberta-base": (
+        "xlm-roberta",
+        {"vocab_size": 250_002, "max_position_embeddings": 514, "type_vocab_size": 1},
+    ),
+    "distilbert/distilbert-base-uncased": ("distilbert", {}),
     "sentence-transformers/all-MiniLM-L6-v2": (
         "bert",
         {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},

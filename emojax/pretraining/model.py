@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders import ComputeOptions, Encoder
 from emojax.encoders.families import family_of
-from emojax.encoders.inputs import WaveformInputs
 from emojax.encoders.layers import Linear
 from emojax.encoders.speech_config import SpeechEncoderConfig
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import span_mask
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.pretraining.config import PredictionConfig, PretrainConfig
 from emojax.types import SAMPLE_RATE

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from emojax.audio import NUM_COEFFICIENTS, mfcc
 from emojax.data import BatchStream
 from emojax.encoders import Encoder, select_layers
-from emojax.encoders.inputs import WaveformInputs
+from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.parallel import to_host
 from emojax.progress import Progress

@@ -55,13 +55,13 @@ def test_one_seed_has_its_interval_and_filling_again_changes_nothing(document, t
     assert document.read_text() == before
 
 
-def test_seeds_whose_stores_lie_elsewhere_are_still_one_system_and_other_teachers_are_not(document, tmp_path, capsys):
+def test_the_path_of_a_store_does_not_make_another_system(document, tmp_path, capsys):
     folders = [write_workdir(tmp_path / f"student_seed{seed}", seed=seed) for seed in (0, 1)]
     configs = [
         {"seed": 0, "model": {"lexical": {"store": "/old/minilm"}}, "data": {"workers": 1}, "training": {}},
         {"seed": 1, "model": {"lexical": {"store": "/new/minilm"}}, "data": {"workers": 4}, "training": {}},
     ]
-    configs[1]["training"]["profile_steps"] = 0  # a field that the older run did not know
+    configs[1]["training"]["profile_steps"] = 0  # a later field, which the older run does not have
     for folder, config in zip(folders, configs, strict=True):
         (folder / "config.json").write_text(json.dumps(config))
     assert main(["fill-tables", str(document), *map(str, folders)]) == 0
@@ -72,7 +72,7 @@ def test_seeds_whose_stores_lie_elsewhere_are_still_one_system_and_other_teacher
     assert "the name of several" in capsys.readouterr().err
 
 
-def test_what_fills_nothing_or_is_ambiguous_is_an_error(document, tmp_path, capsys):
+def test_no_matching_row_and_ambiguous_rows_are_errors(document, tmp_path, capsys):
     assert main(["fill-tables", str(document), str(write_workdir(tmp_path / "other", seed=0))]) == 1
     copies = [write_workdir(tmp_path / place / "student_seed0", seed=0) for place in ("a", "b")]
     assert main(["fill-tables", str(document), *map(str, copies)]) == 1
