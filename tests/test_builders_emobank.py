@@ -269,5 +269,5 @@ def test_damaged_table_raises_naming_the_file(tmp_path, rows):
         read_sentences(tmp_path)
     (tmp_path / "reader.csv").write_text("id,stdV,stdA,stdD\n")
     (tmp_path / "emobank.csv").write_text("id,split,V,A,D,text\nx,train,3.0,,3.0,Hello\n")
-    with pytest.raises(CorpusError, match="sentence 'x': no number"):
+    with pytest.raises(CorpusError, match="sentence 'x': A, V, D must be numbers"):
         read_sentences(tmp_path)
