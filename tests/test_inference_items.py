@@ -49,7 +49,7 @@ def test_rates_are_any_number(rate):
 )
 def test_a_wrong_sample_rate_is_an_error_that_names_the_item(rate):
     with pytest.raises(
-        AudioError, match=r"^item 0: sample rate (must be a number \(Hz\).*|.*; allowed: 100 to 10,000,000)$"
+        AudioError, match=r"^item 0: sample rate (must be a number \(Hz\).*|must be 100 to 10,000,000 Hz, got .*)$"
     ):
         read((CLIP, rate))
     with pytest.raises(AudioError, match=r"^item 1: sample rate"):
@@ -143,7 +143,7 @@ def test_files_that_cannot_be_read_are_named(path, tmp_path):
     for item, message in (
         (tmp_path / "none.wav", "none.wav: no such file"),
         (tmp_path / "text.wav", "text.wav: cannot be read as audio"),
-        (tmp_path, "is a directory"),
+        (tmp_path, "got a directory"),
     ):
         with pytest.raises(AudioError, match=message):
             read([path, item])

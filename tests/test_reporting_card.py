@@ -122,5 +122,5 @@ def test_a_card_is_not_written_through_a_link(tmp_path):
     workdir = write_workdir(tmp_path / "run")
     (tmp_path / "outside").write_text("")
     (workdir / CARD).symlink_to(tmp_path / "outside")
-    with pytest.raises(CheckpointError, match="must lie in the workdir"):
+    with pytest.raises(CheckpointError, match="must be inside the workdir"):
         write_card(trained_model(workdir))

@@ -392,7 +392,7 @@ def test_units_of_residuals_are_quantiles_after_the_line():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir must"),
+        ({"distillation": {"attribute_weight": 1.0}}, r"teacher\.workdir or teacher\.cache must"),
         ({"teacher": {"workdir": "somewhere"}}, r"distillation must have a weight > 0"),
         ({"teacher": {"workdir": "absent"}, "distillation": {"attribute_weight": 1.0}}, "absent"),
         ({"teacher": {"cache": "absent"}, "distillation": {"attribute_weight": 1.0}}, "is not a finished store"),
