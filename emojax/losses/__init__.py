@@ -1,10 +1,20 @@
 """Losses of training, as pure functions of global arrays: terms on labels and towards a teacher, and their sums."""
 
-from emojax.losses.attributes import ccc_loss, has_ccc, mse_loss
-from emojax.losses.config import DistillationConfig, LossSettings, ObjectiveConfig, WeightedTerm, weighted_sum
+from emojax.losses.config import DistillationConfig, ObjectiveConfig
 from emojax.losses.distillation import TEACHER_TERMS, distilled_loss, make_loss, projection_parameters
 from emojax.losses.embedding_match import embedding_loss
-from emojax.losses.multitask import LABEL_TERMS, class_weights, multitask_loss, objective_parameters
+from emojax.losses.multitask import (
+    LABEL_TERMS,
+    LossSettings,
+    WeightedTerm,
+    ccc_loss,
+    class_weights,
+    has_ccc,
+    mse_loss,
+    multitask_loss,
+    objective_parameters,
+    weighted_sum,
+)
 
 __all__ = [
     "LABEL_TERMS",

@@ -1,20 +1,12 @@
-"""Settings of the training loss, and the interface of its terms.
+"""Settings of the training loss."""
 
-A term is a function with an entry in `LABEL_TERMS` (`multitask.py`) or `TEACHER_TERMS` (`distillation.py`).
-"""
-
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
-
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from typing import Annotated, Literal
 
 from emojax.errors import ConfigError
 from emojax.losses.embedding_match import EmbeddingLoss
 from emojax.schema import Ge, Gt, Le, Lt, settings
-from emojax.types import ATTRIBUTES, Batch, EmotionOutput
+from emojax.types import ATTRIBUTES
 
 AttributeLoss = Literal["ccc", "mse", "mix"]
 
@@ -107,64 +99,3 @@ class DistillationConfig:
         squared_attributes = self.attribute_weight > 0 and self.attribute_loss != "ccc"
         squared_embedding = self.embedding_weight > 0 and self.embedding_loss == "mse"
         return self.condition in ("residual", "hard", "soft") or squared_attributes or squared_embedding
-
-
-@dataclasses.dataclass(frozen=True)
-class LossSettings:
-    """Inputs of a term besides outputs and batch.
-
-    Attributes:
-      objective: losses on labels.
-      distillation: losses towards a teacher.
-      class_weights: weight of each category in the cross-entropy, float32; (0,) without categories.
-      parameters: learned parameters of the loss: see `objective_parameters` and `projection_parameters`.
-    """
-
-    objective: ObjectiveConfig
-    distillation: DistillationConfig
-    class_weights: Float[Array, "C"]
-    parameters: Mapping[str, Any]
-
-    @property
-    def log_variance(self) -> Float[Array, "4"] | None:
-        """Learned log-variances of three attributes and the category, within ±10; None with fixed weighting.
-
-        Every task's loss L becomes exp(−s) L + s, s its log-variance (Kendall, Gal and Cipolla 2018, equation 7, up to
-        the factor 1/2). Without the limits, a task whose loss goes to 0 would get a weight without bound.
-        """
-        if self.objective.weighting == "fixed":
-            return None
-        return jnp.clip(self.parameters["log_variance"], -_MAX_LOG_VARIANCE, _MAX_LOG_VARIANCE)
-
-
-_MAX_LOG_VARIANCE = 10.0
-
-Scalars = dict[str, Float[Array, ""]]
-"""float32 scalars to log, by name."""
-
-Term = Callable[[EmotionOutput, Batch, LossSettings], tuple[Float[Array, ""], Scalars]]
-"""A term of the loss: a pure function of the outputs for a global batch and of the batch's labels.
-
-Returns the unweighted loss, float32, and scalars to log. Rows of weight 0 and missing labels have no influence, and
-value and gradient are finite without any label.
-"""
-
-
-class WeightedTerm(NamedTuple):
-    """A term and its weight in the sum, a number from the config."""
-
-    term: Term
-    weight: Callable[[LossSettings], float]
-
-
-def weighted_sum(
-    terms: Mapping[str, WeightedTerm], output: EmotionOutput, batch: Batch, settings: LossSettings
-) -> tuple[Float[Array, ""], Scalars]:
-    """Σ_k weight_k · term_k, float32, which is also the scalar `loss` beside those of the terms."""
-    total: Any = 0.0
-    scalars: Scalars = {}
-    for term, weight in terms.values():
-        loss, own = term(output, batch, settings)
-        total = total + weight(settings) * loss
-        scalars |= own
-    return total, {**scalars, "loss": total}

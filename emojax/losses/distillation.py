@@ -25,18 +25,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from emojax.losses.attributes import ccc_loss, has_ccc, mix_losses, weighted_mean
-from emojax.losses.config import (
-    Condition,
-    DistillationConfig,
+from emojax.losses.config import Condition, DistillationConfig, ObjectiveConfig
+from emojax.losses.embedding_match import LEAST_SHARE, PROJECTED, embedding_loss
+from emojax.losses.multitask import (
+    LABEL_TERMS,
     LossSettings,
-    ObjectiveConfig,
     Scalars,
     WeightedTerm,
+    ccc_loss,
+    has_ccc,
+    mix_losses,
+    multitask_loss,
+    weighted_mean,
     weighted_sum,
 )
-from emojax.losses.embedding_match import LEAST_SHARE, PROJECTED, embedding_loss
-from emojax.losses.multitask import LABEL_TERMS
 from emojax.losses.multitask import class_weights as make_class_weights
 from emojax.metrics.moments import co_moments
 from emojax.types import ATTRIBUTES, Batch, EmotionOutput, TeacherOutput
@@ -180,6 +182,8 @@ def make_loss(
       counts: training items per category, for `objective.class_balance`.
     """
     weights = make_class_weights(counts, objective.class_balance)
+    if not distillation.on:
+        return partial(multitask_loss, config=objective, class_weights=weights)
     return partial(distilled_loss, objective=objective, config=distillation, class_weights=weights)
 
 

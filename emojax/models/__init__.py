@@ -10,8 +10,8 @@ from emojax.models.emotion_model import EmotionModelConfig as EmotionModelConfig
 from emojax.models.encoder_input import EncoderInputConfig as EncoderInputConfig
 from emojax.models.encoder_input import EncoderPart as EncoderPart
 from emojax.models.encoder_input import parameter_axes as parameter_axes
-from emojax.models.gru import GRU as GRU
 from emojax.models.heads import EmotionHeads as EmotionHeads
+from emojax.models.layers import GRU as GRU
 from emojax.models.log_mel_input import LogMelInputConfig as LogMelInputConfig
 from emojax.models.log_mel_input import raw_log_mel as raw_log_mel
 from emojax.models.log_mel_input import stack_frames as stack_frames

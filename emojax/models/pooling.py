@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emojax.models.matmul import Dense
+from emojax.models.layers import Dense
 
 _LEAST_VARIANCE = 1e-5
 """Floor of a difference of squares, which rounding can make negative; the published models' own value."""

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
-from emojax.models.gru import GRU
-from emojax.models.matmul import Dense
+from emojax.models.layers import GRU, Dense
 from emojax.models.pooling import POOLINGS, PoolingName
 from emojax.schema import Ge, Le, Lt, MaxLen, settings
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emojax.models.matmul import Dense, kernel_gradient, product
+from emojax.models.layers import Dense, kernel_gradient, product
 
 
 @settings(max_examples=15, deadline=None)
