@@ -149,7 +149,7 @@ def test_table_without_splits_gets_speaker_disjoint_splits(tmp_path):
         ({"table": [1]}, "table must be text or a list, each text, got [1]"),
         ({"columns": {"valence": ["Val"]}}, "columns.valence must be text, got ['Val']"),
         ({"columns": {"valence": "Val"}}, "has no column 'Val'; its columns are path, activation"),
-        ({"columns": {"mood": "Val"}}, "columns.mood: no such column; allowed: path, start"),
+        ({"columns": {"mood": "Val"}}, "columns.mood: no such column; columns are path, start"),
         ({"seed": True}, "seed must be an integer, got True"),
         ({"missing_values": [-99]}, "missing_values[0] must be text, got -99"),
         ({"licence": "\ud800"}, "must be Unicode text without lone surrogates"),

@@ -315,7 +315,7 @@ def test_absent_files_are_named(folder):
     with pytest.raises(CheckpointError, match="nowhere: no such folder"):
         load_encoder("/nowhere")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"no weights; allowed: model\.safetensors, "):
+    with pytest.raises(CheckpointError, match=r"no weights \(supported: model\.safetensors, "):
         load_encoder(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json: is not valid JSON"):
@@ -328,7 +328,7 @@ def test_absent_files_are_named(folder):
 def test_tokenizer_that_does_not_fit_is_an_error(folder, model):
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(CheckpointError, match=r"no tokenizer; allowed: tokenizer\.json"):
+    with pytest.raises(CheckpointError, match=r"no tokenizer \(supported: tokenizer\.json"):
         load_encoder(folder)
     small = text_checkpoints.make_model("BertModel", vocab_size=8)
     with pytest.raises(CheckpointError, match="tokenizer has 12 tokens, the encoder 8"):

@@ -129,9 +129,9 @@ def test_rows_without_a_frame_are_masked_and_finite(checkpoint):
 
 def test_audio_below_the_receptive_field_is_refused(checkpoint):
     ours = load_encoder(checkpoint("hubert-base")[1])
-    with pytest.raises(AudioError, match="39 samples are too short for one frame; allowed: at least 40"):
+    with pytest.raises(AudioError, match=r"must have at least 40 samples \(one frame\), got 39"):
         ours.module.apply({"params": ours.params}, jnp.ones((1, 39)), jnp.array([39]))
-    with pytest.raises(AudioError, match="item 1: 39 samples"):
+    with pytest.raises(AudioError, match="item 1: must have at least 40 samples"):
         ours.encode([np.zeros(40, np.float32), np.zeros(39, np.float32)])
 
 
@@ -150,20 +150,20 @@ def test_one_waveform_is_one_item_and_what_is_none_is_named(checkpoint):
         np.testing.assert_allclose(ours.encode(same), expected, atol=3e-6)
     assert ours.encode(clip, hidden_states=True).shape == (3, *expected.shape)
     for wrong, message in (
-        (np.stack([clip, clip]), r"float32 of shape \(2, 2000\)"),
-        (clip.astype(np.int16), r"int16 of shape \(2000,\)"),
-        (np.float32(0.5), r"float32 of shape \(\)"),
-        (np.zeros(0, np.float32), "0 samples are too short"),
+        (np.stack([clip, clip]), r"must be .*, got float32 of shape \(2, 2000\)"),
+        (clip.astype(np.int16), r"must be .*, got int16 of shape \(2000,\)"),
+        (np.float32(0.5), r"must be .*, got float32 of shape \(\)"),
+        (np.zeros(0, np.float32), "must have at least 40 samples .*, got 0"),
         (np.ma.masked_array(clip, clip > 0), "has masked samples"),
-        ("clip.wav", "of type str; allowed: a floating-point array"),
-        (None, "of type NoneType"),
-        (iter([clip]), "of type list_iterator"),
+        ("clip.wav", "must be a floating-point array .*, got an object of type str"),
+        (None, "must be .*, got an object of type NoneType"),
+        (iter([clip]), "must be .*, got an object of type list_iterator"),
     ):
         with pytest.raises(AudioError, match=f"^item 0: {message}"):
             ours.encode(wrong)
         with pytest.raises(AudioError, match=f"^item 1: {message}"):
             ours.encode([clip, wrong])
-    with pytest.raises(AudioError, match="item 0: of type float;"):
+    with pytest.raises(AudioError, match=r"item 0: must be .*, got an object of type float"):
         ours.encode([0.1, 0.2])
 
 

@@ -55,7 +55,7 @@ def test_transcript_equals_that_of_transformers(pair):
 
 
 def test_too_short_audio_is_refused(pair):
-    with pytest.raises(AudioError, match="too short for one frame"):
+    with pytest.raises(AudioError, match=r"must have at least \d+ samples"):
         pair[2].transcribe(np.zeros(39, np.float32))
 
 

@@ -74,7 +74,7 @@ def test_columns_are_named_and_found_by_name(tmp_path):
     [
         ("label_valence", "label_valenz", "label_valen"),
         ("clip2,s2,", "clip2,s2,abc", "row 3, column label_activation: 'abc"),
-        (",anger,", ",angst,", "'angst' is no category; allowed: anger, neutral, sadness"),
+        (",anger,", ",angst,", "must be one of anger, neutral, sadness, got 'angst'"),
     ],
 )
 def test_a_damaged_csv_file_is_refused_naming_the_place(tmp_path, old, new, message):
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_the_old_file_whole_and_names_it(tmp_path):
     [
         ("attributes", 2, np.nan, "prediction of an attribute of 'clip2' is not finite"),
         ("emotion_probabilities", 3, np.inf, "probability of a category of 'clip3' is not finite"),
-        ("emotion_labels", 4, 3, "emotion label of 'clip4' is 3; allowed: -1 to 2"),
+        ("emotion_labels", 4, 3, "emotion label of 'clip4' must be -1 to 2, got 3"),
         ("ids", 5, "clip1", "ids must be unique, got 'clip1' twice"),
         ("speakers", 6, "a\rb", r"must have no line break, got 'a\\rb'"),
     ],

@@ -111,7 +111,7 @@ def test_bytes_of_types_on_the_chip_count_only_when_asked():
 def test_other_topologies_are_refused():
     assert find_chip("v5e:16x16") is CHIPS["v5e"]
     for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4"):
-        with pytest.raises(ConfigError, match=r"--topology: .* is not allowed; allowed: CHIP:AxB"):
+        with pytest.raises(ConfigError, match=r"--topology must be CHIP:AxB"):
             find_chip(wrong)
 
 

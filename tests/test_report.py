@@ -147,9 +147,9 @@ def test_paths_that_are_no_workdirs_are_named_and_the_rest_reported(tmp_path, ca
     (tmp_path / "empty").mkdir()
     status, _, err = report(capsys, workdir, tmp_path / "notes.txt", tmp_path / "empty", tmp_path / "gone")
     assert status == 0
-    assert "notes.txt is no workdir: it is a file" in err
+    assert "notes.txt is not a workdir: it is a file" in err
     assert "empty/config.json: no such file; " in err  # what follows may be cut, after a long path
-    assert "gone is no workdir: it does not exist" in err
+    assert "gone is not a workdir: it does not exist" in err
     status, out, err = report(capsys, tmp_path / "gone")
     assert (status, out) == (1, "")
     assert err.startswith("error: ")

@@ -56,7 +56,7 @@ def _find_in_hub(name: str, revision: str | None) -> Path:
             raise CheckpointError(f"{name}: no such folder, and the hub refused it ({reason(error)})") from error
         if weight_file(folder):
             return folder
-    raise CheckpointError(f"{name}: the hub has no weights for it; allowed: {', '.join(WEIGHT_FILES)}")
+    raise CheckpointError(f"{name}: the hub has no weights for it (supported: {', '.join(WEIGHT_FILES)})")
 
 
 _SETTINGS = (
@@ -83,7 +83,7 @@ def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str |
     folder = find_folder(os.fspath(name_or_path), revision)
     weights = weight_file(folder)
     if weights is None:
-        raise CheckpointError(f"{folder}: no weights; allowed: {', '.join(WEIGHT_FILES)}")
+        raise CheckpointError(f"{folder}: no weights (supported: {', '.join(WEIGHT_FILES)})")
     files = [weights]
     if weights.name.endswith(".index.json"):
         files += list(shard_files(weights))

@@ -174,7 +174,7 @@ class SpeechRecognizer:
           audio: float (S,), 16 kHz mono, full scale 1.0, as `emojax.audio.read_audio` returns it.
 
         Raises:
-          AudioError: it is no mono floating-point waveform, or too short for one frame.
+          AudioError: it is not a mono floating-point waveform, or too short for one frame.
         """
         return self.transcribe_all([audio])[0]
 

@@ -80,9 +80,9 @@ class Encoder:
           For one item float32 (T, D), or (layers + 1, T, D) with `hidden_states`; for several a list of those.
 
         Raises:
-          AudioError: an item is no mono floating-point waveform, has samples that are not finite or far above full
+          AudioError: an item is not a mono floating-point waveform, has samples that are not finite or far above full
             scale, or is too short for one frame.
-          CorpusError: an item is no text or has more tokens than the encoder takes.
+          CorpusError: an item is not a text or has more tokens than the encoder takes.
           EmojaxError: JAX cannot compute in this process (`check_not_forked`).
         """
         check_not_forked()

@@ -92,9 +92,9 @@ class InputAdapter(abc.ABC):
           (S_i,) float32 waveforms or (L_i,) int32 token ids, special tokens included.
 
         Raises:
-          AudioError: an item is no mono floating-point waveform, has samples that are not finite or far above full
+          AudioError: an item is not a mono floating-point waveform, has samples that are not finite or far above full
             scale, or is too short for one frame.
-          CorpusError: an item is no text or has more tokens than the encoder takes.
+          CorpusError: an item is not a text or has more tokens than the encoder takes.
         """
 
     @abc.abstractmethod

@@ -76,7 +76,7 @@ def freeze_mask(params: Mapping[str, Any], patterns: Sequence[str]) -> dict[str,
         freezes everything below: `embeddings`, `layer_[0-5]`, `.*/bias`.
 
     Raises:
-      ConfigError: a pattern is no regular expression or fits nothing.
+      ConfigError: a pattern is not a regular expression or fits nothing.
     """
     paths = flax.traverse_util.flatten_dict(dict(params), sep="/")
     frozen: set[str] = set()
@@ -84,7 +84,7 @@ def freeze_mask(params: Mapping[str, Any], patterns: Sequence[str]) -> dict[str,
         try:
             expression = re.compile(f"(?:{pattern})(?:/.*)?")
         except re.error as error:
-            raise ConfigError(f"freeze: {pattern!r} is no regular expression ({error})") from error
+            raise ConfigError(f"freeze: {pattern!r} is not a regular expression ({error})") from error
         fitting = {path for path in paths if expression.fullmatch(path)}
         if not fitting:
             parts = sorted({path.split("/")[0] for path in paths})

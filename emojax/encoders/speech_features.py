@@ -43,8 +43,8 @@ class FeatureEncoder(nn.Module):
         """
         if waveform.shape[1] < self.config.receptive_field:
             raise AudioError(
-                f"waveform: {waveform.shape[1]} samples are too short for one frame; "
-                f"allowed: at least {self.config.receptive_field}"
+                f"waveform must have at least {self.config.receptive_field} samples (one frame), "
+                f"got {waveform.shape[1]}"
             )
         layer = nn.remat(ConvolutionLayer) if self.remat else ConvolutionLayer
         states = waveform[..., None]

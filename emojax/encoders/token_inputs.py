@@ -47,7 +47,7 @@ class TokenInputs(InputAdapter):
         """Reads the tokenizer, which must not have more tokens than the encoder embeddings."""
         # Without any of them transformers makes a tokenizer that maps every word to the unknown token.
         if not any((folder / name).is_file() for name in VOCABULARY_FILES):
-            raise CheckpointError(f"{folder}: no tokenizer; allowed: {', '.join(VOCABULARY_FILES)} (with merges.txt)")
+            raise CheckpointError(f"{folder}: no tokenizer (supported: {', '.join(VOCABULARY_FILES)} with merges.txt)")
         tokenizer = load_tokenizer(str(folder), CheckpointError)
         largest = max(tokenizer.get_vocab().values(), default=-1)
         if max(len(tokenizer), largest + 1) > sizes.vocab_size:
@@ -79,7 +79,7 @@ class TokenInputs(InputAdapter):
         for index, tokens in enumerate(tokenized):
             if len(tokens) > self.longest:
                 raise CorpusError(
-                    f"text {index} has {len(tokens)} tokens; allowed: at most {self.longest} "
+                    f"text {index} must have at most {self.longest} tokens, got {len(tokens)} "
                     f"(it starts: {texts[index][:40]!r})"
                 )
         return [np.asarray(tokens, np.int32) for tokens in tokenized]

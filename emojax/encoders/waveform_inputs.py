@@ -102,16 +102,14 @@ class WaveformInputs(InputAdapter):
     def _checked(self, item: Any, label: str) -> Float32[np.ndarray, "S"]:
         kind = getattr(item, "dtype", None)
         if kind is None or np.ndim(item) != 1 or not jnp.issubdtype(kind, jnp.floating):
-            found = f"of type {type(item).__name__}" if kind is None else f"{kind} of shape {np.shape(item)}"
-            raise AudioError(f"{label}: {found}; allowed: a floating-point array of shape (samples,), 16 kHz mono")
+            found = f"an object of type {type(item).__name__}" if kind is None else f"{kind} of shape {np.shape(item)}"
+            raise AudioError(f"{label}: must be a floating-point array of shape (samples,), 16 kHz mono, got {found}")
         if np.ma.is_masked(item):
-            raise AudioError(f"{label}: has masked samples; allowed: an array without, e.g. array.filled(0)")
+            raise AudioError(f"{label}: has masked samples; use e.g. array.filled(0)")
         waveform = np.asarray(item)
         check_samples(waveform, label)
         if len(waveform) < self.min_samples:
-            raise AudioError(
-                f"{label}: {len(waveform)} samples are too short for one frame; allowed: at least {self.min_samples}"
-            )
+            raise AudioError(f"{label}: must have at least {self.min_samples} samples (one frame), got {len(waveform)}")
         return waveform.astype(np.float32, copy=False)
 
     def prepare_utterances(

@@ -66,7 +66,7 @@ def read_safetensors(file: Path) -> dict[str, StoredTensor]:
         with open(file, "rb") as stream:
             header_size = int.from_bytes(stream.read(8), "little")
             if not 0 < header_size <= size - 8:
-                raise CheckpointError(f"{file}: is no safetensors file, or truncated within its header")
+                raise CheckpointError(f"{file}: is not a safetensors file, or truncated within its header")
             if header_size > _MAX_HEADER_BYTES:
                 raise CheckpointError(
                     f"{file}: its header must have at most {_MAX_HEADER_BYTES} bytes, claims {header_size}"
@@ -96,7 +96,7 @@ def _safetensors_tensor(
     if not _are_sizes(shape) or not _are_sizes(offsets, 2):
         raise CheckpointError(f"{file}: its header cannot be read: {name} must have {', '.join(_ENTRY)}")
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise CheckpointError(f"{file}: {name} has the unknown dtype {kind}; allowed: {', '.join(_TYPES)}")
+        raise CheckpointError(f"{file}: {name} dtype must be one of {', '.join(_TYPES)}, got {kind}")
     dtype = np.dtype(_TYPES[kind])
     begin, end = (start + offset for offset in offsets)
     if end > size:
@@ -155,7 +155,7 @@ def read_torch(file: Path) -> dict[str, StoredTensor]:
     except CheckpointError:
         raise
     except Exception as error:  # PyTorch raises many kinds for damaged files
-        raise CheckpointError(f"{file}: is no PyTorch checkpoint, or truncated ({reason(error)})") from error
+        raise CheckpointError(f"{file}: is not a PyTorch checkpoint, or truncated ({reason(error)})") from error
     if not isinstance(tensors, Mapping):
         raise CheckpointError(f"{file}: must hold a state dict of tensors, found a {type(tensors).__name__}")
     for name, tensor in tensors.items():
@@ -252,7 +252,7 @@ def read_flax(file: Path) -> dict[str, StoredTensor]:
             raise ValueError(f"{-rest} bytes are missing" if rest < 0 else f"{rest} bytes too many")
     except (ValueError, TypeError, IndexError, KeyError, RecursionError, OSError) as error:
         kind = type(error).__name__
-        raise CheckpointError(f"{file}: is no flax_model.msgpack, or truncated ({kind}: {error})") from error
+        raise CheckpointError(f"{file}: is not a flax_model.msgpack, or truncated ({kind}: {error})") from error
     return tensors
 
 
@@ -276,7 +276,7 @@ def _array(stream: BinaryIO, file: Path, reverse: bool) -> StoredTensor:
     """Reads the header of an array and moves behind it; `reverse` for kernels, whose axes PyTorch reverses."""
     stream.read(_EXTENSION_SIZES[stream.read(1)[0]])
     if stream.read(1)[0] != _EXTENSION_OF_ARRAYS or _number(stream, _ARRAY) != 3:
-        raise ValueError(f"the value before byte {stream.tell()} is no array")
+        raise ValueError(f"the value before byte {stream.tell()} is not an array")
     axes = _number(stream, _ARRAY)
     if axes > _MAX_FLAX_AXES:
         raise ValueError(f"an array of {axes} axes")
@@ -337,7 +337,7 @@ def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
     """
     file = weight_file(folder)
     if file is None:
-        raise CheckpointError(f"{folder}: no weights; allowed: {', '.join(WEIGHT_FILES)}")
+        raise CheckpointError(f"{folder}: no weights (supported: {', '.join(WEIGHT_FILES)})")
     read = WEIGHT_FILES[file.name]
     return file, _read_shards(file, read) if file.name.endswith(".index.json") else read(file)
 

@@ -181,7 +181,7 @@ class Predictions:
         outside = np.flatnonzero((self.emotion_labels < MISSING_EMOTION) | (self.emotion_labels > highest))
         if outside.size:
             name, label = self.ids[outside[0]], self.emotion_labels[outside[0]]
-            raise EmojaxError(f"{self._label}: emotion label of {name!r} is {label}; allowed: -1 to {highest}")
+            raise EmojaxError(f"{self._label}: emotion label of {name!r} must be -1 to {highest}, got {label}")
 
     @property
     def _label(self) -> str:
@@ -207,7 +207,7 @@ def _number(path: Path, row: int, column: str, fields: dict[str, Any]) -> float:
     try:
         return float(text) if text else math.nan
     except ValueError as error:
-        raise EmojaxError(f"{path}: row {row + 1}, column {column}: {text!r} is no number") from error
+        raise EmojaxError(f"{path}: row {row + 1}, column {column}: {text!r} is not a number") from error
 
 
 def _category(path: Path, row: int, fields: dict[str, Any], corpus: CorpusInfo) -> int:
@@ -216,7 +216,7 @@ def _category(path: Path, row: int, fields: dict[str, Any], corpus: CorpusInfo) 
         return MISSING_EMOTION
     if name not in corpus.categories:
         allowed = ", ".join(corpus.categories)
-        raise EmojaxError(f"{path}: row {row + 1}, column label_emotion: {name!r} is no category; allowed: {allowed}")
+        raise EmojaxError(f"{path}: row {row + 1}, column label_emotion: must be one of {allowed}, got {name!r}")
     return corpus.categories.index(name)
 
 

@@ -153,7 +153,7 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
     """Loads the best checkpoint of a workdir. No code from the workdir is run.
 
     Raises:
-      CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
+      CheckpointError: the folder is not a workdir, has no checkpoint, or is damaged.
     """
     return Predictor(restore_model(Path(workdir), _one_device()))
 

@@ -34,7 +34,7 @@ def find_config_file(name: str) -> str:
       name: path or name, with `:ARGUMENT` for `get_config` behind it or not.
 
     Returns:
-      The path, with the same `:ARGUMENT`; `name` itself if it is no bundled config.
+      The path, with the same `:ARGUMENT`; `name` itself if it is not a bundled config.
     """
     path, colon, argument = name.partition(":")
     wanted = Path(path)

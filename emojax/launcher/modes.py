@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status. After an error the process ends here."""
     logging.set_verbosity(logging.WARNING)  # at INFO, TFDS and JAX log which files and backends they looked for
     if len(argv) > 1:
-        return fail(f"{argv[1]!r} is no flag; see {program()} --help", USAGE)
+        return fail(f"{argv[1]!r} is not a flag; see {program()} --help", USAGE)
     if not WORKDIR.value:
         return fail("--workdir=DIR is missing", USAGE)
     status, message = _run(Path(WORKDIR.value))

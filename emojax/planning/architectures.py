@@ -78,6 +78,6 @@ def _config(checkpoint: str) -> dict[str, Any]:
     if isinstance(cached, str):
         return _config(str(Path(cached).parent))
     raise CheckpointError(
-        f"{checkpoint}: its architecture is not known; allowed: a folder with config.json, a checkpoint in the hub's "
+        f"{checkpoint}: unknown architecture; checkpoint must be a folder with config.json, one in the hub's "
         f"cache, or one of {', '.join(KNOWN)}"
     )

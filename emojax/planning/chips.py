@@ -45,12 +45,12 @@ def find_chip(topology: str) -> Chip:
     """The chip of a topology such as `v5e:4x4`.
 
     Raises:
-      ConfigError: it is no such name.
+      ConfigError: unknown name.
     """
     name, _, shape = topology.partition(":")
     if name not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
         allowed = f"CHIP:AxB or CHIP:AxBxC, CHIP of {', '.join(CHIPS)}"
-        raise ConfigError(f"--topology: {topology!r} is not allowed; allowed: {allowed}")
+        raise ConfigError(f"--topology must be {allowed}, got {topology!r}")
     return CHIPS[name]
 
 

@@ -72,7 +72,7 @@ class Collective:
 
     Attributes:
       kind: `all-reduce`, `all-gather`, `reduce-scatter`, `all-to-all` or `collective-permute`.
-      axes: mesh axes, joined by `+`; `?` for a group of chips that is no mesh axis.
+      axes: mesh axes, joined by `+`; `?` for a group of chips that is not a mesh axis.
       group_size: chips that exchange with each other.
       count: times per step.
       bytes: part of the result or operand on each chip, whichever is larger, summed over the step.

@@ -150,10 +150,10 @@ def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder
 
     Raises:
       CheckpointError: a size is not allowed.
-      ConfigError: `start` is no speech encoder.
+      ConfigError: `start` is not a speech encoder.
     """
     if start is not None and not isinstance(start.inputs, WaveformInputs):
-        raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is no speech encoder")
+        raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is not a speech encoder")
     published = config.encoder.published() if start is None else dict(start.config)
     sizes = _module(published, options).config
     preprocess: Any = WaveformInputs.of(sizes, _PREPROCESSOR) if start is None else start.inputs

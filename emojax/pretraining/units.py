@@ -46,10 +46,10 @@ class UnitFeatures:
         """States of one layer (counted from 0) of a speech encoder.
 
         Raises:
-          ConfigError: it is no speech encoder with a frame of 25 ms every 20 ms.
+          ConfigError: it is not a speech encoder with a frame of 25 ms every 20 ms.
         """
         if not isinstance(encoder.inputs, WaveformInputs):
-            raise ConfigError("config.units.checkpoint: is no speech encoder")
+            raise ConfigError("config.units.checkpoint: is not a speech encoder")
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, convolution.samples_per_frame) != (_WINDOW, _HOP):
             raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")

@@ -106,10 +106,10 @@ def read_run(path: Path, name: str = "") -> Run:
       name: name in the report; default: the name of the folder.
 
     Raises:
-      CheckpointError: it is no workdir (there is no readable config in it).
+      CheckpointError: it is not a workdir (there is no readable config in it).
     """
     if not path.is_dir():
-        raise CheckpointError(f"{path} is no workdir: " + ("it is a file" if path.exists() else "it does not exist"))
+        raise CheckpointError(f"{path} is not a workdir: " + ("it is a file" if path.exists() else "it does not exist"))
     config = read_json(path / CONFIG)
     name = name or path.resolve().name
     summary, problems = {}, []
@@ -180,7 +180,7 @@ def _read_result(run: Run, path: Path, summary: dict[str, Any]) -> Result:
     tree = read_json(path)
     corpus, split, n = tree.get("corpus"), tree.get("split"), _count(tree.get("n"))
     if not isinstance(corpus, str) or not isinstance(split, str) or n is None:
-        raise CheckpointError(f"{path}: is no evaluation of a split (corpus, split or n is missing)")
+        raise CheckpointError(f"{path}: is not an evaluation of a split (corpus, split or n is missing)")
     baselines = _mapping(tree.get("baselines"))
     return Result(
         system=run.name,

@@ -114,7 +114,7 @@ class Ensemble:
                 folder = str(member.workdir / ENCODERS / "lexical")
                 if tokenizer and not _same_tokenizer(tokenizer, folder):
                     raise ConfigError(
-                        f"config.teacher.workdir: {member.workdir} has another tokenizer; allowed: a teacher.cache"
+                        f"config.teacher.workdir: {member.workdir} has another tokenizer; use teacher.cache"
                     )
                 tokenizer = tokenizer or folder
         audio = student.audio or bool(self.modalities - {"lexical"})

@@ -101,7 +101,7 @@ def restore_model(
       dtype: type of matrix products, in place of the config's.
 
     Raises:
-      CheckpointError: the folder is no workdir, has no checkpoint, or is damaged.
+      CheckpointError: the folder is not a workdir, has no checkpoint, or is damaged.
     """
     config = read_config(workdir)
     if dtype:

@@ -74,7 +74,7 @@ class Description:
             raise ConfigError(f"scale must be lowest and highest rating, got {list(self.scale)}")
         for name in self.columns:
             if name not in COLUMNS and not (name.startswith(VOTES) and name != VOTES):
-                raise ConfigError(f"columns.{name}: no such column; allowed: {', '.join(COLUMNS)}, {VOTES}CATEGORY")
+                raise ConfigError(f"columns.{name}: no such column; columns are {', '.join(COLUMNS)}, {VOTES}CATEGORY")
         object.__setattr__(self, "categories", tuple(name.strip() for name in self.categories))
         if len({name.casefold() for name in self.categories}) < len(self.categories):
             raise ConfigError(f"categories must differ, also in lower case, got {list(self.categories)}")
