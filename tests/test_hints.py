@@ -1,4 +1,4 @@
-"""Packages, commands, flags and config fields in messages exist, also where only the package is installed."""
+"""Packages, commands, flags and config fields in messages exist, and files that documents name."""
 
 import ast
 import importlib.util
@@ -86,3 +86,10 @@ def test_suggested_config_fields_exist(messages):
         value = config
         for part in field.replace("{}", "acoustic").split("."):
             value = value[part]
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_modules_named_in_documents_exist(document):
+    folders = (ROOT, ROOT / "emojax", ROOT / "emojax/encoders")
+    for name in re.findall(r"`([\w./]+\.py)`", document.read_text()):
+        assert "NAME" in name or any((folder / name).is_file() for folder in folders), name

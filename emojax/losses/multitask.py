@@ -214,6 +214,8 @@ LABEL_TERMS: dict[str, WeightedTerm] = {
 }
 """Terms of the supervised loss, by name."""
 
+_NO_TEACHER = DistillationConfig()
+
 
 def multitask_loss(
     output: EmotionOutput,
@@ -236,9 +238,7 @@ def multitask_loss(
     Returns:
       The loss, and scalars by name: `loss`, and those of `attribute_term` and `emotion_term`.
     """
-    return weighted_sum(
-        LABEL_TERMS, output, batch, LossSettings(config, DistillationConfig(), class_weights, parameters)
-    )
+    return weighted_sum(LABEL_TERMS, output, batch, LossSettings(config, _NO_TEACHER, class_weights, parameters))
 
 
 def objective_parameters(config: ObjectiveConfig) -> dict[str, Float[Array, "4"]]:
