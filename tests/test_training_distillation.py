@@ -185,7 +185,8 @@ def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(min
     cached.teacher.cache = str(cache)
     first, second = train(online, tmp_path / "online"), train(cached, tmp_path / "cached")
     for name in ("train/loss", "train/gradient_norm", "train/teacher/emotion", "train/trust/valence"):
-        np.testing.assert_allclose(first[0][name], second[0][name], rtol=1e-6, err_msg=name)
+        # The divergence of 0.01 is a sum of differences of log-probabilities of order 1: it has their absolute rounding.
+        np.testing.assert_allclose(first[0][name], second[0][name], rtol=1e-6, atol=3e-8, err_msg=name)
     np.testing.assert_allclose(
         [line["train/loss"] for line in first], [line["train/loss"] for line in second], rtol=1e-4
     )
@@ -331,7 +332,7 @@ def test_a_mixed_batch_holds_both_and_hides_labels(mini_data_dir):
     config = parse_experiment(tree(mini_data_dir).to_dict()).data
     part = Unlabelled(corpus, "train[40%:]", read_index(corpus, "train[40%:]"), AUDIO, 8)
     labelled = read_index(corpus, "train[:40%]")
-    mesh = make_mesh(MeshConfig(-1, 1))
+    mesh = make_mesh(MeshConfig(-1, 1), jax.local_devices())
     stream = BatchStream(corpus, "train[:40%]", labelled, config, mesh, training=True, seed=3, unlabelled=part)
     batches = [jax.device_get(batch) for batch in stream]
     rows = np.concatenate([batch.index for batch in batches])

@@ -100,7 +100,7 @@ def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, ch
     assert alone.attributes["valence"] != pytest.approx(worded.attributes["valence"], abs=1e-7)
     for one, other in zip((alone, worded), pair, strict=True):
         assert one.attributes == pytest.approx(other.attributes, abs=1e-4)
-    with pytest.raises(CorpusError, match="1 transcripts for 2 items"):
+    with pytest.raises(CorpusError, match="transcripts must be one per item, got 1 for 2 items"):
         model.predict([(clip, 16_000)] * 2, transcripts=["a"])
 
 
