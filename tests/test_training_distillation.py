@@ -185,7 +185,7 @@ def test_training_from_a_cache_equals_training_with_the_teachers_in_the_step(min
     cached.teacher.cache = str(cache)
     first, second = train(online, tmp_path / "online"), train(cached, tmp_path / "cached")
     for name in ("train/loss", "train/gradient_norm", "train/teacher/emotion", "train/trust/valence"):
-        # The divergence of 0.01 is a sum of differences of log-probabilities of order 1: it has their absolute rounding.
+        # The divergence, about 0.01, sums differences of log-probabilities of order 1 and has their absolute rounding.
         np.testing.assert_allclose(first[0][name], second[0][name], rtol=1e-6, atol=3e-8, err_msg=name)
     np.testing.assert_allclose(
         [line["train/loss"] for line in first], [line["train/loss"] for line in second], rtol=1e-4
