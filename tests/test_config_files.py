@@ -18,11 +18,18 @@ def test_a_name_means_the_bundled_config_where_there_is_no_such_file(name, tmp_p
     assert find_config_file(f"{name}:mfb") == f"{CONFIGS / 'demo.py'}:mfb"
 
 
-def test_a_file_that_exists_and_a_path_elsewhere_stay_as_they_are(tmp_path, monkeypatch):
+def test_an_existing_file_is_used_before_a_bundled_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo.py").write_text("")
-    for name in ("demo.py", "demo.py:mfb", "other/demo.py", str(tmp_path / "mfb.py"), "nothing", "configs/nothing.py"):
+    for name in ("demo.py", "demo.py:mfb", str(tmp_path / "demo.py")):
         assert find_config_file(name) == name
+
+
+@pytest.mark.parametrize("name", ["other/demo.py", "/nowhere/mfb.py", "nothing", "configs/nothing.py", ""])
+def test_absent_config_raises_with_the_bundled_ones(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r": no such config file; the package has acoustic_emobank, .*mfb"):
+        find_config_file(name)
 
 
 def test_a_config_is_loaded_by_name_with_its_argument(tmp_path, monkeypatch):

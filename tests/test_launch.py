@@ -216,7 +216,10 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
         ([f"--config={tmp_path / 'broken.py'}"], f"No module named 'absent_module' ({tmp_path / 'broken.py'}, line 1)"),
         (["--config=configs/default.py", "--config.trainin.epochs=1"], "has no field 'trainin'; Did you mean \"train"),
         ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
-        (["--config=configs/nothing.py", f"--workdir={tmp_path}"], "configs/nothing.py"),
+        (
+            ["--config=configs/nothing.py", f"--workdir={tmp_path}"],
+            "configs/nothing.py: no such config file; the package has",
+        ),
         (["--mode=evaluate", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
         (["--mode=evaluate", f"--workdir={tmp_path}"], "is not a workdir"),
         (["--mode=evaluate", f"--workdir={workdir}", "--splits=tset"], "no split 'tset'; it has train, dev, test"),

@@ -34,14 +34,20 @@ def find_config_file(name: str) -> str:
       name: path or name, with `:ARGUMENT` for `get_config` behind it or not.
 
     Returns:
-      The path, with the same `:ARGUMENT`; `name` itself if it is not a bundled config.
+      The path, with the same `:ARGUMENT`.
+
+    Raises:
+      ConfigError: there is no such file and no such config in the package.
     """
     path, colon, argument = name.partition(":")
     wanted = Path(path)
-    if wanted.is_file() or wanted.parent.as_posix() not in (".", _PACKAGE):
+    if wanted.is_file():
         return name
     bundled = bundled_directory() / f"{wanted.name.removesuffix('.py')}.py"
-    return f"{bundled}{colon}{argument}" if bundled.is_file() else name
+    if wanted.parent.as_posix() in (".", _PACKAGE) and bundled.is_file():
+        return f"{bundled}{colon}{argument}"
+    available = ", ".join(sorted(file.stem for file in bundled_directory().glob("*.py")))
+    raise ConfigError(f"{name}: no such config file; the package has {available}")
 
 
 def import_bundled_configs() -> None:
@@ -65,8 +71,5 @@ def load_config(name: str) -> "ConfigDict":
       ConfigError: there is no such file.
     """
     path, _, argument = find_config_file(name).partition(":")
-    if not Path(path).is_file():
-        available = ", ".join(sorted(file.stem for file in bundled_directory().glob("*.py")))
-        raise ConfigError(f"{name}: no such config file; the package has {available}")
     import_bundled_configs()
     return runpy.run_path(path)["get_config"](*([argument] if argument else []))

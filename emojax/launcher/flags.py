@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from emojax.errors import ConfigError
 from emojax.launcher.config_files import find_config_file, import_bundled_configs
 
 HELP = """Trains and evaluates emotion models from a config file.
@@ -116,15 +117,11 @@ def config_tree() -> dict[str, Any]:
     """The config of `--config`, with the fields set by flags, as a tree.
 
     Raises:
-      UsageError: `--config` is missing, or names no file.
+      UsageError: `--config` is missing.
     """
     if CONFIG.value is None:
         raise UsageError("--config=configs/NAME.py is missing")
-    try:
-        return CONFIG.value.to_dict()
-    except OSError as error:  # ml_collections reports a file that is not there when the config is first read
-        filename = flags.FLAGS["config"].config_filename  # type: ignore[attr-defined]
-        raise UsageError(f"--config={filename}: no such config file") from error
+    return CONFIG.value.to_dict()
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -132,6 +129,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         import_bundled_configs()
         return flags.FLAGS(_with_found_config(argv))
+    except ConfigError as error:
+        sys.exit(fail(f"--config={error}", USAGE))
     except FileNotFoundError as error:
         sys.exit(fail(f"--config: {error.filename or error} does not exist", USAGE))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
