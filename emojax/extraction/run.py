@@ -45,7 +45,7 @@ class Extraction:
     Attributes:
       utterances: computed.
       audio_hours: their duration.
-      seconds: that it took, without loading the models.
+      seconds: duration without loading of the models.
       bytes: written.
       empty: utterances without a transcript, where it is an input; an encoder has no states of them.
       short: utterances with too few samples for one frame, stored without states, or as zeros of a teacher.
@@ -75,7 +75,7 @@ def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -
     Every host takes shards of its own; the rows of a batch are divided over its devices.
 
     Args:
-      config: what to compute.
+      config: settings of the extraction.
       directory: folder of the store.
 
     Raises:

@@ -63,7 +63,7 @@ def predict_files(
     Args:
       predictor: model.
       files: paths of audio files.
-      format: of the rows.
+      format: format of the rows.
       out: receives the rows, as soon as they are computed.
       err: receives one line per file that cannot be read.
 

@@ -160,9 +160,9 @@ def distilled_loss(
       output: outputs of the student, the model being trained.
       batch: labels, and `teacher`, whose outputs get no gradient.
       parameters: learned parameters of the loss: see `objective_parameters` and `projection_parameters`.
-      objective: of the labels; its `attribute_weights` hold for the teacher's terms, too.
+      objective: losses on labels; its `attribute_weights` hold for the teacher's terms, too.
       config: weights and kinds.
-      class_weights: of the labels' cross-entropy.
+      class_weights: weights of the categories in the cross-entropy of labels.
 
     Returns:
       The loss, and scalars by name: `loss`, and those of the terms.

@@ -143,7 +143,7 @@ def percentile_interval(
       sums: contribution of each of U units to the sums.
       measure: maps the sums of R resamples (R, *S) to R values (R, ...).
       num_resamples: resamples of U units each, drawn with replacement.
-      seed: of the draws.
+      seed: seed of the resampling.
 
     Returns:
       Arrays of the shape of one value. Resamples where a value is NaN do not count; NaN if these are more than a third.

@@ -110,7 +110,7 @@ class Concatenation(nn.Module):
 
     Attributes:
       size: units of the dense layer.
-      dtype: of the products.
+      dtype: dtype of the factors of products.
     """
 
     size: int
@@ -128,7 +128,7 @@ class GatedSum(nn.Module):
 
     Attributes:
       size: units of the joint embedding.
-      dtype: of the products.
+      dtype: dtype of the factors of products.
     """
 
     size: int
@@ -156,7 +156,7 @@ class LateHeads(nn.Module):
 
     Attributes:
       num_categories: C; 0 for attributes alone.
-      dtype: of the products; outputs are float32.
+      dtype: dtype of the factors of products; outputs are float32.
     """
 
     num_categories: int
@@ -195,7 +195,7 @@ class CrossAttention(nn.Module):
     Attributes:
       size: width that all modalities are projected to.
       heads: divides `size`.
-      dtype: of the products.
+      dtype: dtype of the factors of products.
     """
 
     size: int

@@ -19,7 +19,7 @@ class EmotionHeads(nn.Module):
 
     Attributes:
       num_categories: C; 0 for attributes alone.
-      dtype: of the products; outputs are float32.
+      dtype: dtype of the factors of products; outputs are float32.
     """
 
     num_categories: int
@@ -63,7 +63,7 @@ class Fusion(nn.Module):
     Attributes:
       num_categories: C; 0 for attributes alone.
       config: `emojax.models.fusion.FusionConfig`.
-      dtype: of the products; outputs are float32.
+      dtype: dtype of the factors of products; outputs are float32.
     """
 
     num_categories: int

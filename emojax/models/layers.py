@@ -77,7 +77,7 @@ class Dense(nn.Module):
 
     Attributes:
       features: units.
-      dtype: of the factors and of the output.
+      dtype: dtype of the factors and of the output.
     """
 
     features: int
@@ -103,7 +103,7 @@ class GRU(nn.Module):
 
     Attributes:
       size: H.
-      dtype: of the factors of matrix products; sums, gates and the state are float32.
+      dtype: dtype of the factors of matrix products; sums, gates and the state are float32.
     """
 
     size: int
@@ -157,7 +157,7 @@ def gru_states(
     h' = (1 − z) ⊙ n + z ⊙ h; where the mask is False, h' = h.
 
     Args:
-      dtype: of the factors of products.
+      dtype: dtype of the factors of products.
       inputs: x_r, x_z, x_n.
       kernel: W_r, W_z, W_n, concatenated.
       bias_ih: a likewise; added here because a pass over all projected frames costs more.

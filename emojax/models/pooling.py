@@ -27,7 +27,7 @@ class Pooling(nn.Module):
     """Interface of a pooling kind.
 
     Attributes:
-      dtype: of matrix products, where there are any.
+      dtype: dtype of the factors of products, if any.
     """
 
     dtype: Any = jnp.float32

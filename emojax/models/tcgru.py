@@ -22,7 +22,7 @@ class CausalBlock(nn.Module):
     Attributes:
       kernel_size: frames that the convolution spans.
       dilation: distance between them.
-      dtype: of the products.
+      dtype: dtype of the factors of products.
     """
 
     kernel_size: int
@@ -106,7 +106,7 @@ class TCGRU(nn.Module):
 
     Attributes:
       config: sizes.
-      dtype: of the products; recurrent state, normalisation and outputs are float32.
+      dtype: dtype of the factors of products; recurrent state, normalisation and outputs are float32.
     """
 
     config: TCGRUConfig
@@ -241,7 +241,7 @@ class TimeConvolution(nn.Module):
       channels: output channels.
       kernel_size: frames.
       causal: pad on the left only.
-      dtype: of the products.
+      dtype: dtype of the factors of products.
     """
 
     channels: int

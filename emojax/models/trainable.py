@@ -42,8 +42,8 @@ def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dic
     All are, except those of encoders that `train`, `top_layers` and `train_convolutions` of the modality exclude.
 
     Args:
-      params: of the model, or their shapes.
-      config: of the model.
+      params: parameters of the model, or their shapes.
+      config: config of the model.
 
     Raises:
       ConfigError: more top layers than the encoder has.

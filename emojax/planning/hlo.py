@@ -112,7 +112,7 @@ def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective
     """What chips exchange in one step, by kind and mesh axes.
 
     Args:
-      program: of all partitions.
+      program: compiled program of all partitions.
       mesh_shape: axis -> size, in the order the mesh's devices are numbered.
     """
     runs = program.runs()

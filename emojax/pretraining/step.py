@@ -26,13 +26,13 @@ def objective_sums(
 
     Args:
       network: encoder with its prediction head.
-      features: what units are clusters of.
+      features: features that are clustered into units.
       config: masks and weights.
       params: trained parameters.
       constants: `unit_encoder` and `centroids`.
       batch: units are computed from its waveforms.
       waveform: (B, S) input of the encoder, e.g. the same with noise.
-      key: of masks and dropout.
+      key: PRNG key of masks and dropout.
       train: whether dropout is on.
     """
     targets = jax.lax.stop_gradient(features(constants["unit_encoder"], batch))

@@ -64,7 +64,7 @@ def draw_learning_curves(curves: dict[str, Curve], title: str, best_step: int | 
 
     Args:
       curves: from `read_curves`.
-      title: of the figure.
+      title: title of the figure.
       best_step: marked by a vertical line.
 
     Returns:

@@ -58,8 +58,8 @@ class TeacherCache:
 
         Args:
           student: inputs of the student.
-          corpus: that is read, TFDS name with config and version.
-          split: of that corpus.
+          corpus: TFDS name of the corpus, with config and version.
+          split: split of that corpus.
 
         Raises:
           CheckpointError: no cache is of that corpus, or it lacks the split.

@@ -41,8 +41,8 @@ class Calibration:
       line: a and b of every attribute.
       tau: unit of the residuals from labels.
       tau_spread: unit of the spread of several members; infinite with one.
-      attribute_variance: of its attributes; 0 where not measured.
-      embedding_variance: of its embedding, summed over coordinates; 0 where not measured.
+      attribute_variance: variance of the teacher's attributes; 0 if not measured.
+      embedding_variance: variance of the teacher's embedding, summed over coordinates; 0 if not measured.
     """
 
     line: Float[Any, "2 3"]

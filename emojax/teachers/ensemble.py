@@ -43,7 +43,7 @@ class Ensemble:
 
     Attributes:
       members: the models.
-      weights: of the members, sum 1.
+      weights: weights of the members; their sum is 1.
     """
 
     members: tuple[TrainedModel, ...]
@@ -81,7 +81,7 @@ class Ensemble:
         """Averages the members' outputs.
 
         Args:
-          variables: of each member.
+          variables: variables of each member.
           batch: with the inputs that `batch_inputs` asks for.
         """
         batch = batch.replace(stored={})  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def select_categories(
     """Reorders probabilities to other categories, matched by name (`emojax.evaluation.categories`).
 
     Args:
-      probabilities: of `names`; NaN rows stay NaN.
+      probabilities: probabilities of `names`; NaN rows stay NaN.
       names: K categories.
       wanted: C categories; those that are not in `names` get 0, or NaN where none is.
     """

@@ -73,8 +73,8 @@ class Teacher:
 
         Args:
           student: inputs of the student.
-          corpus: that is read, TFDS name with config and version.
-          split: of that corpus.
+          corpus: TFDS name of the corpus, with config and version.
+          split: split of that corpus.
 
         Raises:
           ConfigError: student and teacher need different tokens.

@@ -38,7 +38,7 @@ class TrainingData:
     """Corpus and splits of a run.
 
     Attributes:
-      config: of the run, with the splits and bucket lengths that were left open.
+      config: config of the run, with its splits and bucket lengths filled in.
       corpus: with the categories of the config.
       training: index of `config.corpus.train_split`.
       validation: index of `config.corpus.validation_split`.

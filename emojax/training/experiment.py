@@ -32,8 +32,8 @@ class Experiment:
     """What train state and training step are made of.
 
     Attributes:
-      config: of the run.
-      metadata: of the training corpus.
+      config: config of the run.
+      metadata: metadata of the training corpus.
       mesh: device mesh; for an abstract state, its devices need not exist.
       model: model being trained.
       encoders: parameters by encoder modality, on the devices; the others are initialised at random.
@@ -140,8 +140,8 @@ def build_experiment(config: ExperimentConfig, metadata: CorpusMetadata, workdir
     """Loads teacher and encoders, and builds the model.
 
     Args:
-      config: of the run.
-      metadata: of the training corpus.
+      config: config of the run.
+      metadata: metadata of the training corpus.
       workdir: where `keep_encoders` put the encoders.
       mesh: device mesh.
 
