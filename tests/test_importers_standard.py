@@ -8,9 +8,10 @@ import safetensors.torch
 import torch
 
 import emojax
-from configs import published, published_text
+from configs import extract_teacher, published, published_text
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError
+from emojax.extraction import extract_store, parse_extraction
 from emojax.importers import import_published
 from emojax.reporting import evaluate_workdir
 from tests import speech_checkpoints, text_checkpoints
@@ -141,6 +142,16 @@ def test_text_model_with_attributes_is_evaluated_on_transcripts(mini_data_dir, t
     assert found.attributes == pytest.approx(expected, abs=1e-5)
     summary = evaluate_workdir(tmp_path / "run", "mini_corpus", ("test",), str(mini_data_dir))["test"]
     assert np.isfinite(summary["ccc"]["valence"]["value"]) or summary["ccc"]["valence"]["reason"]
+
+
+def test_text_model_is_a_teacher(mini_data_dir, tmp_path):
+    folder, _ = text_model(tmp_path / "c", labels=("Angry", "neu", "joy", "confusion"))
+    imported(folder, tmp_path / "run", published_text)
+    config = extract_teacher.get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ("test",)})
+    config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 16})
+    config.teacher.workdir = str(tmp_path / "run")
+    assert extract_store(parse_extraction(config.to_dict()), tmp_path / "cache").utterances == 9
 
 
 def test_metadata_is_that_of_the_card_or_unknown(tmp_path):
