@@ -225,6 +225,14 @@ def test_unsupported_checkpoints_raise(change, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_attentive_model_without_output_layer_raises(tmp_path):
+    folder, model = odyssey(tmp_path, ("arousal", "dominance", "valence"))
+    tensors = {key: tensor.contiguous() for key, tensor in model.state_dict().items() if "out.0.weight" not in key}
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"model.safetensors: ser_model.out.0.weight is missing"):
+        import_published(experiment(folder), tmp_path / "run")
+
+
 def test_encoder_without_head_raises(tmp_path):
     folder = speech_checkpoints.write_checkpoint(tmp_path / "c", speech_checkpoints.make_model("Wav2Vec2", **SETTINGS))
     with pytest.raises(CheckpointError, match="unsupported emotion model"):

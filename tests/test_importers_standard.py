@@ -12,7 +12,7 @@ from configs import extract_teacher, published, published_text
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError
 from emojax.extraction import extract_store, parse_extraction
-from emojax.importers import import_published
+from emojax.importers import import_published, standard_heads
 from emojax.reporting import evaluate_workdir
 from tests import speech_checkpoints, text_checkpoints
 
@@ -173,6 +173,9 @@ def test_metadata_is_that_of_the_card_or_unknown(tmp_path):
         ),
         ({"id2label": {"0": "a"}, "label2id": {}}, "id2label must have at least two categories, or the three"),
         ({"problem_type": "multi_label_classification"}, r"config.json.problem_type must be .* got 'multi_label_class"),
+        ({"id2label": {"0": "a", "1": " ", "2": "b"}, "label2id": {}}, "id2label must have names that are not empty"),
+        ({"id2label": {"0": "a", "1": "b\nc", "2": "b c"}, "label2id": {}}, "id2label must have distinct names, got"),
+        ({"add_adapter": True}, "config.json.add_adapter must be"),
         ({"problem_type": "regression"}, "problem_type must be 'single_label_classification' with"),
         ({"model_type": "whisper"}, r"config.json: model_type must be one of bert, .* got 'whisper'"),
         ({"model_type": None}, "model_type must be one of"),
@@ -221,6 +224,11 @@ def test_text_head_without_tensor_raises(kind, tensor, tmp_path):
     folder, _ = text_model(tmp_path / "c", kind)
     change_tensors(folder, **{tensor: None})
     assert_refused(folder, tmp_path, f"model.safetensors: {tensor} is missing", published_text)
+
+
+def test_family_without_head_raises(speech_folder, tmp_path, monkeypatch):
+    monkeypatch.delitem(standard_heads.HEADS, "hubert")
+    assert_refused(speech_folder, tmp_path, "config.json: model_type must be one of bert, .* got 'hubert'")
 
 
 def test_other_modality_raises(speech_folder, tmp_path):

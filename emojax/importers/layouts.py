@@ -59,7 +59,7 @@ def read_published(folder: Path, tensors: Mapping[str, StoredTensor]) -> Publish
       CheckpointError: the layout is not supported, or the checkpoint is incomplete.
     """
     config = read_json_object(folder / "config.json")
-    if "ser_model.out.0.weight" in tensors:
+    if any(name.startswith("ser_model.") for name in tensors):
         return _odyssey(folder, config, tensors)
     family = family_of(config, str(folder / "config.json"))
     custom = {"classifier.dense.weight", "classifier.out_proj.weight"} <= set(tensors)

@@ -93,8 +93,10 @@ class Outputs:
             if self.id2label.get(str(number)) != name and not re.fullmatch(r"LABEL_\d+", name):
                 raise ConfigError(f"label2id must be the inverse of id2label, got {name!r} as {number}")
         names, dimensional = self.labels, self.dimensional
+        if not all(names):
+            raise ConfigError(f"id2label must have names that are not empty, got {self.id2label}")
         if len(set(names)) != len(names):
-            raise ConfigError(f"id2label must have distinct names, got {', '.join(self.id2label.values())}")
+            raise ConfigError(f"id2label must have distinct names, got {', '.join(self.given_labels)}")
         if dimensional and set(names) != set(ATTRIBUTES):
             raise ConfigError(f"id2label must be the three attributes, or categories only, got {', '.join(names)}")
         if len(names) < 2:
@@ -111,7 +113,7 @@ class Outputs:
     @property
     def given_labels(self) -> tuple[str, ...]:
         """Names of the outputs in the model's order, as the checkpoint has them."""
-        return tuple(self.id2label[str(number)].strip() for number in range(len(self.id2label)))
+        return tuple(" ".join(self.id2label[str(number)].split()) for number in range(len(self.id2label)))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -143,7 +143,9 @@ def read_standard(
 def _head_of(folder: Path, config: Mapping[str, Any], family: Family) -> Head:
     """Looks up the head of a family, and checks that the checkpoint has no other one."""
     if family.model_type not in HEADS:
-        raise CheckpointError(f"{folder / 'config.json'}: model_type must be one of {', '.join(HEADS)}")
+        raise CheckpointError(
+            f"{folder / 'config.json'}: model_type must be one of {', '.join(HEADS)}, got {family.model_type!r}"
+        )
     expected = family.architecture.removesuffix("Model") + "ForSequenceClassification"
     if config.get("architectures") not in (None, [], [expected]):
         found = str(config["architectures"])[:100]
