@@ -1,11 +1,14 @@
-"""Import of a published emotion model as a workdir, for evaluation, prediction and distillation.
+"""Import of a published emotion model of speech as a workdir, for evaluation, prediction and distillation.
 
 python launch.py --mode=import --config=configs/published.py --workdir=runs/audeering
 python launch.py --mode=import --config=configs/published.py --workdir=runs/odyssey \\
   --config.model.acoustic.checkpoint=3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes
+python launch.py --mode=import --config=configs/published.py --workdir=runs/superb \\
+  --config.model.acoustic.checkpoint=superb/hubert-base-superb-er
 python launch.py --mode=evaluate --workdir=runs/odyssey --corpus=msp_podcast/v1_11
 
-Pooling, sizes, heads and objective of the checkpoint replace those of this config.
+Pooling, sizes, heads and objective of the checkpoint replace those of this config. Text models:
+configs/published_text.py.
 """
 
 from configs import default

@@ -12,12 +12,14 @@ from emojax.config import ExperimentConfig
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
 from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.pretrained import read_parameters
-from emojax.encoders.waveform_inputs import WaveformInputs
+from emojax.encoders.token_inputs import TokenInputs
 from emojax.encoders.weight_files import read_tensors
 from emojax.errors import CheckpointError
 from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card
-from emojax.importers.layouts import PublishedModel, output_order, read_published
+from emojax.importers.layouts import read_published
+from emojax.importers.published_model import PublishedModel, output_order
+from emojax.models.encoder_input import EncoderInputConfig
 from emojax.types import CorpusInfo
 from emojax.workdir import (
     ENCODERS,
@@ -35,31 +37,38 @@ from emojax.workdir import (
 
 @holds("workdir")
 def import_published(config: ExperimentConfig, workdir: Path) -> None:
-    """Imports the checkpoint `config.model.acoustic.checkpoint`.
+    """Imports the checkpoint `config.model.acoustic.checkpoint`, or `config.model.lexical.checkpoint` of a text model.
 
     The workdir can be evaluated and used for prediction and as a teacher like a trained one. Pooling, sizes and heads
     of the checkpoint replace those of the config.
 
     Args:
-      config: config with the modality "acoustic" only.
+      config: config with one modality, "acoustic" or "lexical".
       workdir: new or empty folder.
 
     Raises:
       CheckpointError: the folder is not empty, or the checkpoint's layout is not supported.
     """
-    if config.model.modalities != ("acoustic",):
-        raise CheckpointError(f"config.model.modalities must be ('acoustic',), got {config.model.modalities}")
+    if config.model.modalities not in (("acoustic",), ("lexical",)):
+        raise CheckpointError(
+            f"config.model.modalities must be ('acoustic',) or ('lexical',), got {config.model.modalities}"
+        )
     if not is_vacant(workdir):
         raise CheckpointError(f"{workdir}: must be a new or empty folder")
-    settings = config.model.acoustic
+    (modality,) = config.model.modalities
+    settings: EncoderInputConfig = getattr(config.model, modality)
     revision = settings.revision or None
     folder = find_folder(settings.checkpoint, revision)
     file, tensors = read_tensors(folder)
     published = read_published(folder, tensors)
+    if published.modality != modality:
+        raise CheckpointError(
+            f"{folder}: config.model.modalities must be {(published.modality,)} for this checkpoint, got {(modality,)}"
+        )
     encoder = _encoder(published, origin=str(file))
     model = {"params": _parameters(published), "statistics": {}}
-    write_config(workdir, _adapt_config(config, published))
-    encoder_folder = workdir / ENCODERS / "acoustic"
+    write_config(workdir, _adapt_config(config, published, encoder))
+    encoder_folder = workdir / ENCODERS / modality
     save_encoder(encoder, encoder_folder)
     write_encoder_source(encoder_folder, settings.checkpoint, checkpoint_fingerprint(folder), settings.revision)
     info = _corpus_info(published, read_card(folder))
@@ -85,19 +94,25 @@ def _corpus_info(published: PublishedModel, card: ModelCard) -> CorpusInfo:
     )
 
 
-def _adapt_config(config: ExperimentConfig, published: PublishedModel) -> ExperimentConfig:
-    size = int(published.head["acoustic_network/embedding/bias"].shape[0])
+def _adapt_config(config: ExperimentConfig, published: PublishedModel, encoder: Encoder) -> ExperimentConfig:
+    settings: EncoderInputConfig = getattr(config.model, published.modality)
     network = dataclasses.replace(
-        config.model.acoustic.network,
+        settings.network,
         gru_layers=0,
         conv_channels=0,
+        block_dilations=(),
         pooling=published.pooling,
-        embedding_size=size,
+        embedding_size=_embedding_size(published),
         embedding_norm=published.norm,
         embedding_activation=published.activation,
     )
-    acoustic = dataclasses.replace(
-        config.model.acoustic, store="", layers=(-1,), combine="mean", train="nothing", network=network
+    settings = dataclasses.replace(
+        settings,
+        store="",
+        layers=published.layers,
+        combine="weighted" if len(published.layers) > 1 else "mean",
+        train="nothing",
+        network=network,
     )
     third = 1 / 3 if published.dimensional else 0.0
     objective = dataclasses.replace(
@@ -105,14 +120,23 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel) -> Experi
         attribute_weights=(third, third, third),
         emotion_weight=0.0 if published.dimensional else 1.0,
     )
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, acoustic=acoustic), objective=objective)
+    data = config.data
+    if isinstance(encoder.inputs, TokenInputs):
+        data = dataclasses.replace(data, max_tokens=min(data.max_tokens, encoder.inputs.longest))
+    changed: dict[str, Any] = {published.modality: settings}
+    model = dataclasses.replace(config.model, **changed)
+    return dataclasses.replace(config, model=model, objective=objective, data=data)
+
+
+def _embedding_size(published: PublishedModel) -> int:
+    return int(published.head[f"{published.modality}_network/embedding/bias"].shape[0])
 
 
 def _encoder(published: PublishedModel, origin: str) -> Encoder:
     config = published.encoder_config
     module, params = read_parameters(config, published.encoder, ComputeOptions(), None, origin)
     sizes: Any = module.config
-    return Encoder(module, params, config, WaveformInputs.of(sizes, published.preprocessor))
+    return Encoder(module, params, config, published.inputs(sizes))
 
 
 def _parameters(published: PublishedModel) -> dict[str, Any]:
@@ -126,7 +150,6 @@ def _parameters(published: PublishedModel) -> dict[str, Any]:
             path = path.replace("output", f"heads/{head}")
         flat[path] = jnp.asarray(values.T if path.endswith("kernel") else values)
     if not published.dimensional:  # the attribute head always exists; its output is unused
-        features = flat["acoustic_network/embedding/bias"].shape[0]
-        flat["heads/attributes/kernel"] = jnp.zeros((features, 3), jnp.float32)
+        flat["heads/attributes/kernel"] = jnp.zeros((_embedding_size(published), 3), jnp.float32)
         flat["heads/attributes/bias"] = jnp.full(3, 0.5, jnp.float32)
     return flax.traverse_util.unflatten_dict(flat, sep="/")

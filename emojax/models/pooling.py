@@ -77,6 +77,27 @@ class LastPooling(Pooling):
         return state["last"]
 
 
+class FirstPooling(Pooling):
+    """The first frame, as classifiers of text take the first token (Devlin et al. 2019)."""
+
+    def __call__(self, frames: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> Float[Array, "B D"]:
+        """Pools; a row without valid frames gives zeros."""
+        return jnp.where(frame_mask[:, :1], frames[:, 0], 0)
+
+    def start(self, batch: int, size: int) -> RunningPool:
+        """Zeros, and no frame so far."""
+        return {"first": jnp.zeros((batch, size), jnp.float32), "started": jnp.zeros(batch, jnp.float32)}
+
+    def update(self, state: RunningPool, frames: Float[Array, "B T D"]) -> RunningPool:
+        """Keeps the frame, if there is one already."""
+        first = jnp.where(state["started"][:, None] > 0, state["first"], frames[:, 0].astype(jnp.float32))
+        return {"first": first, "started": jnp.ones_like(state["started"])}
+
+    def finish(self, state: RunningPool) -> Float[Array, "B D"]:
+        """The first frame."""
+        return state["first"]
+
+
 class MaxPooling(Pooling):
     """The maximum of every feature."""
 
@@ -226,6 +247,7 @@ POOLINGS: dict[str, Callable[..., Pooling]] = {
     "mean": partial(StatisticsPooling, deviation=False),
     "max": MaxPooling,
     "sum": SumPooling,
+    "first": FirstPooling,
     "statistics": StatisticsPooling,
     "attentive": AttentivePooling,
     "attentive_statistics": partial(AttentivePooling, deviation=True),

@@ -81,7 +81,8 @@ class TCGRUConfig:
     pooling: Annotated[
         PoolingName,
         'From frames to one vector: "last" valid frame (the paper), "mean", "max", "sum" (which grows with the '
-        'length), "statistics" (mean and standard deviation), "attentive" (learned weights) or "attentive_statistics".',
+        'length), "first" frame or token, "statistics" (mean and standard deviation), "attentive" (learned weights) or '
+        '"attentive_statistics".',
     ] = "last"
     embedding_size: Annotated[
         int, Ge(1), Le(16_384), "Units of the embedding layer, the input of the heads (replication: 128)."
