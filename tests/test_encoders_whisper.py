@@ -10,11 +10,23 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 
+from configs import default
+from emojax.config import parse_experiment
+from emojax.data import open_corpus, open_split
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.families import family_of
 from emojax.encoders.whisper import padded_encoder, sinusoids
 from emojax.encoders.whisper_inputs import whisper_log_mel
-from emojax.errors import AudioError, CheckpointError
+from emojax.errors import AudioError, CheckpointError, ConfigError, CorpusError
+from emojax.evaluation import windows_of
+from emojax.evaluation.windows import Windows
+from emojax.extraction import extract_store, parse_extraction
+from emojax.feature_store import Store
+from emojax.models import EmotionModel, EncoderPart
+from emojax.models.emotion_model import EmotionModelConfig
+from emojax.models.encoder_input import EncoderInputConfig
+from emojax.models.trainable import count_parameters, trainable_mask
+from emojax.planning.architectures import describe_encoder
 from tests import encoder_contract, speech_checkpoints
 
 POSITIONS = 60
@@ -245,3 +257,65 @@ def test_unsupported_features_are_named(tmp_path, changes, message):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(changes))
     with pytest.raises(CheckpointError, match=message):
         load_encoder(tmp_path, params=False)
+
+
+def extraction(data_dir, folder):
+    tree = {
+        "corpus": {"name": "mini_corpus", "data_dir": str(data_dir), "splits": ("test",)},
+        "encoder": {
+            "checkpoint": str(folder),
+            "revision": "",
+            "dtype": "float32",
+            "max_tokens": 6,
+            "batch_seconds": 8.0,
+            "batch_tokens": 64,
+        },
+        "states": {"layers": (0, -1), "combine": "stack", "pooling": "none", "dtype": "float32"},
+    }
+    return parse_extraction(tree)
+
+
+def test_extraction_stores_the_states_of_each_utterance_alone(mini_data_dir, tmp_path):
+    _, folder = make(tmp_path / "whisper", max_source_positions=300)
+    extract_store(extraction(mini_data_dir, folder), tmp_path / "store")
+    example = next(iter(open_split(open_corpus("mini_corpus", mini_data_dir), "test")))
+    found = Store(tmp_path / "store").split("test").by_id(str(np.char.decode(example["id"])))["states"]
+    expected = load_encoder(folder).encode(example["audio"].astype(np.float32) / 2**15, hidden_states=True)
+    np.testing.assert_allclose(found.swapaxes(0, 1), expected[[0, -1]], atol=1e-5)
+
+
+def test_extraction_names_a_recording_that_is_too_long(mini_data_dir, pair, tmp_path):
+    with pytest.raises(CorpusError, match=r"must have at most 19200 samples, the encoder's longest input, got"):
+        extract_store(extraction(mini_data_dir, pair[1]), tmp_path / "store")
+
+
+def test_windows_of_predictions_are_within_the_longest_input(pair):
+    part = EncoderPart.of(load_encoder(pair[1], params=False))
+    config = default.get_config()
+    config.model.modalities = ("acoustic",)
+    config.model.acoustic.checkpoint = str(pair[1])
+    parsed = parse_experiment(config.to_dict())
+    model = EmotionModel(parsed.model, 0, {"acoustic": part})
+    assert windows_of(parsed, model, ("acoustic",)).samples == 19_200
+    assert windows_of(parsed, model, ()) == Windows(0)
+    config.evaluation.window_seconds = 1.5
+    with pytest.raises(ConfigError, match=r"window_seconds must be <= 1.2, .*, got 1.5"):
+        windows_of(parse_experiment(config.to_dict()), model, ("acoustic",))
+
+
+def test_positions_are_never_trained(pair):
+    settings = EncoderInputConfig(checkpoint="whisper", train="all", train_convolutions=True)
+    config = EmotionModelConfig(modalities=("acoustic",), acoustic=settings)
+    mask = trainable_mask({"acoustic": {"encoder": load_encoder(pair[1]).params}}, config)["acoustic"]["encoder"]
+    assert not mask["feature_encoder"].pop("sinusoids")
+    assert all(jax.tree.leaves(mask))
+
+
+PUBLISHED = {"openai/whisper-tiny.en": 8.2, "openai/whisper-small": 88.2, "openai/whisper-large-v3": 637}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_planning_builds_the_published_architectures(name):
+    part = describe_encoder(name, ComputeOptions())
+    shapes = jax.eval_shape(part.module.init, jax.random.key(0), *part.inputs.example())["params"]
+    assert count_parameters(shapes) / 1e6 == pytest.approx(PUBLISHED[name], rel=5e-3)
