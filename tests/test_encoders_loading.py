@@ -23,10 +23,11 @@ import transformers
 from huggingface_hub.utils import filter_repo_objects
 
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
+from emojax.encoders.checkpoint_files import WEIGHT_FILES
 from emojax.encoders.speech_config import ConvolutionConfig
 from emojax.encoders.tensor_table import TRANSFORMS, Ignored, Rule, TensorTable, convert, invert
 from emojax.encoders.waveform_inputs import WaveformInputs, read_waveform_settings
-from emojax.encoders.weight_files import WEIGHT_FILES, StoredTensor
+from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError
 from tests import text_checkpoints
 
@@ -456,7 +457,7 @@ def test_saved_encoder_is_loaded_by_pytorch_with_the_same_weights(tmp_path, arch
 
 _MEASURE = """
 import sys, numpy as np, jax, resource
-from emojax.encoders.weight_files import read_tensors
+from emojax.encoders.checkpoint_files import read_tensors
 from emojax.encoders.tensor_table import Rule, TensorTable, convert
 import pathlib
 shapes = {f"p{i}": jax.ShapeDtypeStruct((3000, 3000), np.float32) for i in range(6)}

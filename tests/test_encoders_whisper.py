@@ -15,7 +15,7 @@ from emojax.config import parse_experiment
 from emojax.data import open_corpus, open_split
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.families import family_of
-from emojax.encoders.whisper import padded_encoder, sinusoids
+from emojax.encoders.whisper_encoder import padded_encoder, sinusoids
 from emojax.encoders.whisper_inputs import whisper_log_mel
 from emojax.errors import AudioError, CheckpointError, ConfigError, CorpusError
 from emojax.evaluation import windows_of

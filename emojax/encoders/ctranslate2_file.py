@@ -1,8 +1,8 @@
 """Reads `model.bin` of CTranslate2: tensors, and the content of `config.json` that follows from them.
 
 Format, little endian: u32 version, string specification, u32 revision, u32 number of variables; per variable its name,
-u8 rank, u32 per dimension, u8 type, u32 bytes, data; u32 number of aliases; per alias its name and that of a variable. A
-string is u16 length, bytes, and a closing NUL that the length includes.
+u8 rank, u32 per dimension, u8 type, u32 bytes, data; u32 number of aliases; per alias its name and that of a variable.
+A string is u16 length, bytes, and a closing NUL that the length includes.
 """
 
 import dataclasses

@@ -6,9 +6,9 @@ from typing import Any
 import flax.linen as nn
 
 from emojax.encoders import ComputeOptions
+from emojax.encoders.checkpoint_files import read_json_config
 from emojax.encoders.families import family_of
 from emojax.errors import CheckpointError
-from emojax.files import read_json_object
 from emojax.models import EncoderPart
 
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -72,9 +72,9 @@ def describe_encoder(checkpoint: str, options: ComputeOptions) -> EncoderPart:
 
 
 def _config(checkpoint: str) -> dict[str, Any]:
-    file = Path(checkpoint).expanduser() / "config.json"
-    if file.is_file():
-        return read_json_object(file)
+    folder = Path(checkpoint).expanduser()
+    if (folder / "config.json").is_file():
+        return read_json_config(folder)
     if checkpoint in KNOWN:
         import transformers
 
