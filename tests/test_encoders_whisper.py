@@ -27,6 +27,7 @@ from emojax.models.emotion_model import EmotionModelConfig
 from emojax.models.encoder_input import EncoderInputConfig
 from emojax.models.trainable import count_parameters, trainable_mask
 from emojax.planning.architectures import describe_encoder
+from emojax.pretraining.units import UnitFeatures
 from tests import encoder_contract, speech_checkpoints
 
 POSITIONS = 60
@@ -319,3 +320,8 @@ def test_planning_builds_the_published_architectures(name):
     part = describe_encoder(name, ComputeOptions())
     shapes = jax.eval_shape(part.module.init, jax.random.key(0), *part.inputs.example())["params"]
     assert count_parameters(shapes) / 1e6 == pytest.approx(PUBLISHED[name], rel=5e-3)
+
+
+def test_pretraining_names_an_encoder_it_cannot_continue(pair):
+    with pytest.raises(ConfigError, match="is not a speech encoder"):
+        UnitFeatures.of(load_encoder(pair[1]), 1, centred=True)

@@ -11,8 +11,8 @@ import numpy as np
 from emojax.config import ExperimentConfig
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
 from emojax.encoders.checkpoint_files import find_folder, read_tensors
+from emojax.encoders.families import family_of
 from emojax.encoders.pretrained import read_parameters
-from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError
 from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card
@@ -111,7 +111,8 @@ def _encoder(published: PublishedModel, origin: str) -> Encoder:
     config = published.encoder_config
     module, params = read_parameters(config, published.encoder, ComputeOptions(), None, origin)
     sizes: Any = module.config
-    return Encoder(module, params, config, WaveformInputs.of(sizes, published.preprocessor))
+    inputs: Any = family_of(config).inputs
+    return Encoder(module, params, config, inputs.of(sizes, published.preprocessor))
 
 
 def _parameters(published: PublishedModel) -> dict[str, Any]:
