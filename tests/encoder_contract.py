@@ -105,7 +105,7 @@ def assert_training_is_random_and_finite(encoder):
     summed = jax.tree.map(lambda *leaves: sum(map(np.abs, leaves)), *gradients)
     summed = flax.traverse_util.flatten_dict(summed, sep="/")
     assert {path for path, leaf in summed.items() if not leaf.any()} <= {
-        path for path in summed if "pooler" in path or path.endswith(("key/bias", "mask_embedding"))
+        path for path in summed if "pooler" in path or path.endswith(("key/bias", "mask_embedding", "sinusoids"))
     }
 
 

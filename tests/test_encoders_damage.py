@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from emojax.encoders import checkpoint_fingerprint, load_encoder
+from emojax.encoders.checkpoint_files import read_tensors
 from emojax.encoders.families import family_of
 from emojax.encoders.token_inputs import TokenInputs
 from emojax.encoders.waveform_inputs import parse_waveform_settings, read_waveform_settings
-from emojax.encoders.weight_files import read_tensors, read_torch
+from emojax.encoders.weight_files import read_torch
 from emojax.errors import CheckpointError, ConfigError
 from emojax.tokenizer import Tokenizer
 from tests import speech_checkpoints, text_checkpoints

@@ -172,8 +172,8 @@ class EvaluationConfig:
         "Length (s) of the windows that utterances are divided into in validation, evaluation and `predict`; "
         "predictions are averaged, weighted by window length, and a last window shorter than a quarter is skipped. 0: "
         "whole utterances, except that models with a speech encoder, whose attention needs memory quadratic in the "
-        "length, divide utterances of more than 40 s into as few equal windows as possible. Stored features are not "
-        "divided.",
+        "length, divide utterances of more than 40 s (Whisper: 30 s) into as few equal windows as possible. Stored "
+        "features are not divided.",
     ] = 0.0
     bootstrap_resamples: Annotated[int, Ge(1), Le(10**6), "Resamples of the bootstrap confidence intervals."] = 1000
 

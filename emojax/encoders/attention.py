@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.layers import Linear, wide
-from emojax.encoders.speech_config import SpeechEncoderConfig
+from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 
 
 class SelfAttention(nn.Module):
     """Scaled dot-product attention (Vaswani et al. 2017), with WavLM's gated position bias if one is given."""
 
-    config: SpeechEncoderConfig
+    config: TransformerConfig
     dtype: Any
     train: bool
 
@@ -28,11 +28,11 @@ class SelfAttention(nn.Module):
         config = self.config
         batch, frames, _ = states.shape
 
-        def project(name: str) -> Float[Array, "H B T F"]:
-            projected = Linear(config.hidden_size, self.dtype, name=name)(states)
+        def project(name: str, use_bias: bool = True) -> Float[Array, "H B T F"]:
+            projected = Linear(config.hidden_size, self.dtype, use_bias, name=name)(states)
             return projected.astype(self.dtype).reshape(batch, frames, config.num_heads, -1).transpose(2, 0, 1, 3)
 
-        query, key, value = project("query"), project("key"), project("value")
+        query, key, value = project("query"), project("key", config.key_bias), project("value")
         gate = None
         if position_bias is not None:
             gate = RelativePositionGate(config, self.dtype, name="gate")(states)
@@ -124,7 +124,7 @@ class RelativePosition(nn.Module):
 class RelativePositionGate(nn.Module):
     """Gate of the position bias, computed from the hidden state of the query frame."""
 
-    config: SpeechEncoderConfig
+    config: TransformerConfig
     dtype: Any
 
     @nn.compact

@@ -1,18 +1,22 @@
-"""Files of a published checkpoint: finding them in a folder, in the cache or on the hub; fingerprints."""
+"""Files of a published checkpoint: finding and reading them in a folder, in the cache or on the hub; fingerprints."""
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from emojax.encoders.weight_files import WEIGHT_FILES, shard_files, weight_file
+from emojax.encoders.ctranslate2_file import CTRANSLATE2_FILE, ctranslate2_config, read_ctranslate2
+from emojax.encoders.weight_files import StoredTensor, read_flax, read_safetensors, read_torch
 from emojax.errors import CheckpointError, reason
-from emojax.files import sha256_of
+from emojax.files import read_json_object, sha256_of
 
 # Downloaded in this order until the folder has weights, so that a repository's other formats are not downloaded.
 _DOWNLOADS = (
     ("README.md", "*.json", "*.txt", "sentencepiece.bpe.model", "model.safetensors", "model-*.safetensors"),
     ("flax_model.msgpack",),
     ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json"),
+    (CTRANSLATE2_FILE,),
 )
 # An index alone would pass for weights.
 _NOT_FIRST = ("flax_model*", "pytorch_model*")
@@ -69,6 +73,8 @@ _SETTINGS = (
     "vocab.json",
     "merges.txt",
     "sentencepiece.bpe.model",
+    "vocabulary.txt",
+    "vocabulary.json",
 )
 
 
@@ -95,3 +101,75 @@ def checkpoint_fingerprint(name_or_path: str | os.PathLike[str], revision: str |
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()
+
+
+WEIGHT_FILES = {
+    "model.safetensors": read_safetensors,
+    "model.safetensors.index.json": read_safetensors,
+    "flax_model.msgpack": read_flax,
+    "pytorch_model.bin": read_torch,
+    "pytorch_model.bin.index.json": read_torch,
+    CTRANSLATE2_FILE: read_ctranslate2,
+}
+"""Weight files in order of preference, with their readers; an index names shards in the same folder."""
+
+
+def weight_file(folder: Path) -> Path | None:
+    """Finds the preferred weight file of a folder; None where there is none."""
+    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+
+
+def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
+    """Finds the weight file of a folder and reads the headers of its tensors by published name; values are read later.
+
+    Raises:
+      CheckpointError: there is no weight file, it is damaged, or a shard its index names is absent.
+    """
+    file = weight_file(folder)
+    if file is None:
+        raise CheckpointError(f"{folder}: no weights (supported: {', '.join(WEIGHT_FILES)})")
+    read = WEIGHT_FILES[file.name]
+    return file, _read_shards(file, read) if file.name.endswith(".index.json") else read(file)
+
+
+def shard_files(index: Path) -> dict[Path, frozenset[str]]:
+    """Reads an index: its shards, which are in the same folder, and the names of the tensors in each.
+
+    Raises:
+      CheckpointError: it has no shards, or one is not in the same folder.
+    """
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{index}: has no weight_map from tensor names to files")
+    shards: dict[Path, frozenset[str]] = {}
+    for shard in sorted(set(weight_map.values())):
+        file = index.parent / shard
+        if Path(shard).name != shard or not file.is_file():
+            raise CheckpointError(f"{index}: names the shard {shard}, which is not beside it")
+        shards[file] = frozenset(name for name, where in weight_map.items() if where == shard)
+    return shards
+
+
+def _read_shards(index: Path, read: Any) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for file, names in shard_files(index).items():
+        found = read(file)
+        for name in found:
+            if name not in names:
+                raise CheckpointError(f"{file}: holds {name}, which {index.name} does not place there")
+        for name in sorted(names):
+            if name not in found:
+                raise CheckpointError(f"{index}: places {name} in {file.name}, which does not hold it")
+        tensors.update(found)
+    return tensors
+
+
+def read_json_config(folder: Path) -> dict[str, Any]:
+    """Reads `config.json`; that of a CTranslate2 folder, which has no sizes, is made from `model.bin`.
+
+    Raises:
+      CheckpointError: a file is absent or damaged.
+    """
+    if weight_file(folder) == folder / CTRANSLATE2_FILE:
+        return ctranslate2_config(folder / CTRANSLATE2_FILE)
+    return read_json_object(folder / "config.json")

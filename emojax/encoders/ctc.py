@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import numpy as np
 from jaxtyping import Float32
 
-from emojax.encoders.checkpoint_files import find_folder
+from emojax.encoders.checkpoint_files import find_folder, read_tensors
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.families import ComputeOptions
 from emojax.encoders.pretrained import load_encoder
-from emojax.encoders.weight_files import StoredTensor, read_tensors
+from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import read_json_object
 from emojax.schema import Ge, Le, parse, settings

@@ -26,6 +26,7 @@ MODULES: Mapping[str, str] = {
     "hubert": "emojax.encoders.hubert",
     "wav2vec2": "emojax.encoders.hubert",
     "wavlm": "emojax.encoders.hubert",
+    "whisper": "emojax.encoders.whisper",
     "xlm-roberta": "emojax.encoders.bert",
 }
 """`model_type` -> module with its family; imported when a checkpoint needs it."""

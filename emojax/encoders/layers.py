@@ -45,14 +45,17 @@ class Linear(nn.Module):
 
     features: int
     dtype: Any
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
         """Inputs times kernel plus bias."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         operands = constrain_batch(inputs.astype(self.dtype)), kernel.astype(self.dtype)
         products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
+        if not self.use_bias:
+            return constrain_batch(products)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return constrain_batch(products) + bias.astype(wide(self.dtype))
 
 

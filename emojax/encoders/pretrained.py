@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from emojax.encoders.checkpoint_files import find_folder
+from emojax.encoders.checkpoint_files import find_folder, read_json_config, read_tensors
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.families import ComputeOptions, Family, family_of
 from emojax.encoders.parameters import Axes, parameter_axes
 from emojax.encoders.tensor_table import check_layers, convert, invert, renamed_names
-from emojax.encoders.weight_files import StoredTensor, read_tensors
-from emojax.files import atomic_write, read_json_object
+from emojax.encoders.weight_files import StoredTensor
+from emojax.files import atomic_write
 from emojax.parallel import check_not_forked
 
 _DEFAULT_OPTIONS = ComputeOptions()
@@ -90,7 +90,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family]:
       CheckpointError: it is absent, damaged, or not supported.
     """
     file = folder / "config.json"
-    config = read_json_object(file)
+    config = read_json_config(folder)
     return config, family_of(config, str(file))
 
 

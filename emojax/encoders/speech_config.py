@@ -74,12 +74,10 @@ class MaskingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechEncoderConfig:
-    """Everything that determines the computation of one speech encoder.
+class TransformerConfig:
+    """Everything that determines the computation of the transformer layers of a speech encoder.
 
     Attributes:
-      convolution: the feature encoder.
-      projection_norm: whether features are layer-normalised before their projection to `hidden_size`.
       hidden_size: D.
       num_layers: transformer layers.
       num_heads: attention heads; divides `hidden_size`.
@@ -87,6 +85,36 @@ class SpeechEncoderConfig:
       activation: key of `ACTIVATIONS`, in the feed-forward part.
       norm_first: layer norm before each sublayer and once at the end (`do_stable_layer_norm`), instead of after each.
       layer_norm_epsilon: added to the variance, outside the feature encoder.
+      key_bias: whether the projection to keys has a bias.
+      hidden_dropout: rate before the first layer and after each sublayer.
+      activation_dropout: rate inside the feed-forward part.
+      attention_dropout: rate on attention weights.
+      layer_drop: probability of skipping a layer, per step.
+      drop_first_layer: whether the first layer can be skipped, too.
+    """
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    activation: str
+    norm_first: bool
+    layer_norm_epsilon: float
+    key_bias: bool
+    hidden_dropout: float
+    activation_dropout: float
+    attention_dropout: float
+    layer_drop: float
+    drop_first_layer: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechEncoderConfig(TransformerConfig):
+    """Everything that determines the computation of one speech encoder.
+
+    Attributes:
+      convolution: the feature encoder.
+      projection_norm: whether features are layer-normalised before their projection to `hidden_size`.
       position: Linen class of the positional embedding, constructed with (config, dtype, name) and called with
         (states, mask).
       position_taps: kernel length of the positional convolution, in frames.
@@ -97,22 +125,10 @@ class SpeechEncoderConfig:
       mask_embedding: whether the checkpoint has a learned vector for masked frames; otherwise they become zero.
       masking: spans masked in training.
       projection_dropout: rate after the feature projection.
-      hidden_dropout: rate before the first layer and after each sublayer.
-      activation_dropout: rate inside the feed-forward part.
-      attention_dropout: rate on attention weights.
-      layer_drop: probability of skipping a layer, per step.
-      drop_first_layer: whether the first layer can be skipped, too.
     """
 
     convolution: ConvolutionConfig
     projection_norm: bool
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    activation: str
-    norm_first: bool
-    layer_norm_epsilon: float
     position: Callable[..., nn.Module]
     position_taps: int
     position_groups: int
@@ -122,11 +138,6 @@ class SpeechEncoderConfig:
     mask_embedding: bool
     masking: MaskingConfig
     projection_dropout: float
-    hidden_dropout: float
-    activation_dropout: float
-    attention_dropout: float
-    layer_drop: float
-    drop_first_layer: bool
 
 
 MAX_TAPS = 2**12
@@ -217,6 +228,7 @@ class PublishedSpeechConfig:
             "intermediate_size": self.intermediate_size,
             "activation": self.hidden_act,
             "layer_norm_epsilon": self.layer_norm_eps,
+            "key_bias": True,
             "position_groups": self.num_conv_pos_embedding_groups,
             "masking": self._masking(),
             "projection_dropout": self.feat_proj_dropout,

@@ -12,46 +12,20 @@ from emojax.encoders.attention import RelativePosition, SelfAttention
 from emojax.encoders.families import EncoderOutput
 from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
 from emojax.encoders.parameters import AxesTable
-from emojax.encoders.speech_config import SpeechEncoderConfig
+from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 from emojax.encoders.speech_features import FeatureEncoder, mask_states, num_frames
 from emojax.encoders.tensor_table import Rule, dense_rules, norm_rules
 
 
-class SpeechTransformer(nn.Module):
-    """Positional convolution and transformer layers."""
+class LayerStack(nn.Module):
+    """Transformer layers, one after another or scanned; called from a compact method of a subclass."""
 
-    config: SpeechEncoderConfig
+    config: TransformerConfig
     dtype: Any = jnp.float32
     remat: bool = False
     scan_layers: bool = False
 
-    @nn.compact
-    def __call__(
-        self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"], *, train: bool, hidden_states: bool
-    ) -> tuple[Float[Array, "B T D"], tuple[Float[Array, "B T D"], ...] | None]:
-        """Computes the last hidden states, and if requested the input of the first layer and the output of each.
-
-        Args:
-          states: projected features.
-          mask: True on valid frames.
-          train: dropout and layer drop are on; needs the rng stream `dropout`.
-          hidden_states: whether to return the hidden states of all layers.
-        """
-        config = self.config
-        states = jnp.where(mask[..., None], states, 0.0)
-        position: Any = config.position(config, self.dtype, name="positional_convolution")
-        states = states + position(states, mask)
-        norm = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")
-        if not config.norm_first:
-            states = norm(states)
-        states = nn.Dropout(config.hidden_dropout, deterministic=not train)(states)
-        bias = None
-        if config.num_buckets:
-            bias = RelativePosition(config, name="relative_position")(states.shape[1])
-        states, kept = self._run_layers(states, mask, bias, train, hidden_states)
-        return norm(states) if config.norm_first else states, kept
-
-    def _run_layers(
+    def run_layers(
         self,
         states: Float[Array, "B T D"],
         mask: Bool[Array, "B T"],
@@ -59,6 +33,7 @@ class SpeechTransformer(nn.Module):
         train: bool,
         hidden_states: bool,
     ) -> tuple[Float[Array, "B T D"], tuple[Float[Array, "B T D"], ...] | None]:
+        """Computes the output of the last layer, and if `hidden_states` the input of the first and all outputs."""
         config = self.config
         layer = nn.remat(SpeechLayer, prevent_cse=not self.scan_layers) if self.remat else SpeechLayer
         drop_rates = np.full(config.num_layers, config.layer_drop, np.float32)
@@ -83,10 +58,42 @@ class SpeechTransformer(nn.Module):
         return states, tuple(kept) if hidden_states else None
 
 
+class SpeechTransformer(LayerStack):
+    """Positional convolution and transformer layers."""
+
+    config: SpeechEncoderConfig
+
+    @nn.compact
+    def __call__(
+        self, states: Float[Array, "B T D"], mask: Bool[Array, "B T"], *, train: bool, hidden_states: bool
+    ) -> tuple[Float[Array, "B T D"], tuple[Float[Array, "B T D"], ...] | None]:
+        """Computes the last hidden states, and if requested the input of the first layer and the output of each.
+
+        Args:
+          states: projected features.
+          mask: True on valid frames.
+          train: dropout and layer drop are on; needs the rng stream `dropout`.
+          hidden_states: whether to return the hidden states of all layers.
+        """
+        config = self.config
+        states = jnp.where(mask[..., None], states, 0.0)
+        position: Any = config.position(config, self.dtype, name="positional_convolution")
+        states = states + position(states, mask)
+        norm = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")
+        if not config.norm_first:
+            states = norm(states)
+        states = nn.Dropout(config.hidden_dropout, deterministic=not train)(states)
+        bias = None
+        if config.num_buckets:
+            bias = RelativePosition(config, name="relative_position")(states.shape[1])
+        states, kept = self.run_layers(states, mask, bias, train, hidden_states)
+        return norm(states) if config.norm_first else states, kept
+
+
 class SpeechLayer(nn.Module):
     """Self-attention and feed-forward part with residual sums; layer norm before or after each."""
 
-    config: SpeechEncoderConfig
+    config: TransformerConfig
     dtype: Any
     train: bool
     emit: bool = False

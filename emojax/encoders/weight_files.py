@@ -1,4 +1,4 @@
-"""Reads the weight files of a folder: safetensors, PyTorch, Flax, whole or in shards; one tensor at a time."""
+"""Reads weight files: safetensors, PyTorch, Flax; one tensor at a time."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from emojax.errors import CheckpointError, reason
-from emojax.files import parse_json, read_json_object
+from emojax.files import parse_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,63 +312,3 @@ def _number(stream: BinaryIO, header: _Header) -> int:
     if first & ~mask == small:
         return first & mask
     return int.from_bytes(stream.read(sizes[first]), "big")
-
-
-WEIGHT_FILES = {
-    "model.safetensors": read_safetensors,
-    "model.safetensors.index.json": read_safetensors,
-    "flax_model.msgpack": read_flax,
-    "pytorch_model.bin": read_torch,
-    "pytorch_model.bin.index.json": read_torch,
-}
-"""Weight files in order of preference, with their readers; an index names shards in the same folder."""
-
-
-def weight_file(folder: Path) -> Path | None:
-    """Finds the preferred weight file of a folder; None where there is none."""
-    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-
-
-def read_tensors(folder: Path) -> tuple[Path, Mapping[str, StoredTensor]]:
-    """Finds the weight file of a folder and reads the headers of its tensors by published name; values are read later.
-
-    Raises:
-      CheckpointError: there is no weight file, it is damaged, or a shard its index names is absent.
-    """
-    file = weight_file(folder)
-    if file is None:
-        raise CheckpointError(f"{folder}: no weights (supported: {', '.join(WEIGHT_FILES)})")
-    read = WEIGHT_FILES[file.name]
-    return file, _read_shards(file, read) if file.name.endswith(".index.json") else read(file)
-
-
-def shard_files(index: Path) -> dict[Path, frozenset[str]]:
-    """Reads an index: its shards, which are in the same folder, and the names of the tensors in each.
-
-    Raises:
-      CheckpointError: it has no shards, or one is not in the same folder.
-    """
-    weight_map = read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise CheckpointError(f"{index}: has no weight_map from tensor names to files")
-    shards: dict[Path, frozenset[str]] = {}
-    for shard in sorted(set(weight_map.values())):
-        file = index.parent / shard
-        if Path(shard).name != shard or not file.is_file():
-            raise CheckpointError(f"{index}: names the shard {shard}, which is not beside it")
-        shards[file] = frozenset(name for name, where in weight_map.items() if where == shard)
-    return shards
-
-
-def _read_shards(index: Path, read: Any) -> dict[str, StoredTensor]:
-    tensors: dict[str, StoredTensor] = {}
-    for file, names in shard_files(index).items():
-        found = read(file)
-        for name in found:
-            if name not in names:
-                raise CheckpointError(f"{file}: holds {name}, which {index.name} does not place there")
-        for name in sorted(names):
-            if name not in found:
-                raise CheckpointError(f"{index}: places {name} in {file.name}, which does not hold it")
-        tensors.update(found)
-    return tensors

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,12 +90,14 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
       online: encoder modalities whose encoder is computed; the others read a feature store.
 
     Raises:
-      ConfigError: `window_seconds` is set and a modality reads a store, or a short last window would have no frame.
+      ConfigError: `window_seconds` is set and a modality reads a store, a short last window would have no frame, or a
+        window is longer than the speech encoder's longest input.
     """
     seconds, encoder_samples = config.evaluation.window_seconds, ENCODER_SECONDS * SAMPLE_RATE
     at_once = encoder_samples if "acoustic" in online else 0
+    limit = (model.max_samples if at_once else None) or math.inf
     if seconds == 0:
-        return Windows(encoder_samples, equal=True, at_once=at_once) if at_once else WHOLE
+        return Windows(int(min(encoder_samples, limit)), equal=True, at_once=at_once) if at_once else WHOLE
     stored = [modality for modality in config.model.encoder_modalities if modality not in online]
     if stored:
         raise ConfigError(
@@ -108,6 +111,11 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
         raise ConfigError(
             f"config.evaluation.window_seconds must be 0 or >= {least / SAMPLE_RATE:g}, so that a last window of a "
             f"quarter has a frame, got {seconds}"
+        )
+    if samples > limit:
+        raise ConfigError(
+            f"config.evaluation.window_seconds must be <= {limit / SAMPLE_RATE:g}, the speech encoder's longest input, "
+            f"got {seconds}"
         )
     return Windows(samples, at_once=at_once)
 

@@ -20,6 +20,7 @@ from emojax.encoders import (
     resolve_layers,
     select_layers,
 )
+from emojax.errors import CorpusError
 from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig, StatesConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import DTYPES, STATES, ArraySpec, StatesSource
@@ -57,7 +58,18 @@ class EncoderComputer:
         self._compute = jax.jit(functools.partial(_kept_states, self.encoder, layers, states))
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "EncoderReader":
-        """Opens a split; nothing is read yet."""
+        """Opens a split; nothing is read yet.
+
+        Raises:
+          CorpusError: a recording is longer than the encoder's longest input.
+        """
+        longest = self.encoder.inputs.longest
+        if self.encoder.inputs.field == "audio" and longest and index.num_samples.max(initial=0) > longest:
+            number = int(index.num_samples.argmax())
+            raise CorpusError(
+                f"{corpus.describe(split)}: {index.ids[number]} must have at most {longest} samples, the encoder's "
+                f"longest input, got {index.num_samples[number]}"
+            )
         hop, rows = _resolution(self._config, self.encoder)["samples_per_frame"], np.ones_like(index.num_samples)
         if self._config.states.pooling == "none":
             rows = index.num_samples // hop if hop else rows * self._config.encoder.max_tokens

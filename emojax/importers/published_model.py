@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from emojax.encoders.checkpoint_files import weight_file
 from emojax.encoders.inputs import InputAdapter
 from emojax.encoders.tensor_table import FLOATS
-from emojax.encoders.weight_files import StoredTensor, weight_file
+from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError, ConfigError
 from emojax.models.pooling import PoolingName
 from emojax.schema import MaxLen, MinLen, parse, settings

@@ -10,10 +10,9 @@ import numpy as np
 
 from emojax.config import ExperimentConfig
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, save_encoder
-from emojax.encoders.checkpoint_files import find_folder
+from emojax.encoders.checkpoint_files import find_folder, read_tensors
 from emojax.encoders.pretrained import read_parameters
 from emojax.encoders.token_inputs import TokenInputs
-from emojax.encoders.weight_files import read_tensors
 from emojax.errors import CheckpointError
 from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card

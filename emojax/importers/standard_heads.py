@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from emojax.encoders.checkpoint_files import weight_file
 from emojax.encoders.families import ComputeOptions, Family
-from emojax.encoders.weight_files import StoredTensor, weight_file
+from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError, ConfigError
 from emojax.importers.published_model import (
     SUPPORTED,

@@ -90,6 +90,12 @@ class EmotionModel(nn.Module):
         own = [self.config.log_mel.min_samples] if "log_mel" in self.config.modalities else []
         return max([*own, *(part.min_samples for part in self.encoders.values())], default=0)
 
+    @property
+    def max_samples(self) -> int | None:
+        """Longest input of the speech encoder in samples at 16 kHz; None: no limit."""
+        acoustic = self.encoders.get("acoustic")
+        return acoustic.inputs.longest if acoustic else None
+
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> EmotionOutput:
         """Predicts every row of a batch; padding and filler rows have no influence on others.

@@ -35,6 +35,9 @@ def parameter_table(params: Any, frozen: Any = None) -> str:
 _LAYER = re.compile(r"(?:^|/)layer_(\d+)(?:/|$)")
 _STACKED = re.compile(r"(?:^|/)layers/")
 
+_CONSTANTS = ("feature_encoder/sinusoids",)
+"""Parameters of encoders without a gradient, which weight decay would change."""
+
 
 def trainable_mask(params: Mapping[str, Any], config: EmotionModelConfig) -> dict[str, Any]:
     """A tree like `params`, True where a parameter is trained.
@@ -100,7 +103,7 @@ def _frozen(encoder: Mapping[str, Any], config: EncoderInputConfig, modality: st
     paths = set(flax.traverse_util.flatten_dict(dict(encoder), sep="/"))
     if config.train == "nothing":
         return paths
-    frozen: set[str] = set()
+    frozen = {path for path in paths if path in _CONSTANTS}
     if not config.train_convolutions and "feature_encoder" in encoder:
         mask = freeze_mask(encoder, ["feature_encoder"])
         frozen |= {path for path, flag in flax.traverse_util.flatten_dict(mask, sep="/").items() if flag}

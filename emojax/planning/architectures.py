@@ -6,13 +6,21 @@ from typing import Any
 import flax.linen as nn
 
 from emojax.encoders import ComputeOptions
+from emojax.encoders.checkpoint_files import read_json_config
 from emojax.encoders.families import family_of
 from emojax.errors import CheckpointError
-from emojax.files import read_json_object
 from emojax.models import EncoderPart
 
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 _LARGE_SPEECH = _LARGE | {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+
+
+def _whisper(width: int, layers: int) -> dict[str, Any]:
+    sizes = {"layers": layers, "attention_heads": width // 64, "ffn_dim": 4 * width}
+    return {"d_model": width} | {
+        f"{part}_{key}": value for part in ("encoder", "decoder") for key, value in sizes.items()
+    }
+
 
 KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "facebook/hubert-base-ls960": ("hubert", {}),
@@ -26,6 +34,9 @@ KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "facebook/data2vec-audio-base": ("data2vec-audio", {}),
     "microsoft/wavlm-base-plus": ("wavlm", {}),
     "microsoft/wavlm-large": ("wavlm", _LARGE_SPEECH | {"conv_bias": False}),
+    "openai/whisper-tiny.en": ("whisper", {}),
+    "openai/whisper-small": ("whisper", _whisper(768, 12)),
+    "openai/whisper-large-v3": ("whisper", _whisper(1280, 32) | {"num_mel_bins": 128}),
     "google-bert/bert-base-uncased": ("bert", {}),
     "google-bert/bert-large-uncased": ("bert", _LARGE),
     "FacebookAI/roberta-base": ("roberta", {"max_position_embeddings": 514, "type_vocab_size": 1}),
@@ -61,9 +72,9 @@ def describe_encoder(checkpoint: str, options: ComputeOptions) -> EncoderPart:
 
 
 def _config(checkpoint: str) -> dict[str, Any]:
-    file = Path(checkpoint).expanduser() / "config.json"
-    if file.is_file():
-        return read_json_object(file)
+    folder = Path(checkpoint).expanduser()
+    if (folder / "config.json").is_file():
+        return read_json_config(folder)
     if checkpoint in KNOWN:
         import transformers
 

@@ -152,7 +152,7 @@ def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder
       CheckpointError: a size is not allowed.
       ConfigError: `start` is not a speech encoder.
     """
-    if start is not None and not isinstance(start.inputs, WaveformInputs):
+    if start is not None and not isinstance(start.module, SpeechEncoder):
         raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is not a speech encoder")
     published = config.encoder.published() if start is None else dict(start.config)
     sizes = _module(published, options).config

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from emojax.audio import NUM_COEFFICIENTS, mfcc
 from emojax.data import BatchStream
 from emojax.encoders import Encoder, select_layers
+from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.parallel import to_host
@@ -48,7 +49,7 @@ class UnitFeatures:
         Raises:
           ConfigError: it is not a speech encoder with a frame of 25 ms every 20 ms.
         """
-        if not isinstance(encoder.inputs, WaveformInputs):
+        if not isinstance(encoder.module, SpeechEncoder) or not isinstance(encoder.inputs, WaveformInputs):
             raise ConfigError("config.units.checkpoint: is not a speech encoder")
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, convolution.samples_per_frame) != (_WINDOW, _HOP):

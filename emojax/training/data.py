@@ -27,6 +27,7 @@ from emojax.models import EmotionModel, raw_log_mel
 from emojax.parallel import to_device, to_host
 from emojax.progress import Progress
 from emojax.training.experiment import Experiment, online_modalities
+from emojax.types import SAMPLE_RATE
 from emojax.workdir import CorpusMetadata, batch_inputs, corpus_metadata
 
 MAX_BATCHES = 200
@@ -101,10 +102,16 @@ def training_stream(data: TrainingData, experiment: Experiment, student: BatchIn
       student: inputs of the model, from `student_inputs`.
 
     Raises:
-      EmojaxError: inputs of the teacher are absent, or the batch does not divide over the mesh.
+      EmojaxError: inputs of the teacher are absent, the batch does not divide over the mesh, or a bucket is longer than
+        the speech encoder's longest input.
     """
     config, corpus, split = data.config, data.corpus, data.config.corpus.train_split
-    teacher = experiment.teacher
+    teacher, limit = experiment.teacher, experiment.model.max_samples
+    if "acoustic" in experiment.online and limit is not None and max(config.data.buckets) > limit:
+        raise ConfigError(
+            f"config.data.bucket_seconds, max_seconds must be <= {limit / SAMPLE_RATE:g}, the speech encoder's longest "
+            f"input, got {max(config.data.bucket_seconds):g}"
+        )
     return BatchStream(
         corpus,
         split,
