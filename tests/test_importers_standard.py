@@ -177,7 +177,10 @@ def test_metadata_is_that_of_the_card_or_unknown(tmp_path):
         ({"id2label": {"0": "a", "1": "b\nc", "2": "b c"}, "label2id": {}}, "id2label must have distinct names, got"),
         ({"add_adapter": True}, "config.json.add_adapter must be"),
         ({"problem_type": "regression"}, "problem_type must be 'single_label_classification' with"),
-        ({"model_type": "whisper", "apply_spec_augment": False}, r"config.json: model_type must be one of bert, .* got 'whisper'"),
+        (
+            {"model_type": "whisper", "apply_spec_augment": False},
+            r"config.json: model_type must be one of bert, .* got 'whisper'",
+        ),
         ({"model_type": None}, "model_type must be one of"),
         ({"architectures": ["HubertForCTC"]}, r"architectures must be \['HubertForSequenceClassification'\], got"),
         ({"pooling_mode": "max"}, r"config.json: pooling_mode must be 'mean' with this head, got 'max'"),
