@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from emojax.encoders.families import ComputeOptions, Family, LayerCount, Rate, Size, Width, check_heads, parse_published
 from emojax.encoders.layers import ActivationName
-from emojax.encoders.tensor_table import Ignored, Rule, TensorTable, dense_rules, norm_rules
+from emojax.encoders.tensor_table import Ignored, Rule, TensorTable, layer_rules, norm_rules
 from emojax.encoders.text_transformer import TEXT_AXES, TextTransformer, TextTransformerConfig
 from emojax.encoders.token_inputs import TokenInputs
 from emojax.schema import MaxLen, settings
@@ -71,12 +71,8 @@ _IGNORED = (
 
 def _tensor_table(config: Mapping[str, Any], scan_layers: bool) -> TensorTable:
     layer = "layers[{layer}]" if scan_layers else "layer_{layer}"
-    rules = [*_EMBEDDING_RULES]
-    for name, path in _LAYER_DENSE:
-        rules += dense_rules(f"transformer.layer.{{layer}}.{name}", f"{layer}/{path}")
-    for name, path in _LAYER_NORMS:
-        rules += norm_rules(f"transformer.layer.{{layer}}.{name}", f"{layer}/{path}")
-    return TensorTable(((r"^distilbert\.", ""),), tuple(rules), _IGNORED)
+    layers = layer_rules("transformer.layer.{layer}", layer, _LAYER_DENSE, _LAYER_NORMS)
+    return TensorTable(((r"^distilbert\.", ""),), (*_EMBEDDING_RULES, *layers), _IGNORED)
 
 
 def _build_module(config: Mapping[str, Any], names: frozenset[str], options: ComputeOptions) -> TextTransformer:

@@ -14,7 +14,7 @@ from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
 from emojax.encoders.parameters import AxesTable
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 from emojax.encoders.speech_features import FeatureEncoder, mask_states, num_frames
-from emojax.encoders.tensor_table import Rule, dense_rules, norm_rules
+from emojax.encoders.tensor_table import Rule, dense_rules, layer_rules, norm_rules
 
 
 class LayerStack(nn.Module):
@@ -247,9 +247,7 @@ def speech_layer_rules(layer: str) -> tuple[Rule, ...]:
     Args:
       layer: parameter path of layer `{layer}`.
     """
-    dense = [dense_rules(f"encoder.layers.{{layer}}.{name}", f"{layer}/{path}") for name, path in _LAYER_DENSE]
-    norms = [norm_rules(f"encoder.layers.{{layer}}.{name}", f"{layer}/{path}") for name, path in _LAYER_NORMS]
-    return tuple(rule for rules in (*dense, *norms) for rule in rules)
+    return layer_rules("encoder.layers.{layer}", layer, _LAYER_DENSE, _LAYER_NORMS)
 
 
 SPEECH_AXES: AxesTable = (

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -138,6 +139,22 @@ def dense_rules(name: str, path: str) -> tuple[Rule, Rule]:
 def norm_rules(name: str, path: str) -> tuple[Rule, Rule]:
     """Makes the rules of a layer norm: weight and bias of the module `name` -> scale and bias at `path`."""
     return Rule(f"{name}.weight", f"{path}/scale"), Rule(f"{name}.bias", f"{path}/bias")
+
+
+def layer_rules(
+    published: str, path: str, dense: Sequence[tuple[str, str]], norms: Sequence[tuple[str, str]]
+) -> tuple[Rule, ...]:
+    """Makes the rules of the dense layers and layer norms of every transformer layer.
+
+    Args:
+      published: published name of a layer, with `{layer}`.
+      path: parameter path of a layer, with `{layer}`.
+      dense: published name and path of each dense layer, within a layer.
+      norms: published name and path of each layer norm, within a layer.
+    """
+    rules = [dense_rules(f"{published}.{name}", f"{path}/{own}") for name, own in dense]
+    rules += [norm_rules(f"{published}.{name}", f"{path}/{own}") for name, own in norms]
+    return tuple(itertools.chain.from_iterable(rules))
 
 
 @dataclasses.dataclass(frozen=True)
