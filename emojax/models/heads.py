@@ -1,5 +1,6 @@
 """Output heads: from the embedding of an utterance, or from its modalities, to attributes and categories."""
 
+import abc
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ class ModalityFrames(NamedTuple):
         return self.mask.any(axis=1)
 
 
-class Fusion(nn.Module):
+class Fusion(nn.Module, abc.ABC):
     """Interface of a fusion kind: the head of a model of several modalities.
 
     Attributes:
@@ -70,6 +71,7 @@ class Fusion(nn.Module):
     config: Any
     dtype: Any = jnp.float32
 
+    @abc.abstractmethod
     def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
         """Predicts from all modalities; the frames of one that is missing have no influence.
 
@@ -77,7 +79,6 @@ class Fusion(nn.Module):
           modalities: by name, at least two, in the order of the config.
           train: whether to drop modalities, with the rng `dropout`.
         """
-        raise NotImplementedError
 
     def embed(
         self, modalities: Mapping[str, ModalityFrames], train: bool

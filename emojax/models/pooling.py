@@ -3,6 +3,7 @@
 A pooling kind is a `Pooling` with an entry in `POOLINGS`; the config takes its names from there.
 """
 
+import abc
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +24,7 @@ RunningPool = dict[str, Array]
 """State of pooling over the frames of a stream so far, by name; each (B,) or (B, D), float32."""
 
 
-class Pooling(nn.Module):
+class Pooling(nn.Module, abc.ABC):
     """Interface of a pooling kind.
 
     Attributes:
@@ -32,6 +33,7 @@ class Pooling(nn.Module):
 
     dtype: Any = jnp.float32
 
+    @abc.abstractmethod
     def __call__(self, frames: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> Float[Array, "B P"]:
         """Pools all frames of each utterance.
 
@@ -39,19 +41,18 @@ class Pooling(nn.Module):
           frames: any values; those of padded frames have no influence.
           frame_mask: True on valid frames; a row without any gives finite values, and no gradient.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def start(self, batch: int, size: int) -> RunningPool:
         """State before the first frame of a stream, for B = `batch` streams of frames of D = `size` features."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def update(self, state: RunningPool, frames: Float[Array, "B T D"]) -> RunningPool:
         """State after T further frames, all of them valid."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def finish(self, state: RunningPool) -> Float[Array, "B P"]:
         """Pooled vector of all frames so far, at least one; equals `__call__` of them."""
-        raise NotImplementedError
 
 
 class LastPooling(Pooling):
