@@ -1,8 +1,6 @@
 """Speech and text encoders from published checkpoints, as pure Flax modules."""
 
 from emojax.encoders.checkpoint_files import checkpoint_fingerprint as checkpoint_fingerprint
-from emojax.encoders.ctc import SpeechRecognizer as SpeechRecognizer
-from emojax.encoders.ctc import load_recognizer as load_recognizer
 from emojax.encoders.encoder import Encoder as Encoder
 from emojax.encoders.encoder import resolve_layers as resolve_layers
 from emojax.encoders.encoder import select_layers as select_layers

@@ -1,4 +1,4 @@
-"""Transcripts by a CTC head: vocabulary and greedy decoding."""
+"""Recognition with a CTC head: vocabulary and greedy decoding."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,9 @@ from emojax.encoders.pretrained import load_encoder
 from emojax.encoders.weight_files import StoredTensor
 from emojax.errors import CheckpointError, ConfigError
 from emojax.files import read_json_object
+from emojax.recognition.transcript import Segment, Transcript, compression_ratio
 from emojax.schema import Ge, Le, parse, settings
+from emojax.types import SAMPLE_RATE
 
 # English spacing that `clean_up_tokenization_spaces` undoes in transformers, in its order.
 _SPACING = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
@@ -152,7 +154,7 @@ _DEFAULT_OPTIONS = ComputeOptions()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SpeechRecognizer:
+class CTCRecognizer:
     """A speech encoder fine-tuned with CTC (Graves et al. 2006).
 
     Attributes:
@@ -167,7 +169,7 @@ class SpeechRecognizer:
     bias: Float32[np.ndarray, "V"]
     vocabulary: CTCVocabulary
 
-    def transcribe(self, audio: np.ndarray) -> str:
+    def transcribe(self, audio: np.ndarray) -> Transcript:
         """Transcribes one recording.
 
         Args:
@@ -178,21 +180,31 @@ class SpeechRecognizer:
         """
         return self.transcribe_all([audio])[0]
 
-    def transcribe_all(self, recordings: Sequence[np.ndarray]) -> list[str]:
+    def transcribe_all(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
         """Transcribes several recordings, computed in batches; the results are those of `transcribe`."""
-        return [self.vocabulary.decode(scores.argmax(axis=-1).tolist()) for scores in self.logits(recordings)]
+        clips = list(recordings)
+        return [self._transcript(scores, len(clip)) for scores, clip in zip(self.logits(clips), clips, strict=True)]
+
+    def _transcript(self, scores: Float32[np.ndarray, "T V"], num_samples: int) -> Transcript:
+        text = self.vocabulary.decode(scores.argmax(axis=-1).tolist())
+        if not text:
+            return Transcript("")
+        best = scores.max(axis=-1, keepdims=True)
+        log_probability = -float(np.log(np.exp(scores - best).sum(axis=-1)).mean())
+        segment = Segment(text, 0.0, num_samples / SAMPLE_RATE, log_probability, compression_ratio(text))
+        return Transcript(text, (segment,))
 
     def logits(self, recordings: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Computes unnormalised log-probabilities of the labels, float32 (T_i, labels) per recording."""
         return [states @ self.kernel + self.bias for states in self.encoder.encode(list(recordings))]
 
 
-def load_recognizer(
+def load_ctc_recognizer(
     name_or_path: str | os.PathLike[str],
     options: ComputeOptions = _DEFAULT_OPTIONS,
     *,
     revision: str | None = None,
-) -> SpeechRecognizer:
+) -> CTCRecognizer:
     """Loads a CTC checkpoint, e.g. facebook/hubert-large-ls960-ft or facebook/wav2vec2-base-960h.
 
     Args:
@@ -211,7 +223,7 @@ def load_recognizer(
         raise CheckpointError(f"{file}: must be a speech encoder fine-tuned with CTC, has no CTC head (lm_head)")
     kernel = _read(file, stored, "lm_head.weight", (num_labels, encoder.num_features)).T
     bias = _read(file, stored, "lm_head.bias", (num_labels,))
-    return SpeechRecognizer(encoder, np.ascontiguousarray(kernel), bias, read_ctc_vocabulary(folder))
+    return CTCRecognizer(encoder, np.ascontiguousarray(kernel), bias, read_ctc_vocabulary(folder))
 
 
 def _read(file: Path, stored: Mapping[str, StoredTensor], name: str, shape: tuple[int, ...]) -> np.ndarray:

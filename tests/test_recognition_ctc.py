@@ -10,8 +10,9 @@ import torch
 import transformers
 
 from emojax.encoders import load_encoder
-from emojax.encoders.ctc import load_recognizer, read_ctc_vocabulary
 from emojax.errors import AudioError, CheckpointError
+from emojax.recognition import load_recognizer
+from emojax.recognition.ctc import read_ctc_vocabulary
 from tests import speech_checkpoints
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -49,8 +50,13 @@ def test_transcript_equals_that_of_transformers(pair):
             logits = model(extractor(clip, sampling_rate=16_000, return_tensors="pt").input_values).logits[0]
         np.testing.assert_allclose(ours, logits, atol=1e-4)
         expected.append(tokenizer.decode(logits.argmax(dim=-1)))
-    assert recognizer.transcribe_all(clips) == expected
-    assert recognizer.transcribe(clips[0]) == expected[0]
+    found = recognizer.transcribe_all(clips)
+    assert [transcript.text for transcript in found] == expected
+    assert recognizer.transcribe(clips[0]).text == expected[0]
+    with torch.no_grad():
+        logits = model(extractor(clips[0], sampling_rate=16_000, return_tensors="pt").input_values).logits[0]
+    best = torch.log_softmax(logits, dim=-1).max(dim=-1).values.mean()
+    np.testing.assert_allclose(found[0].segments[0].log_probability, best, atol=1e-4)
     assert len(expected[0]) > 3
 
 
