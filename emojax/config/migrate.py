@@ -26,6 +26,11 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "objective.mse_share": 0.5,
         "distillation.mse_share": 0.5,
     },
+    {  # 3: hidden states were not normalised, predictions not clipped
+        "model.acoustic.normalisation": "none",
+        "model.lexical.normalisation": "none",
+        "model.clip_attributes": False,
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

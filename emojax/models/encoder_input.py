@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
 from emojax.encoders.inputs import InputAdapter
 from emojax.errors import ConfigError
+from emojax.models.normalisation import CorpusNormalisation
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
 from emojax.schema import Ge, Le, MaxLen, MinLen, settings
@@ -43,6 +44,11 @@ class EncoderInputConfig:
         Literal["concatenate", "mean", "weighted"],
         'Of several layers: "concatenate" them, their "mean", or a "weighted" mean with learned weights.',
     ] = "weighted"
+    normalisation: Annotated[
+        Literal["none", "corpus"],
+        '"corpus": hidden states to mean 0 and variance 1, per layer and feature, by statistics of the training corpus '
+        '(of the published weights, where the encoder is trained); "none": as the encoder computes them.',
+    ] = "corpus"
     train: Annotated[Literal["nothing", "top", "all"], "Which layers of the encoder are trained."] = "nothing"
     top_layers: Annotated[int, Ge(1), Le(1000), 'Layers trained with "top".'] = 4
     train_convolutions: Annotated[
@@ -70,6 +76,9 @@ class EncoderInputConfig:
 class EncoderInput(nn.Module):
     """Hidden states of the chosen layers as feature frames, computed by the encoder or read from the batch.
 
+    With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (L, D) of the L layers that
+    are combined (L = 1 for their mean): see `CorpusNormalisation`.
+
     Attributes:
       config: see `EncoderInputConfig`.
       encoder: module and pre-processing, without parameters.
@@ -89,6 +98,12 @@ class EncoderInput(nn.Module):
             states, mask = stored.values.astype(jnp.float32), stored.mask
         else:
             states, mask = self._encode(batch, layers, train)
+        if self.config.combine == "mean":
+            states = states.mean(axis=2, keepdims=True)
+        if self.config.normalisation == "corpus":
+            normalisation = CorpusNormalisation()
+            nn.share_scope(self, normalisation)
+            states = normalisation(states, mask)
         return self._combine(states), mask
 
     def _encode(
@@ -104,9 +119,7 @@ class EncoderInput(nn.Module):
         return states if tuned else jax.lax.stop_gradient(states), output.mask
 
     def _combine(self, states: Float[Array, "B T L D"]) -> Float[Array, "B T D2"]:
-        if self.config.combine == "mean":
-            return states.mean(axis=2)
-        if self.config.combine == "concatenate":
+        if self.config.combine != "weighted":
             return states.reshape(*states.shape[:2], -1)
         scores = self.param("layer_scores", nn.initializers.zeros, (states.shape[2],))
         return jnp.einsum("l,btld->btd", jax.nn.softmax(scores), states)
