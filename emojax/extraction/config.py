@@ -24,7 +24,9 @@ class ExtractEncoderConfig:
     """Encoder that computes the hidden states."""
 
     checkpoint: Annotated[
-        str, MinLen(1), "Folder or Hugging Face name of a checkpoint of any encoder in docs/encoders.md."
+        str,
+        MinLen(1),
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of a checkpoint of any encoder in docs/encoders.md.",
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     dtype: Annotated[Literal["float32", "bfloat16"], "Type of matrix products."] = "float32"

@@ -24,8 +24,8 @@ class EncoderInputConfig:
 
     checkpoint: Annotated[
         str,
-        'Folder or Hugging Face name of the checkpoint: a speech encoder ("acoustic") or a text encoder ("lexical") of '
-        "docs/encoders.md.",
+        "Folder, Hugging Face name, or `package:NAME/FOLDER` (inside an installed Python package) of the checkpoint: a "
+        'speech encoder ("acoustic") or a text encoder ("lexical") of docs/encoders.md.',
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     store: Annotated[
