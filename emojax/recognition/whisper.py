@@ -26,7 +26,7 @@ from emojax.recognition.transcript import Segment, Transcript
 from emojax.recognition.whisper_checkpoint import load_decoder
 from emojax.recognition.whisper_decoder import WhisperDecoder
 from emojax.recognition.whisper_tokens import WhisperTokens, read_whisper_tokens
-from emojax.recognition.windows import divide_window
+from emojax.recognition.windows import Piece, divide_window
 from emojax.types import SAMPLE_RATE
 
 _SILENCE = SAMPLE_RATE // 2
@@ -195,7 +195,9 @@ class WhisperRecognizer:
         start, advance = each.position / SAMPLE_RATE, num_samples
         if not is_silent(text, self.options):
             each.loops += text.loops
-            pieces, advance = divide_window(text.tokens, self.tokens.first_timestamp, num_samples)
+            pieces: tuple[Piece, ...] = (Piece(text.tokens, 0.0, num_samples / SAMPLE_RATE),)
+            if each.timestamps:
+                pieces, advance = divide_window(text.tokens, self.tokens.first_timestamp, num_samples)
             for piece in pieces:
                 words = self.tokens.decode(piece.tokens).strip()
                 if words:
