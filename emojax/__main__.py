@@ -50,11 +50,13 @@ def config_reference(name: str = "") -> str:
     from emojax.extraction import ExtractConfig, TeacherCacheConfig
     from emojax.model_tests.config import ModelTestsConfig
     from emojax.pretraining import PretrainConfig
+    from emojax.transcription import TranscribeConfig
 
     chapters: Chapters = {
         "Training, evaluation, planning, import": ("configs/default.py", ExperimentConfig),
         "Extraction of hidden states": ("configs/extract.py", ExtractConfig),
         "Extraction of teacher outputs": ("configs/extract_teacher.py", TeacherCacheConfig),
+        "Transcription": ("configs/transcribe.py", TranscribeConfig),
         "Pre-training": ("configs/pretrain_hubert.py", PretrainConfig),
         "Model tests": ("configs/model_tests.py", ModelTestsConfig),
     }
@@ -102,7 +104,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     files = find_audio(arguments.inputs)
     from emojax.inference import load  # after the files: a wrong path is reported at once
 
-    failed = predict_files(load(arguments.workdir), files, arguments.format, sys.stdout, sys.stderr)
+    predictor, recognizer = load(arguments.workdir), None
+    if arguments.recognizer:
+        from emojax.recognition import load_recognizer
+
+        recognizer = load_recognizer(arguments.recognizer)
+    failed = predict_files(predictor, files, arguments.format, sys.stdout, sys.stderr, recognizer)
     return 1 if failed else 0
 
 
@@ -121,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         "inputs", nargs="+", type=Path, metavar="FILE", help="audio files, or folders that are searched for them"
     )
     command.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="output (default: csv)")
+    command.add_argument(
+        "--recognizer",
+        default="",
+        metavar="CHECKPOINT",
+        help="speech recognizer that transcribes the files, for a model with a lexical modality",
+    )
     command.set_defaults(command=_predict)
 
     command = commands.add_parser(

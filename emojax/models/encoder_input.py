@@ -67,6 +67,18 @@ class EncoderInputConfig:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
 
 
+@settings
+class LexicalInputConfig(EncoderInputConfig):
+    """A text encoder, its transcripts, which of its hidden states are used, and the network on them."""
+
+    transcripts: Annotated[
+        str,
+        "Folders of transcripts that `--mode=transcribe` wrote, comma-separated, one per corpus, in place of the "
+        "corpus's own in training, validation and evaluation; a `store` must be computed from the same. Empty: the "
+        "corpus's own.",
+    ] = ""
+
+
 class EncoderInput(nn.Module):
     """Hidden states of the chosen layers as feature frames, computed by the encoder or read from the batch.
 
