@@ -16,7 +16,7 @@ from emojax.model_tests.utterances import Utterances
 from emojax.progress import Progress
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
-CLIPS_AT_ONCE = 64
+CLIPS_AT_ONCE = 256
 """Clips in memory at a time."""
 
 

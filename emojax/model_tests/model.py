@@ -92,11 +92,10 @@ class WorkdirModel:
         self.predicted = trained.attributes
         self.categories = self._predictor.corpus.categories if trained.categories else ()
         self.min_samples = self._predictor.min_samples
-        self._has_text = "lexical" in self._predictor.trained.online
 
     def __call__(self, clips: Sequence[Clip]) -> Outputs:
         """Predicts clips."""
-        texts = [clip.transcript for clip in clips] if self._has_text else None
+        texts = [clip.transcript for clip in clips] if self._predictor.takes_transcripts else None
         predictions = self._predictor.predict([(clip.waveform, SAMPLE_RATE) for clip in clips], transcripts=texts)
         low, high = self._predictor.corpus.scale
         attributes = np.full((len(clips), NUM_ATTRIBUTES), np.nan)
