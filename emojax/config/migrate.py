@@ -26,10 +26,18 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "objective.mse_share": 0.5,
         "distillation.mse_share": 0.5,
     },
-    {  # 3: hidden states were not normalised, predictions not clipped
+    {  # 3: transcripts were the corpus's own
+        "model.lexical.transcripts": "",
+        "teacher.transcripts": "",
+    },
+    {  # 4: hidden states were not normalised, predictions not clipped
         "model.acoustic.normalisation": "none",
         "model.lexical.normalisation": "none",
         "model.clip_attributes": False,
+    },
+    {  # 5: encoders were whole
+        "model.acoustic.keep_layers": 0,
+        "model.lexical.keep_layers": 0,
     },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""

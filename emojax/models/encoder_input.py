@@ -25,8 +25,8 @@ class EncoderInputConfig:
 
     checkpoint: Annotated[
         str,
-        'Folder or Hugging Face name of the checkpoint: a speech encoder ("acoustic") or a text encoder ("lexical") of '
-        "docs/encoders.md.",
+        "Folder, Hugging Face name, or `package:NAME/FOLDER` (inside an installed Python package) of the checkpoint: a "
+        'speech encoder ("acoustic") or a text encoder ("lexical") of docs/encoders.md.',
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     store: Annotated[
@@ -34,6 +34,13 @@ class EncoderInputConfig:
         "Folder of hidden states written by `--mode=extract` with the same checkpoint and layers; empty: computed in "
         "every step.",
     ] = ""
+    keep_layers: Annotated[
+        int,
+        Ge(0),
+        Le(256),
+        "Transformer layers that are loaded and saved, counted from the input; 0: all. The encoder is then that of its "
+        "first layers, with the norm after the last one where it has one.",
+    ] = 0
     layers: Annotated[
         tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
         MinLen(1),
@@ -69,8 +76,22 @@ class EncoderInputConfig:
         """Checks rules between fields."""
         if self.train == "top" and self.scan_layers:
             raise ConfigError("scan_layers must be False where only the top layers are trained, got True")
+        if self.keep_layers and self.store:
+            raise ConfigError(f"store must be empty with keep_layers, got {self.store!r}")
         if self.train != "nothing" and self.store:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
+
+
+@settings
+class LexicalInputConfig(EncoderInputConfig):
+    """A text encoder, its transcripts, which of its hidden states are used, and the network on them."""
+
+    transcripts: Annotated[
+        str,
+        "Folders of transcripts that `--mode=transcribe` wrote, comma-separated, one per corpus, in place of the "
+        "corpus's own in training, validation and evaluation; a `store` must be computed from the same. Empty: the "
+        "corpus's own.",
+    ] = ""
 
 
 class EncoderInput(nn.Module):
