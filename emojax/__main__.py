@@ -48,6 +48,7 @@ def config_reference(name: str = "") -> str:
     from emojax.config import ExperimentConfig
     from emojax.config.reference import Chapters, describe_fields, markdown_reference
     from emojax.extraction import ExtractConfig, TeacherCacheConfig
+    from emojax.model_tests.config import ModelTestsConfig
     from emojax.pretraining import PretrainConfig
     from emojax.transcription import TranscribeConfig
 
@@ -57,6 +58,7 @@ def config_reference(name: str = "") -> str:
         "Extraction of teacher outputs": ("configs/extract_teacher.py", TeacherCacheConfig),
         "Transcription": ("configs/transcribe.py", TranscribeConfig),
         "Pre-training": ("configs/pretrain_hubert.py", PretrainConfig),
+        "Model tests": ("configs/model_tests.py", ModelTestsConfig),
     }
     return describe_fields(chapters, name) if name else markdown_reference(chapters)
 
@@ -65,6 +67,13 @@ def _report(arguments: argparse.Namespace) -> int:
     from emojax.reporting.report import write_report
 
     write_report(arguments.workdirs, arguments.output, arguments.group_seeds, arguments.style, sys.stdout, sys.stderr)
+    return 0
+
+
+def _tests(arguments: argparse.Namespace) -> int:
+    from emojax.model_tests.report import write_tests_page
+
+    write_tests_page(arguments.workdirs, arguments.output, arguments.style, sys.stdout, sys.stderr)
     return 0
 
 
@@ -136,17 +145,26 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="HTML file (default: report.html in the folder of the workdirs)"
     )
-    style = command.add_mutually_exclusive_group()
-    for name in ("json", "csv"):
-        style.add_argument(
-            f"--{name}", dest="style", action="store_const", const=name, help=f"print the rows as {name.upper()}"
-        )
+    _add_styles(command)
     command.add_argument(
         "--group-seeds",
         action="store_true",
         help="one row, mean ± standard deviation, for workdirs whose configs differ only in the seed",
     )
-    command.set_defaults(command=_report, style="table")
+    command.set_defaults(command=_report)
+
+    command = commands.add_parser(
+        "tests",
+        help="compare the model tests of workdirs in a table and an HTML page",
+        description="Compares workdirs that `--mode=test` has tested: prints the outcome of each test and the share of "
+        "values passed, and writes an HTML page.",
+    )
+    command.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="folder of a tested run")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="HTML file (default: tests.html in the folder of the workdirs)"
+    )
+    _add_styles(command)
+    command.set_defaults(command=_tests)
 
     command = commands.add_parser(
         "gain",
@@ -181,6 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", nargs="?", default="", metavar="NAME", help="field or group, e.g. optimizer")
     command.set_defaults(command=_config)
     return parser
+
+
+def _add_styles(command: argparse.ArgumentParser) -> None:
+    style = command.add_mutually_exclusive_group()
+    for name in ("json", "csv"):
+        style.add_argument(
+            f"--{name}", dest="style", action="store_const", const=name, help=f"print the rows as {name.upper()}"
+        )
+    command.set_defaults(style="table")
 
 
 def _program() -> str:

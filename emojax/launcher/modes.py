@@ -21,6 +21,7 @@ from emojax.launcher.flags import (
     MODE,
     NUM_PROCESSES,
     OUTPUT,
+    PREDICTOR,
     PROCESS_ID,
     SPLITS,
     TOPOLOGY,
@@ -125,6 +126,21 @@ def _evaluate(workdir: Path) -> int:
     return 0
 
 
+def _test(workdir: Path) -> int:
+    from emojax.model_tests import ModelTestsConfig, parse_model_tests, run_workdir_tests
+
+    run_workdir_tests(
+        workdir,
+        ModelTestsConfig() if CONFIG.value is None else parse_model_tests(config_tree()),
+        corpus_name=CORPUS.value,
+        splits=tuple(SPLITS.value),
+        data_dir=DATA_DIR.value,
+        category_map=CATEGORY_MAP.value,
+        predictor=PREDICTOR.value,
+    )
+    return 0
+
+
 def _extract(directory: Path) -> int:
     from emojax.extraction import extract_store, parse_extraction
 
@@ -195,6 +211,7 @@ def _plan(workdir: Path) -> int:
 _MODES = {
     "train": _train,
     "evaluate": _evaluate,
+    "test": _test,
     "extract": _extract,
     "transcribe": _transcribe,
     "import": _import,

@@ -31,19 +31,20 @@ from emojax.workdir import (
 )
 
 
-def evaluation_directory(workdir: Path, other_corpus: str | None = None) -> Path:
-    """Folder that an evaluation is written to.
+def evaluation_directory(workdir: Path, other_corpus: str | None = None, folder: str = EVALUATION) -> Path:
+    """Folder that the results on a corpus are written to.
 
     Args:
       workdir: folder of the evaluated run.
       other_corpus: name of the corpus, if it is not the training corpus.
+      folder: folder of this kind of results in the workdir.
 
     Raises:
       CheckpointError: the folder is a link that leads out of the workdir.
     """
-    directory = workdir / EVALUATION
+    directory = workdir / folder
     if other_corpus is not None:
-        directory = directory / _file_name(other_corpus)
+        directory = directory / file_name(other_corpus)
     check_inside(workdir, directory)
     return directory
 
@@ -76,7 +77,7 @@ def write_evaluation(
     summary = summarise(predictions, train_labels, num_resamples, seed)
     if transcripts is not None:
         summary["transcripts"] = transcripts
-    split = _file_name(predictions.split)
+    split = file_name(predictions.split)
     predictions.write_csv(directory / f"{split}.csv")
     for what, figure in (
         ("attributes", draw_attributes(predictions, summary)),
@@ -97,7 +98,8 @@ def write_evaluation(
     return summary
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """Name of a corpus or split as part of a file name."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
 
 
