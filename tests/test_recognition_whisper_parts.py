@@ -149,7 +149,8 @@ def test_words_have_the_times_and_probabilities_of_their_tokens():
     probabilities = np.arange(len(tokens)) / 100
     found = make_words(tokens, times, probabilities, VOCABULARY, "en")
     assert [word.text for word in found] == ["I", "know", "it's.", "(the", "end)!", "über"]
-    assert found[2] == Word("it's.", 0.2, 0.5, pytest.approx(0.03))
+    assert found[2] == Word("it's.", 0.2, 0.4, pytest.approx(0.025))
+    assert found[3] == Word("(the", 0.5, 0.7, pytest.approx(0.055))
     assert found[-1] == Word("über", 1.0, 1.2, pytest.approx(0.105))
 
 
