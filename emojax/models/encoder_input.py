@@ -24,8 +24,8 @@ class EncoderInputConfig:
 
     checkpoint: Annotated[
         str,
-        'Folder or Hugging Face name of the checkpoint: a speech encoder ("acoustic") or a text encoder ("lexical") of '
-        "docs/encoders.md.",
+        "Folder, Hugging Face name, or `package:NAME/FOLDER` (inside an installed Python package) of the checkpoint: a "
+        'speech encoder ("acoustic") or a text encoder ("lexical") of docs/encoders.md.',
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     store: Annotated[
@@ -65,6 +65,18 @@ class EncoderInputConfig:
             raise ConfigError("scan_layers must be False where only the top layers are trained, got True")
         if self.train != "nothing" and self.store:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
+
+
+@settings
+class LexicalInputConfig(EncoderInputConfig):
+    """A text encoder, its transcripts, which of its hidden states are used, and the network on them."""
+
+    transcripts: Annotated[
+        str,
+        "Folders of transcripts that `--mode=transcribe` wrote, comma-separated, one per corpus, in place of the "
+        "corpus's own in training, validation and evaluation; a `store` must be computed from the same. Empty: the "
+        "corpus's own.",
+    ] = ""
 
 
 class EncoderInput(nn.Module):

@@ -55,8 +55,8 @@ class EncoderShapeConfig:
 
     checkpoint: Annotated[
         str,
-        "Folder or Hugging Face name of a HuBERT to continue from, which then gives the sizes; empty: random "
-        "parameters.",
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of a HuBERT to continue from, which then gives the sizes; "
+        "empty: random parameters.",
     ] = ""
     channels: Annotated[tuple[Annotated[int, Ge(1), Le(16_384)], ...], "Channels of the seven convolutions."] = (
         512,
@@ -116,7 +116,9 @@ class UnitsConfig:
     """Units that are predicted: clusters of features."""
 
     checkpoint: Annotated[
-        str, "Folder or Hugging Face name of the speech encoder whose hidden states are clustered; empty: MFCC."
+        str,
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of the speech encoder whose hidden states are clustered; "
+        "empty: MFCC.",
     ] = ""
     layer: Annotated[
         int, Ge(-1000), Le(1000), "Layer of these hidden states: 0 is the input of the first layer, -1 the last states."
