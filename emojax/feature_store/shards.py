@@ -9,7 +9,14 @@ import numpy as np
 from absl import flags
 
 from emojax.errors import CheckpointError, EmojaxError, reason
-from emojax.feature_store.layout import SplitMetadata, StoreMetadata, read_metadata, read_split_metadata
+from emojax.feature_store.layout import (
+    STORE,
+    SplitMetadata,
+    StoreMetadata,
+    read_metadata,
+    read_split_metadata,
+    split_directory,
+)
 from emojax.feature_store.records import ArraySpec, from_record, to_record
 from emojax.files import atomic_write
 
@@ -25,6 +32,10 @@ class Store:
         """
         self.directory = directory
         self.metadata: StoreMetadata = read_metadata(directory)
+        if not self.metadata.arrays:
+            raise CheckpointError(
+                f"{directory / STORE}: arrays must not be empty in a store of hidden states or teacher outputs"
+            )
 
     def split(self, name: str) -> "StoredSplit":
         """Opens a split; a part of one (`train[:50%]`) opens the whole split unless the part was stored separately.
@@ -32,11 +43,7 @@ class Store:
         Raises:
           CheckpointError: the split is missing or unfinished.
         """
-        whole = name if "+" in name else name.partition("[")[0]
-        folder = self.directory / (name if (self.directory / name).is_dir() else whole)
-        if not folder.is_dir():
-            available = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
-            raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(available) or 'none'}")
+        folder = split_directory(self.directory, name)
         return StoredSplit(folder, self.metadata, read_split_metadata(folder))
 
 
@@ -58,13 +65,7 @@ class StoredSplit:
           CheckpointError: shards are missing.
         """
         self.directory, self._store, self.metadata = directory, store, metadata
-        self._shards = [directory / metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
-        absent = sum(not path.is_file() for path in self._shards)
-        if absent:
-            raise CheckpointError(
-                f"{directory}: {absent} of {len(self._shards)} shards are missing; "
-                "run the command that wrote it again to continue"
-            )
+        self._shards = metadata.shard_files(directory)
 
     @property
     def specs(self) -> tuple[ArraySpec, ...]:
@@ -126,18 +127,6 @@ class StoredSplit:
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_source"}
-
-
-def missing_shards(directory: Path, metadata: SplitMetadata) -> list[int]:
-    """Lists the shards that have not been written."""
-    names = [metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
-    return [shard for shard, name in enumerate(names) if not (directory / name).is_file()]
-
-
-def remove_leftovers(directory: Path, metadata: SplitMetadata, shard: int) -> None:
-    """Removes temporary files of a shard that a killed run left."""
-    for path in directory.glob(f".{metadata.shard_name(shard)}.*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def write_shard(

@@ -62,11 +62,18 @@ class Predictor:
         self.min_samples = trained.model.min_samples
         seconds = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
         self._samples_at_once = seconds * SAMPLE_RATE
+        padded = "acoustic" in trained.online and trained.config.model.acoustic.padded
+        self._shortest = (trained.model.max_samples if padded else None) or SAMPLE_RATE
 
     @property
     def corpus(self) -> CorpusInfo:
         """Metadata of the training corpus: scale of the attributes, categories, licence."""
         return self.trained.metadata.info
+
+    @property
+    def takes_transcripts(self) -> bool:
+        """Whether the model has a lexical modality."""
+        return self._tokenizer is not None
 
     def predict(
         self,
@@ -98,7 +105,7 @@ class Predictor:
         check_not_forked()
         listed, single = as_list(items, rate)
         texts = as_transcripts(transcripts, len(listed))
-        if transcripts is not None and self._tokenizer is None:
+        if transcripts is not None and not self.takes_transcripts:
             raise CorpusError("transcripts must be None: this model has no text input")
         predictions: list[Prediction] = []
         for start in range(0, len(listed), _READ_AT_ONCE):
@@ -111,7 +118,7 @@ class Predictor:
 
     def _predict_waveforms(self, waveforms: list[np.ndarray], texts: list[str]) -> list[Prediction]:
         predictions: dict[int, Prediction] = {}
-        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, self._samples_at_once, None):
+        for members, padded, lengths in padded_batches(waveforms, self._shortest, self._samples_at_once, None):
             batch = self._batch(padded, lengths, [texts[i] for i in members])
             output = self._step(self.trained.variables, batch)
             predictions |= {i: self.named(output, row) for row, i in enumerate(members)}

@@ -55,8 +55,8 @@ class EncoderShapeConfig:
 
     checkpoint: Annotated[
         str,
-        "Folder or Hugging Face name of a HuBERT to continue from, which then gives the sizes; empty: random "
-        "parameters.",
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of a HuBERT to continue from, which then gives the sizes; "
+        "empty: random parameters.",
     ] = ""
     channels: Annotated[tuple[Annotated[int, Ge(1), Le(16_384)], ...], "Channels of the seven convolutions."] = (
         512,
@@ -107,6 +107,9 @@ class EncoderShapeConfig:
         }
 
 
+CONVOLUTIONAL = "an encoder of the waveform itself (hubert, wav2vec2, wavlm or data2vec-audio)"
+"""Encoders that pre-training can continue from or cluster, for messages: those of `SpeechEncoder`."""
+
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 """Kernels and strides of the convolutions of all published speech encoders: 25 ms every 20 ms."""
 
@@ -116,7 +119,9 @@ class UnitsConfig:
     """Units that are predicted: clusters of features."""
 
     checkpoint: Annotated[
-        str, "Folder or Hugging Face name of the speech encoder whose hidden states are clustered; empty: MFCC."
+        str,
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of the speech encoder whose hidden states are clustered; "
+        "empty: MFCC.",
     ] = ""
     layer: Annotated[
         int, Ge(-1000), Le(1000), "Layer of these hidden states: 0 is the input of the first layer, -1 the last states."

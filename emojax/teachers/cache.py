@@ -36,12 +36,14 @@ class TeacherCache:
       categories: K categories that probabilities are of.
       min_samples: utterances with fewer samples at 16 kHz have no outputs.
       embedding_size: E, size of the concatenated embeddings.
+      max_samples: None, its utterances have any length.
     """
 
     stores: tuple[Store, ...]
     categories: tuple[str, ...]
     min_samples: int
     embedding_size: int
+    max_samples: int | None = None
 
     def outputs(self, variables: Any, batch: Batch) -> AveragedOutputs:
         """The rows of a batch.
@@ -129,6 +131,7 @@ def cache_source(ensemble: Ensemble, dtype: Literal["float32", "bfloat16"], max_
         teacher_categories=ensemble.categories,
         max_tokens=max_tokens,
         min_samples=ensemble.min_samples,
+        transcripts=ensemble.transcripts_fingerprint,
     )
 
 
