@@ -26,9 +26,19 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "objective.mse_share": 0.5,
         "distillation.mse_share": 0.5,
     },
-    {  # 3: transcripts were the corpus's own
+    {  # 3: transcripts were the corpus's own, clips of Whisper had their own length
+        "model.acoustic.padded": False,
         "model.lexical.transcripts": "",
         "teacher.transcripts": "",
+    },
+    {  # 4: hidden states were not normalised, predictions not clipped
+        "model.acoustic.normalisation": "none",
+        "model.lexical.normalisation": "none",
+        "model.clip_attributes": False,
+    },
+    {  # 5: encoders were whole
+        "model.acoustic.keep_layers": 0,
+        "model.lexical.keep_layers": 0,
     },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""

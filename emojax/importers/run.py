@@ -18,7 +18,7 @@ from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card
 from emojax.importers.layouts import read_published
 from emojax.importers.published_model import PublishedModel, output_order
-from emojax.models.encoder_input import EncoderInputConfig
+from emojax.models.encoder_input import AcousticInputConfig, EncoderInputConfig
 from emojax.types import CorpusInfo
 from emojax.workdir import (
     ENCODERS,
@@ -110,9 +110,12 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel, encoder: 
         store="",
         layers=published.layers,
         combine="weighted" if len(published.layers) > 1 else "mean",
+        normalisation="none",
         train="nothing",
         network=network,
     )
+    if isinstance(settings, AcousticInputConfig):
+        settings = dataclasses.replace(settings, padded=published.padded)
     third = 1 / 3 if published.dimensional else 0.0
     objective = dataclasses.replace(
         config.objective,
@@ -122,7 +125,7 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel, encoder: 
     data = config.data
     if isinstance(encoder.inputs, TokenInputs):
         data = dataclasses.replace(data, max_tokens=min(data.max_tokens, encoder.inputs.longest))
-    changed: dict[str, Any] = {published.modality: settings}
+    changed: dict[str, Any] = {published.modality: settings, "clip_attributes": False}
     model = dataclasses.replace(config.model, **changed)
     return dataclasses.replace(config, model=model, objective=objective, data=data)
 

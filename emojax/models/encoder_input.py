@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
 from emojax.encoders.inputs import InputAdapter
 from emojax.errors import ConfigError
+from emojax.models.normalisation import CorpusNormalisation
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
 from emojax.schema import Ge, Le, MaxLen, MinLen, settings
@@ -33,6 +34,13 @@ class EncoderInputConfig:
         "Folder of hidden states written by `--mode=extract` with the same checkpoint and layers; empty: computed in "
         "every step.",
     ] = ""
+    keep_layers: Annotated[
+        int,
+        Ge(0),
+        Le(256),
+        "Transformer layers that are loaded and saved, counted from the input; 0: all. The encoder is then that of its "
+        "first layers, with the norm after the last one where it has one.",
+    ] = 0
     layers: Annotated[
         tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
         MinLen(1),
@@ -43,6 +51,11 @@ class EncoderInputConfig:
         Literal["concatenate", "mean", "weighted"],
         'Of several layers: "concatenate" them, their "mean", or a "weighted" mean with learned weights.',
     ] = "weighted"
+    normalisation: Annotated[
+        Literal["none", "corpus"],
+        '"corpus": hidden states to mean 0 and variance 1, per layer and feature, by statistics of the training corpus '
+        '(of the published weights, where the encoder is trained); "none": as the encoder computes them.',
+    ] = "corpus"
     train: Annotated[Literal["nothing", "top", "all"], "Which layers of the encoder are trained."] = "nothing"
     top_layers: Annotated[int, Ge(1), Le(1000), 'Layers trained with "top".'] = 4
     train_convolutions: Annotated[
@@ -63,8 +76,21 @@ class EncoderInputConfig:
         """Checks rules between fields."""
         if self.train == "top" and self.scan_layers:
             raise ConfigError("scan_layers must be False where only the top layers are trained, got True")
+        if self.keep_layers and self.store:
+            raise ConfigError(f"store must be empty with keep_layers, got {self.store!r}")
         if self.train != "nothing" and self.store:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
+
+
+@settings
+class AcousticInputConfig(EncoderInputConfig):
+    """A speech encoder, the length of its clips, which of its hidden states are used, and the network on them."""
+
+    padded: Annotated[
+        bool,
+        "Whisper: whether every clip is padded by silence to 30 s, as in pre-training and as published; all 1500 "
+        "frames are hidden states, those of silence included. False: each clip at its own length, which costs less.",
+    ] = False
 
 
 @settings
@@ -81,6 +107,9 @@ class LexicalInputConfig(EncoderInputConfig):
 
 class EncoderInput(nn.Module):
     """Hidden states of the chosen layers as feature frames, computed by the encoder or read from the batch.
+
+    With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (L, D) of the L layers that
+    are combined (L = 1 for their mean): see `CorpusNormalisation`.
 
     Attributes:
       config: see `EncoderInputConfig`.
@@ -101,6 +130,12 @@ class EncoderInput(nn.Module):
             states, mask = stored.values.astype(jnp.float32), stored.mask
         else:
             states, mask = self._encode(batch, layers, train)
+        if self.config.combine == "mean":
+            states = states.mean(axis=2, keepdims=True)
+        if self.config.normalisation == "corpus":
+            normalisation = CorpusNormalisation()
+            nn.share_scope(self, normalisation)
+            states = normalisation(states, mask)
         return self._combine(states), mask
 
     def _encode(
@@ -116,9 +151,7 @@ class EncoderInput(nn.Module):
         return states if tuned else jax.lax.stop_gradient(states), output.mask
 
     def _combine(self, states: Float[Array, "B T L D"]) -> Float[Array, "B T D2"]:
-        if self.config.combine == "mean":
-            return states.mean(axis=2)
-        if self.config.combine == "concatenate":
+        if self.config.combine != "weighted":
             return states.reshape(*states.shape[:2], -1)
         scores = self.param("layer_scores", nn.initializers.zeros, (states.shape[2],))
         return jnp.einsum("l,btld->btd", jax.nn.softmax(scores), states)

@@ -17,10 +17,12 @@ from emojax.data.transcripts import find_transcripts
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.pretrained import read_sizes
+from emojax.encoders.whisper_encoder import padded_encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.feature_store import STATES, StatesSource, Store, parse_source, single_array
 from emojax.files import atomic_write, check_sha256, sha256_of, write_json
 from emojax.models import EmotionModelConfig, EncoderInputConfig
+from emojax.models.encoder_input import AcousticInputConfig
 from emojax.parallel import device_put_fn, run_on_first_process
 from emojax.schema import MaxLen, MinLen, read_settings, settings, to_tree
 
@@ -76,7 +78,9 @@ def write_encoder_source(folder: Path, checkpoint: str, fingerprint: str, revisi
     write_json(folder / _SOURCE, to_tree(EncoderSource(checkpoint, fingerprint, revision, files)))
 
 
-def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, weights: bool) -> None:
+def keep_encoder(
+    folder: Path, checkpoint: str, revision: str, modality: str, weights: bool, keep_layers: int = 0
+) -> None:
     """Saves an encoder in a workdir, unless it is there.
 
     Args:
@@ -85,6 +89,7 @@ def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, we
       revision: branch, tag or commit on the hub; "" for the main branch.
       modality: required modality of the encoder, `speech` or `text`.
       weights: whether to save the weights; otherwise only config and pre-processing are saved.
+      keep_layers: transformer layers that are saved, counted from the input; 0: all.
 
     Raises:
       CheckpointError: the checkpoint cannot be read, is of another modality, or differs from the one saved earlier.
@@ -93,7 +98,7 @@ def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, we
     if saved and (saved.has_weights or not weights):
         return
     source_folder = find_folder(checkpoint, revision or None)
-    encoder = load_encoder(source_folder, params=False)
+    encoder = load_encoder(source_folder, params=False, keep_layers=keep_layers)
     if encoder.family.modality != modality:
         raise CheckpointError(
             f"{checkpoint}: must be a {modality} encoder, got a {encoder.family.modality} encoder "
@@ -105,10 +110,11 @@ def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, we
     if not weights:
         save_encoder(encoder, folder, weights=False)
     elif (shared := _shared_folder(folder)) is None:
-        save_encoder(load_encoder(source_folder), folder)
+        save_encoder(load_encoder(source_folder, keep_layers=keep_layers), folder)
     else:
-        _share(source_folder, shared / fingerprint)
-        _link(shared / fingerprint, folder)
+        whole = shared / (f"{fingerprint}-{keep_layers}" if keep_layers else fingerprint)
+        _share(source_folder, whole, keep_layers)
+        _link(whole, folder)
     write_encoder_source(folder, checkpoint, fingerprint, revision)
 
 
@@ -147,7 +153,7 @@ def _shared_folder(folder: Path) -> Path | None:
     return shared if os.access(shared, os.W_OK) else None
 
 
-def _share(checkpoint: Path, target: Path) -> None:
+def _share(checkpoint: Path, target: Path, keep_layers: int) -> None:
     """Converts a checkpoint into a shared folder, unless an intact copy exists."""
     try:
         check_kept_encoder(target, weights=True)
@@ -156,7 +162,7 @@ def _share(checkpoint: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        save_encoder(load_encoder(checkpoint), temporary)
+        save_encoder(load_encoder(checkpoint, keep_layers=keep_layers), temporary)
         write_encoder_source(temporary, str(checkpoint), target.name)
         with contextlib.suppress(OSError):  # another process created it first
             temporary.rename(target)
@@ -197,7 +203,9 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
         def keep(modality: str = modality, settings: EncoderInputConfig = settings, weights: bool = weights) -> None:
             folder = workdir / ENCODERS / modality
             try:
-                keep_encoder(folder, settings.checkpoint, settings.revision, _MODALITY[modality], weights)
+                keep_encoder(
+                    folder, settings.checkpoint, settings.revision, _MODALITY[modality], weights, settings.keep_layers
+                )
             except CheckpointError as error:
                 raise CheckpointError(f"config.model.{modality}.checkpoint: {error}") from error
 
@@ -225,7 +233,16 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
             folder = _find_original(folder, source)
-        encoders[modality] = load_encoder(folder, options, to_device=device_put_fn(mesh), params=modality in online)
+        encoder = load_encoder(
+            folder,
+            options,
+            to_device=device_put_fn(mesh),
+            params=modality in online,
+            keep_layers=settings.keep_layers,
+        )
+        if isinstance(settings, AcousticInputConfig) and settings.padded:
+            encoder = padded_encoder(encoder, "config.model.acoustic.padded")
+        encoders[modality] = encoder
     return encoders
 
 
@@ -291,6 +308,7 @@ def _stored(
         "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{modality}.layers"),
         "combine": "mean" if source.combine == settings.combine == "mean" else "stack",
         **family.inputs.resolution(sizes, max_tokens),
+        "padded": isinstance(settings, AcousticInputConfig) and settings.padded,
     }
     if store.metadata.corpus != corpus:
         raise CheckpointError(f"{context} was made from corpus {store.metadata.corpus}, not {corpus}")
@@ -309,4 +327,6 @@ def _stored(
     rows: Literal["frames", "tokens", "utterance"] = (
         "utterance" if pooled else "tokens" if modality == "lexical" else "frames"
     )
+    if source.padded and rows == "frames":
+        return StoredInput(store.split(split), STATES, rows, sizes.max_samples, sizes.max_frames)
     return StoredInput(store.split(split), STATES, rows, source.samples_per_frame or 0)
