@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pytest
 from scipy import signal
+from tfds_builders.emobank_spoken.espeak import ESPEAK_RATE, Delivery, speak
+from tfds_builders.emobank_spoken.voices import SPEAKERS
 
 from emojax.audio import to_mono_16khz
 from emojax.data import open_corpus, open_split
@@ -16,7 +18,6 @@ from emojax.errors import CorpusError
 from tfds_builders.build import build
 from tfds_builders.emobank_spoken import sentences as sentences_module
 from tfds_builders.emobank_spoken.emobank_spoken_dataset_builder import Builder, EmoBankConfig
-from tfds_builders.emobank_spoken.espeak import ESPEAK_RATE, Delivery, speak
 from tfds_builders.emobank_spoken.prosody import draw_prosody, draw_speaker
 from tfds_builders.emobank_spoken.sentences import (
     FRAGMENT_WORDS,
@@ -27,7 +28,6 @@ from tfds_builders.emobank_spoken.sentences import (
     subsample,
 )
 from tfds_builders.emobank_spoken.speech import Item, active_level_db, make_utterance
-from tfds_builders.emobank_spoken.voices import SPEAKERS
 from tfds_builders.utterance import Made
 
 _TINY = EmoBankConfig(name="tiny", train=20, dev=6, test=6)

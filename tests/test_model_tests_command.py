@@ -41,7 +41,7 @@ def few_conditions():
     room = conditions.room_bank("", "evaluation", 1, 0.5, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conditions, "small_changes", lambda: small[15:17])
-        patch.setattr(conditions, "compression", lambda: [])
+        patch.setattr(conditions, "compression", list)
         patch.setattr(conditions, "noise_bank", lambda *arguments: room)
         patch.setattr(conditions, "room_bank", lambda *arguments: room)
         patch.setattr(sentiment_module, "missing_voice", lambda: "no voice in this test")
@@ -64,7 +64,9 @@ def test_results_are_written_as_json_csv_and_page(tested):
     assert tree["settings"]["robustness"]["utterances"] == 4
     assert {row["test"] for row in tree["results"]} == {test.name for test in CATALOGUE}
     share = tree["shares"]["robustness"]
-    assert share["passed"] + share["failed"] == sum(r["group"] == "robustness" and r["status"] != "skipped" for r in tree["results"])
+    assert share["passed"] + share["failed"] == sum(
+        r["group"] == "robustness" and r["status"] != "skipped" for r in tree["results"]
+    )
     rows = list(csv.DictReader((directory / "test.csv").open()))
     assert len(rows) == len(tree["results"])
     assert [row["status"] for row in rows] == [row["status"] for row in tree["results"]]
@@ -135,7 +137,7 @@ def test_the_config_file_has_the_defaults():
 
     assert parse_model_tests(model_tests.get_config().to_dict()) == ModelTestsConfig()
     assert model_tests.get_config().to_dict() == default_tree(ModelTestsConfig)
-    with pytest.raises(ConfigError, match="config.fairness.level must be > 0 and < 1"):
+    with pytest.raises(ConfigError, match=r"config\.fairness\.level must be > 0 and < 1"):
         parse_model_tests(default_tree(ModelTestsConfig) | {"fairness": default_tree(FairnessConfig) | {"level": 1.0}})
 
 
