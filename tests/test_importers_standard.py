@@ -109,7 +109,8 @@ def whisper_logits(model, clips):
     """Logits of each clip alone, padded by its feature extractor to the longest input."""
     extract, rows = test_encoders_whisper.extractor(model), []
     for clip in clips:
-        features = extract(clip, sampling_rate=16_000, return_tensors="pt").input_features
+        clip = np.pad(clip, (0, test_encoders_whisper.POSITIONS * 320 - len(clip)))
+        features = extract(clip, sampling_rate=16_000, padding=False, return_tensors="pt").input_features
         with torch.no_grad():
             rows.append(model(features).logits[0].numpy())
     return np.stack(rows)
