@@ -80,6 +80,14 @@ class Ensemble:
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
+    def pads_clips(self) -> bool:
+        """Whether a member pads every clip to its longest input."""
+        return any(
+            "acoustic" in member.config.model.modalities and member.config.model.acoustic.padded
+            for member in self.members
+        )
+
+    @property
     def transcripts_fingerprint(self) -> str | None:
         """Fingerprint of `transcripts`, the same for every corpus; None without them.
 
