@@ -143,7 +143,7 @@ def _data_lines(trained: TrainedModel) -> list[str]:
     info, config = trained.metadata.info, trained.config
     lines = [f"- Corpus: {_escape(info.name)}; {_speech(info)} speech; {_ATTRIBUTE_LABELS[info.attribute_source]}."]
     if config.distillation.on:
-        source = config.teacher.workdir or config.teacher.cache
+        source = config.teacher.workdir or config.teacher.cache or config.teacher.states
         lines.append(f"- Distilled from the outputs of another model (`{_code(source)}`), beside or instead of labels.")
     if not trained.metadata.labels_known:
         lines.append("- The model was published elsewhere and converted; its training labels are not known here.")
