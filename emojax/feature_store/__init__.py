@@ -9,7 +9,14 @@ from emojax.feature_store.layout import (
     write_split_metadata,
 )
 from emojax.feature_store.records import DTYPES, ArraySpec
-from emojax.feature_store.shards import Store, StoredSplit, missing_shards, remove_leftovers, write_shard
+from emojax.feature_store.shards import (
+    JoinedSplits,
+    Store,
+    StoredSplit,
+    missing_shards,
+    remove_leftovers,
+    write_shard,
+)
 from emojax.feature_store.sources import OUTPUTS, STATES, StatesSource, TeacherSource, parse_source, single_array
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "OUTPUTS",
     "STATES",
     "ArraySpec",
+    "JoinedSplits",
     "SplitMetadata",
     "StatesSource",
     "Store",

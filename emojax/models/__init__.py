@@ -10,6 +10,7 @@ from emojax.models.emotion_model import EmotionModelConfig as EmotionModelConfig
 from emojax.models.encoder_input import EncoderInputConfig as EncoderInputConfig
 from emojax.models.encoder_input import EncoderPart as EncoderPart
 from emojax.models.encoder_input import parameter_axes as parameter_axes
+from emojax.models.encoder_input import pool_layers as pool_layers
 from emojax.models.heads import EmotionHeads as EmotionHeads
 from emojax.models.layers import GRU as GRU
 from emojax.models.log_mel_input import LogMelInputConfig as LogMelInputConfig

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.data import BatchStream, choose_categories, open_corpus, read_index
+from emojax.data import BatchStream, choose_categories, open_corpus, read_index, with_speaker_splits
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
@@ -127,17 +127,18 @@ def evaluate_workdir(
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_metadata(workdir).info.name
     if own:
-        corpus = choose_categories(corpus, config.corpus.categories)
+        corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     trained = restore_model(workdir, mesh, stored=own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
-    splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
+    splits = splits or (config.corpus.tested_splits if own else tuple(corpus.split_sizes))
     predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
     match = _match(trained, corpus.info, pairs)
     labels = _training_labels(trained.metadata, corpus.info, match)
     summaries = {}
     for split in splits:
         index = read_index(corpus, split)
-        inputs = batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, trained.online)
+        stored = corpus.selected_from(split)
+        inputs = batch_inputs(workdir, config.model, corpus.info.name, stored, config.data.max_tokens, trained.online)
         least = trained.model.min_samples
         stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
         for line in stream.skipped:

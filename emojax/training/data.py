@@ -1,7 +1,7 @@
 """Data of a run: splits of its corpus, batches for training and validation, feature statistics."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from emojax.data import (
     open_corpus,
     read_index,
     split_names,
+    with_speaker_splits,
 )
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
 from emojax.models import EmotionModel, raw_log_mel
 from emojax.parallel import to_device, to_host
 from emojax.progress import Progress
+from emojax.training.defaults import fill_epochs
 from emojax.training.experiment import Experiment, online_modalities
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import CorpusMetadata, batch_inputs, corpus_metadata
@@ -42,13 +44,13 @@ class TrainingData:
       config: config of the run, with its splits and bucket lengths filled in.
       corpus: with the categories of the config.
       training: index of `config.corpus.train_split`.
-      validation: index of `config.corpus.validation_split`.
+      validation: index of `config.corpus.validation_split`; None if there is none.
     """
 
     config: ExperimentConfig
     corpus: Corpus
     training: SplitIndex
-    validation: SplitIndex
+    validation: SplitIndex | None
 
     @property
     def metadata(self) -> CorpusMetadata:
@@ -67,9 +69,10 @@ def open_data(config: ExperimentConfig) -> TrainingData:
         config = dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
-    corpus = choose_categories(corpus, config.corpus.categories)
+    corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     training = read_index(corpus, config.corpus.train_split)
-    validation = read_index(corpus, config.corpus.validation_split)
+    validation = read_index(corpus, config.corpus.validation_split) if config.corpus.has_validation else None
+    config = fill_epochs(config, len(training))
     config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
     return TrainingData(config, corpus, training, validation)
 
@@ -82,10 +85,12 @@ def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
       CheckpointError: a feature store is absent, unfinished, or does not fit the config.
     """
     config, corpus = data.config, data.corpus
-    splits = (config.corpus.train_split, config.corpus.validation_split, *config.corpus.test_splits)
+    splits = (config.corpus.train_split, *config.corpus.evaluated_splits)
     online = online_modalities(config)
     inputs = {
-        split: batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, online)
+        split: batch_inputs(
+            workdir, config.model, corpus.info.name, corpus.selected_from(split), config.data.max_tokens, online
+        )
         for split in splits
     }
     if config.augment.on and not inputs[config.corpus.train_split].audio:
@@ -121,7 +126,7 @@ def training_stream(data: TrainingData, experiment: Experiment, student: BatchIn
         training=True,
         seed=config.seed,
         epochs=config.training.epochs,
-        inputs=teacher.batch_inputs(student, corpus.info.name, split) if teacher else student,
+        inputs=teacher.batch_inputs(student, corpus.info.name, corpus.selected_from(split)) if teacher else student,
         unlabelled=_unlabelled(data, experiment, student),
         min_samples=experiment.min_samples,
     )
@@ -135,15 +140,18 @@ def describe_stream(stream: BatchStream, seconds: tuple[float, ...]) -> str:
 
 
 def make_validation(
-    data: TrainingData, experiment: Experiment, student: BatchInputs
-) -> Callable[[dict[str, Any]], dict[str, float]]:
+    data: TrainingData, experiment: Experiment, student: Mapping[str, BatchInputs]
+) -> Callable[[dict[str, Any]], dict[str, float]] | None:
     """A function from variables of the model to its scores on the validation split, of which `score` ranks checkpoints.
 
     Args:
-      data: corpus and splits.
+      data: corpus and splits; None is returned if there is no validation split.
       experiment: the model.
-      student: inputs of the model, from `student_inputs`.
+      student: inputs of the model by split, from `student_inputs`.
     """
+    index = data.validation
+    if index is None:
+        return None
     config, corpus, split = data.config, data.corpus, data.config.corpus.validation_split
     model, mesh, outputs = experiment.model, experiment.mesh, experiment.outputs
     predict = PredictStep(model, mesh, windows_of(config, model, experiment.online))
@@ -153,14 +161,14 @@ def make_validation(
         stream = BatchStream(
             corpus,
             split,
-            data.validation,
+            index,
             config.data,
             mesh,
             training=False,
-            inputs=student,
+            inputs=student[split],
             min_samples=model.min_samples,
         )
-        predictions = predict_split(predict, variables, stream, data.validation, corpus.info, split, outputs, match)
+        predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, match)
         return validation_metrics(predictions, config.evaluation.score)
 
     return validate
@@ -205,7 +213,7 @@ def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs
         return None
     other = open_corpus(name, config.corpus.data_dir) if name else corpus
     if other.info.name == corpus.info.name:
-        evaluated = (config.corpus.validation_split, *config.corpus.test_splits)
+        evaluated = map(corpus.selected_from, config.corpus.evaluated_splits)
         evaluated_parts = {part for each in evaluated for part in split_names(each)}
         for part in split_names(split):
             if part in evaluated_parts:

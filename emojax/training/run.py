@@ -54,7 +54,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     config = data.config
     check_same_config(config, workdir)
     check_labels(config, data.corpus, data.training, data.validation)
-    for split in config.corpus.test_splits:  # found missing now, not after hours of training
+    for split in config.corpus.tested_splits:  # found missing now, not after hours of training
         read_index(data.corpus, split)
     mesh = make_mesh(config.mesh)
     check_micro_batches(config, mesh)
@@ -80,7 +80,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         print(parameter_table(state.params, state.frozen), flush=True)
         parameters = count_parameters((state.params, state.frozen))
         step = experiment.train_step(optimizer, state)
-        validate = make_validation(data, experiment, inputs[config.corpus.validation_split])
+        validate = make_validation(data, experiment, inputs)
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
     summarise_training(workdir, outcome, parameters)
     return outcome
