@@ -7,7 +7,6 @@ from emojax.errors import ConfigError
 from emojax.schema import Ge, Gt, Le, Lt, MinLen, settings
 from emojax.types import SplitAssignment
 
-
 NO_SPLIT = "none"
 """Stands for no validation split, or no test split."""
 

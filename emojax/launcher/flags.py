@@ -14,6 +14,7 @@ from emojax.launcher.config_files import find_config_file, import_bundled_config
 HELP = """Trains and evaluates emotion models from a config file.
 
   python launch.py --config=configs/NAME.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
+  python launch.py --config=configs/own.py --workdir=DIR --config.corpus.name=NAME [--folds=speaker|NUMBER]
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
@@ -22,7 +23,8 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
 
 Modes:
-  train     Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint.
+  train     Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint. With --folds: trains
+            and evaluates one model per fold of speakers, pools their predictions, and trains a model on everything.
   evaluate  Evaluates the best checkpoint of DIR; the config is read from DIR.
   extract   Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
   import    Converts a published emotion model to a workdir.
@@ -57,6 +59,9 @@ SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; default: the test sp
 CATEGORY_MAP = flags.DEFINE_list(
     "category_map", [], "evaluate: THEIRS:OURS,... for categories of the corpus that the model has by another name."
 )
+FOLDS = flags.DEFINE_string(
+    "folds", "", "train: cross-validation by speaker; `speaker` for one fold per speaker, or a number of folds."
+)
 OUTPUT = flags.DEFINE_string("output", "", "quantise: the workdir to write.")
 TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
@@ -75,6 +80,7 @@ _FLAGS = (
     CORPUS,
     SPLITS,
     CATEGORY_MAP,
+    FOLDS,
     OUTPUT,
     TOPOLOGY,
     COORDINATOR,

@@ -37,6 +37,11 @@ class EmotionModelConfig:
     acoustic: EncoderInputConfig = EncoderInputConfig()
     lexical: EncoderInputConfig = EncoderInputConfig()
     fusion: FusionConfig = FusionConfig()
+    init_from: Annotated[
+        str,
+        "Workdir whose parameters and statistics are the initial values where name and shape are the same, encoders "
+        "included; WORKDIR/init_from.json lists the others. A run that continues does not read it again. Empty: none.",
+    ] = ""
     keep_stored_encoders: Annotated[
         bool,
         "Whether the workdir also keeps the weights of encoders whose hidden states come from a store, so that it "

@@ -78,8 +78,7 @@ class EncoderInputConfig:
         network = self.network
         if self.pooling != "none" and (network.gru_layers or network.conv_channels or network.block_dilations):
             raise ConfigError(
-                f"network must have gru_layers 0, conv_channels 0 and block_dilations () with pooling={self.pooling!r}, "
-                "which leaves one row"
+                f"network must have neither GRU layers nor convolutions with pooling={self.pooling!r}"
             )
         if self.pooling != "none" and network.pooling != "mean":
             raise ConfigError(f"network.pooling must be 'mean' of the one row, got {network.pooling!r}")

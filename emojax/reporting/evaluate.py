@@ -1,7 +1,7 @@
 """Evaluates the best checkpoint of a workdir: writes scores, predictions and plots of each split, and a model card."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from emojax.evaluation.windows import PredictStep, predict_split, windows_of
 from emojax.parallel import is_first_process, make_mesh
 from emojax.reporting.card import CARD, write_card
 from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
+from emojax.reporting.results import LINEAR_BASELINES
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import (
     EVALUATION,
@@ -24,9 +25,13 @@ from emojax.workdir import (
     holds,
     read_config,
     read_corpus_metadata,
+    read_json,
     restore_model,
     write_json,
 )
+
+LINEAR_FILE = "linear_baselines.json"
+"""File of a workdir with the scores of linear baselines by split (see `emojax.cross_validation.baselines`)."""
 
 
 def evaluation_directory(workdir: Path, other_corpus: str | None = None) -> Path:
@@ -52,6 +57,7 @@ def write_evaluation(
     train_labels: TrainLabels | None,
     num_resamples: int = 1000,
     seed: int = 0,
+    baselines: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png and
     SPLIT_submission.csv.
@@ -62,6 +68,7 @@ def write_evaluation(
       train_labels: labels for the baselines; None: no baselines.
       num_resamples: number of bootstrap resamples.
       seed: seed of the bootstrap.
+      baselines: scores of further baselines, by a key of `LINEAR_BASELINES`.
 
     Returns:
       The content of SPLIT.json (see `summarise`).
@@ -70,6 +77,8 @@ def write_evaluation(
       EmojaxError: the split has no utterance, or a file cannot be written.
     """
     summary = summarise(predictions, train_labels, num_resamples, seed)
+    if baselines:
+        summary["baselines"] = {**summary.get("baselines", {}), **baselines}
     split = _file_name(predictions.split)
     predictions.write_csv(directory / f"{split}.csv")
     for what, figure in (
@@ -134,6 +143,7 @@ def evaluate_workdir(
     predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
     match = _match(trained, corpus.info, pairs)
     labels = _training_labels(trained.metadata, corpus.info, match)
+    linear = read_json(workdir / LINEAR_FILE) if own and (workdir / LINEAR_FILE).exists() else {}
     summaries = {}
     for split in splits:
         index = read_index(corpus, split)
@@ -155,10 +165,14 @@ def evaluate_workdir(
         )
         resamples = config.evaluation.bootstrap_resamples
         if is_first_process():
-            summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed)
+            summaries[split] = write_evaluation(
+                directory, predictions, labels, resamples, config.seed, linear.get(split)
+            )
         else:
             summaries[split] = summarise(predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
+        for name, scores in linear.get(split, {}).items():
+            print(f"  {LINEAR_BASELINES.get(name, name)}: {describe_scores(scores)}", flush=True)
     if is_first_process() and write_card(trained) is None:
         print(f"{workdir / CARD}: was edited and is not updated", flush=True)
     return summaries
@@ -186,14 +200,21 @@ def _training_labels(metadata: CorpusMetadata, info: CorpusInfo, match: Category
     return TrainLabels(attributes=attributes, emotions=match.model_labels(metadata.emotion))
 
 
-def _line(workdir: Path, summary: dict[str, Any]) -> str:
-    parts = [f"{workdir.name}: {summary['corpus']} {summary['split']}, n {summary['n']}"]
-    named = {f"CCC {attribute}": summary.get("ccc", {}).get(attribute, {}) for attribute in ATTRIBUTES}
-    for title, score in (named | {"UAR": summary.get("uar", {})}).items():
+def describe_scores(scores: Mapping[str, Any], intervals: bool = True) -> str:
+    """CCCs and UAR of a summary, as far as they are defined, in one line."""
+    parts = []
+    named = {f"CCC {attribute}": scores.get("ccc", {}).get(attribute, {}) for attribute in ATTRIBUTES}
+    for title, score in (named | {"UAR": scores.get("uar", {})}).items():
         if score.get("value") is not None:
             parts.append(f"{title} {score['value']:.3f}")
-            if score["low"] is not None:
+            if intervals and score["low"] is not None:
                 parts[-1] += f" [{score['low']:.3f}, {score['high']:.3f}]"
+    return "; ".join(parts)
+
+
+def _line(workdir: Path, summary: dict[str, Any]) -> str:
+    parts = [f"{workdir.name}: {summary['corpus']} {summary['split']}, n {summary['n']}"]
+    parts += [text] if (text := describe_scores(summary)) else []
     if summary["category_match"] and summary["category_match"]["skipped"]:
         parts.append(f"{summary['category_match']['skipped']} utterances of other categories skipped")
     return "; ".join(parts)

@@ -9,9 +9,7 @@ from emojax.errors import ConfigError, CorpusError
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
 
-def check_labels(
-    config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex | None
-) -> None:
+def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex | None) -> None:
     """Checks that a run has labels to train on and, with a validation split, to rank its checkpoints by.
 
     Raises:

@@ -116,6 +116,11 @@ class Outcome:
     interrupted_by: signal.Signals | None = None
 
 
+def stopped_before_training(number: signal.Signals) -> Outcome:
+    """Outcome of a run that a signal stopped before its first step of this process."""
+    return Outcome(0, 0, 0.0, "interrupted", 0, None, {}, number)
+
+
 def train(
     state: TrainState,
     step: StepFunction,

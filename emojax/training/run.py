@@ -20,9 +20,11 @@ from emojax.training.data import (
     training_stream,
 )
 from emojax.training.experiment import build_experiment, check_micro_batches
+from emojax.training.initialisation import init_from_workdir, write_transfer
 from emojax.training.labels import check_labels
-from emojax.training.loop import Outcome, train
+from emojax.training.loop import Outcome, stopped_before_training, train
 from emojax.training.optimizer import make_optimizer
+from emojax.training.stores import make_stores
 from emojax.workdir import (
     CHECKPOINTS,
     SUMMARY,
@@ -62,6 +64,9 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
 
     write_config(workdir, config)
     keep_encoders(workdir, config.model)
+    interrupted_by = make_stores(config, data.corpus, workdir)
+    if interrupted_by is not None:
+        return stopped_before_training(interrupted_by)
     inputs = student_inputs(data, workdir)
     experiment = build_experiment(config, data.metadata, workdir, mesh)
     stream = training_stream(data, experiment, inputs[config.corpus.train_split])
@@ -77,6 +82,10 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             state = state.replace(teacher=state.teacher.replace(calibration=calibration))  # type: ignore[attr-defined]
         if checkpoints.latest_step is None:  # a checkpoint holds them
             state = state.replace(statistics=fill_statistics(experiment.model, state.statistics, stream))  # type: ignore[attr-defined]
+            if config.model.init_from:
+                state, transfer = init_from_workdir(state, config, experiment.metadata, mesh)
+                print(transfer, flush=True)
+                write_transfer(workdir, transfer)
         print(parameter_table(state.params, state.frozen), flush=True)
         parameters = count_parameters((state.params, state.frozen))
         step = experiment.train_step(optimizer, state)
