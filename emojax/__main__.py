@@ -48,13 +48,17 @@ def config_reference(name: str = "") -> str:
     from emojax.config import ExperimentConfig
     from emojax.config.reference import Chapters, describe_fields, markdown_reference
     from emojax.extraction import ExtractConfig, TeacherCacheConfig
+    from emojax.model_tests.config import ModelTestsConfig
     from emojax.pretraining import PretrainConfig
+    from emojax.transcription import TranscribeConfig
 
     chapters: Chapters = {
         "Training, evaluation, planning, import": ("configs/default.py", ExperimentConfig),
         "Extraction of hidden states": ("configs/extract.py", ExtractConfig),
         "Extraction of teacher outputs": ("configs/extract_teacher.py", TeacherCacheConfig),
+        "Transcription": ("configs/transcribe.py", TranscribeConfig),
         "Pre-training": ("configs/pretrain_hubert.py", PretrainConfig),
+        "Model tests": ("configs/model_tests.py", ModelTestsConfig),
     }
     return describe_fields(chapters, name) if name else markdown_reference(chapters)
 
@@ -63,6 +67,13 @@ def _report(arguments: argparse.Namespace) -> int:
     from emojax.reporting.report import write_report
 
     write_report(arguments.workdirs, arguments.output, arguments.group_seeds, arguments.style, sys.stdout, sys.stderr)
+    return 0
+
+
+def _tests(arguments: argparse.Namespace) -> int:
+    from emojax.model_tests.report import write_tests_page
+
+    write_tests_page(arguments.workdirs, arguments.output, arguments.style, sys.stdout, sys.stderr)
     return 0
 
 
@@ -93,7 +104,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     files = find_audio(arguments.inputs)
     from emojax.inference import load  # after the files: a wrong path is reported at once
 
-    failed = predict_files(load(arguments.workdir), files, arguments.format, sys.stdout, sys.stderr)
+    predictor, recognizer = load(arguments.workdir), None
+    if arguments.recognizer:
+        from emojax.recognition import load_recognizer
+
+        recognizer = load_recognizer(arguments.recognizer)
+    failed = predict_files(predictor, files, arguments.format, sys.stdout, sys.stderr, recognizer)
     return 1 if failed else 0
 
 
@@ -112,6 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         "inputs", nargs="+", type=Path, metavar="FILE", help="audio files, or folders that are searched for them"
     )
     command.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="output (default: csv)")
+    command.add_argument(
+        "--recognizer",
+        default="",
+        metavar="CHECKPOINT",
+        help="speech recognizer that transcribes the files, for a model with a lexical modality",
+    )
     command.set_defaults(command=_predict)
 
     command = commands.add_parser(
@@ -123,17 +145,26 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="HTML file (default: report.html in the folder of the workdirs)"
     )
-    style = command.add_mutually_exclusive_group()
-    for name in ("json", "csv"):
-        style.add_argument(
-            f"--{name}", dest="style", action="store_const", const=name, help=f"print the rows as {name.upper()}"
-        )
+    _add_styles(command)
     command.add_argument(
         "--group-seeds",
         action="store_true",
         help="one row, mean ± standard deviation, for workdirs whose configs differ only in the seed",
     )
-    command.set_defaults(command=_report, style="table")
+    command.set_defaults(command=_report)
+
+    command = commands.add_parser(
+        "tests",
+        help="compare the model tests of workdirs in a table and an HTML page",
+        description="Compares workdirs that `--mode=test` has tested: prints the outcome of each test and the share of "
+        "values passed, and writes an HTML page.",
+    )
+    command.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="folder of a tested run")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="HTML file (default: tests.html in the folder of the workdirs)"
+    )
+    _add_styles(command)
+    command.set_defaults(command=_tests)
 
     command = commands.add_parser(
         "gain",
@@ -168,6 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", nargs="?", default="", metavar="NAME", help="field or group, e.g. optimizer")
     command.set_defaults(command=_config)
     return parser
+
+
+def _add_styles(command: argparse.ArgumentParser) -> None:
+    style = command.add_mutually_exclusive_group()
+    for name in ("json", "csv"):
+        style.add_argument(
+            f"--{name}", dest="style", action="store_const", const=name, help=f"print the rows as {name.upper()}"
+        )
+    command.set_defaults(style="table")
 
 
 def _program() -> str:

@@ -33,7 +33,7 @@ def test_utterances_are_those_of_the_index(corpus):
 
 
 def test_speakers_must_exist_and_leave_others(corpus):
-    with pytest.raises(ConfigError, match="must be speakers of .*, got 'nobody'"):
+    with pytest.raises(ConfigError, match=r"must be speakers of .*, got 'nobody'"):
         with_speaker_splits(corpus, ("nobody",))
     everybody = tuple(set(read_index(corpus, all_splits(corpus)).speakers))
     with pytest.raises(ConfigError, match="must not be all speakers"):

@@ -263,14 +263,7 @@ def test_unsupported_features_are_named(tmp_path, changes, message):
 def extraction(data_dir, folder):
     tree = {
         "corpus": {"name": "mini_corpus", "data_dir": str(data_dir), "splits": ("test",)},
-        "encoder": {
-            "checkpoint": str(folder),
-            "revision": "",
-            "dtype": "float32",
-            "max_tokens": 6,
-            "batch_seconds": 8.0,
-            "batch_tokens": 64,
-        },
+        "encoder": extract.get_config().encoder.to_dict() | {"checkpoint": str(folder), "batch_seconds": 8.0},
         "states": {"layers": (0, -1), "combine": "stack", "pooling": "none", "dtype": "float32"},
     }
     return parse_extraction(tree)

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import extract_teacher
+from configs import extract, extract_teacher
 from emojax.bucketing import padded_batches, row_counts
 from emojax.data import open_corpus, open_split
 from emojax.encoders import load_encoder
 from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
-from emojax.extraction import extract_store, parse_extraction, run, shards
+from emojax.extraction import extract_store, filling, parse_extraction, run, shards
 from emojax.feature_store import Store
 from tests import mini_corpus, speech_checkpoints, text_checkpoints
 from tests.test_workdir_integrity import make_workdir
@@ -42,14 +42,8 @@ def bert(tmp_path_factory):
 def config(data_dir, checkpoint, splits=("test",), **changes):
     tree = {
         "corpus": {"name": "mini_corpus", "data_dir": str(data_dir), "splits": splits},
-        "encoder": {
-            "checkpoint": str(checkpoint),
-            "revision": "",
-            "dtype": "float32",
-            "max_tokens": 6,
-            "batch_seconds": 8.0,
-            "batch_tokens": 64,
-        },
+        "encoder": extract.get_config().encoder.to_dict()
+        | {"checkpoint": str(checkpoint), "max_tokens": 6, "batch_seconds": 8.0, "batch_tokens": 64},
         "states": {"layers": (-1,), "combine": "stack", "pooling": "none", "dtype": "float32"},
     }
     for key, value in changes.items():
@@ -195,9 +189,9 @@ def test_an_interrupted_extraction_of_a_teacher_continues_and_its_shards_equal_o
 def test_processes_write_shards_of_their_own(mini_data_dir, teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "_SHARD_UTTERANCES", 10)
     job = teacher_config(mini_data_dir, teacher)
-    monkeypatch.setattr(run, "own_shards", lambda count: range(0, count, 2))
+    monkeypatch.setattr(filling, "own_shards", lambda count: range(0, count, 2))
     assert extract_store(job, tmp_path / "store").utterances == 20  # shards 0 and 2 of 10, 10, 10 and 7
-    monkeypatch.setattr(run, "own_shards", lambda count: range(1, count, 2))
+    monkeypatch.setattr(filling, "own_shards", lambda count: range(1, count, 2))
     assert extract_store(job, tmp_path / "store").utterances == 17
     assert outputs(tmp_path / "store").any(axis=(1, 2)).all()
 

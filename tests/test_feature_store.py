@@ -19,8 +19,6 @@ from emojax.feature_store import (
     Store,
     StoreMetadata,
     check_content,
-    missing_shards,
-    remove_leftovers,
     split_content,
     write_metadata,
     write_shard,
@@ -99,7 +97,7 @@ def test_unfinished_split_raises_with_number_of_missing_shards(store):
     split = store / "test"
     metadata = SplitMetadata(IDS, CONTENT, (0, 3, 4, 7))
     (split / metadata.shard_name(1)).unlink()
-    assert missing_shards(split, metadata) == [1]
+    assert metadata.missing_shards(split) == [1]
     with pytest.raises(CheckpointError, match="1 of 3 shards are missing"):
         Store(store).split("test")
     with pytest.raises(CheckpointError, match="no split 'dev'; it has test"):
@@ -133,7 +131,7 @@ def test_store_with_another_source_raises(store, other, message):
 
 def test_split_with_other_content_raises_with_recompute_hint(store):
     split = store / "test"
-    again = f"delete {store} and run `--mode=extract` again"
+    again = f"delete {store} and run the command that wrote it again"
     for content, changed in (({"audio": "b3"}, "audio"), ({"id": "a2", "audio": "b3"}, "utterances, audio")):
         with pytest.raises(CheckpointError) as caught:
             write_split_metadata(split, SplitMetadata(IDS, CONTENT | content, (0, 3, 4, 7)))
@@ -218,7 +216,7 @@ def test_store_of_an_older_version_raises_with_recompute_hint(store):
 
 def test_folder_with_other_files_raises(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="must be a feature store, or a new or empty folder"):
+    with pytest.raises(CheckpointError, match="must be a store, or a new or empty folder"):
         write_metadata(tmp_path, FACTS)
     with pytest.raises(CheckpointError, match=r"store\.json: no such file; .* is not a finished store"):
         Store(tmp_path)
@@ -240,5 +238,5 @@ def test_failed_shard_leaves_no_files(store):
     assert list((store / "dev").iterdir()) == []
     leftover = store / "dev" / f".{metadata.shard_name(0)}.99.tmp"
     leftover.write_bytes(b"part")
-    remove_leftovers(store / "dev", metadata, 0)
+    metadata.remove_leftovers(store / "dev", 0)
     assert not leftover.exists()

@@ -68,7 +68,7 @@ def test_suggested_modules_and_flags_exist(messages):
     assert {"tfds_builders", "emojax"} <= modules
     assert all(importlib.util.find_spec(module) for module in modules)
     commands = re.findall(r'commands\.add_parser\(\s*"([\w-]+)"', (ROOT / "emojax" / "__main__.py").read_text())
-    assert len(commands) == 5
+    assert len(commands) == 6
     assert {name for _, name in matches(messages, r"python -m emojax ([\w-]+)")} <= set(commands)
     flags = (ROOT / "emojax" / "launcher" / "flags.py").read_text()
     defined = set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", flags)) | {"config", "help"}

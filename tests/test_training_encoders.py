@@ -9,7 +9,7 @@ import pytest
 
 import emojax
 import emojax.encoders
-from configs import default
+from configs import default, extract
 from emojax.config import parse_experiment
 from emojax.data import open_corpus, open_split, read_index
 from emojax.encoders.waveform_inputs import WaveformInputs
@@ -33,14 +33,8 @@ def stores(checkpoints, mini_data_dir, tmp_path_factory):
     for modality, checkpoint in checkpoints.items():
         tree = {
             "corpus": {"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ()},
-            "encoder": {
-                "checkpoint": str(checkpoint),
-                "revision": "",
-                "dtype": "float32",
-                "max_tokens": MAX_TOKENS,
-                "batch_seconds": 16.0,
-                "batch_tokens": 256,
-            },
+            "encoder": extract.get_config().encoder.to_dict()
+            | {"checkpoint": str(checkpoint), "max_tokens": MAX_TOKENS, "batch_seconds": 16.0, "batch_tokens": 256},
             "states": {"layers": (1, -1), "combine": "stack", "pooling": "none", "dtype": "float32"},
         }
         extract_store(parse_extraction(tree), folder / modality)
@@ -210,7 +204,7 @@ def test_a_store_of_a_corpus_whose_audio_was_replaced_is_refused(checkpoints, st
         train_workdir(experiment(tmp_path, checkpoints, stores, modalities=("acoustic",)), tmp_path / "run")
     assert str(caught.value) == (
         f"{stores}/acoustic/train: was computed from other audio than the corpus has now; "
-        f"delete {stores}/acoustic and run `--mode=extract` again"
+        f"delete {stores}/acoustic and run the command that wrote it again"
     )
     words = experiment(tmp_path, checkpoints, stores, modalities=("lexical",)).model
     inputs = batch_inputs(online, words, "mini_corpus/1.0.0", "train", MAX_TOKENS, ())

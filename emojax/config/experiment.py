@@ -76,7 +76,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
     return parse(ExperimentConfig, tree)
 
 
-LOCATIONS = ("checkpoint", "store", "workdir", "cache", "folder", "init_from")
+LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "folder", "init_from")
 """Names of fields that hold paths; comparisons of runs use their last component only."""
 
 

@@ -26,6 +26,10 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "objective.mse_share": 0.5,
         "distillation.mse_share": 0.5,
     },
+    {  # 3: transcripts were the corpus's own
+        "model.lexical.transcripts": "",
+        "teacher.transcripts": "",
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

@@ -234,6 +234,11 @@ class TeacherConfig:
         "--config=configs/extract_teacher.py`; comma-separated, one per corpus (see corpus.unlabelled_name).",
     ] = ""
     dtype: Annotated[Literal["float32", "bfloat16"], "Dtype of the teacher's matrix products."] = "float32"
+    transcripts: Annotated[
+        str,
+        "Folders of transcripts that `--mode=transcribe` wrote, comma-separated, one per corpus, for teachers with a "
+        "lexical modality; a student's must be the same. Empty: those of the student, else the corpus's own.",
+    ] = ""
 
     def __post_init__(self):
         """Checks rules between fields.
@@ -243,6 +248,8 @@ class TeacherConfig:
         """
         if self.workdir and self.cache:
             raise ConfigError("teacher.cache must be empty when teacher.workdir is given")
+        if self.transcripts and not self.workdir:
+            raise ConfigError(f"teacher.transcripts must be '' without teacher.workdir, got {self.transcripts!r}")
         if self.weights and len(self.weights) != len(self.workdirs):
             raise ConfigError(
                 f"teacher.weights must have one number per teacher.workdir ({len(self.workdirs)}) or be (), "

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Int16
 from emojax.data.corpus import Corpus, open_split, read_utterances
 from emojax.data.index import SplitIndex
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
+from emojax.data.transcripts import RecognisedTranscripts
 from emojax.errors import CheckpointError
 from emojax.feature_store import DTYPES, JoinedSplits, StoredSplit, check_content
 from emojax.tokenizer import Tokenizer
@@ -102,19 +103,25 @@ class BatchInputs:
       audio: whether to load waveforms; otherwise `Batch.waveform` has length 0, and `num_samples` is still filled.
       tokenizer: folder or hub name of the tokenizer of transcripts; "": transcripts are not loaded.
       stored: arrays of feature stores by their name in `Batch.stored`.
+      transcripts: transcripts of a recognizer; None: the corpus's own.
     """
 
     audio: bool = True
     tokenizer: str = ""
     stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
+    transcripts: RecognisedTranscripts | None = None
 
     def for_split(self, index: SplitIndex) -> "BatchInputs":
-        """Aligns the feature stores with a split; see `StoredInput.for_split`.
+        """Aligns stores and transcripts with a split; see `StoredInput.for_split`.
 
         Raises:
-          CheckpointError: a store was computed from another version of the corpus.
+          CheckpointError: a store was computed from another version of the corpus, or from other transcripts.
         """
-        return dataclasses.replace(self, stored={name: stored.for_split(index) for name, stored in self.stored.items()})
+        transcripts = self.transcripts.for_split(index) if self.transcripts else None
+        if transcripts:
+            index = transcripts.replaced(index)
+        stored = {name: stored.for_split(index) for name, stored in self.stored.items()}
+        return dataclasses.replace(self, stored=stored, transcripts=transcripts)
 
 
 AUDIO = BatchInputs()
@@ -165,7 +172,7 @@ class BatchLoader:
         votes = np.full((len(indices), len(self._corpus.info.categories)), np.nan, np.float32)
         if examples:
             votes[present] = self._corpus.votes(np.stack([row["emotion_votes"] for row in examples]))
-        tokens, num_tokens = self._tokens(examples, present, len(indices))
+        tokens, num_tokens = self._tokens(examples, present, indices)
         return Batch(
             waveform=self._waveforms(examples, present, starts, num_samples, planned.num_samples),
             num_samples=num_samples,
@@ -240,12 +247,12 @@ class BatchLoader:
             values[row, : len(found)], counts[row] = found, len(found)
         return StoredRows(values, counts)
 
-    def _tokens(self, examples, present, rows: int) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
+    def _tokens(self, examples, present, indices) -> tuple[Int[np.ndarray, "B L"], Int[np.ndarray, "B"]]:
         if self._tokenizer is None:
-            return np.zeros((rows, 0), np.int32), np.zeros(rows, np.int32)
-        texts = [""] * rows
+            return np.zeros((len(indices), 0), np.int32), np.zeros(len(indices), np.int32)
+        texts, recognised = [""] * len(indices), self._inputs.transcripts
         for row, example in zip(present, examples, strict=True):
-            texts[row] = example["transcript"]
+            texts[row] = recognised.texts[indices[row]] if recognised else example["transcript"]
         return self._tokenizer(texts)
 
 

@@ -59,7 +59,7 @@ class Linear(nn.Module):
         return constrain_batch(products) + bias.astype(wide(self.dtype))
 
 
-def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
+def layer_norm(epsilon: float, dtype: Any, name: str | None = None) -> nn.LayerNorm:
     """Layer norm over the features in `wide(dtype)`."""
     # Flax's fast variance, a difference of squares, loses digits where the mean is large.
     return nn.LayerNorm(epsilon=epsilon, dtype=wide(dtype), use_fast_variance=False, name=name)

@@ -33,6 +33,11 @@ class ExtractEncoderConfig:
     max_tokens: Annotated[
         int, Ge(1), Le(8192), "Text encoders: tokens that a transcript is cut to, special tokens included."
     ] = 64
+    transcripts: Annotated[
+        str,
+        "Text encoders: folder of transcripts that `--mode=transcribe` wrote, in place of the corpus's own; empty: the "
+        "corpus's own.",
+    ] = ""
     batch_seconds: Annotated[
         float,
         Gt(0),
@@ -81,6 +86,11 @@ class CachedTeacherConfig:
         tuple[Annotated[float, Gt(0)], ...], "Weight of each of several teachers in the mean; (): equal."
     ] = ()
     dtype: Annotated[Literal["float32", "bfloat16"], "Type of the teacher's matrix products."] = "float32"
+    transcripts: Annotated[
+        str,
+        "Folder of transcripts that `--mode=transcribe` wrote, for teachers with a lexical modality; empty: the "
+        "corpus's own.",
+    ] = ""
 
 
 @settings

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from emojax.data import Corpus, SplitIndex, open_split
 from emojax.data.corpus import read_utterances
+from emojax.data.transcripts import RecognisedTranscripts, find_transcripts
 from emojax.encoders import (
     ComputeOptions,
     Encoder,
@@ -63,6 +64,12 @@ class EncoderComputer:
         Raises:
           CorpusError: a recording is longer than the encoder's longest input.
         """
+        transcripts = find_transcripts(
+            self._config.encoder.transcripts, corpus.info.name, split, "config.encoder.transcripts"
+        )
+        if transcripts:
+            transcripts = transcripts.for_split(index)
+            index = transcripts.replaced(index)
         longest = self.encoder.inputs.longest
         if self.encoder.inputs.field == "audio" and longest and index.num_samples.max(initial=0) > longest:
             number = int(index.num_samples.argmax())
@@ -75,7 +82,9 @@ class EncoderComputer:
             rows = index.num_samples // hop if hop else rows * self._config.encoder.max_tokens
         audio = self.encoder.inputs.field == "audio"
         bounds = shard_bounds(index.num_samples, rows * self.spec.bytes_per_row, audio)
-        return EncoderReader(corpus, split, self.encoder, self._config.encoder, bounds, self._mesh.size)
+        return EncoderReader(
+            corpus, split, index, transcripts, self.encoder, self._config.encoder, bounds, self._mesh.size
+        )
 
     def __call__(self, inputs: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, jax.Array]:
         """Starts the computation of one batch.
@@ -96,16 +105,19 @@ class EncoderReader:
         self,
         corpus: Corpus,
         split: str,
+        index: SplitIndex,
+        transcripts: RecognisedTranscripts | None,
         encoder: Encoder,
         config: ExtractEncoderConfig,
         bounds: tuple[int, ...],
         devices: int,
     ):
         """Opens the split; nothing is read yet."""
-        self.bounds = bounds
+        self.index, self.bounds = index, bounds
         self.features = (encoder.inputs.field,)
         self.counts: collections.Counter[str] = collections.Counter()
         self._adapter, self._config, self._devices = encoder.inputs, config, devices
+        self._transcripts = transcripts
         self._place, self._source = corpus.describe(split), open_split(corpus, split)
 
     def read(self, shard: int) -> list[np.ndarray]:
@@ -118,8 +130,12 @@ class EncoderReader:
           CorpusError: an utterance cannot be read; the message names it.
         """
         adapter, positions = self._adapter, range(self.bounds[shard], self.bounds[shard + 1])
-        examples = read_utterances(self._source, positions, self._place, audio=adapter.field == "audio")
-        utterances = [example[adapter.field] for example in examples]
+        utterances: list[Any]
+        if self._transcripts:
+            utterances = [self._transcripts.texts[position] for position in positions]
+        else:
+            examples = read_utterances(self._source, positions, self._place, audio=adapter.field == "audio")
+            utterances = [example[adapter.field] for example in examples]
         sequences, counts = adapter.prepare_utterances(utterances, self._config.max_tokens)
         self.counts.update(counts)
         return sequences

@@ -29,6 +29,10 @@ class ShardReader(Protocol):
         """First utterance of each shard, and the number of utterances."""
 
     @property
+    def index(self) -> SplitIndex:
+        """Index of the split, with the digest of the transcripts that are read."""
+
+    @property
     def features(self) -> tuple[str, ...]:
         """Features of the corpus that the stored values depend on."""
 

@@ -32,12 +32,13 @@ class TeacherComputer:
         """
         self._config, self._mesh = config, make_mesh(config.mesh, jax.local_devices())
         host_rows(self._mesh, config.data.batch_size)  # checks that rows divide over it
-        teacher = TeacherConfig(config.teacher.workdir, config.teacher.weights, "", config.teacher.dtype)
+        cached = config.teacher
+        teacher = TeacherConfig(cached.workdir, cached.weights, "", cached.dtype, cached.transcripts)
         self.ensemble = ensemble = load_ensemble(teacher, self._mesh)
         size = row_size(len(ensemble.categories), ensemble.embedding_size)
         self.spec = ArraySpec(OUTPUTS, "float32", (size,))
         max_tokens = config.data.max_tokens if "lexical" in ensemble.modalities else None
-        self.source = cache_source(ensemble, config.teacher.dtype, max_tokens)
+        self.source = cache_source(ensemble, cached.dtype, max_tokens)
         self.default = np.zeros((1, size), np.float32)
 
         def compute(members: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -47,7 +48,7 @@ class TeacherComputer:
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "TeacherReader":
         """Opens a split; nothing is read yet."""
-        inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split)
+        inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split).for_split(index)
         return TeacherReader(corpus, split, index, self._config, inputs, self.ensemble.min_samples, self.spec)
 
     def __call__(self, inputs: Batch) -> tuple[jax.Array, jax.Array]:
@@ -72,8 +73,10 @@ class TeacherReader:
         data = config.data.with_buckets(index.num_samples)
         buckets = extended_buckets(data.buckets, int(index.num_samples.max()))
         sizes = np.full(len(index), spec.bytes_per_row)
+        self.index = index
         self.bounds = shard_bounds(index.num_samples, sizes, inputs.audio)
-        self.features = (("audio",) if inputs.audio else ()) + (("transcript",) if inputs.tokenizer else ())
+        own_transcripts = inputs.tokenizer and not inputs.transcripts  # others are part of the source
+        self.features = (("audio",) if inputs.audio else ()) + (("transcript",) if own_transcripts else ())
         self.counts: collections.Counter[str] = collections.Counter()
         self._plan = ShardedPlan(index.num_samples, buckets, data.batch_size, self.bounds, min_samples)
         self._loader = BatchLoader(corpus, split, self._plan, inputs, data.max_tokens)

@@ -1,4 +1,4 @@
-"""Feature store: arrays per utterance on disk (hidden states of encoders, outputs of teachers)."""
+"""Stores of a corpus's derived data on disk: hidden states of encoders, outputs of teachers, transcripts."""
 
 from emojax.feature_store.layout import (
     SplitMetadata,
@@ -9,15 +9,15 @@ from emojax.feature_store.layout import (
     write_split_metadata,
 )
 from emojax.feature_store.records import DTYPES, ArraySpec
-from emojax.feature_store.shards import (
-    JoinedSplits,
-    Store,
-    StoredSplit,
-    missing_shards,
-    remove_leftovers,
-    write_shard,
-)
+from emojax.feature_store.shards import JoinedSplits, Store, StoredSplit, write_shard
 from emojax.feature_store.sources import OUTPUTS, STATES, StatesSource, TeacherSource, parse_source, single_array
+from emojax.feature_store.transcripts import (
+    TranscribedSplit,
+    TranscriptSource,
+    TranscriptStore,
+    read_lines,
+    write_lines,
+)
 
 __all__ = [
     "DTYPES",
@@ -31,12 +31,15 @@ __all__ = [
     "StoreMetadata",
     "StoredSplit",
     "TeacherSource",
+    "TranscribedSplit",
+    "TranscriptSource",
+    "TranscriptStore",
     "check_content",
-    "missing_shards",
     "parse_source",
-    "remove_leftovers",
+    "read_lines",
     "single_array",
     "split_content",
+    "write_lines",
     "write_metadata",
     "write_shard",
     "write_split_metadata",

@@ -1,4 +1,4 @@
-"""Metadata of a feature store: `store.json` (origin of its values) and one `split.json` per split."""
+"""Metadata of a store: `store.json` (origin of its values) and one `split.json` per split; finished shards."""
 
 import itertools
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ class StoreMetadata:
     Attributes:
       corpus: TFDS name with config and version.
       source: JSON values that determine the values: checkpoint hash, layers, pooling, ...
-      arrays: arrays stored per utterance.
+      arrays: arrays stored per utterance; () for transcripts.
       format: version of the file format; the first format had no number and identified utterances by id and length.
     """
 
     corpus: Annotated[str, MinLen(1)]
     source: Mapping[str, Any]
-    arrays: Annotated[tuple[ArraySpec, ...], MinLen(1), MaxLen(16)]
+    arrays: Annotated[tuple[ArraySpec, ...], MaxLen(16)]
     format: Literal[2] = 2
 
     def check_same(self, expected: "StoreMetadata", context: str) -> None:
@@ -59,11 +59,13 @@ class SplitMetadata:
       ids: utterance ids in the corpus's order.
       content: digests (`emojax.content`) of the features of the corpus's split that the values depend on.
       bounds: first utterance of each shard, and the number of utterances.
+      shards: file format of the shards: records of arrays, or JSON lines of transcripts.
     """
 
     ids: Annotated[tuple[str, ...], MinLen(1)]
     content: Annotated[Mapping[str, str], MinLen(1)]
     bounds: Annotated[tuple[int, ...], MinLen(2)]
+    shards: Literal["array_record", "jsonl"] = "array_record"
 
     def __post_init__(self):
         if self.bounds[0] != 0 or self.bounds[-1] != len(self.ids):
@@ -76,7 +78,60 @@ class SplitMetadata:
 
     def shard_name(self, shard: int) -> str:
         """File name of a shard; a file of that name is complete."""
-        return f"{shard:05d}-of-{len(self.bounds) - 1:05d}.array_record"
+        return f"{shard:05d}-of-{len(self.bounds) - 1:05d}.{self.shards}"
+
+    def missing_shards(self, directory: Path) -> list[int]:
+        """Lists the shards that have not been written.
+
+        Args:
+          directory: folder of the split.
+        """
+        return [shard for shard in range(len(self.bounds) - 1) if not (directory / self.shard_name(shard)).is_file()]
+
+    def shard_files(self, directory: Path) -> list[Path]:
+        """Lists the files of the shards in order.
+
+        Args:
+          directory: folder of the split.
+
+        Raises:
+          CheckpointError: shards are missing.
+        """
+        absent = len(self.missing_shards(directory))
+        if absent:
+            raise CheckpointError(
+                f"{directory}: {absent} of {len(self.bounds) - 1} shards are missing; "
+                "run the command that wrote it again to continue"
+            )
+        return [directory / self.shard_name(shard) for shard in range(len(self.bounds) - 1)]
+
+    def remove_leftovers(self, directory: Path, shard: int) -> None:
+        """Removes temporary files of a shard that a killed run left.
+
+        Args:
+          directory: folder of the split.
+          shard: shard number.
+        """
+        for path in directory.glob(f".{self.shard_name(shard)}.*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def split_directory(directory: Path, name: str) -> Path:
+    """Finds the folder of a split; for a part of one (`train[:50%]`) that of the whole split unless it has its own.
+
+    Args:
+      directory: folder of the store.
+      name: split.
+
+    Raises:
+      CheckpointError: the split is missing.
+    """
+    whole = name if "+" in name else name.partition("[")[0]
+    folder = directory / (name if (directory / name).is_dir() else whole)
+    if not folder.is_dir():
+        available = sorted(path.name for path in directory.iterdir() if path.is_dir())
+        raise CheckpointError(f"{directory}: no split {name!r}; it has {', '.join(available) or 'none'}")
+    return folder
 
 
 def split_content(content: Mapping[str, str], *features: str) -> dict[str, str]:
@@ -118,7 +173,7 @@ def write_metadata(directory: Path, metadata: StoreMetadata) -> None:
         read_metadata(directory).check_same(metadata, str(directory))
         return
     if not is_vacant(directory):
-        raise CheckpointError(f"{directory}: must be a feature store, or a new or empty folder")
+        raise CheckpointError(f"{directory}: must be a store, or a new or empty folder")
     write_json(directory / STORE, with_digest(to_tree(metadata)))
 
 
@@ -162,8 +217,9 @@ def read_split_metadata(directory: Path) -> SplitMetadata:
     """
     path = directory / SPLIT
     tree = read_json_object(path, missing=f"no such file; {directory} is not a finished split of a store")
-    return parse(SplitMetadata, checked_content(tree, str(path)), str(path), error=CheckpointError)
+    content = checked_content(tree, str(path))
+    return parse(SplitMetadata, content, str(path), error=CheckpointError, missing="default")
 
 
 def _recompute_hint(path: Path) -> str:
-    return f"delete {path.parent} and run `--mode=extract` again"
+    return f"delete {path.parent} and run the command that wrote it again"

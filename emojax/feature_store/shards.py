@@ -10,7 +10,14 @@ from absl import flags
 
 from emojax.content import joined_digests
 from emojax.errors import CheckpointError, EmojaxError, reason
-from emojax.feature_store.layout import SplitMetadata, StoreMetadata, read_metadata, read_split_metadata
+from emojax.feature_store.layout import (
+    STORE,
+    SplitMetadata,
+    StoreMetadata,
+    read_metadata,
+    read_split_metadata,
+    split_directory,
+)
 from emojax.feature_store.records import ArraySpec, from_record, to_record
 from emojax.files import atomic_write
 
@@ -26,6 +33,10 @@ class Store:
         """
         self.directory = directory
         self.metadata: StoreMetadata = read_metadata(directory)
+        if not self.metadata.arrays:
+            raise CheckpointError(
+                f"{directory / STORE}: arrays must not be empty in a store of hidden states or teacher outputs"
+            )
 
     def split(self, name: str) -> "StoredSplit | JoinedSplits":
         """Opens a split, or a sum of splits, `a+b`.
@@ -35,17 +46,12 @@ class Store:
         Raises:
           CheckpointError: the split is missing or unfinished.
         """
-        folder = self.directory / name
-        if not folder.is_dir() and "+" in name:
-            return JoinedSplits(folder, [self._whole_split(part.strip()) for part in name.split("+")])
+        if not (self.directory / name).is_dir() and "+" in name:
+            return JoinedSplits(self.directory / name, [self._whole_split(part.strip()) for part in name.split("+")])
         return self._whole_split(name)
 
     def _whole_split(self, name: str) -> "StoredSplit":
-        whole = name.partition("[")[0]
-        folder = self.directory / (name if (self.directory / name).is_dir() else whole)
-        if not folder.is_dir():
-            available = sorted(path.name for path in self.directory.iterdir() if path.is_dir())
-            raise CheckpointError(f"{self.directory}: no split {name!r}; it has {', '.join(available) or 'none'}")
+        folder = split_directory(self.directory, name)
         return StoredSplit(folder, self.metadata, read_split_metadata(folder))
 
 
@@ -67,13 +73,7 @@ class StoredSplit:
           CheckpointError: shards are missing.
         """
         self.directory, self._store, self.metadata = directory, store, metadata
-        self._shards = [directory / metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
-        absent = sum(not path.is_file() for path in self._shards)
-        if absent:
-            raise CheckpointError(
-                f"{directory}: {absent} of {len(self._shards)} shards are missing; "
-                "run the command that wrote it again to continue"
-            )
+        self._shards = metadata.shard_files(directory)
 
     @property
     def specs(self) -> tuple[ArraySpec, ...]:
@@ -188,18 +188,6 @@ class JoinedSplits:
                 read = part.__getitems__((wanted[rows] - (end - len(part))).tolist())
                 found |= dict(zip(rows.tolist(), read, strict=True))
         return [found[row] for row in range(len(wanted))]
-
-
-def missing_shards(directory: Path, metadata: SplitMetadata) -> list[int]:
-    """Lists the shards that have not been written."""
-    names = [metadata.shard_name(shard) for shard in range(len(metadata.bounds) - 1)]
-    return [shard for shard, name in enumerate(names) if not (directory / name).is_file()]
-
-
-def remove_leftovers(directory: Path, metadata: SplitMetadata, shard: int) -> None:
-    """Removes temporary files of a shard that a killed run left."""
-    for path in directory.glob(f".{metadata.shard_name(shard)}.*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def write_shard(

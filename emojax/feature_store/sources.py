@@ -59,6 +59,7 @@ class TeacherSource:
       teacher_categories: categories of the probabilities.
       max_tokens: number of tokens that transcripts were truncated to; None without transcripts.
       min_samples: utterances with fewer samples have no outputs; their rows are 0.
+      transcripts: fingerprint of recognised transcripts; None for the corpus's own, or without transcripts.
     """
 
     teacher: Annotated[tuple[str, ...], MinLen(1)]
@@ -67,6 +68,7 @@ class TeacherSource:
     teacher_categories: Annotated[tuple[str, ...], MaxLen(2**12)]
     max_tokens: Annotated[int, Ge(1), Le(2**20)] | None = None
     min_samples: Annotated[int, Ge(0), Le(2**40)] = 0
+    transcripts: str | None = None
 
 
 def parse_source(store: StoreMetadata, cls: type[T], directory: Path) -> T:

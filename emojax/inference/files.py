@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
-from emojax.errors import AudioError
+from emojax.errors import AudioError, ConfigError
 from emojax.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from emojax.inference.predictor import Prediction, Predictor
+    from emojax.recognition import Recognizer
 
 AUDIO_SUFFIXES = (
     *(".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".mp3"),
@@ -51,14 +52,19 @@ def find_audio(inputs: Sequence[Path]) -> list[Path]:
 
 
 def predict_files(
-    predictor: "Predictor", files: Sequence[Path], format: Literal["csv", "jsonl"], out: TextIO, err: TextIO
+    predictor: "Predictor",
+    files: Sequence[Path],
+    format: Literal["csv", "jsonl"],
+    out: TextIO,
+    err: TextIO,
+    recognizer: "Recognizer | None" = None,
 ) -> int:
     """Writes one row per audio file, in order; a file that cannot be read is reported and has no row.
 
     CSV columns: `file`, each attribute the model predicts, and, if it predicts categories, `emotion` (the most
     probable) and `probability_CATEGORY`. JSON lines have `file`, `attributes`, `emotion` (null without categories) and
-    `emotions`. Attributes are in the scale of the training corpus. Text that a spreadsheet would evaluate has an
-    apostrophe in front in CSV (see `emojax.evaluation.predictions`).
+    `emotions`. With a recognizer both have `transcript`. Attributes are in the scale of the training corpus. Text that
+    a spreadsheet would evaluate has an apostrophe in front in CSV (see `emojax.evaluation.predictions`).
 
     Args:
       predictor: model.
@@ -66,10 +72,16 @@ def predict_files(
       format: format of the rows.
       out: receives the rows, as soon as they are computed.
       err: receives one line per file that cannot be read.
+      recognizer: transcribes the files, for a model with a lexical modality; None: no transcripts.
 
     Returns:
       Number of files that could not be read.
+
+    Raises:
+      ConfigError: there is a recognizer, and the model has no lexical modality.
     """
+    if recognizer is not None and not predictor.takes_transcripts:
+        raise ConfigError("--recognizer must not be given: this model has no lexical modality")
     failed = 0
     writer = csv.writer(out, lineterminator="\n")
     header_written = False
@@ -81,12 +93,15 @@ def predict_files(
                 failed += 1
             else:
                 waveforms[path] = waveform
-        predictions = predictor.predict([(waveform, SAMPLE_RATE) for waveform in waveforms.values()])
-        for path, prediction in zip(waveforms, predictions, strict=True):
+        texts = None if recognizer is None else _transcribe(recognizer, list(waveforms.values()))
+        predictions = predictor.predict([(waveform, SAMPLE_RATE) for waveform in waveforms.values()], transcripts=texts)
+        for number, (path, prediction) in enumerate(zip(waveforms, predictions, strict=True)):
+            text = {} if texts is None else {"transcript": texts[number]}
             if format == "jsonl":
-                print(json.dumps(_json_row(path, prediction), ensure_ascii=False, allow_nan=False), file=out)
+                print(json.dumps(_json_row(path, prediction) | text, ensure_ascii=False, allow_nan=False), file=out)
                 continue
             row = _csv_row(path, prediction)
+            row |= {name: _escaped(value) for name, value in text.items()}
             if not header_written:
                 writer.writerow(row)
                 header_written = True
@@ -105,6 +120,16 @@ def _read(predictor: "Predictor", files: Sequence[Path]) -> Iterator[tuple[Path,
             yield path, error
 
 
+def _transcribe(recognizer: "Recognizer", waveforms: list[np.ndarray]) -> list[str]:
+    """Transcribes waveforms; one that is too short for the recognizer has no words."""
+    long_enough = [number for number, clip in enumerate(waveforms) if len(clip) >= recognizer.min_samples]
+    texts = [""] * len(waveforms)
+    found = recognizer.transcribe_all([waveforms[number] for number in long_enough])
+    for number, transcript in zip(long_enough, found, strict=True):
+        texts[number] = transcript.text
+    return texts
+
+
 def _json_row(path: Path, prediction: "Prediction") -> dict[str, Any]:
     return {
         "file": str(path),
@@ -115,11 +140,15 @@ def _json_row(path: Path, prediction: "Prediction") -> dict[str, Any]:
 
 
 def _csv_row(path: Path, prediction: "Prediction") -> dict[str, str]:
-    from emojax.evaluation.predictions import write_cell
-
-    row = {"file": write_cell(str(path))}
+    row = {"file": _escaped(str(path))}
     row |= {attribute: repr(value) for attribute, value in prediction.attributes.items()}
     if prediction.emotion is not None:
-        row["emotion"] = write_cell(prediction.emotion)
-        row |= {write_cell(f"probability_{name}"): repr(value) for name, value in prediction.emotions.items()}
+        row["emotion"] = _escaped(prediction.emotion)
+        row |= {_escaped(f"probability_{name}"): repr(value) for name, value in prediction.emotions.items()}
     return row
+
+
+def _escaped(text: str) -> str:
+    from emojax.evaluation.predictions import write_cell
+
+    return write_cell(text)

@@ -68,6 +68,11 @@ class Predictor:
         """Metadata of the training corpus: scale of the attributes, categories, licence."""
         return self.trained.metadata.info
 
+    @property
+    def takes_transcripts(self) -> bool:
+        """Whether the model has a lexical modality."""
+        return self._tokenizer is not None
+
     def predict(
         self,
         items: Item | Sequence[Item],
@@ -98,7 +103,7 @@ class Predictor:
         check_not_forked()
         listed, single = as_list(items, rate)
         texts = as_transcripts(transcripts, len(listed))
-        if transcripts is not None and self._tokenizer is None:
+        if transcripts is not None and not self.takes_transcripts:
             raise CorpusError("transcripts must be None: this model has no text input")
         predictions: list[Prediction] = []
         for start in range(0, len(listed), _READ_AT_ONCE):

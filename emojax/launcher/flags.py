@@ -16,28 +16,32 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --config=configs/NAME.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
   python launch.py --config=configs/own.py --workdir=DIR --config.corpus.name=NAME [--folds=speaker|NUMBER]
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
+  python launch.py --mode=test --workdir=DIR [--corpus=NAME] [--splits=test] [--config=configs/model_tests.py]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
+  python launch.py --mode=transcribe --config=configs/transcribe.py --workdir=TEXTS [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=quantise --workdir=DIR --output=SMALLER
   python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
 
 Modes:
-  train     Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint. With --folds: trains
-            and evaluates one model per fold of speakers, pools their predictions, and trains a model on everything.
-  evaluate  Evaluates the best checkpoint of DIR; the config is read from DIR.
-  extract   Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
-  import    Converts a published emotion model to a workdir.
-  pretrain  Trains a speech encoder without labels and writes it to DIR/encoder.
-  quantise  Writes a workdir with 8-bit weights, which is evaluated and loaded like any other.
-  plan      Compiles the training step for a TPU slice, without one; reports memory, communication, predicted speed.
+  train       Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint. With --folds: trains
+              and evaluates a model for each fold of speakers, pools their predictions, and trains one on everything.
+  evaluate    Evaluates the best checkpoint of DIR; the config is read from DIR.
+  test        Tests the best checkpoint of DIR for correctness, fairness and robustness (docs/model_tests.md).
+  extract     Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
+  transcribe  Stores transcripts of a corpus by a speech recognizer. Continues an unfinished store.
+  import      Converts a published emotion model to a workdir.
+  pretrain    Trains a speech encoder without labels and writes it to DIR/encoder.
+  quantise    Writes a workdir with 8-bit weights, which is evaluated and loaded like any other.
+  plan        Compiles the training step for a TPU slice, without one; reports memory, communication, predicted speed.
 
 Config files: a path, or the name of a config of the package if there is no such file (`mfb` for `configs/mfb.py`).
 `python -m emojax config` lists every field with type, bounds, default and meaning; `python -m emojax config optimizer`
 those of one group.
 
-Signals: during training and extraction Ctrl-C and SIGTERM save first, and the same command continues from there. At
-other times they end the command. A second signal ends it immediately.
+Signals: during training, extraction and transcription Ctrl-C and SIGTERM save first, and the same command continues
+from there. At other times they end the command. A second signal ends it immediately.
 
 Exit status: 0 success (or saved after SIGTERM), 1 an error, reported in one line, 2 wrong usage, 130 ended by Ctrl-C,
 143 ended by SIGTERM with nothing saved. Only one command at a time writes to a folder; a second one ends with an error
@@ -52,12 +56,20 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "evaluate", "extract", "import", "pretrain", "quantise", "plan"], "What to do."
+    "mode",
+    "train",
+    ["train", "evaluate", "test", "extract", "transcribe", "import", "pretrain", "quantise", "plan"],
+    "What to do.",
 )
-CORPUS = flags.DEFINE_string("corpus", "", "evaluate: a corpus other than the training corpus.")
-SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; default: the test splits of the config.")
+CORPUS = flags.DEFINE_string("corpus", "", "evaluate, test: a corpus other than the training corpus.")
+SPLITS = flags.DEFINE_list("splits", [], "evaluate, test: splits; default: the test splits of the config.")
 CATEGORY_MAP = flags.DEFINE_list(
-    "category_map", [], "evaluate: THEIRS:OURS,... for categories of the corpus that the model has by another name."
+    "category_map",
+    [],
+    "evaluate, test: THEIRS:OURS,... for categories of the corpus that the model has by another name.",
+)
+TRANSCRIPTS = flags.DEFINE_string(
+    "transcripts", "", "evaluate: folder of transcripts of the corpus; default: those of the config, else its own."
 )
 FOLDS = flags.DEFINE_string(
     "folds", "", "train: cross-validation by speaker; `speaker` for one fold per speaker, or a number of folds."
@@ -71,7 +83,10 @@ JOIN_SECONDS = flags.DEFINE_integer("join_seconds", 300, "Several processes: tim
 HEARTBEAT_SECONDS = flags.DEFINE_integer(
     "heartbeat_seconds", 100, "Several processes: a process that is silent for this time counts as lost."
 )
-DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate: folder of the corpora; default: that of the config.")
+PREDICTOR = flags.DEFINE_string(
+    "predictor", "", "test: MODULE:NAME of an importable model, in place of that of the workdir."
+)
+DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate, test: folder of the corpora; default: that of the config.")
 
 _FLAGS = (
     CONFIG,
@@ -81,6 +96,7 @@ _FLAGS = (
     SPLITS,
     CATEGORY_MAP,
     FOLDS,
+    TRANSCRIPTS,
     OUTPUT,
     TOPOLOGY,
     COORDINATOR,
@@ -88,6 +104,7 @@ _FLAGS = (
     PROCESS_ID,
     JOIN_SECONDS,
     HEARTBEAT_SECONDS,
+    PREDICTOR,
     DATA_DIR,
 )
 USAGE = 2

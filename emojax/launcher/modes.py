@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -21,9 +22,11 @@ from emojax.launcher.flags import (
     MODE,
     NUM_PROCESSES,
     OUTPUT,
+    PREDICTOR,
     PROCESS_ID,
     SPLITS,
     TOPOLOGY,
+    TRANSCRIPTS,
     USAGE,
     WORKDIR,
     UsageError,
@@ -31,6 +34,9 @@ from emojax.launcher.flags import (
     fail,
     program,
 )
+
+if TYPE_CHECKING:
+    from emojax.extraction import StoreRun
 
 # Each mode imports what it runs when it is chosen: together they take seconds.
 
@@ -127,6 +133,22 @@ def _evaluate(workdir: Path) -> int:
         splits=tuple(SPLITS.value),
         data_dir=DATA_DIR.value,
         category_map=CATEGORY_MAP.value,
+        transcripts=TRANSCRIPTS.value,
+    )
+    return 0
+
+
+def _test(workdir: Path) -> int:
+    from emojax.model_tests import ModelTestsConfig, parse_model_tests, run_workdir_tests
+
+    run_workdir_tests(
+        workdir,
+        ModelTestsConfig() if CONFIG.value is None else parse_model_tests(config_tree()),
+        corpus_name=CORPUS.value,
+        splits=tuple(SPLITS.value),
+        data_dir=DATA_DIR.value,
+        category_map=CATEGORY_MAP.value,
+        predictor=PREDICTOR.value,
     )
     return 0
 
@@ -140,8 +162,22 @@ def _extract(directory: Path) -> int:
     empty = f", {run.empty} without a transcript" if run.empty else ""
     short = f", {run.short} too short for one frame" if run.short else ""
     cut = f", {run.cut} transcripts cut" if run.cut else ""
-    speed = f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
-    print(f"{directory}: {run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{short}{cut}; {speed}", flush=True)
+    counts = f"{run.utterances} utterances, {run.bytes / 1e6:.1f} MB{empty}{short}{cut}"
+    print(f"{directory}: {counts}; {_speed(run)}", flush=True)
+    return 0
+
+
+def _transcribe(directory: Path) -> int:
+    from emojax.transcription import parse_transcription, transcribe_corpus
+
+    outcome = transcribe_corpus(parse_transcription(config_tree()), directory)
+    run = outcome.run
+    if run.interrupted_by is not None:
+        return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
+    for split, counts in outcome.splits.items():
+        print(f"{split}: {counts}")
+    short = f", {run.short} too short" if run.short else ""
+    print(f"{directory}: {run.utterances} utterances transcribed{short}; {_speed(run)}", flush=True)
     return 0
 
 
@@ -187,13 +223,19 @@ def _plan(workdir: Path) -> int:
 _MODES = {
     "train": _train,
     "evaluate": _evaluate,
+    "test": _test,
     "extract": _extract,
+    "transcribe": _transcribe,
     "import": _import,
     "pretrain": _pretrain,
     "quantise": _quantise,
     "plan": _plan,
 }
 """What runs a mode of `--mode`: takes the workdir, returns the exit status."""
+
+
+def _speed(run: "StoreRun") -> str:
+    return f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
 
 
 def _interrupted(number: signal.Signals, message: str) -> int:

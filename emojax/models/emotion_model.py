@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from emojax.errors import ConfigError
-from emojax.models.encoder_input import EncoderInput, EncoderInputConfig, EncoderPart
+from emojax.models.encoder_input import EncoderInput, EncoderInputConfig, EncoderPart, LexicalInputConfig
 from emojax.models.fusion import FUSIONS, FusionConfig
 from emojax.models.heads import EmotionHeads, ModalityFrames
 from emojax.models.log_mel_input import LogMelInput, LogMelInputConfig
@@ -35,7 +35,7 @@ class EmotionModelConfig:
     ] = ("log_mel",)
     log_mel: LogMelInputConfig = LogMelInputConfig()
     acoustic: EncoderInputConfig = EncoderInputConfig()
-    lexical: EncoderInputConfig = EncoderInputConfig()
+    lexical: LexicalInputConfig = LexicalInputConfig()
     fusion: FusionConfig = FusionConfig()
     init_from: Annotated[
         str,

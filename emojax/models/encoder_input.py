@@ -77,15 +77,25 @@ class EncoderInputConfig:
             raise ConfigError("store must be a folder with make_store, got ''")
         network = self.network
         if self.pooling != "none" and (network.gru_layers or network.conv_channels or network.block_dilations):
-            raise ConfigError(
-                f"network must have neither GRU layers nor convolutions with pooling={self.pooling!r}"
-            )
+            raise ConfigError(f"network must have neither GRU layers nor convolutions with pooling={self.pooling!r}")
         if self.pooling != "none" and network.pooling != "mean":
             raise ConfigError(f"network.pooling must be 'mean' of the one row, got {network.pooling!r}")
 
     def row_size(self, num_features: int) -> int:
         """Values of a layer's row for an encoder of `num_features`."""
         return num_features * (2 if self.pooling == "statistics" else 1)
+
+
+@settings
+class LexicalInputConfig(EncoderInputConfig):
+    """A text encoder, its transcripts, which of its hidden states are used, and the network on them."""
+
+    transcripts: Annotated[
+        str,
+        "Folders of transcripts that `--mode=transcribe` wrote, comma-separated, one per corpus, in place of the "
+        "corpus's own in training, validation and evaluation; a `store` must be computed from the same. Empty: the "
+        "corpus's own.",
+    ] = ""
 
 
 class EncoderInput(nn.Module):

@@ -169,6 +169,11 @@ class CTCRecognizer:
     bias: Float32[np.ndarray, "V"]
     vocabulary: CTCVocabulary
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of one frame."""
+        return self.encoder.min_samples
+
     def transcribe(self, audio: np.ndarray) -> Transcript:
         """Transcribes one recording.
 

@@ -66,9 +66,21 @@ class Transcript:
     language: str | None = None
     loops: int = 0
 
+    @property
+    def log_probability(self) -> float | None:
+        """Mean log-probability of the segments, weighted by their durations; None without segments."""
+        weights = [max(segment.end - segment.start, 1e-3) for segment in self.segments]
+        total = sum(weight * segment.log_probability for weight, segment in zip(weights, self.segments, strict=True))
+        return total / sum(weights) if weights else None
+
 
 class Recognizer(Protocol):
     """What transcribes recordings: `load_recognizer` returns one."""
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples that it transcribes."""
+        ...
 
     def transcribe(self, audio: np.ndarray) -> Transcript:
         """Transcribes one recording, float (S,), 16 kHz mono, full scale 1.0."""

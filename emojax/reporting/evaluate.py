@@ -1,5 +1,6 @@
 """Evaluates the best checkpoint of a workdir: writes scores, predictions and plots of each split, and a model card."""
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from emojax.evaluation.categories import CategoryMatch, match_categories, parse_
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
 from emojax.evaluation.summary import TrainLabels, summarise
 from emojax.evaluation.windows import PredictStep, predict_split, windows_of
+from emojax.models import EmotionModelConfig
 from emojax.parallel import is_first_process, make_mesh
 from emojax.reporting.card import CARD, write_card
 from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
@@ -34,19 +36,20 @@ LINEAR_FILE = "linear_baselines.json"
 """File of a workdir with the scores of linear baselines by split (see `emojax.cross_validation.baselines`)."""
 
 
-def evaluation_directory(workdir: Path, other_corpus: str | None = None) -> Path:
-    """Folder that an evaluation is written to.
+def evaluation_directory(workdir: Path, other_corpus: str | None = None, folder: str = EVALUATION) -> Path:
+    """Folder that the results on a corpus are written to.
 
     Args:
       workdir: folder of the evaluated run.
       other_corpus: name of the corpus, if it is not the training corpus.
+      folder: folder of this kind of results in the workdir.
 
     Raises:
       CheckpointError: the folder is a link that leads out of the workdir.
     """
-    directory = workdir / EVALUATION
+    directory = workdir / folder
     if other_corpus is not None:
-        directory = directory / _file_name(other_corpus)
+        directory = directory / file_name(other_corpus)
     check_inside(workdir, directory)
     return directory
 
@@ -58,6 +61,7 @@ def write_evaluation(
     num_resamples: int = 1000,
     seed: int = 0,
     baselines: Mapping[str, Any] | None = None,
+    transcripts: str | None = None,
 ) -> dict[str, Any]:
     """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png and
     SPLIT_submission.csv.
@@ -69,6 +73,7 @@ def write_evaluation(
       num_resamples: number of bootstrap resamples.
       seed: seed of the bootstrap.
       baselines: scores of further baselines, by a key of `LINEAR_BASELINES`.
+      transcripts: folder of recognised transcripts that were inputs, saved as `transcripts`; None: none.
 
     Returns:
       The content of SPLIT.json (see `summarise`).
@@ -79,7 +84,9 @@ def write_evaluation(
     summary = summarise(predictions, train_labels, num_resamples, seed)
     if baselines:
         summary["baselines"] = {**summary.get("baselines", {}), **baselines}
-    split = _file_name(predictions.split)
+    if transcripts is not None:
+        summary["transcripts"] = transcripts
+    split = file_name(predictions.split)
     predictions.write_csv(directory / f"{split}.csv")
     for what, figure in (
         ("attributes", draw_attributes(predictions, summary)),
@@ -100,7 +107,8 @@ def write_evaluation(
     return summary
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """Name of a corpus or split as part of a file name."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"
 
 
@@ -111,6 +119,7 @@ def evaluate_workdir(
     splits: tuple[str, ...] = (),
     data_dir: str = "",
     category_map: Sequence[str] = (),
+    transcripts: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Evaluates the best checkpoint of a workdir and writes `evaluation/SPLIT.json`, `.csv`, plots and the model card.
 
@@ -121,6 +130,8 @@ def evaluate_workdir(
       data_dir: folder of the corpora; default: that of the config.
       category_map: pairs `THEIRS:OURS` of a category of the corpus and one of the model, for categories that are not
         matched by name (see `emojax.evaluation.categories`).
+      transcripts: folder of transcripts of the corpus, for a model with a lexical modality; default: those of the
+        config for the training corpus, the corpus's own for another one.
 
     Returns:
       The summary of each split (see `summarise`) by the split's name.
@@ -138,6 +149,7 @@ def evaluate_workdir(
     if own:
         corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     trained = restore_model(workdir, mesh, stored=own)
+    model_config = _with_transcripts(config.model, transcripts, own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.tested_splits if own else tuple(corpus.split_sizes))
     predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
@@ -148,7 +160,7 @@ def evaluate_workdir(
     for split in splits:
         index = read_index(corpus, split)
         stored = corpus.selected_from(split)
-        inputs = batch_inputs(workdir, config.model, corpus.info.name, stored, config.data.max_tokens, trained.online)
+        inputs = batch_inputs(workdir, model_config, corpus.info.name, stored, config.data.max_tokens, trained.online)
         least = trained.model.min_samples
         stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
         for line in stream.skipped:
@@ -165,8 +177,9 @@ def evaluate_workdir(
         )
         resamples = config.evaluation.bootstrap_resamples
         if is_first_process():
+            folder = str(inputs.transcripts.store.directory) if inputs.transcripts else None
             summaries[split] = write_evaluation(
-                directory, predictions, labels, resamples, config.seed, linear.get(split)
+                directory, predictions, labels, resamples, config.seed, linear.get(split), folder
             )
         else:
             summaries[split] = summarise(predictions, labels, resamples, config.seed)
@@ -176,6 +189,17 @@ def evaluate_workdir(
     if is_first_process() and write_card(trained) is None:
         print(f"{workdir / CARD}: was edited and is not updated", flush=True)
     return summaries
+
+
+def _with_transcripts(config: EmotionModelConfig, transcripts: str, own: bool) -> EmotionModelConfig:
+    """Chooses the transcripts of an evaluation."""
+    if transcripts and "lexical" not in config.modalities:
+        raise ConfigError(f"--transcripts must be '' for a model without a lexical modality, got {transcripts!r}")
+    if own and not transcripts:
+        return config
+    if config.lexical.transcripts and not transcripts:
+        print("transcripts are the corpus's own; --transcripts=FOLDER selects recognised ones", flush=True)
+    return dataclasses.replace(config, lexical=dataclasses.replace(config.lexical, transcripts=transcripts))
 
 
 def _match(trained: TrainedModel, info: CorpusInfo, pairs: Sequence[tuple[str, str]]) -> CategoryMatch:

@@ -56,24 +56,35 @@ def render_page(runs: list[Run], results: list[Result], problems: list[str]) -> 
       problems: one line per run or file that is not in the table.
     """
     sections = list(by_split(results).values())
-    head = _element(
-        "head",
-        _element("meta", charset="utf-8"),
-        _element("meta", **{"http-equiv": "Content-Security-Policy", "content": _POLICY}),
-        _element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        _element("title", "emojax report"),
-        _element("style", _STYLE),
-    )
-    body = _element("body", _element("h1", "Evaluation report"))
+    body = element("body", element("h1", "Evaluation report"))
     if results:
-        body.extend([_element("p", _explanation(), **{"class": "soft"}), _table(sections), *_comparisons(sections)])
-        lines = [_element("li", describe_protocol(result)) for result in results]
-        body.extend([_element("h2", "How each row was measured"), _element("ul", *lines)])
+        body.extend([element("p", _explanation(), **{"class": "soft"}), _table(sections), *_comparisons(sections)])
+        lines = [element("li", describe_protocol(result)) for result in results]
+        body.extend([element("h2", "How each row was measured"), element("ul", *lines)])
     if problems:
-        lines = [_element("li", problem) for problem in problems]
-        body.extend([_element("h2", "Not in the table"), _element("ul", *lines)])
-    body.extend([_element("h2", "Plots"), *[_plots_of(run) for run in runs]])
-    page = ElementTree.tostring(_element("html", head, body, lang="en"), encoding="unicode", method="html")
+        lines = [element("li", problem) for problem in problems]
+        body.extend([element("h2", "Not in the table"), element("ul", *lines)])
+    body.extend([element("h2", "Plots"), *[_plots_of(run) for run in runs]])
+    return render_document("emojax report", body)
+
+
+def render_document(title: str, body: Element, style: str = "") -> str:
+    """Renders a page that needs no network and runs no scripts.
+
+    Args:
+      title: title of the window.
+      body: `body` element; everything in it is escaped.
+      style: further CSS.
+    """
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", **{"http-equiv": "Content-Security-Policy", "content": _POLICY}),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", _STYLE + style),
+    )
+    page = ElementTree.tostring(element("html", head, body, lang="en"), encoding="unicode", method="html")
     return f"<!doctype html>\n{page}\n"
 
 
@@ -88,22 +99,22 @@ def _explanation() -> str:
 def _table(sections: list[list[Result]]) -> Element:
     names = shown_scores(result for section in sections for result in section)
     titles = ["system", *[SCORES[name] for name in names], "parameters", "training"]
-    table = _element("table", _element("thead", _element("tr", *[_element("th", title) for title in titles])))
+    table = element("table", element("thead", element("tr", *[element("th", title) for title in titles])))
     for results in sections:
-        heading = _element("th", describe_split(results), colspan=str(len(titles)))
-        rows = [_element("tr", heading)]
+        heading = element("th", describe_split(results), colspan=str(len(titles)))
+        rows = [element("tr", heading)]
         for result in results:
             numbers = [parameters_text(result.parameters), seconds_text(result.seconds)]
             rows.append(_row(result.system, [result.scores.get(name) for name in names], numbers))
         for title, scores in shared_baselines(results):
             rows.append(_row(title, [scores.get(name) for name in names], ["", ""], **{"class": "baseline"}))
-        table.append(_element("tbody", *rows))
-    return _element("div", table, **{"class": "scroll"})
+        table.append(element("tbody", *rows))
+    return element("div", table, **{"class": "scroll"})
 
 
 def _row(system: str, scores: list[Score | None], numbers: list[str], **attributes: str) -> Element:
-    cells = [_element("td", value, _element("small", spread)) for value, spread in map(score_text, scores)]
-    return _element("tr", _element("td", system), *cells, *[_element("td", n) for n in numbers], **attributes)
+    cells = [element("td", value, element("small", spread)) for value, spread in map(score_text, scores)]
+    return element("tr", element("td", system), *cells, *[element("td", n) for n in numbers], **attributes)
 
 
 def _comparisons(sections: list[list[Result]]) -> list[Element]:
@@ -111,7 +122,7 @@ def _comparisons(sections: list[list[Result]]) -> list[Element]:
     for results in sections:
         figure = draw_comparison(results) if len(results) > 1 else None
         if figure is not None:
-            figures.append(_figure(png_bytes(figure), f"Systems compared on {describe_split(results)}"))
+            figures.append(embedded_figure(png_bytes(figure), f"Systems compared on {describe_split(results)}"))
     return figures
 
 
@@ -122,17 +133,19 @@ def _plots_of(run: Run) -> Element:
             content = _read_png(path)
             if content is not None:
                 where = f"{result.corpus}, split {result.split}, {result.speech} speech"
-                figures.append(_figure(content, f"{run.name} on {where}: {path.stem}"))
+                figures.append(embedded_figure(content, f"{run.name} on {where}: {path.stem}"))
     try:
         title = f"{run.name} ({run.trained_on})"
         curves = draw_learning_curves(read_curves(run.path / METRICS), title, run.best_step)
     except EmojaxError:
         curves = None  # not trained yet
     if curves is not None:
-        figures.append(_figure(png_bytes(curves), f"Learning curves of {run.name}, trained on {run.trained_on}"))
+        figures.append(
+            embedded_figure(png_bytes(curves), f"Learning curves of {run.name}, trained on {run.trained_on}")
+        )
     if not figures:
-        figures.append(_element("p", "No plots.", **{"class": "soft"}))
-    return _element("details", _element("summary", run.name), *figures, open="open")
+        figures.append(element("p", "No plots.", **{"class": "soft"}))
+    return element("details", element("summary", run.name), *figures, open="open")
 
 
 def _read_png(path: Path) -> bytes | None:
@@ -146,17 +159,23 @@ def _read_png(path: Path) -> bytes | None:
     return content if content.startswith(_PNG_SIGNATURE) else None
 
 
-def _figure(png: bytes, caption: str) -> Element:
+def embedded_figure(png: bytes, caption: str) -> Element:
+    """A figure whose picture is part of the page.
+
+    Args:
+      png: PNG file.
+      caption: text below it.
+    """
     source = "data:image/png;base64," + base64.b64encode(png).decode()
-    return _element("figure", _element("img", src=source, alt=printable(caption)), _element("figcaption", caption))
+    return element("figure", element("img", src=source, alt=printable(caption)), element("figcaption", caption))
 
 
-def _element(tag: str, *children: str | Element, **attributes: str) -> Element:
+def element(tag: str, *children: str | Element, **attributes: str) -> Element:
     """Creates an element; the serialiser escapes text and attributes."""
-    element = Element(tag, attributes)
+    created = Element(tag, attributes)
     for child in children:
         if isinstance(child, str):
-            element.text = (element.text or "") + child
+            created.text = (created.text or "") + child
         else:
-            element.append(child)
-    return element
+            created.append(child)
+    return created

@@ -43,7 +43,7 @@ def write_report(
     if not runs:
         raise EmojaxError("; ".join(problems) or "no workdir was given")
     results = group_seeds(runs) if grouped else [result for run in runs for result in run.results]
-    page = output or _beside([run.path for run in runs]) / REPORT
+    page = output or common_folder([run.path for run in runs]) / REPORT
     text = render_page(runs, results, problems)
     with atomic_write(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -57,7 +57,7 @@ def write_report(
 
 def _read_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
     runs, problems = [], []
-    for path, name in zip(paths, _names(paths), strict=True):
+    for path, name in zip(paths, unique_names(paths), strict=True):
         if path.name == REPORT and path.is_file():
             continue  # an earlier report, caught by runs/*
         try:
@@ -67,7 +67,7 @@ def _read_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
     return runs, problems
 
 
-def _names(paths: list[Path]) -> list[str]:
+def unique_names(paths: list[Path]) -> list[str]:
     """Names of the folders, with their path where a name is not unique."""
     whole = [path.resolve() for path in paths]
     names = [path.name for path in whole]
@@ -80,7 +80,8 @@ def _names(paths: list[Path]) -> list[str]:
     ]
 
 
-def _beside(workdirs: list[Path]) -> Path:
+def common_folder(workdirs: list[Path]) -> Path:
+    """The folder of one workdir, or the common folder of several."""
     if len(workdirs) == 1:
         return workdirs[0]
     return Path(os.path.commonpath([path.resolve() for path in workdirs]))

@@ -124,7 +124,11 @@ def write_csv_rows(results: list[Result], file: TextIO) -> None:
 
     Text that a spreadsheet would evaluate has an apostrophe in front (see `emojax.evaluation.predictions`).
     """
-    flat = rows(results)
+    write_csv(rows(results), file)
+
+
+def write_csv(flat: list[dict[str, Any]], file: TextIO) -> None:
+    """Writes rows with the same keys as CSV with a header, texts as `write_cell` escapes them; nothing without rows."""
     if flat:
         writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
         writer.writeheader()

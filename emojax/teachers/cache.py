@@ -129,6 +129,7 @@ def cache_source(ensemble: Ensemble, dtype: Literal["float32", "bfloat16"], max_
         teacher_categories=ensemble.categories,
         max_tokens=max_tokens,
         min_samples=ensemble.min_samples,
+        transcripts=ensemble.transcripts_fingerprint,
     )
 
 

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from emojax.config import TeacherConfig
 from emojax.data import BatchInputs
-from emojax.errors import ConfigError
+from emojax.data.transcripts import RecognisedTranscripts, find_transcripts, open_transcripts
+from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import same_categories
 from emojax.models import embedding_size, example_batch
 from emojax.types import Batch, EmotionOutput
@@ -44,10 +45,13 @@ class Ensemble:
     Attributes:
       members: the models.
       weights: weights of the members; their sum is 1.
+      transcripts: folders of transcripts for the lexical modality, comma-separated, one per corpus; "": the student's,
+        else the corpus's own.
     """
 
     members: tuple[TrainedModel, ...]
     weights: tuple[float, ...]
+    transcripts: str = ""
 
     @property
     def variables(self) -> list[dict[str, Any]]:
@@ -68,6 +72,19 @@ class Ensemble:
     def min_samples(self) -> int:
         """Fewest samples at 16 kHz with which every member has a frame."""
         return max(member.model.min_samples for member in self.members)
+
+    @property
+    def transcripts_fingerprint(self) -> str | None:
+        """Fingerprint of `transcripts`, the same for every corpus; None without them.
+
+        Raises:
+          CheckpointError: a folder holds no transcripts, or they are of different recognizers.
+        """
+        stores = open_transcripts(self.transcripts)
+        fingerprints = {store.fingerprint for store in stores}
+        if len(fingerprints) > 1:
+            raise CheckpointError(f"config.teacher.transcripts: {self.transcripts} are of different recognizers")
+        return next(iter(fingerprints), None)
 
     @property
     def embedding_size(self) -> int:
@@ -101,13 +118,13 @@ class Ensemble:
 
         Args:
           student: inputs of the student.
-          corpus: any; members are applied to every corpus.
-          split: any.
+          corpus: TFDS name of the corpus; members are applied to every corpus.
+          split: split of the corpus.
 
         Raises:
-          ConfigError: two models have different tokenizers.
+          ConfigError: two models have different tokenizers, or the student takes other transcripts.
+          CheckpointError: `transcripts` has none of that corpus.
         """
-        del corpus, split
         tokenizer = student.tokenizer
         for member in self.members:
             if "lexical" in member.config.model.modalities:
@@ -118,7 +135,21 @@ class Ensemble:
                     )
                 tokenizer = tokenizer or folder
         audio = student.audio or bool(self.modalities - {"lexical"})
-        return dataclasses.replace(student, audio=audio, tokenizer=tokenizer)
+        transcripts = self._transcripts(student, corpus, split) if "lexical" in self.modalities else student.transcripts
+        return dataclasses.replace(student, audio=audio, tokenizer=tokenizer, transcripts=transcripts)
+
+    def _transcripts(self, student: BatchInputs, corpus: str, split: str) -> RecognisedTranscripts | None:
+        found = find_transcripts(self.transcripts, corpus, split, "config.teacher.transcripts")
+        if found is None:
+            return student.transcripts
+        lexical = student.tokenizer or student.transcripts or "lexical" in student.stored
+        others = student.transcripts.store.directory if student.transcripts else None
+        if lexical and (others is None or not others.samefile(found.store.directory)):
+            raise ConfigError(
+                f"config.teacher.transcripts must be those of the student ({others or 'the corpus own ones'}), "
+                f"got {found.store.directory}; use teacher.cache"
+            )
+        return found
 
 
 def load_ensemble(config: TeacherConfig, mesh: Mesh) -> Ensemble:
@@ -130,11 +161,19 @@ def load_ensemble(config: TeacherConfig, mesh: Mesh) -> Ensemble:
 
     Raises:
       CheckpointError: a workdir is absent or damaged.
+      ConfigError: transcripts are given, and no model has a lexical modality.
     """
     folders = [Path(folder).expanduser() for folder in config.workdirs]
-    return Ensemble(
-        tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders), normalised_weights(config)
+    ensemble = Ensemble(
+        tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders),
+        normalised_weights(config),
+        config.transcripts,
     )
+    if config.transcripts and "lexical" not in ensemble.modalities:
+        raise ConfigError(
+            f"config.teacher.transcripts must be '' for teachers without a lexical modality, got {config.transcripts!r}"
+        )
+    return ensemble
 
 
 def normalised_weights(config: TeacherConfig) -> tuple[float, ...]:

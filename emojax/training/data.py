@@ -22,6 +22,7 @@ from emojax.data import (
     split_names,
     with_speaker_splits,
 )
+from emojax.data.transcripts import find_transcripts
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
 from emojax.models import EmotionModel, raw_log_mel
@@ -70,11 +71,20 @@ def open_data(config: ExperimentConfig) -> TrainingData:
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
     corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
-    training = read_index(corpus, config.corpus.train_split)
+    training = _with_transcripts(config, corpus, read_index(corpus, config.corpus.train_split))
     validation = read_index(corpus, config.corpus.validation_split) if config.corpus.has_validation else None
     config = fill_epochs(config, len(training))
     config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
     return TrainingData(config, corpus, training, validation)
+
+
+def _with_transcripts(config: ExperimentConfig, corpus: Corpus, training: SplitIndex) -> SplitIndex:
+    """Replaces the digest of the transcripts in the training index by that of recognised ones, if they are inputs."""
+    if "lexical" not in config.model.modalities:
+        return training
+    field, split = "config.model.lexical.transcripts", corpus.selected_from(config.corpus.train_split)
+    transcripts = find_transcripts(config.model.lexical.transcripts, corpus.info.name, split, field)
+    return transcripts.for_split(training).replaced(training) if transcripts else training
 
 
 def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
@@ -82,7 +92,8 @@ def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
 
     Raises:
       ConfigError: the waveform is augmented, and no modality reads it.
-      CheckpointError: a feature store is absent, unfinished, or does not fit the config.
+      CheckpointError: a feature store or the transcripts of a split are absent, unfinished, or do not fit config or
+        corpus.
     """
     config, corpus = data.config, data.corpus
     splits = (config.corpus.train_split, *config.corpus.evaluated_splits)
@@ -93,6 +104,8 @@ def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
         )
         for split in splits
     }
+    for split in splits:
+        inputs[split].for_split(read_index(corpus, split))
     if config.augment.on and not inputs[config.corpus.train_split].audio:
         raise ConfigError("config.augment: every probability must be 0 where no modality reads the waveform")
     return inputs
@@ -220,6 +233,10 @@ def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs
                 raise ConfigError(
                     f"config.corpus.unlabelled_split must not be a validation or test split, got {part!r}"
                 )
+    if "lexical" in config.model.modalities:
+        field = "config.model.lexical.transcripts"
+        transcripts = find_transcripts(config.model.lexical.transcripts, other.info.name, split, field)
+        student = dataclasses.replace(student, transcripts=transcripts)
     if student.stored:
         modality = next(iter(student.stored))
         raise ConfigError(f"config.model.{modality}.store must be '' with corpus.unlabelled_split")

@@ -16,6 +16,7 @@ from emojax.workdir.files import CORPUS as CORPUS
 from emojax.workdir.files import EVALUATION as EVALUATION
 from emojax.workdir.files import METRICS as METRICS
 from emojax.workdir.files import SUMMARY as SUMMARY
+from emojax.workdir.files import TESTS as TESTS
 from emojax.workdir.files import check_inside as check_inside
 from emojax.workdir.files import check_same_config as check_same_config
 from emojax.workdir.files import read_config as read_config

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from emojax.data import BatchInputs, StoredInput
+from emojax.data.transcripts import find_transcripts
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.pretrained import read_sizes
@@ -263,8 +264,10 @@ def batch_inputs(
         if modality not in online
     }
     audio = "log_mel" in config.modalities or "acoustic" in online
-    tokenizer = str(workdir / ENCODERS / "lexical") if "lexical" in online else ""
-    return BatchInputs(audio=audio, tokenizer=tokenizer, stored=stored)
+    tokenizer, transcripts = str(workdir / ENCODERS / "lexical") if "lexical" in online else "", None
+    if "lexical" in config.modalities:
+        transcripts = find_transcripts(config.lexical.transcripts, corpus, split, "config.model.lexical.transcripts")
+    return BatchInputs(audio=audio, tokenizer=tokenizer, stored=stored, transcripts=transcripts)
 
 
 def stored_modalities(config: EmotionModelConfig) -> tuple[str, ...]:

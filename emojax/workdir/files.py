@@ -29,6 +29,9 @@ METRICS = "metrics.jsonl"
 EVALUATION = "evaluation"
 """Folder of evaluation results on the training corpus, with a subfolder for each other corpus."""
 
+TESTS = "tests"
+"""Folder of the results of model tests, divided as `EVALUATION`."""
+
 CHECKPOINTS = "checkpoints"
 """Folder of orbax checkpoints."""
 

@@ -1,1 +1,1 @@
-"""EmoBank sentences and ratings with speech synthesised by espeak-ng."""
+"""EmoBank sentences and ratings with synthetic speech of hibari-tts and of the Piper voice joe."""

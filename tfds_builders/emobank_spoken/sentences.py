@@ -103,6 +103,11 @@ def normal(seed: int, *names: str) -> float:
     return statistics.NormalDist().inv_cdf(uniform(seed, *names))
 
 
+def random_seed(seed: int, *names: str) -> int:
+    """Returns a seed for NumPy's generators, derived from seed and names."""
+    return int(uniform(seed, *names) * 2**48)
+
+
 def _floats(row: dict[str, str], columns: tuple[str, str, str]) -> tuple[float, float, float]:
     try:
         activation, valence, dominance = (parse_number(row[column]) for column in columns)

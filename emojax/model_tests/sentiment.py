@@ -1,0 +1,153 @@
+"""Test of linguistic sentiment: the effect of positive, neutral and negative words must be the same for every voice.
+
+The same voice speaks sentences that differ in one word. The words shift the mean prediction of a voice by some amount:
+a model that uses words is expected to show a shift. The test compares this shift between voices, as arXiv 2312.06270
+compares it between languages.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+from emojax.audio.perturbations import Waveform, resample
+from emojax.model_tests.chance import random_values, simulated_bounds
+from emojax.model_tests.measurement import CLIPS_AT_ONCE, Measurement
+from emojax.model_tests.model import Clip, Outputs, joined
+from emojax.model_tests.results import EMOTION, Result, at_most, skipped
+from emojax.types import SAMPLE_RATE
+
+WORDS = {
+    "positive": ("great", "lovely", "wonderful", "fantastic", "perfect", "amazing"),
+    "neutral": ("here", "local", "ordinary", "electric", "central", "average"),
+    "negative": ("bad", "awful", "terrible", "disgusting", "dreadful", "appalling"),
+}
+"""Words by sentiment, of one to four syllables in the same order."""
+
+SUBJECTS = ("food", "room", "office", "weather", "film", "service", "music", "garden", "meeting", "answer")
+"""Subjects of the sentences."""
+
+VOICES = {"high": 1.0, "low": 0.6}
+"""Voices, and the factor of their fundamental frequency to that of the synthesiser's voice."""
+
+
+def missing_voice() -> str:
+    """Reason why sentences cannot be spoken; "" if they can."""
+    missing = [name for name in ("hibari", "onnxruntime") if importlib.util.find_spec(name) is None]
+    return "the voice that speaks the sentences is not installed (pip install hibari-tts)" if missing else ""
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Sentiment and text of every sentence."""
+    return [
+        (sentiment, f"The {subject} was {word}.")
+        for sentiment, words in WORDS.items()
+        for subject in SUBJECTS
+        for word in words
+    ]
+
+
+def speak(text: str) -> dict[str, Waveform]:
+    """Speaks a sentence in every voice, 16 kHz; the same text gives the same waveforms.
+
+    Args:
+      text: English sentence.
+
+    Returns:
+      Waveform by key of `VOICES`.
+    """
+    from hibari import dsp
+
+    synthesiser = _synthesiser()
+    ids = np.asarray([synthesiser.ids(synthesiser.phonemize(text)[0])], np.int64)
+    outputs = synthesiser.sess.run(None, {"ids": ids, "speed": np.ones(1, np.float32)})
+    *spectra, f0 = (values[0] for values in outputs)
+    spoken = {}
+    for voice, factor in VOICES.items():
+        waveform = dsp.synth(*spectra, f0 * np.float32(factor), np.random.default_rng(0))
+        peak = max(float(np.abs(waveform).max()), 1e-6)
+        spoken[voice] = resample(waveform * np.float32(0.5 / peak), dsp.SR, SAMPLE_RATE)
+    return spoken
+
+
+def sentiment(measurement: Measurement) -> Iterator[Result]:
+    """Deviation of the shift by words of one sentiment in one voice from that shift in all voices."""
+    if missing_voice():
+        yield skipped(missing_voice())
+        return
+    bounds, seed = measurement.config.fairness, measurement.config.seed
+    spoken = sentences()
+    outputs = _predict(measurement, [text for _, text in spoken])
+    columns = {name: (name, "", column, bounds.sentiment_shift) for name, column in measurement.predicted_attributes}
+    for number, category in enumerate(measurement.model.categories):
+        columns[f"{EMOTION} {category}"] = (EMOTION, category, number, bounds.sentiment_share)
+    kinds = list(WORDS)
+    order = np.array([kinds.index(kind) for kind, _ in spoken])
+    for output, category, column, least in columns.values():
+        values = np.stack([_values(found, category, column) for found in outputs.values()])
+        share = 1 / len(measurement.model.categories) if category else None
+        simulate = functools.partial(_simulate, shape=values.shape, order=order, share=share)
+        found = simulated_bounds(simulate, values.size, bounds.simulations, bounds.level, seed)
+        chance = float(found["deviation"])
+        by_words = sentiment_shifts(values[None], order)[0]
+        deviations = np.abs(by_words - by_words.mean(axis=0))
+        for voice_number, voice in enumerate(VOICES):
+            for kind_number, kind in enumerate(kinds):
+                yield at_most(
+                    deviations[voice_number, kind_number],
+                    max(least, chance),
+                    output=output,
+                    metric="deviation of the shift" + (" of the share" if category else ""),
+                    condition=f"{category + ': ' if category else ''}{kind} words, {voice} voice",
+                    n=int((order == kind_number).sum()),
+                    note=f"shift of this voice {by_words[voice_number, kind_number]:+.3f}; "
+                    f"random models reach {chance:.3f}",
+                )
+
+
+def sentiment_shifts(values: Float[np.ndarray, "R V N"], order: np.ndarray) -> Float[np.ndarray, "R V K"]:
+    """Mean of the sentences of each sentiment, less the mean of all sentences of the voice.
+
+    Args:
+      values: values of R models for N sentences in each of V voices.
+      order: number of the sentiment of each sentence.
+    """
+    means = [values[..., order == kind].mean(axis=-1) for kind in range(order.max() + 1)]
+    return np.stack(means, axis=-1) - values.mean(axis=-1, keepdims=True)
+
+
+def _simulate(
+    random: np.random.Generator, models: int, shape: tuple[int, int], order: np.ndarray, share: float | None
+) -> dict[str, np.ndarray]:
+    by_words = sentiment_shifts(random_values(random, (models, *shape), share), order)
+    deviations = np.abs(by_words - by_words.mean(axis=1, keepdims=True))
+    return {"deviation": deviations.reshape(models, -1)}
+
+
+def _values(outputs: Outputs, category: str, column: int) -> Float[np.ndarray, "N"]:
+    if category:
+        return (outputs.probabilities.argmax(axis=1) == column).astype(np.float64)
+    return outputs.attributes[:, column]
+
+
+def _predict(measurement: Measurement, texts: list[str]) -> dict[str, Outputs]:
+    """Outputs for the sentences in every voice."""
+    parts: dict[str, list[Outputs]] = {voice: [] for voice in VOICES}
+    for start in range(0, len(texts), CLIPS_AT_ONCE):
+        chunk = texts[start : start + CLIPS_AT_ONCE]
+        spoken = [speak(text) for text in chunk]
+        for voice, found in parts.items():
+            clips = [
+                Clip(f"{voice}: {text}", waveforms[voice], text) for text, waveforms in zip(chunk, spoken, strict=True)
+            ]
+            found.append(measurement.predict(clips))
+    return {voice: joined(found) for voice, found in parts.items()}
+
+
+@functools.cache
+def _synthesiser():
+    from hibari import Hibari
+
+    return Hibari()
