@@ -32,6 +32,7 @@ def get_config():
     acoustic.network.update(HEAD)
     config.objective.emotion_weight = 1.0
     config.objective.class_balance = "inverse_frequency"
+    config.objective.label_smoothing = 0.3
     config.optimizer.schedule = "cosine"
     config.training.epochs = 0
     config.training.evaluate_every_epochs = 0
@@ -40,4 +41,4 @@ def get_config():
     return config
 
 
-HEAD = {"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_activation": "relu", "dropout": 0.5}
+HEAD = {"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_size": 0, "dropout": 0.5}

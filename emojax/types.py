@@ -115,7 +115,8 @@ class EmotionOutput:
     """Outputs of an emotion model.
 
     Attributes:
-      attributes: activation, valence, dominance on the [0, 1] scale of `Batch.attributes` (unbounded regression).
+      attributes: activation, valence, dominance on the [0, 1] scale of `Batch.attributes`; in training, and where
+        `model.clip_attributes` is False, unbounded.
       emotion_logits: unnormalised log-probabilities of the corpus's categories; C is 0 without a category head.
       embedding: utterance embedding, the input of both heads.
     """

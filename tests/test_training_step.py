@@ -12,10 +12,11 @@ from emojax.data import AUDIO, open_corpus
 from emojax.errors import CheckpointError
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.schema import parse, to_tree
-from emojax.training.data import fill_statistics, open_data, training_stream
+from emojax.training.data import open_data, training_stream
 from emojax.training.experiment import build_experiment
 from emojax.training.loop import SavedProgress, SavedSelection, Selection
 from emojax.training.optimizer import make_optimizer, make_schedule
+from emojax.training.statistics import fill_statistics
 
 
 def small_experiment(data_dir, **optimizer):
@@ -41,7 +42,7 @@ def run(config, devices=1, fsdp=1, tensor=1, steps=6):
     stream = training_stream(data, experiment, AUDIO)
     optimizer = make_optimizer(config.optimizer, stream.num_batches)
     state = experiment.init_state(optimizer)
-    state = state.replace(statistics=fill_statistics(experiment.model, state.statistics, stream))
+    state = state.replace(statistics=fill_statistics(experiment.model, state.eval_variables, stream))
     step = experiment.train_step(optimizer, state)
     history = []
     for _, batch in zip(range(steps), stream, strict=False):

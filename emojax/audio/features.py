@@ -106,8 +106,8 @@ class FeatureStatistics(NamedTuple):
 
     Attributes:
       count: number of frames, ().
-      mean: mean of each feature, (D,).
-      m2: sum of squared distances from the mean, (D,).
+      mean: mean of each feature, (D,), or (L, D) for L layers of an encoder.
+      m2: sum of squared distances from the mean, of the same shape.
     """
 
     count: Any
@@ -126,15 +126,15 @@ def normalise_utterance(features: Float[Array, "B T D"], frame_mask: Bool[Array,
 
 
 def normalise_with(
-    features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"], mean: Float[Array, "D"], std: Float[Array, "D"]
-) -> Float[Array, "B T D"]:
+    features: Float[Array, "B T *D"], frame_mask: Bool[Array, "B T"], mean: Float[Array, "*D"], std: Float[Array, "*D"]
+) -> Float[Array, "B T *D"]:
     """Normalises with a given mean and standard deviation (> 0); padded frames become zero."""
-    return jnp.where(frame_mask[..., None], (features - mean) / std, 0).astype(features.dtype)
+    return jnp.where(_frames_of(features, frame_mask), (features - mean) / std, 0).astype(features.dtype)
 
 
-def feature_statistics(features: Float[Array, "B T D"], frame_mask: Bool[Array, "B T"]) -> FeatureStatistics:
+def feature_statistics(features: Float[Array, "B T *D"], frame_mask: Bool[Array, "B T"]) -> FeatureStatistics:
     """Computes the statistics of the valid frames of a batch."""
-    mask = frame_mask[..., None]
+    mask = _frames_of(features, frame_mask)
     count = mask.sum().astype(features.dtype)
     mean = jnp.where(mask, features, 0).sum(axis=(0, 1)) / jnp.maximum(count, 1)
     m2 = jnp.square(jnp.where(mask, features - mean, 0)).sum(axis=(0, 1))
@@ -154,7 +154,12 @@ def merge_statistics(first: FeatureStatistics, second: FeatureStatistics) -> Fea
     )
 
 
-def mean_and_std(statistics: FeatureStatistics) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
+def mean_and_std(statistics: FeatureStatistics) -> tuple[Float[Array, "*D"], Float[Array, "*D"]]:
     """Computes the arguments of `normalise_with`; constant features get a small positive standard deviation."""
     variance = jnp.asarray(statistics.m2) / jnp.maximum(statistics.count, 1)
     return jnp.asarray(statistics.mean), jnp.sqrt(variance + _VARIANCE_FLOOR)
+
+
+def _frames_of(features: Array, frame_mask: Array) -> Array:
+    """The mask with an axis of length 1 for every axis of a frame."""
+    return frame_mask.reshape(*frame_mask.shape, *[1] * (features.ndim - 2))

@@ -30,6 +30,24 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "model.lexical.transcripts": "",
         "teacher.transcripts": "",
     },
+    {  # 4: hidden states were not normalised, predictions not clipped
+        "model.acoustic.normalisation": "none",
+        "model.lexical.normalisation": "none",
+        "model.clip_attributes": False,
+    },
+    {  # 5: encoders were whole
+        "model.acoustic.keep_layers": 0,
+        "model.lexical.keep_layers": 0,
+    },
+    {  # 6: every run had splits of its corpus; stores were written beforehand
+        "corpus.speakers": (),
+        "model.init_from": "",
+        "model.acoustic.make_store": False,
+        "model.acoustic.pooling": "none",
+        "model.lexical.make_store": False,
+        "model.lexical.pooling": "none",
+        "evaluation.linear_baselines": False,
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

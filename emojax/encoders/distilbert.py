@@ -105,5 +105,6 @@ FAMILIES = {
         build_module=_build_module,
         tensor_table=_tensor_table,
         axes=TEXT_AXES,
+        layers_key="n_layers",
     )
 }

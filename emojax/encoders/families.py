@@ -116,6 +116,7 @@ class Family:
         optional parts (a pooler). `module.config` has at least `hidden_size` and `num_layers`.
       tensor_table: (config, scan_layers) -> table of published names and parameter paths.
       axes: logical axis names of the parameters.
+      layers_key: key of `config.json` with the number of transformer layers.
       optional_names: names of optional tensors that published checkpoints usually have, for modules without weights.
     """
 
@@ -126,6 +127,7 @@ class Family:
     build_module: Callable[[Mapping[str, Any], frozenset[str], ComputeOptions], nn.Module]
     tensor_table: Callable[[Mapping[str, Any], bool], TensorTable]
     axes: AxesTable
+    layers_key: str = "num_hidden_layers"
     optional_names: frozenset[str] = frozenset()
 
     @property
@@ -159,6 +161,26 @@ def family_of(config: Mapping[str, Any], label: str = "config.json") -> Family:
         raise CheckpointError(f"{label}: model_type must be one of {', '.join(sorted(MODULES))}, got {found!r}")
     parse_published(family.settings, config, label)
     return family
+
+
+def keep_first_layers(config: Mapping[str, Any], count: int, label: str = "config.json") -> Mapping[str, Any]:
+    """Changes a `config.json` to that of the encoder's first transformer layers.
+
+    Args:
+      config: checked content of `config.json`.
+      count: layers to keep; 0: all.
+      label: name of the file in error messages.
+
+    Raises:
+      CheckpointError: the encoder has fewer layers.
+    """
+    if not count:
+        return config
+    family = family_of(config, label)
+    num_layers = getattr(parse_published(family.settings, config, label), family.layers_key)
+    if count > num_layers:
+        raise CheckpointError(f"{label}: keep_layers must be <= {num_layers}, got {count}")
+    return {**config, family.layers_key: count}
 
 
 def parse_published(settings: type[Any], config: Mapping[str, Any], label: str = "config.json") -> Any:

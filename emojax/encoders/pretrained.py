@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from emojax.encoders.checkpoint_files import find_folder, read_json_config, read_tensors
 from emojax.encoders.encoder import Encoder
-from emojax.encoders.families import ComputeOptions, Family, family_of
+from emojax.encoders.families import ComputeOptions, Family, family_of, keep_first_layers
 from emojax.encoders.parameters import Axes, parameter_axes
-from emojax.encoders.tensor_table import check_layers, convert, invert, renamed_names
+from emojax.encoders.tensor_table import check_layers, convert, first_layers, invert, renamed_names
 from emojax.encoders.weight_files import StoredTensor
 from emojax.files import atomic_write
 from emojax.parallel import check_not_forked
@@ -30,6 +30,7 @@ def load_encoder(
     revision: str | None = None,
     to_device: Callable[[np.ndarray, Axes], jax.Array] | None = None,
     params: bool = True,
+    keep_layers: int = 0,
 ) -> Encoder:
     """Loads a pre-trained encoder of any family in `emojax.encoders.families`; heads of task checkpoints are skipped.
 
@@ -43,6 +44,8 @@ def load_encoder(
       to_device: (values, logical axis names) -> array on its device(s), e.g. with a sharding; default: the default
         device.
       params: False for module and inputs without parameters (`{}`); the folder then needs no weights.
+      keep_layers: transformer layers to keep, counted from the input; 0: all. A norm after the last layer is kept, and
+        follows the last of these.
 
     Raises:
       CheckpointError: the checkpoint is absent, damaged, of another kind, or does not fit its own `config.json`.
@@ -50,10 +53,13 @@ def load_encoder(
     check_not_forked()
     folder = find_folder(os.fspath(name_or_path), revision)
     config, family = read_config(folder)
+    config = dict(keep_first_layers(config, keep_layers, str(folder / "config.json")))
     if not params:
         module: Any = family.build_module(config, frozenset(), options)
         return Encoder(module, {}, config, family.inputs.read(folder, module.config))
     file, stored = read_tensors(folder)
+    if keep_layers:
+        stored = first_layers(stored, family.tensor_table(config, options.scan_layers), keep_layers)
     module, values = read_parameters(config, stored, options, to_device, label=str(file))
     return Encoder(module, values, config, family.inputs.read(folder, module.config))
 

@@ -253,6 +253,17 @@ def check_layers(names: frozenset[str], table: TensorTable, num_layers: int, lab
         )
 
 
+def first_layers(stored: Mapping[str, StoredTensor], table: TensorTable, count: int) -> dict[str, StoredTensor]:
+    """Selects the tensors of a checkpoint without those of transformer layers `count` and above."""
+    patterns = [_regex(source) for rule in table.rules for source in rule.sources if "{layer}" in source]
+
+    def is_kept(name: str) -> bool:
+        matches = (pattern.fullmatch(table.rename(name)) for pattern in patterns)
+        return all(int(match["layer"]) < count for match in matches if match)
+
+    return {name: tensor for name, tensor in stored.items() if is_kept(name)}
+
+
 def _plan(
     stored: Mapping[str, StoredTensor], table: TensorTable, wanted: Mapping[str, Shape], label: str
 ) -> dict[_Slot, _Fill]:

@@ -159,5 +159,6 @@ FAMILIES = {
         build_module=_build_module,
         tensor_table=_tensor_table,
         axes=_AXES,
+        layers_key="encoder_layers",
     )
 }

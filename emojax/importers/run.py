@@ -110,6 +110,7 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel, encoder: 
         store="",
         layers=published.layers,
         combine="weighted" if len(published.layers) > 1 else "mean",
+        normalisation="none",
         train="nothing",
         network=network,
     )
@@ -122,7 +123,7 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel, encoder: 
     data = config.data
     if isinstance(encoder.inputs, TokenInputs):
         data = dataclasses.replace(data, max_tokens=min(data.max_tokens, encoder.inputs.longest))
-    changed: dict[str, Any] = {published.modality: settings}
+    changed: dict[str, Any] = {published.modality: settings, "clip_attributes": False}
     model = dataclasses.replace(config.model, **changed)
     return dataclasses.replace(config, model=model, objective=objective, data=data)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float32
 from emojax.audio import check_samples, log_mel, normalise_with
 from emojax.errors import AudioError, ConfigError
 from emojax.inference.predictor import Prediction, Predictor
-from emojax.models import TCGRU, EmotionHeads, LogMelInputConfig, stack_frames
+from emojax.models import TCGRU, EmotionHeads, LogMelInputConfig, clip_attributes, stack_frames
 from emojax.models.tcgru import StreamState
 from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE, EmotionOutput
@@ -44,9 +44,10 @@ class Stream:
         self._settings = _streaming_settings(trained.config.model.modalities, trained.config.model.log_mel)
         self._network = TCGRU(self._settings.network, jnp.dtype(trained.config.model.dtype))
         self._heads = EmotionHeads(trained.model.num_categories, jnp.dtype(trained.config.model.dtype))
-        self._advance = functools.partial(_advance, self._settings, self._network, self._heads)
+        clip = trained.config.model.clip_attributes
+        self._advance = functools.partial(_advance, self._settings, self._network, self._heads, clip)
         self._variables = {
-            "network": {"params": trained.variables["params"]["log_mel_network"]},
+            "network": {"params": trained.variables["params"].get("log_mel_network", {})},
             "heads": {"params": trained.variables["params"]["heads"]},
             "statistics": trained.variables.get("statistics", {}).get("log_mel", {}),
         }
@@ -103,11 +104,12 @@ def _streaming_settings(modalities: tuple[str, ...], settings: LogMelInputConfig
     return settings
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _advance(
     settings: LogMelInputConfig,
     network: TCGRU,
     heads: EmotionHeads,
+    clip: bool,
     variables: dict[str, Any],
     waveform: Float[Array, "1 S"],
     state: StreamState,
@@ -121,7 +123,7 @@ def _advance(
     stacked, _ = stack_frames(features, mask, settings.stack)
     advanced: Any = network.apply(variables["network"], stacked, state, method="advance")
     output: Any = heads.apply(variables["heads"], advanced[0])
-    return output, advanced[1]
+    return clip_attributes(output) if clip else output, advanced[1]
 
 
 def _waveform(chunk: Any) -> Float32[np.ndarray, "S"]:

@@ -12,10 +12,14 @@ from emojax.models.encoder_input import EncoderPart as EncoderPart
 from emojax.models.encoder_input import parameter_axes as parameter_axes
 from emojax.models.encoder_input import pool_layers as pool_layers
 from emojax.models.heads import EmotionHeads as EmotionHeads
+from emojax.models.heads import clip_attributes as clip_attributes
+from emojax.models.heads import start_heads as start_heads
 from emojax.models.layers import GRU as GRU
 from emojax.models.log_mel_input import LogMelInputConfig as LogMelInputConfig
 from emojax.models.log_mel_input import raw_log_mel as raw_log_mel
 from emojax.models.log_mel_input import stack_frames as stack_frames
+from emojax.models.normalisation import MEASURED as MEASURED
+from emojax.models.normalisation import measured as measured
 from emojax.models.pooling import pool as pool
 from emojax.models.tcgru import TCGRU as TCGRU
 from emojax.models.tcgru import TCGRUConfig as TCGRUConfig

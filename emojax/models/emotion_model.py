@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from emojax.errors import ConfigError
 from emojax.models.encoder_input import EncoderInput, EncoderInputConfig, EncoderPart, LexicalInputConfig
 from emojax.models.fusion import FUSIONS, FusionConfig
-from emojax.models.heads import EmotionHeads, ModalityFrames
+from emojax.models.heads import EmotionHeads, ModalityFrames, clip_attributes
 from emojax.models.log_mel_input import LogMelInput, LogMelInputConfig
 from emojax.models.tcgru import TCGRU, TCGRUConfig
 from emojax.schema import MinLen, settings
@@ -48,6 +48,11 @@ class EmotionModelConfig:
         "predicts new audio wherever it is moved; if not, that needs the checkpoint, which is compared with the one of "
         "the store. Weights of encoders that compute in training are always kept.",
     ] = False
+    clip_attributes: Annotated[
+        bool,
+        "Whether attributes outside of the corpus's scale are set to its end in validation, evaluation and prediction; "
+        "in training they are not, where a clipped one would have no gradient.",
+    ] = True
     dtype: Annotated[
         Literal["float32", "bfloat16"],
         "Type of matrix products; parameters, statistics, losses and outputs are always float32.",
@@ -109,6 +114,10 @@ class EmotionModel(nn.Module):
           batch: see `Batch`; a modality that a row lacks (no audio, no transcript) is replaced by a learned embedding.
           train: whether to augment and apply dropout.
         """
+        output = self._predict(batch, train)
+        return clip_attributes(output) if self.config.clip_attributes and not train else output
+
+    def _predict(self, batch: Batch, train: bool) -> EmotionOutput:
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         modalities: dict[str, ModalityFrames] = {}
         for name in config.modalities:

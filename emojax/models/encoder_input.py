@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
 from emojax.encoders.inputs import InputAdapter
 from emojax.errors import ConfigError
+from emojax.models.normalisation import CorpusNormalisation
 from emojax.models.pooling import pool
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
@@ -37,6 +38,13 @@ class EncoderInputConfig:
     make_store: Annotated[
         bool, "Whether training first writes what the store lacks, as `--mode=extract` does; it continues a part of it."
     ] = False
+    keep_layers: Annotated[
+        int,
+        Ge(0),
+        Le(256),
+        "Transformer layers that are loaded and saved, counted from the input; 0: all. The encoder is then that of its "
+        "first layers, with the norm after the last one where it has one.",
+    ] = 0
     layers: Annotated[
         tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
         MaxLen(256),
@@ -51,6 +59,11 @@ class EncoderInputConfig:
         'Of every layer over the utterance, before layers are combined: "mean", or "statistics" (mean and standard '
         'deviation, concatenated), one row that the network gets in place of frames; "none": frames.',
     ] = "none"
+    normalisation: Annotated[
+        Literal["none", "corpus"],
+        '"corpus": hidden states to mean 0 and variance 1, per layer and feature, by statistics of the training corpus '
+        '(of the published weights, where the encoder is trained); "none": as the encoder computes them.',
+    ] = "corpus"
     train: Annotated[Literal["nothing", "top", "all"], "Which layers of the encoder are trained."] = "nothing"
     top_layers: Annotated[int, Ge(1), Le(1000), 'Layers trained with "top".'] = 4
     train_convolutions: Annotated[
@@ -71,6 +84,8 @@ class EncoderInputConfig:
         """Checks rules between fields."""
         if self.train == "top" and self.scan_layers:
             raise ConfigError("scan_layers must be False where only the top layers are trained, got True")
+        if self.keep_layers and self.store:
+            raise ConfigError(f"store must be empty with keep_layers, got {self.store!r}")
         if self.train != "nothing" and self.store:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
         if self.make_store and not self.store:
@@ -101,6 +116,9 @@ class LexicalInputConfig(EncoderInputConfig):
 class EncoderInput(nn.Module):
     """Hidden states of the chosen layers as feature frames, computed by the encoder or read from the batch.
 
+    With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (L, D) of the L layers that
+    are combined (L = 1 for their mean): see `CorpusNormalisation`.
+
     Attributes:
       config: see `EncoderInputConfig`.
       encoder: module and pre-processing, without parameters.
@@ -122,6 +140,12 @@ class EncoderInput(nn.Module):
             states, mask = self._encode(batch, layers, train)
             if self.config.pooling != "none":
                 states, mask = pool_layers(self.config.pooling, states, mask)
+        if self.config.combine == "mean":
+            states = states.mean(axis=2, keepdims=True)
+        if self.config.normalisation == "corpus":
+            normalisation = CorpusNormalisation()
+            nn.share_scope(self, normalisation)
+            states = normalisation(states, mask)
         return self._combine(states), mask
 
     def _encode(
@@ -137,9 +161,7 @@ class EncoderInput(nn.Module):
         return states if tuned else jax.lax.stop_gradient(states), output.mask
 
     def _combine(self, states: Float[Array, "B T L D"]) -> Float[Array, "B T D2"]:
-        if self.config.combine == "mean":
-            return states.mean(axis=2)
-        if self.config.combine == "concatenate":
+        if self.config.combine != "weighted":
             return states.reshape(*states.shape[:2], -1)
         scores = self.param("layer_scores", nn.initializers.zeros, (states.shape[2],))
         return jnp.einsum("l,btld->btd", jax.nn.softmax(scores), states)

@@ -15,8 +15,8 @@ from emojax.types import NUM_ATTRIBUTES, EmotionOutput
 class EmotionHeads(nn.Module):
     """Three attributes by linear regression, C categories by linear classification.
 
-    The attributes start at 0.5, the middle of their [0, 1] scale: from 0, the first steps would only move the mean,
-    which CCC punishes.
+    The attributes start around 0.5, the middle of their [0, 1] scale; training starts at the means of its corpus: see
+    `start_heads`.
 
     Attributes:
       num_categories: C; 0 for attributes alone.
@@ -37,6 +37,41 @@ class EmotionHeads(nn.Module):
         return EmotionOutput(
             attributes=attributes.astype(jnp.float32), emotion_logits=logits.astype(jnp.float32), embedding=embedding
         )
+
+
+def start_heads(
+    heads: Mapping[str, Any], attributes: Float[Array, "3"], log_priors: Float[Array, "C"]
+) -> dict[str, Any]:
+    """Changes initial parameters of output heads, so that their first predictions are close to constants.
+
+    Biases are the constants, and kernels a hundredth of what they were: no prediction starts outside of the scale, and
+    the first steps do not go into moving the mean, which CCC punishes. Kernels are not 0, where the gradient of CCC
+    with respect to the bias is 0, and Adam would follow the sign of its rounding error.
+
+    Args:
+      heads: parameters of `EmotionHeads`, or of several and a layer that combines them (late fusion), which is kept.
+      attributes: means of the training labels, in [0, 1].
+      log_priors: logarithms of the categories' shares.
+    """
+    parts = {name: part for name, part in heads.items() if name not in _OUTPUTS}
+    if parts:
+        return {**heads, **{name: start_heads(part, attributes, log_priors) for name, part in parts.items()}}
+    constants = {"attributes": attributes, "categories": log_priors}
+    return {
+        name: {"kernel": _FIRST_SCALE * layer["kernel"], "bias": constants[name].astype(layer["bias"].dtype)}
+        for name, layer in heads.items()
+    }
+
+
+_OUTPUTS = ("attributes", "categories")
+
+_FIRST_SCALE = 0.01
+"""Of the kernels of output heads, relative to an initialisation that gives predictions the spread of the embedding."""
+
+
+def clip_attributes(output: EmotionOutput) -> EmotionOutput:
+    """Limits the attributes to [0, 1], the scale of the corpus."""
+    return output.replace(attributes=jnp.clip(output.attributes, 0.0, 1.0))  # type: ignore[attr-defined]
 
 
 class ModalityFrames(NamedTuple):

@@ -16,12 +16,12 @@ from emojax.audio import (
     frame_mask,
     log_mel,
     normalise_utterance,
-    normalise_with,
     perturb_vocal_tract,
     spec_augment,
     stretch_time,
 )
 from emojax.errors import ConfigError
+from emojax.models.normalisation import CorpusNormalisation
 from emojax.models.tcgru import TCGRUConfig
 from emojax.schema import Ge, Le, settings
 from emojax.types import Batch
@@ -73,8 +73,8 @@ class LogMelInputConfig:
 class LogMelInput(nn.Module):
     """Log-mel frames of waveforms, normalised and, in training, augmented.
 
-    With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (K,), 0 and 1 until the
-    trainer fills them in; they are constants, not parameters.
+    With `corpus` normalisation the variable collection `statistics` holds `mean` and `std` (K,): see
+    `CorpusNormalisation`.
 
     Attributes:
       config: see `LogMelInputConfig`.
@@ -92,10 +92,9 @@ class LogMelInput(nn.Module):
         if config.normalisation == "utterance":
             features = normalise_utterance(features, mask)
         elif config.normalisation == "corpus":
-            shape = (config.filterbank.num_bands,)
-            mean = self.variable("statistics", "mean", jnp.zeros, shape, jnp.float32)
-            std = self.variable("statistics", "std", jnp.ones, shape, jnp.float32)
-            features = normalise_with(features, mask, mean.value, std.value)
+            normalisation = CorpusNormalisation()
+            nn.share_scope(self, normalisation)
+            features = normalisation(features, mask)
         features = add_deltas(features, mask, config.deltas.width, config.deltas.order)
         if train and (config.spec_augment.num_time_masks or config.spec_augment.num_frequency_masks):
             features = spec_augment(self.make_rng("augment"), features, mask, config.spec_augment)

@@ -85,7 +85,10 @@ class TCGRUConfig:
         '"attentive_statistics".',
     ] = "last"
     embedding_size: Annotated[
-        int, Ge(1), Le(16_384), "Units of the embedding layer, the input of the heads (replication: 128)."
+        int,
+        Ge(0),
+        Le(16_384),
+        "Units of the embedding layer, the input of the heads (replication: 128); 0: the pooled vector itself.",
     ] = 128
     embedding_norm: Annotated[bool, "Whether the embedding is layer-normalised before its activation."] = False
     embedding_activation: Annotated[Literal["none", "relu", "tanh"], "Activation of the embedding layer."] = "none"
@@ -126,7 +129,8 @@ class TCGRU(nn.Module):
         self.gru = [GRU(config.gru_size, self.dtype) for _ in range(config.gru_layers)]
         self.pooling = POOLINGS[config.pooling](dtype=self.dtype, name="attention")
         self.dropout = nn.Dropout(config.dropout)
-        self.embedding = Dense(config.embedding_size, dtype=self.dtype)
+        if config.embedding_size:
+            self.embedding = Dense(config.embedding_size, dtype=self.dtype)
         if config.embedding_norm:
             self.norm = nn.LayerNorm(epsilon=1e-5)
 
@@ -218,7 +222,10 @@ class TCGRU(nn.Module):
 
     def _embedding(self, pooled: Float[Array, "B P"], train: bool) -> Float[Array, "B E"]:
         config = self.config
-        embedding = self.embedding(self.dropout(pooled, deterministic=not train)).astype(jnp.float32)
+        embedding = self.dropout(pooled, deterministic=not train)
+        if config.embedding_size:
+            embedding = self.embedding(embedding)
+        embedding = embedding.astype(jnp.float32)
         if config.embedding_norm:
             embedding = self.norm(embedding)
         return _ACTIVATIONS[config.embedding_activation](embedding)

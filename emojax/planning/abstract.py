@@ -105,7 +105,7 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
     for modality, checkpoint in checkpoints.items():
         settings = getattr(config.model, modality)
         options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
-        parts[modality] = describe_encoder(checkpoint, options)
+        parts[modality] = describe_encoder(checkpoint, options, settings.keep_layers)
     return build_model(config.model, len(metadata.info.categories), parts)
 
 

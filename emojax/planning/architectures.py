@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from emojax.encoders import ComputeOptions
 from emojax.encoders.checkpoint_files import read_json_config
-from emojax.encoders.families import family_of
+from emojax.encoders.families import family_of, keep_first_layers
 from emojax.errors import CheckpointError
 from emojax.models import EncoderPart
 
@@ -54,17 +54,18 @@ KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
 """Hub name -> `model_type` and what differs from the defaults of transformers, so that a plan needs no network."""
 
 
-def describe_encoder(checkpoint: str, options: ComputeOptions) -> EncoderPart:
+def describe_encoder(checkpoint: str, options: ComputeOptions, keep_layers: int = 0) -> EncoderPart:
     """Builds the module of a checkpoint from its `config.json` alone.
 
     Args:
       checkpoint: folder with a `config.json`, or a name on the hub.
       options: dtype, rematerialisation and scan over layers.
+      keep_layers: transformer layers that are kept, counted from the input; 0: all.
 
     Raises:
       CheckpointError: the folder has no `config.json`, or the name is neither in the cache nor known here.
     """
-    config = _config(checkpoint)
+    config = keep_first_layers(_config(checkpoint), keep_layers, checkpoint)
     family = family_of(config)
     module: nn.Module = family.build_module(config, family.optional_names, options)
     sizes: Any = module.config

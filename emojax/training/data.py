@@ -1,14 +1,10 @@
-"""Data of a run: splits of its corpus, batches for training and validation, feature statistics."""
+"""Data of a run: splits of its corpus, batches for training and validation."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
-from emojax.audio import FeatureStatistics, feature_statistics, mean_and_std, merge_statistics
 from emojax.config import ExperimentConfig
 from emojax.data import (
     BatchInputs,
@@ -25,16 +21,10 @@ from emojax.data import (
 from emojax.data.transcripts import find_transcripts
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
-from emojax.models import EmotionModel, raw_log_mel
-from emojax.parallel import to_device, to_host
-from emojax.progress import Progress
 from emojax.training.defaults import fill_epochs
 from emojax.training.experiment import Experiment, online_modalities
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import CorpusMetadata, batch_inputs, corpus_metadata
-
-MAX_BATCHES = 200
-"""Batches of `fill_statistics`: a hundred thousand frames fix a mean to a hundredth of a standard deviation."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,37 +175,6 @@ def make_validation(
         return validation_metrics(predictions, config.evaluation.score)
 
     return validate
-
-
-def fill_statistics(model: EmotionModel, statistics: Any, stream: BatchStream) -> Any:
-    """Computes a model's `statistics` variables from training data.
-
-    Args:
-      model: the model.
-      statistics: its initial `statistics` collection; returned as it is if the model does not normalise by corpus.
-      stream: training batches; up to `MAX_BATCHES` of the first epoch are read, its position does not change.
-
-    Returns:
-      The same tree with the same shardings.
-    """
-    settings = model.config.log_mel
-    if not statistics:
-        return statistics
-    measure = jax.jit(lambda batch: feature_statistics(*raw_log_mel(batch, settings.filterbank)))
-    bands = settings.filterbank.num_bands
-    total = FeatureStatistics(np.float64(0), np.zeros(bands), np.zeros(bands))
-    count = min(MAX_BATCHES, stream.plan.batches_per_epoch)
-    with Progress("measure features", count, "batches") as progress:
-        for number in range(count):
-            sums = to_host(measure(stream.load(number)))
-            measured = FeatureStatistics(*(np.asarray(part, np.float64) for part in sums))
-            total = merge_statistics(total, measured)
-            progress.advance()
-    mean, std = mean_and_std(total)
-    values = {"mean": mean, "std": std}
-    return jax.tree.map_with_path(
-        lambda path, old: to_device(values[path[-1].key].astype(old.dtype), old.sharding), statistics
-    )
 
 
 def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs) -> Unlabelled | None:

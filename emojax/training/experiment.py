@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -16,8 +17,16 @@ from jax.sharding import Mesh
 from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig
 from emojax.errors import ConfigError
-from emojax.losses import make_loss, objective_parameters, projection_parameters
-from emojax.models import EmotionModel, build_model, embedding_size, example_batch, parameter_axes, trainable_mask
+from emojax.losses import class_weights, make_loss, objective_parameters, projection_parameters
+from emojax.models import (
+    EmotionModel,
+    build_model,
+    embedding_size,
+    example_batch,
+    parameter_axes,
+    start_heads,
+    trainable_mask,
+)
 from emojax.parallel import num_batch_shards, to_device
 from emojax.teachers import Teacher, load_teacher
 from emojax.training.loop import StepFunction
@@ -74,7 +83,7 @@ class Experiment:
           optimizer: from `make_optimizer`.
           abstract: return shapes, dtypes and shardings, and compute nothing.
         """
-        example, objective = self.example, self._objective_parameters()
+        example, objective, first = self.example, self._objective_parameters(), self._first_predictions()
         loaded = {modality: {"encoder": params} for modality, params in self.encoders.items()}
 
         def initialise() -> InitialVariables:
@@ -83,6 +92,7 @@ class Experiment:
                 modality: {name: part for name, part in tree.items() if name != "encoder" or modality not in loaded}
                 for modality, tree in variables["params"].items()
             }
+            params["heads"] = start_heads(params["heads"], *first)
             return {"params": params, "statistics": variables.get("statistics", {}), "objective": objective}
 
         state = init_train_state(
@@ -102,8 +112,7 @@ class Experiment:
 
         Where the waveform is augmented, `load_sounds` are its third argument.
         """
-        counts = np.bincount(self.metadata.emotion, minlength=len(self.metadata.info.categories))
-        loss = make_loss(self.config.objective, self.config.distillation, counts)
+        loss = make_loss(self.config.objective, self.config.distillation, self.metadata.emotion_counts)
         step = make_train_step(
             self.model,
             optimizer,
@@ -125,6 +134,13 @@ class Experiment:
             lambda values: to_device(values, state.step.sharding), load_sounds(self.config.augment, self.config.seed)
         )
         return lambda state, batch: step(state, batch, sounds)
+
+    def _first_predictions(self) -> tuple[Any, Any]:
+        """Means of the attributes' training labels, and logarithms of the categories' shares in the loss."""
+        counts = self.metadata.emotion_counts
+        # One more of each, so that a category without training items has a finite logarithm.
+        shares = (counts + 1) * np.asarray(class_weights(counts + 1, self.config.objective.class_balance))
+        return jnp.asarray(self.metadata.attribute_means, jnp.float32), jnp.log(jnp.asarray(shares / shares.sum()))
 
     def _objective_parameters(self) -> dict[str, Any]:
         """Task weights, and the projection from the student's embedding to the teacher's, where they are learned."""

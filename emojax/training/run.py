@@ -13,7 +13,6 @@ from emojax.reporting import write_learning_curves
 from emojax.teachers import calibrate
 from emojax.training.data import (
     describe_stream,
-    fill_statistics,
     make_validation,
     open_data,
     student_inputs,
@@ -24,6 +23,7 @@ from emojax.training.initialisation import init_from_workdir, write_transfer
 from emojax.training.labels import check_labels
 from emojax.training.loop import Outcome, stopped_before_training, train
 from emojax.training.optimizer import make_optimizer
+from emojax.training.statistics import fill_statistics
 from emojax.training.stores import make_stores
 from emojax.workdir import (
     CHECKPOINTS,
@@ -81,7 +81,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             calibration = calibrate(experiment.teacher.outputs, state.teacher.members, stream, config.distillation)
             state = state.replace(teacher=state.teacher.replace(calibration=calibration))  # type: ignore[attr-defined]
         if checkpoints.latest_step is None:  # a checkpoint holds them
-            state = state.replace(statistics=fill_statistics(experiment.model, state.statistics, stream))  # type: ignore[attr-defined]
+            statistics = fill_statistics(experiment.model, state.eval_variables, stream, experiment.online)
+            state = state.replace(statistics=statistics)  # type: ignore[attr-defined]
             if config.model.init_from:
                 state, transfer = init_from_workdir(state, config, experiment.metadata, mesh)
                 print(transfer, flush=True)

@@ -76,7 +76,9 @@ def write_encoder_source(folder: Path, checkpoint: str, fingerprint: str, revisi
     write_json(folder / _SOURCE, to_tree(EncoderSource(checkpoint, fingerprint, revision, files)))
 
 
-def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, weights: bool) -> None:
+def keep_encoder(
+    folder: Path, checkpoint: str, revision: str, modality: str, weights: bool, keep_layers: int = 0
+) -> None:
     """Saves an encoder in a workdir, unless it is there.
 
     Args:
@@ -85,6 +87,7 @@ def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, we
       revision: branch, tag or commit on the hub; "" for the main branch.
       modality: required modality of the encoder, `speech` or `text`.
       weights: whether to save the weights; otherwise only config and pre-processing are saved.
+      keep_layers: transformer layers that are saved, counted from the input; 0: all.
 
     Raises:
       CheckpointError: the checkpoint cannot be read, is of another modality, or differs from the one saved earlier.
@@ -93,7 +96,7 @@ def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, we
     if saved and (saved.has_weights or not weights):
         return
     source_folder = find_folder(checkpoint, revision or None)
-    encoder = load_encoder(source_folder, params=False)
+    encoder = load_encoder(source_folder, params=False, keep_layers=keep_layers)
     if encoder.family.modality != modality:
         raise CheckpointError(
             f"{checkpoint}: must be a {modality} encoder, got a {encoder.family.modality} encoder "
@@ -105,10 +108,11 @@ def keep_encoder(folder: Path, checkpoint: str, revision: str, modality: str, we
     if not weights:
         save_encoder(encoder, folder, weights=False)
     elif (shared := _shared_folder(folder)) is None:
-        save_encoder(load_encoder(source_folder), folder)
+        save_encoder(load_encoder(source_folder, keep_layers=keep_layers), folder)
     else:
-        _share(source_folder, shared / fingerprint)
-        _link(shared / fingerprint, folder)
+        whole = shared / (f"{fingerprint}-{keep_layers}" if keep_layers else fingerprint)
+        _share(source_folder, whole, keep_layers)
+        _link(whole, folder)
     write_encoder_source(folder, checkpoint, fingerprint, revision)
 
 
@@ -147,7 +151,7 @@ def _shared_folder(folder: Path) -> Path | None:
     return shared if os.access(shared, os.W_OK) else None
 
 
-def _share(checkpoint: Path, target: Path) -> None:
+def _share(checkpoint: Path, target: Path, keep_layers: int) -> None:
     """Converts a checkpoint into a shared folder, unless an intact copy exists."""
     try:
         check_kept_encoder(target, weights=True)
@@ -156,7 +160,7 @@ def _share(checkpoint: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        save_encoder(load_encoder(checkpoint), temporary)
+        save_encoder(load_encoder(checkpoint, keep_layers=keep_layers), temporary)
         write_encoder_source(temporary, str(checkpoint), target.name)
         with contextlib.suppress(OSError):  # another process created it first
             temporary.rename(target)
@@ -197,7 +201,9 @@ def keep_encoders(workdir: Path, config: EmotionModelConfig) -> None:
         def keep(modality: str = modality, settings: EncoderInputConfig = settings, weights: bool = weights) -> None:
             folder = workdir / ENCODERS / modality
             try:
-                keep_encoder(folder, settings.checkpoint, settings.revision, _MODALITY[modality], weights)
+                keep_encoder(
+                    folder, settings.checkpoint, settings.revision, _MODALITY[modality], weights, settings.keep_layers
+                )
             except CheckpointError as error:
                 raise CheckpointError(f"config.model.{modality}.checkpoint: {error}") from error
 
@@ -225,7 +231,13 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
             folder = _find_original(folder, source)
-        encoders[modality] = load_encoder(folder, options, to_device=device_put_fn(mesh), params=modality in online)
+        encoders[modality] = load_encoder(
+            folder,
+            options,
+            to_device=device_put_fn(mesh),
+            params=modality in online,
+            keep_layers=settings.keep_layers,
+        )
     return encoders
 
 

@@ -73,6 +73,17 @@ class CorpusMetadata:
     labels_known: bool = True
     content: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def attribute_means(self) -> Float[np.ndarray, "3"]:
+        """Mean of each attribute's training labels (of their quantiles), mapped to [0, 1]; 0.5 without labels."""
+        low, high = self.info.scale
+        return np.nan_to_num((self.attributes.mean(axis=0) - low) / (high - low), nan=0.5)
+
+    @property
+    def emotion_counts(self) -> Int[np.ndarray, "C"]:
+        """Training items of each category."""
+        return np.bincount(self.emotion, minlength=len(self.info.categories))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedOutputs:
@@ -122,7 +133,7 @@ def write_corpus_metadata(workdir: Path, metadata: CorpusMetadata) -> None:
         attribute: None if np.isnan(column).all() else column.tolist()
         for attribute, column in zip(ATTRIBUTES, metadata.attributes.T, strict=True)
     }
-    counts = np.bincount(metadata.emotion, minlength=len(metadata.info.categories)).tolist()
+    counts = metadata.emotion_counts.tolist()
     labels = {"known": metadata.labels_known, "attribute_quantiles": quantiles, "emotion_counts": counts}
     tree = {"info": dataclasses.asdict(metadata.info), "training_labels": labels, "content": dict(metadata.content)}
     write_json(workdir / CORPUS, tree)
