@@ -14,7 +14,7 @@ from emojax.errors import CheckpointError
 from emojax.extraction import extract_store, parse_extraction
 from emojax.importers import import_published, standard_heads
 from emojax.reporting import evaluate_workdir
-from tests import speech_checkpoints, text_checkpoints
+from tests import speech_checkpoints, test_encoders_whisper, text_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((8_000, 4_000, 11_117))
 LABELS = ("neu", "Happy", "SAD")
@@ -99,6 +99,52 @@ def test_categories_of_speech_equal_pytorch(kind, changes, tmp_path):
     assert_equal_logits(found, logits(model, CLIPS))
 
 
+def whisper_model(folder, labels=LABELS, **changes):
+    changes = {"classifier_proj_size": 12} | names(labels) | changes
+    model, _ = test_encoders_whisper.make(folder, "ForAudioClassification", **changes)
+    return folder, model
+
+
+def whisper_logits(model, clips):
+    """Logits of each clip alone, padded by its feature extractor to the longest input."""
+    extract, rows = test_encoders_whisper.extractor(model), []
+    for clip in clips:
+        clip = np.pad(clip, (0, test_encoders_whisper.POSITIONS * 320 - len(clip)))
+        features = extract(clip, sampling_rate=16_000, padding=False, return_tensors="pt").input_features
+        with torch.no_grad():
+            rows.append(model(features).logits[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_categories_of_padded_clips_equal_pytorch_and_long_ones_are_means_over_windows(weighted, tmp_path):
+    folder, model = whisper_model(tmp_path / "c", use_weighted_layer_sum=weighted)
+    predictor = imported(folder, tmp_path / "run")
+    assert_equal_logits(predicted(predictor, CLIPS, LABELS), whisper_logits(model, CLIPS))
+    (long,) = speech_checkpoints.waveforms((30_000,))
+    windows = torch.softmax(torch.tensor(whisper_logits(model, [long[:15_000], long[15_000:]])), dim=1)
+    found = predictor.predict(long, 16_000).emotions
+    assert list(found.values()) == pytest.approx(windows.mean(dim=0).tolist(), abs=1e-5)
+
+
+def test_attributes_of_whisper_are_evaluated_on_utterances_above_its_longest_input(mini_data_dir, tmp_path):
+    folder, model = whisper_model(tmp_path / "c", ATTRIBUTES)
+    found = imported(folder, tmp_path / "run").predict(CLIPS[0], 16_000).attributes
+    expected = dict(zip(("activation", "dominance", "valence"), whisper_logits(model, CLIPS[:1])[0], strict=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert evaluate_workdir(tmp_path / "run", "mini_corpus", ("test",), str(mini_data_dir))["test"]["n"] == 9
+    assert "training data and labels are not known here" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_unsupported_heads_of_whisper_raise(tmp_path):
+    folder, _ = whisper_model(tmp_path / "c")
+    head = {"dense": torch.ones(3, 32), "out_proj": torch.ones(3, 3)}
+    change_tensors(folder, **{f"classifier.{name}.weight": tensor for name, tensor in head.items()})
+    assert_refused(folder, tmp_path, "has classifier.dense.weight, which is not supported")
+    changed(folder, architectures=["WhisperForConditionalGeneration"])
+    assert_refused(folder, tmp_path, r"architectures must be \['WhisperForAudioClassification'\], got")
+
+
 def test_attributes_of_speech_equal_pytorch(tmp_path):
     folder, model = speech_model(tmp_path / "c", labels=ATTRIBUTES, problem_type="regression")
     found = imported(folder, tmp_path / "run").predict([(clip, 16_000) for clip in CLIPS])
@@ -179,7 +225,7 @@ def test_metadata_is_that_of_the_card_or_unknown(tmp_path):
         ({"problem_type": "regression"}, "problem_type must be 'single_label_classification' with"),
         (
             {"model_type": "whisper", "apply_spec_augment": False},
-            r"config.json: model_type must be one of bert, .* got 'whisper'",
+            r"architectures must be \['WhisperForAudioClassification'\], got",
         ),
         ({"model_type": None}, "model_type must be one of"),
         ({"architectures": ["HubertForCTC"]}, r"architectures must be \['HubertForSequenceClassification'\], got"),

@@ -44,6 +44,8 @@ class StoredInput:
       array: name of the array.
       rows: unit of the array's rows.
       samples_per_row: frame shift in samples; 0 if rows are not frames.
+      rows_at_once: rows per `samples_per_row`: 1, or for clips that an encoder pads to its longest input, the frames of
+        that input, `samples_per_row`.
       allow_empty: whether an utterance may have no row, as for an empty transcript.
       positions: position in the store of each of the split's utterances; None before `for_split`.
     """
@@ -52,6 +54,7 @@ class StoredInput:
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
+    rows_at_once: int = 1
     allow_empty: bool = True
     positions: Int[np.ndarray, "N"] | None = None
 
@@ -77,7 +80,7 @@ class StoredInput:
         Raises:
           CheckpointError: the utterance has fewer or more rows than possible.
         """
-        most = {"utterance": 1, "frames": num_samples // max(self.samples_per_row, 1)}.get(self.rows, num_rows)
+        most = num_rows if self.rows == "tokens" else self.num_rows(num_samples, 0)
         if num_rows > most or not (num_rows or self.allow_empty):
             raise CheckpointError(
                 f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
@@ -87,12 +90,12 @@ class StoredInput:
     def num_rows(self, num_samples: int, max_tokens: int) -> int:
         """Returns the static number of rows in a batch padded to `num_samples`."""
         if self.rows == "frames":
-            return num_samples // self.samples_per_row
+            return -(-num_samples // self.samples_per_row) * self.rows_at_once
         return max_tokens if self.rows == "tokens" else 1
 
     def first_row(self, first_sample: int) -> int:
         """Returns the row at which a crop starts."""
-        return first_sample // self.samples_per_row if self.rows == "frames" else 0
+        return first_sample // self.samples_per_row * self.rows_at_once if self.rows == "frames" else 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,8 +132,31 @@ def predict_windows(
       mesh: mesh that rows are sharded over.
 
     Returns:
-      Means over the windows of each utterance, weighted by their lengths, as NumPy arrays. Category probabilities are
-      averaged and returned as logarithms. Rows without a sample are 0.
+      Means over the windows of each utterance (`average_windows`), as NumPy arrays. Category probabilities are averaged
+      and returned as logarithms.
+    """
+
+    def averageable(window: Batch) -> tuple[Any, ...]:
+        output = to_host(forward(window))
+        return output.attributes, softmax(output.emotion_logits), output.embedding
+
+    attributes, probabilities, embedding = average_windows(averageable, batch, windows, mesh)
+    return EmotionOutput(attributes, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)), embedding)
+
+
+def average_windows(
+    forward: Callable[[Batch], tuple[Any, ...]], batch: Batch, windows: Windows, mesh: Mesh
+) -> tuple[Any, ...]:
+    """Averages arrays that are computed window by window.
+
+    Args:
+      forward: computes NumPy arrays (B, D) of a batch of windows; see `predict_windows`.
+      batch: batch of utterances.
+      windows: windows of the batch.
+      mesh: mesh that rows are sharded over.
+
+    Returns:
+      Means over the windows of each utterance, weighted by their lengths, float32. Rows without a sample are 0.
     """
     num_samples = to_host(batch.num_samples)
     batch = jax.tree.map(jnp.asarray, batch)
@@ -143,17 +166,12 @@ def predict_windows(
         shares = lengths / np.maximum(lengths.sum(axis=1, keepdims=True), 1)
         for number in np.flatnonzero(lengths.any(axis=0)):
             window = _cut(windows.samples, mesh)(batch, rows, starts[:, number], lengths[:, number])
-            parts = _averageable(to_host(forward(window)))
+            parts = forward(window)
             if sums is None:
-                sums = jax.tree.map(lambda part: np.zeros((len(num_samples), part.shape[1])), parts)
+                sums = [np.zeros((len(num_samples), part.shape[1])) for part in parts]
             for total, part in zip(sums, parts, strict=True):
                 total[rows] += shares[:, number, None] * part
-    attributes, probabilities, embedding = (total.astype(np.float32) for total in sums)
-    return EmotionOutput(attributes, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)), embedding)
-
-
-def _averageable(output: EmotionOutput) -> tuple[Any, ...]:
-    return output.attributes, softmax(output.emotion_logits), output.embedding
+    return tuple(total.astype(np.float32) for total in sums)
 
 
 def softmax(logits: Float[Any, "... C"]) -> Float[np.ndarray, "... C"]:

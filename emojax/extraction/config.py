@@ -38,6 +38,11 @@ class ExtractEncoderConfig:
         "Text encoders: folder of transcripts that `--mode=transcribe` wrote, in place of the corpus's own; empty: the "
         "corpus's own.",
     ] = ""
+    padded: Annotated[
+        bool,
+        "Whisper: whether every clip is padded by silence to 30 s, as in pre-training and as published; all 1500 "
+        "frames are hidden states, those of silence included. False: each clip at its own length, which costs less.",
+    ] = False
     batch_seconds: Annotated[
         float,
         Gt(0),

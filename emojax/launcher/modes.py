@@ -235,7 +235,7 @@ _MODES = {
 
 
 def _speed(run: "StoreRun") -> str:
-    return f"{run.audio_hours_per_hour:.0f} audio-hours per hour" if run.utterances else "nothing was left to do"
+    return f"{run.audio_hours_per_hour:.3g} audio-hours per hour" if run.utterances else "nothing was left to do"
 
 
 def _interrupted(number: signal.Signals, message: str) -> int:

@@ -39,13 +39,16 @@ def missing_voice() -> str:
     return "the voice that speaks the sentences is not installed (pip install hibari-tts)" if missing else ""
 
 
-def sentences() -> list[tuple[str, str]]:
-    """Sentiment and text of every sentence."""
+def sentences(number: int) -> list[tuple[str, str]]:
+    """Sentiment and text of sentences; the subjects are the same for every sentiment.
+
+    Args:
+      number: sentences of each sentiment, at most the number of words times that of subjects.
+    """
     return [
-        (sentiment, f"The {subject} was {word}.")
+        (sentiment, text)
         for sentiment, words in WORDS.items()
-        for subject in SUBJECTS
-        for word in words
+        for text in [f"The {subject} was {word}." for subject in SUBJECTS for word in words][:number]
     ]
 
 
@@ -78,7 +81,7 @@ def sentiment(measurement: Measurement) -> Iterator[Result]:
         yield skipped(missing_voice())
         return
     bounds, seed = measurement.config.fairness, measurement.config.seed
-    spoken = sentences()
+    spoken = sentences(bounds.sentiment_sentences)
     outputs = _predict(measurement, [text for _, text in spoken])
     columns = {name: (name, "", column, bounds.sentiment_shift) for name, column in measurement.predicted_attributes}
     for number, category in enumerate(measurement.model.categories):

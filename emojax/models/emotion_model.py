@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from emojax.errors import ConfigError
-from emojax.models.encoder_input import EncoderInput, EncoderInputConfig, EncoderPart, LexicalInputConfig
+from emojax.models.encoder_input import AcousticInputConfig, EncoderInput, EncoderPart, LexicalInputConfig
 from emojax.models.fusion import FUSIONS, FusionConfig
 from emojax.models.heads import EmotionHeads, ModalityFrames, clip_attributes
 from emojax.models.log_mel_input import LogMelInput, LogMelInputConfig
@@ -34,7 +34,7 @@ class EmotionModelConfig:
         '"lexical" (hidden states of a text encoder on the transcript).',
     ] = ("log_mel",)
     log_mel: LogMelInputConfig = LogMelInputConfig()
-    acoustic: EncoderInputConfig = EncoderInputConfig()
+    acoustic: AcousticInputConfig = AcousticInputConfig()
     lexical: LexicalInputConfig = LexicalInputConfig()
     fusion: FusionConfig = FusionConfig()
     init_from: Annotated[

@@ -102,6 +102,17 @@ class EncoderInputConfig:
 
 
 @settings
+class AcousticInputConfig(EncoderInputConfig):
+    """A speech encoder, the length of its clips, which of its hidden states are used, and the network on them."""
+
+    padded: Annotated[
+        bool,
+        "Whisper: whether every clip is padded by silence to 30 s, as in pre-training and as published; all 1500 "
+        "frames are hidden states, those of silence included. False: each clip at its own length, which costs less.",
+    ] = False
+
+
+@settings
 class LexicalInputConfig(EncoderInputConfig):
     """A text encoder, its transcripts, which of its hidden states are used, and the network on them."""
 

@@ -63,6 +63,11 @@ class WhisperRecognizer:
         """Vocabulary."""
         return self.decoder.tokens
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of one frame."""
+        return self.encoder.min_samples
+
     def transcribe(self, audio: np.ndarray) -> Transcript:
         """Transcribes one recording.
 

@@ -74,6 +74,12 @@ class Ensemble:
         return max(member.model.min_samples for member in self.members)
 
     @property
+    def max_samples(self) -> int | None:
+        """Longest input in samples at 16 kHz that every member takes; None: no limit."""
+        limits = [member.model.max_samples for member in self.members]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
     def transcripts_fingerprint(self) -> str | None:
         """Fingerprint of `transcripts`, the same for every corpus; None without them.
 

@@ -114,12 +114,17 @@ def training_stream(data: TrainingData, experiment: Experiment, student: BatchIn
         the speech encoder's longest input.
     """
     config, corpus, split = data.config, data.corpus, data.config.corpus.train_split
-    teacher, limit = experiment.teacher, experiment.model.max_samples
-    if "acoustic" in experiment.online and limit is not None and max(config.data.buckets) > limit:
-        raise ConfigError(
-            f"config.data.bucket_seconds, max_seconds must be <= {limit / SAMPLE_RATE:g}, the speech encoder's longest "
-            f"input, got {max(config.data.bucket_seconds):g}"
-        )
+    teacher = experiment.teacher
+    limits = {
+        "the speech encoder's": experiment.model.max_samples if "acoustic" in experiment.online else None,
+        "the teacher's": teacher.max_samples if teacher else None,
+    }
+    for whose, limit in limits.items():
+        if limit is not None and max(config.data.buckets) > limit:
+            raise ConfigError(
+                f"config.data.bucket_seconds, max_seconds must be <= {limit / SAMPLE_RATE:g}, {whose} longest input, "
+                f"got {max(config.data.bucket_seconds):g}; longer utterances are then cropped in training"
+            )
     return BatchStream(
         corpus,
         split,
