@@ -4,7 +4,6 @@ Ridge regression (attributes) and logistic regression (categories, see `emojax.c
 standard deviation over time of every layer's hidden states, and of log-mel energies.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from jaxtyping import Float, Float32
 
 from emojax.config import ExperimentConfig
 from emojax.cross_validation.linear import Labelled, predict_linear
-from emojax.data import BatchStream, Corpus, SplitIndex, read_index
+from emojax.data import BatchStream, Corpus, DataConfig, SplitIndex, read_index
 from emojax.data.plan import FILLER
 from emojax.errors import ConfigError
 from emojax.evaluation import match_categories
@@ -28,6 +27,9 @@ from emojax.reporting import LINEAR_BASELINES, LINEAR_FILE
 from emojax.training.data import open_data
 from emojax.training.experiment import online_modalities
 from emojax.workdir import batch_inputs, read_config, read_json, write_json
+
+_LONGEST = 3600.0
+"""Seconds that no utterance is longer than."""
 
 Features = Mapping[str, Float32[np.ndarray, "N L D"]]
 """Statistics by baseline, of the utterances of a split."""
@@ -170,7 +172,7 @@ def _log_mel_statistics(
     config: ExperimentConfig, corpus: Corpus, split: str, index: SplitIndex
 ) -> Float[np.ndarray, "N D"]:
     filterbank = config.model.log_mel.filterbank
-    data = dataclasses.replace(config.data, workers=0)
+    data = DataConfig(batch_size=config.data.batch_size, bucket_seconds=(), max_seconds=_LONGEST, workers=0)
     stream = BatchStream(corpus, split, index, data, make_mesh(config.mesh), training=False)
     measure = jax.jit(lambda batch: pool("statistics", *raw_log_mel(batch, filterbank)))
     features = np.zeros((len(index), 2 * filterbank.num_bands), np.float32)
