@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emojax.cross_validation.folds import label_strata, speaker_folds
+from emojax.data.speaker_folds import label_strata, speaker_folds
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from emojax.config import ExperimentConfig
 from emojax.cross_validation.baselines import Features, baseline_features, baseline_predictions, check_baselines
-from emojax.cross_validation.folds import label_strata, speaker_folds
 from emojax.cross_validation.summary import (
     FoldResult,
     check_same_folds,
@@ -25,6 +24,7 @@ from emojax.data import (
     read_index,
     with_speaker_splits,
 )
+from emojax.data.speaker_folds import label_strata, speaker_folds
 from emojax.errors import ConfigError
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir

@@ -103,8 +103,8 @@ class EncoderComputer:
         if pooling == "none":
             return frames
         mask = jnp.ones((1, len(frames)), bool)
-        pooled = [pool(pooling, jnp.asarray(frames[None, :, layer]), mask) for layer in range(frames.shape[1])]
-        return np.stack(pooled, axis=1)
+        pooled, _ = pool_layers(pooling, jnp.asarray(frames[None]), mask)
+        return np.asarray(pooled[0])
 
 
 class EncoderBatch(NamedTuple):

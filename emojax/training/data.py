@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from emojax.config import ExperimentConfig
 from emojax.data import (
     BatchInputs,
@@ -18,11 +21,14 @@ from emojax.data import (
     split_names,
     with_speaker_splits,
 )
+from emojax.data.plan import FILLER
 from emojax.data.transcripts import find_transcripts
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
+from emojax.parallel import to_host
 from emojax.training.defaults import fill_epochs
 from emojax.training.experiment import Experiment, online_modalities
+from emojax.training.state import TrainState
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import CorpusMetadata, batch_inputs, corpus_metadata
 
@@ -180,6 +186,39 @@ def make_validation(
         return validation_metrics(predictions, config.evaluation.score)
 
     return validate
+
+
+def initial_embeddings(
+    data: TrainingData, experiment: Experiment, state: TrainState, student: BatchInputs
+) -> Float[np.ndarray, "N E"]:
+    """Embeddings of the training utterances at the initial parameters; 0 for those that are too short.
+
+    Args:
+      data: corpus and splits.
+      experiment: the model.
+      state: initial state, with its statistics.
+      student: inputs of the model, from `student_inputs`.
+    """
+    config, model, mesh = data.config, experiment.model, experiment.mesh
+    predict = PredictStep(model, mesh, windows_of(config, model, experiment.online))
+    stream = BatchStream(
+        data.corpus,
+        config.corpus.train_split,
+        data.training,
+        config.data,
+        mesh,
+        training=False,
+        inputs=student,
+        min_samples=model.min_samples,
+    )
+    embeddings: np.ndarray | None = None
+    for batch in stream:
+        rows, found = to_host(batch.index), predict(state.eval_variables, batch).embedding
+        if embeddings is None:
+            embeddings = np.zeros((len(data.training), found.shape[1]))
+        embeddings[rows[rows != FILLER]] = found[rows != FILLER]
+    assert embeddings is not None  # a stream without batches is an error
+    return embeddings
 
 
 def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs) -> Unlabelled | None:

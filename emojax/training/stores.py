@@ -60,6 +60,7 @@ def _extraction(config: ExperimentConfig, settings: EncoderInputConfig, splits: 
             revision=settings.revision,
             dtype=config.model.dtype,
             max_tokens=config.data.max_tokens,
+            transcripts=getattr(settings, "transcripts", ""),  # of text encoders
         ),
         states=StatesConfig(
             layers=settings.layers,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emojax.cross_validation.folds import label_strata, speaker_folds
+from emojax.data.speaker_folds import label_strata, speaker_folds
 from emojax.errors import ConfigError
 
 
