@@ -35,7 +35,7 @@ def get_config():
     config.objective.class_balance = "inverse_frequency"
     config.objective.label_smoothing = 0.3
     config.optimizer.schedule = "cosine"
-    config.training.ridge_heads = True
+    config.training.linear_heads = True
     config.optimizer.learning_rate = 2e-5
     config.training.epochs = 0
     config.training.evaluate_every_epochs = 0

@@ -64,7 +64,9 @@ def test_results_are_written_as_json_csv_and_page(tested):
     assert tree["settings"]["robustness"]["utterances"] == 4
     assert {row["test"] for row in tree["results"]} == {test.name for test in CATALOGUE}
     share = tree["shares"]["robustness"]
-    assert share["passed"] + share["failed"] == sum(r["group"] == "robustness" and r["status"] != "skipped" for r in tree["results"])
+    assert share["passed"] + share["failed"] == sum(
+        r["group"] == "robustness" and r["status"] != "skipped" for r in tree["results"]
+    )
     rows = list(csv.DictReader((directory / "test.csv").open()))
     assert len(rows) == len(tree["results"])
     assert [row["status"] for row in rows] == [row["status"] for row in tree["results"]]

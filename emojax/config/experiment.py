@@ -46,6 +46,11 @@ class ExperimentConfig:
         """
         if self.distillation.on and not self.teacher.given:
             raise ConfigError("teacher.workdir or teacher.cache must be given with distillation, got ''")
+        modalities = self.model.modalities
+        if self.training.linear_heads and (len(modalities) > 1 or self.model.network(modalities[0]).embedding_size):
+            raise ConfigError(
+                "training.linear_heads must be False unless the model has one modality and network.embedding_size 0"
+            )
         if self.corpus.unlabelled_split and not self.distillation.on:
             raise ConfigError("corpus.unlabelled_split must be empty without distillation")
         if self.teacher.given and not self.distillation.on:

@@ -47,7 +47,7 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "model.acoustic.pooling": "none",
         "model.lexical.make_store": False,
         "model.lexical.pooling": "none",
-        "training.ridge_heads": False,
+        "training.linear_heads": False,
         "evaluation.linear_baselines": False,
     },
 )

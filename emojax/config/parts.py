@@ -163,11 +163,11 @@ class TrainingConfig:
     checkpoint_every_steps: Annotated[
         int, Ge(0), Le(10**9), "Steps between additional checkpoints, of which the latest is kept; 0: none."
     ] = 1000
-    ridge_heads: Annotated[
+    linear_heads: Annotated[
         bool,
-        "Whether output heads start at ridge regression from the initial embedding to the training labels, with "
-        "penalties tuned by folds of the training speakers; for models of one modality without layers below the heads "
-        "that are trained.",
+        "Whether output heads start at ridge regression (attributes) and logistic regression (categories) from the "
+        "initial embedding to the training labels, tuned by folds of the training speakers; for models of one modality "
+        "whose embedding is pooled input (network.embedding_size 0).",
     ] = False
     log_every_steps: Annotated[int, Ge(1), Le(10**9), "Steps between records of metrics.jsonl."] = 10
     patience: Annotated[

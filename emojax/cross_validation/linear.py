@@ -4,17 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from emojax.data.speaker_folds import label_strata, speaker_folds
 from emojax.metrics import classification_scores, confusion_matrix, regression_scores
+from emojax.training.linear_models import fit_logistic, fit_ridge, held_out_speakers
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES
 
 RIDGE_PENALTIES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 LOGISTIC_PENALTIES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
 """Weight of half the squared norm beside the sum of squared errors, or of cross-entropies, of standardised features."""
-
-NUM_INNER_FOLDS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,73 +51,6 @@ class LinearPredictions:
     chosen: dict[str, dict[str, float]]
 
 
-def fit_ridge(
-    features: Float[np.ndarray, "N D"], labels: Float[np.ndarray, "N"], penalties: Sequence[float]
-) -> tuple[Float[np.ndarray, "P D"], Float[np.ndarray, "P"]]:
-    """Minimises the sum of squared errors plus penalty times the squared norm of the weights, the intercept free.
-
-    Args:
-      features: any values.
-      labels: without missing values.
-      penalties: P of them; all are solved by one decomposition.
-
-    Returns:
-      Weights and intercepts by penalty.
-    """
-    centre, middle = features.mean(axis=0), labels.mean()
-    left, singular, right = np.linalg.svd(features - centre, full_matrices=False)
-    projected = left.T @ (labels - middle)
-    weights = np.stack([(singular / (singular**2 + penalty) * projected) @ right for penalty in penalties])
-    return weights, middle - weights @ centre
-
-
-def fit_logistic(
-    features: Float[np.ndarray, "N D"],
-    labels: Int[np.ndarray, "N"],
-    num_categories: int,
-    penalty: float,
-    weights: Float[np.ndarray, "N"],
-    start: Float[np.ndarray, "E C"] | None = None,
-) -> Float[np.ndarray, "E C"]:
-    """Minimises the weighted sum of cross-entropies plus penalty / 2 times the squared norm, intercepts free.
-
-    L-BFGS, as scikit-learn's `LogisticRegression(C=1 / penalty)`.
-
-    Args:
-      features: standardised.
-      labels: categories.
-      num_categories: C.
-      penalty: weight of half the squared norm.
-      weights: weight of every utterance.
-      start: parameters to start from; None: zeros.
-
-    Returns:
-      Parameters, the intercepts in the last row (E = D + 1).
-    """
-    from scipy.optimize import minimize
-
-    extended = np.concatenate([features, np.ones((len(features), 1))], axis=1)
-    target = np.eye(num_categories)[labels]
-    shape = (extended.shape[1], num_categories)
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = flat.reshape(shape)
-        logits = extended @ parameters
-        logits -= logits.max(axis=1, keepdims=True)
-        exponentials = np.exp(logits)
-        total = exponentials.sum(axis=1, keepdims=True)
-        penalised = parameters.copy()
-        penalised[-1] = 0
-        entropy = np.log(total[:, 0]) - (logits * target).sum(axis=1)
-        value = weights @ entropy + 0.5 * penalty * np.square(penalised).sum()
-        gradient = extended.T @ (weights[:, None] * (exponentials / total - target)) + penalty * penalised
-        return float(value), gradient.ravel()
-
-    first = np.zeros(shape) if start is None else start
-    found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200, "gtol": 1e-4})
-    return found.x.reshape(shape)
-
-
 def predict_linear(
     features: Float[np.ndarray, "N L D"], training: Labelled, test_features: Float[np.ndarray, "M L D"]
 ) -> LinearPredictions:
@@ -136,7 +67,7 @@ def predict_linear(
     mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
     features = ((features - mean) / std).astype(np.float64)
     test_features = ((test_features - mean) / std).astype(np.float64)
-    held_out = _inner_folds(training)
+    held_out = held_out_speakers(training.speakers, training.attributes, training.emotion)
     attributes = np.full((len(test_features), NUM_ATTRIBUTES), np.nan)
     chosen: dict[str, dict[str, float]] = {}
     for column, name in enumerate(ATTRIBUTES):
@@ -151,22 +82,11 @@ def predict_linear(
     probabilities = np.zeros((len(test_features), 0))
     if np.unique(training.emotion[labelled]).size > 1:
         layer, penalty = _tune_logistic(features, training, labelled, held_out)
-        weights = _balanced(training.emotion[labelled])
         emotion = training.emotion[labelled]
-        parameters = fit_logistic(features[labelled, layer], emotion, training.num_categories, penalty, weights)
+        (parameters,) = fit_logistic(features[labelled, layer], emotion, training.num_categories, [penalty])
         probabilities = _softmax(test_features[:, layer] @ parameters[:-1] + parameters[-1])
         chosen["emotion"] = {"layer": layer, "penalty": penalty}
     return LinearPredictions(attributes, probabilities, chosen)
-
-
-def _inner_folds(training: Labelled) -> list[Bool[np.ndarray, "N"]]:
-    """Held-out utterances of every inner fold: groups of speakers, or every fourth utterance of a single speaker."""
-    num_speakers = len(np.unique(training.speakers))
-    if num_speakers < 2:
-        return [np.arange(len(training.speakers)) % NUM_INNER_FOLDS == fold for fold in range(NUM_INNER_FOLDS)]
-    strata = label_strata(training.attributes, training.emotion)
-    groups = speaker_folds(training.speakers, strata, min(NUM_INNER_FOLDS, num_speakers))
-    return [np.isin(training.speakers, group) for group in groups]
 
 
 def _tune_ridge(
@@ -199,13 +119,10 @@ def _tune_logistic(
         for test in held_out:
             fitted = labelled & ~test
             emotion = training.emotion[fitted]
-            parameters = None
-            for number, penalty in enumerate(penalties if emotion.size else ()):
-                weights = _balanced(emotion)
-                parameters = fit_logistic(
-                    features[fitted, layer], emotion, training.num_categories, penalty, weights, parameters
-                )
-                predicted[number, test] = (features[test, layer] @ parameters[:-1] + parameters[-1]).argmax(axis=1)
+            if emotion.size:
+                solutions = fit_logistic(features[fitted, layer], emotion, training.num_categories, penalties)
+                for number, found in enumerate(solutions):
+                    predicted[number, test] = (features[test, layer] @ found[:-1] + found[-1]).argmax(axis=1)
         return [_uar(found, training, labelled) for found in predicted]
 
     layer = max(range(features.shape[1]), key=lambda each: scores(each, [middle])[0])
@@ -218,12 +135,6 @@ def _uar(predicted: np.ndarray, training: Labelled, labelled: np.ndarray) -> flo
     known = labelled & (predicted != MISSING_EMOTION)
     confusion = confusion_matrix(predicted[known], training.emotion[known], training.num_categories)
     return float(classification_scores(confusion)["uar"])
-
-
-def _balanced(emotion: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Weights of mean 1 that give every category that occurs the same sum."""
-    counts = np.bincount(emotion)
-    return len(emotion) / ((counts > 0).sum() * counts[emotion])
 
 
 def _ccc(predicted: np.ndarray, labels: np.ndarray) -> float:

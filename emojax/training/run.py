@@ -22,9 +22,9 @@ from emojax.training.data import (
 from emojax.training.experiment import build_experiment, check_micro_batches
 from emojax.training.initialisation import init_from_workdir, write_transfer
 from emojax.training.labels import check_labels
+from emojax.training.linear_heads import start_heads_at_regression
 from emojax.training.loop import Outcome, stopped_before_training, train
 from emojax.training.optimizer import make_optimizer
-from emojax.training.ridge_heads import start_heads_at_ridge
 from emojax.training.statistics import fill_statistics
 from emojax.training.stores import make_stores
 from emojax.workdir import (
@@ -85,10 +85,12 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         if checkpoints.latest_step is None:  # a checkpoint holds them
             statistics = fill_statistics(experiment.model, state.eval_variables, stream, experiment.online)
             state = state.replace(statistics=statistics)  # type: ignore[attr-defined]
-            if config.training.ridge_heads and not config.model.init_from:
+            if config.training.linear_heads and not config.model.init_from:
                 embeddings = initial_embeddings(data, experiment, state, inputs[config.corpus.train_split])
-                info = data.corpus.info
-                state = start_heads_at_ridge(state, embeddings, data.training, info.scale, len(info.categories))
+                info, layers = data.corpus.info, experiment.model.num_concatenated_layers
+                state = start_heads_at_regression(
+                    state, embeddings, layers, data.training, info.scale, len(info.categories)
+                )
             if config.model.init_from:
                 state, transfer = init_from_workdir(state, config, experiment.metadata, mesh)
                 print(transfer, flush=True)
