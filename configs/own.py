@@ -2,8 +2,9 @@
 
 Every layer of the encoder (default: the published Whisper tiny.en of an installed package; any checkpoint of
 docs/encoders.md works) is pooled to mean and standard deviation once per utterance, in a feature store in the workdir.
-The head is trained on categories, ratings, or both, as the corpus has them; linear baselines on the same statistics and
-on log-mel statistics are reported beside it. The length of training follows from the number of clips
+The head starts at regularised regression with weighted layers, tuned by folds of the training speakers, and is trained
+on categories, ratings, or both, as the corpus has them; linear models on the statistics of one layer and on log-mel
+statistics are reported beside it. The length of training follows from the number of clips
 (`emojax/training/defaults.py`).
 
 python -m tfds_builders folder --manual_dir=FOLDER
@@ -33,10 +34,10 @@ def get_config():
     acoustic.network.update(HEAD)
     config.objective.emotion_weight = 1.0
     config.objective.class_balance = "inverse_frequency"
-    config.objective.label_smoothing = 0.3
     config.optimizer.schedule = "cosine"
     config.training.linear_heads = True
-    config.optimizer.learning_rate = 2e-5
+    config.optimizer.learning_rate = 1e-5
+    config.optimizer.warmup_steps = 20
     config.training.epochs = 0
     config.training.evaluate_every_epochs = 0
     config.training.patience = 0

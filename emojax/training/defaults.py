@@ -5,10 +5,10 @@ import math
 
 from emojax.config import ExperimentConfig
 
-NUM_STEPS = 800
-"""Steps that a small corpus is trained for; the head of a frozen encoder has converged by then."""
+NUM_STEPS = 300
+"""Steps that a small corpus is trained for, from heads that start at a regression."""
 
-MIN_EPOCHS, MAX_EPOCHS = 8, 80
+MIN_EPOCHS, MAX_EPOCHS = 3, 80
 
 NUM_VALIDATIONS = 20
 
@@ -16,8 +16,8 @@ NUM_VALIDATIONS = 20
 def fill_epochs(config: ExperimentConfig, num_utterances: int) -> ExperimentConfig:
     """Fills in `training.epochs` and `training.evaluate_every_epochs` where they are 0.
 
-    Epochs are those of 800 steps, at least 8 and at most 80: at a batch size of 32, 50 for 500 utterances, 13 for 2,000
-    and 8 for more than 3,000. There are at most 20 validations.
+    Epochs are those of 300 steps, at least 3 and at most 80: at a batch size of 32, 43 for 200 utterances, 19 for 500,
+    5 for 2,000 and 3 for more than 3,200. There are at most 20 validations.
 
     Args:
       config: config of a run.
