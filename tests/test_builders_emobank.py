@@ -11,9 +11,18 @@ import pytest
 from benchmarks.talkers import distances, position
 from emojax.data import open_corpus, open_split
 from emojax.errors import CorpusError
+from emojax.synthesis import hibari_voice
+from emojax.synthesis.source_filter import (
+    SYNTHESIS_RATE,
+    VOICED_F0,
+    add_breath,
+    add_tilt,
+    render,
+    scale_tract,
+)
 from emojax.types import SAMPLE_RATE
 from tfds_builders.build import build
-from tfds_builders.emobank_spoken import hibari_voice, piper_voice
+from tfds_builders.emobank_spoken import piper_voice
 from tfds_builders.emobank_spoken import sentences as sentences_module
 from tfds_builders.emobank_spoken.analysis import analyse, track_f0
 from tfds_builders.emobank_spoken.emobank_spoken_dataset_builder import Builder, EmoBankConfig
@@ -25,14 +34,6 @@ from tfds_builders.emobank_spoken.sentences import (
     fragments,
     read_sentences,
     subsample,
-)
-from tfds_builders.emobank_spoken.source_filter import (
-    SYNTHESIS_RATE,
-    VOICED_F0,
-    add_breath,
-    add_tilt,
-    render,
-    scale_tract,
 )
 from tfds_builders.emobank_spoken.speech import Item, active_level_db, make_utterance, speak
 from tfds_builders.emobank_spoken.talkers import TALKERS, TEST_OTHER, draw_talker

@@ -41,7 +41,7 @@ def few_conditions():
     room = conditions.room_bank("", "evaluation", 1, 0.5, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conditions, "small_changes", lambda: small[15:17])
-        patch.setattr(conditions, "compression", lambda: [])
+        patch.setattr(conditions, "compression", list)
         patch.setattr(conditions, "noise_bank", lambda *arguments: room)
         patch.setattr(conditions, "room_bank", lambda *arguments: room)
         patch.setattr(sentiment_module, "missing_voice", lambda: "no voice in this test")
@@ -86,9 +86,9 @@ def test_models_are_shown_side_by_side(tested, tmp_path, capsys):
     out = capsys.readouterr().out
     header = next(line for line in out.splitlines() if line.startswith(" test") and "<other>" in line)
     assert "band" in header
-    (outcomes,) = (line.split()[2::2] for line in out.splitlines() if line.startswith(" spectral tilt"))
-    assert len(outcomes) == 2
-    assert outcomes[1] == "failed"
+    rows = [line.split()[2::2] for line in out.splitlines() if line.startswith(" spectral tilt")]
+    assert sorted(len(row) for row in rows) == [1, 2]  # of the split that both models were tested on, and the other
+    assert max(rows, key=len)[1] == "failed"
     tags, attributes, shown = elements_of(page.read_text())
     assert {"table", "figure", "img"} <= tags
     assert "script" not in tags
@@ -137,7 +137,7 @@ def test_the_config_file_has_the_defaults():
 
     assert parse_model_tests(model_tests.get_config().to_dict()) == ModelTestsConfig()
     assert model_tests.get_config().to_dict() == default_tree(ModelTestsConfig)
-    with pytest.raises(ConfigError, match="config.fairness.level must be > 0 and < 1"):
+    with pytest.raises(ConfigError, match=r"config\.fairness\.level must be > 0 and < 1"):
         parse_model_tests(default_tree(ModelTestsConfig) | {"fairness": default_tree(FairnessConfig) | {"level": 1.0}})
 
 

@@ -44,17 +44,42 @@ class ExperimentConfig:
         Raises:
           ConfigError: naming the field and what is allowed.
         """
-        if self.distillation.on and not self.teacher.given:
+        if self.distillation.uses_outputs and not self.teacher.has_outputs:
             raise ConfigError("teacher.workdir or teacher.cache must be given with distillation, got ''")
+        self._check_linear_heads()
+        self._check_hidden_states()
+        if self.corpus.unlabelled_split and not self.distillation.on:
+            raise ConfigError("corpus.unlabelled_split must be empty without distillation")
+        if self.teacher.given and not self.distillation.on:
+            raise ConfigError("distillation must have a weight > 0 when a teacher is given")
+
+    def _check_linear_heads(self) -> None:
         modalities = self.model.modalities
         if self.training.linear_heads and (len(modalities) > 1 or self.model.network(modalities[0]).embedding_size):
             raise ConfigError(
                 "training.linear_heads must be False unless the model has one modality and network.embedding_size 0"
             )
-        if self.corpus.unlabelled_split and not self.distillation.on:
-            raise ConfigError("corpus.unlabelled_split must be empty without distillation")
-        if self.teacher.given and not self.distillation.on:
-            raise ConfigError("distillation must have a weight > 0 when a teacher is given")
+
+    def _check_hidden_states(self) -> None:
+        """Checks the rules of `distillation.hidden_weight`."""
+        if not self.distillation.hidden_weight:
+            if self.teacher.states:
+                raise ConfigError(
+                    f"teacher.states must be '' without distillation.hidden_weight, got {self.teacher.states!r}"
+                )
+            return
+        if not (self.teacher.workdirs or self.teacher.state_stores):
+            raise ConfigError("teacher.workdir or teacher.states must be given with distillation.hidden_weight, got ''")
+        if "acoustic" not in self.model.modalities or self.model.acoustic.train == "nothing":
+            raise ConfigError(
+                "distillation.hidden_weight must be 0 without an acoustic encoder that is trained "
+                f"(model.acoustic.train), got {self.distillation.hidden_weight}"
+            )
+        if self.augment.speed.probability:
+            raise ConfigError(
+                "augment.speed.probability must be 0 with distillation.hidden_weight, which compares frames, got "
+                f"{self.augment.speed.probability}"
+            )
 
 
 CHANGEABLE = (
@@ -81,7 +106,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
     return parse(ExperimentConfig, tree)
 
 
-LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "folder", "init_from")
+LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder", "init_from")
 """Names of fields that hold paths; comparisons of runs use their last component only."""
 
 

@@ -17,20 +17,22 @@ from emojax.model_tests.chance import random_values, simulated_bounds
 from emojax.model_tests.measurement import CLIPS_AT_ONCE, Measurement
 from emojax.model_tests.model import Clip, Outputs, joined
 from emojax.model_tests.results import EMOTION, Result, at_most, skipped
+from emojax.synthesis import hibari_voice
+from emojax.synthesis.source_filter import SYNTHESIS_RATE, change_pitch, render, scale_tract
 from emojax.types import SAMPLE_RATE
 
 WORDS = {
     "positive": ("great", "lovely", "wonderful", "fantastic", "perfect", "amazing"),
-    "neutral": ("here", "local", "ordinary", "electric", "central", "average"),
+    "neutral": ("here", "local", "regular", "expected", "central", "visible"),
     "negative": ("bad", "awful", "terrible", "disgusting", "dreadful", "appalling"),
 }
-"""Words by sentiment, of one to four syllables in the same order."""
+"""Words by sentiment, of as many syllables in the same order."""
 
 SUBJECTS = ("food", "room", "office", "weather", "film", "service", "music", "garden", "meeting", "answer")
 """Subjects of the sentences."""
 
-VOICES = {"high": 1.0, "low": 0.6}
-"""Voices, and the factor of their fundamental frequency to that of the synthesiser's voice."""
+VOICES = {"female": (1.0, 190.0), "male": (1.2, 110.0)}
+"""Voices: length of the vocal tract relative to the base voice, and mean fundamental frequency (Hz)."""
 
 
 def missing_voice() -> str:
@@ -61,17 +63,14 @@ def speak(text: str) -> dict[str, Waveform]:
     Returns:
       Waveform by key of `VOICES`.
     """
-    from hibari import dsp
-
-    synthesiser = _synthesiser()
-    ids = np.asarray([synthesiser.ids(synthesiser.phonemize(text)[0])], np.int64)
-    outputs = synthesiser.sess.run(None, {"ids": ids, "speed": np.ones(1, np.float32)})
-    *spectra, f0 = (values[0] for values in outputs)
+    (phonemes,) = hibari_voice.phonemize(text)
+    frames = hibari_voice.speak(phonemes, 1.0)
     spoken = {}
-    for voice, factor in VOICES.items():
-        waveform = dsp.synth(*spectra, f0 * np.float32(factor), np.random.default_rng(0))
+    for voice, (tract, f0) in VOICES.items():
+        own = change_pitch(scale_tract(frames, tract), hibari_voice.NATURAL_F0, f0, 1.0)
+        waveform = render(own, seed=0)
         peak = max(float(np.abs(waveform).max()), 1e-6)
-        spoken[voice] = resample(waveform * np.float32(0.5 / peak), dsp.SR, SAMPLE_RATE)
+        spoken[voice] = resample(waveform * np.float32(0.5 / peak), SYNTHESIS_RATE, SAMPLE_RATE)
     return spoken
 
 
@@ -147,10 +146,3 @@ def _predict(measurement: Measurement, texts: list[str]) -> dict[str, Outputs]:
             ]
             found.append(measurement.predict(clips))
     return {voice: joined(found) for voice, found in parts.items()}
-
-
-@functools.cache
-def _synthesiser():
-    from hibari import Hibari
-
-    return Hibari()

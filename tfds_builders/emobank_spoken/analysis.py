@@ -9,7 +9,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float32, Float64
 
-from tfds_builders.emobank_spoken.source_filter import (
+from emojax.synthesis.source_filter import (
     BIN_HERTZ,
     BINS,
     FRAME_RATE,

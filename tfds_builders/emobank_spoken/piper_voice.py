@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from emojax.synthesis.source_filter import Frames, change_rate
 from tfds_builders.emobank_spoken.analysis import analyse
-from tfds_builders.emobank_spoken.source_filter import Frames, change_rate
 
 NATURAL_F0 = 86.0
 """Median F0 of the voice (Hz)."""
