@@ -5,7 +5,8 @@
 FOLDER is a Whisper checkpoint in CTranslate2's format, which both sides read. Clips are the recordings of `--folder`;
 each round has other ones, so that nothing is computed twice. Both sides decode without time stamps and fall-back.
 faster-whisper takes one clip at a time; `faster_whisper_batched` is its `BatchedInferencePipeline`, which computes
-batches as we do. Compilation is not part of the times. Each side runs in a process of its own.
+batches as emojax does. Compilation is not part of the times. Each side runs in a process of its own, in turn. CPU time
+is that of all threads; on a machine with other work it is more reliable than the time on the clock.
 """
 
 import argparse
@@ -41,19 +42,22 @@ def main() -> None:
         serve(SIDES[arguments.side](arguments))
         return
     sides = {name: _Process(name, arguments) for name in arguments.sides.split(",")}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number in range(-1, arguments.rounds):  # round -1 compiles and is not counted
         for name, side in sides.items():
-            taken = side.ask({"round": number})["seconds"]
+            answer = side.ask({"round": number})
             if number >= 0:
-                seconds[name].append(taken)
+                answers[name].append(answer)
     audio = sum(len(clip) for number in range(arguments.rounds) for clip in clips_of_round(arguments, number)) / _RATE
-    reference = statistics.median(seconds["faster_whisper"]) if "faster_whisper" in seconds else float("nan")
     print(f"{arguments.clips} clips a round, {audio / arguments.rounds:.0f} s of audio, {arguments.threads} threads")
-    print("| side | s per round (median) | s per clip | faster than faster-whisper by |\n|---|---|---|---|")
-    for name, taken in seconds.items():
-        median = statistics.median(taken)
-        print(f"| {name} | {median:.2f} | {median / arguments.clips:.3f} | {reference / median:.2f} |", flush=True)
+    print("| side | s per clip (median) | faster by | CPU s per clip | less by |\n|---|---|---|---|---|")
+    medians = {
+        name: [statistics.median(each[key] for each in taken) / arguments.clips for key in ("seconds", "cpu_seconds")]
+        for name, taken in answers.items()
+    }
+    reference = medians.get("faster_whisper", [float("nan")] * 2)
+    for name, (wall, cpu) in medians.items():
+        print(f"| {name} | {wall:.3f} | {reference[0] / wall:.2f} | {cpu:.3f} | {reference[1] / cpu:.2f} |")
     for side in sides.values():
         side.close()
 
@@ -93,9 +97,10 @@ class _Process:
 
 def serve(run: Callable[[int], None]) -> None:
     for line in sys.stdin:
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         run(json.loads(line)["round"])
-        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        taken = {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
+        print(json.dumps(taken), flush=True)
 
 
 def clips_of_round(arguments: argparse.Namespace, number: int) -> list[np.ndarray]:

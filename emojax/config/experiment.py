@@ -44,12 +44,34 @@ class ExperimentConfig:
         Raises:
           ConfigError: naming the field and what is allowed.
         """
-        if self.distillation.on and not self.teacher.given:
+        if self.distillation.uses_outputs and not self.teacher.has_outputs:
             raise ConfigError("teacher.workdir or teacher.cache must be given with distillation, got ''")
+        self._check_hidden_states()
         if self.corpus.unlabelled_split and not self.distillation.on:
             raise ConfigError("corpus.unlabelled_split must be empty without distillation")
         if self.teacher.given and not self.distillation.on:
             raise ConfigError("distillation must have a weight > 0 when a teacher is given")
+
+    def _check_hidden_states(self) -> None:
+        """Checks the rules of `distillation.hidden_weight`."""
+        if not self.distillation.hidden_weight:
+            if self.teacher.states:
+                raise ConfigError(
+                    f"teacher.states must be '' without distillation.hidden_weight, got {self.teacher.states!r}"
+                )
+            return
+        if not (self.teacher.workdirs or self.teacher.state_stores):
+            raise ConfigError("teacher.workdir or teacher.states must be given with distillation.hidden_weight, got ''")
+        if "acoustic" not in self.model.modalities or self.model.acoustic.train == "nothing":
+            raise ConfigError(
+                "distillation.hidden_weight must be 0 without an acoustic encoder that is trained "
+                f"(model.acoustic.train), got {self.distillation.hidden_weight}"
+            )
+        if self.augment.speed.probability:
+            raise ConfigError(
+                "augment.speed.probability must be 0 with distillation.hidden_weight, which compares frames, got "
+                f"{self.augment.speed.probability}"
+            )
 
 
 CHANGEABLE = (
@@ -76,7 +98,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
     return parse(ExperimentConfig, tree)
 
 
-LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "folder")
+LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder")
 """Names of fields that hold paths; comparisons of runs use their last component only."""
 
 

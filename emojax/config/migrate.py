@@ -36,9 +36,12 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "model.lexical.normalisation": "none",
         "model.clip_attributes": False,
     },
-    {  # 5: encoders were whole
+    {  # 5: encoders were whole, hidden states not distilled
         "model.acoustic.keep_layers": 0,
         "model.lexical.keep_layers": 0,
+        "teacher.states": "",
+        "distillation.hidden_weight": 0.0,
+        "distillation.hidden_layers": (),
     },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""

@@ -201,6 +201,12 @@ class TeacherConfig:
         "Folders of transcripts that `--mode=transcribe` wrote, comma-separated, one per corpus, for teachers with a "
         "lexical modality; a student's must be the same. Empty: those of the student, else the corpus's own.",
     ] = ""
+    states: Annotated[
+        str,
+        "Folder of hidden states of the teacher's speech encoder, written by `--mode=extract` with every frame of each "
+        "layer of distillation.hidden_layers; comma-separated, one per corpus. Empty: computed in every step by the "
+        "first teacher.workdir with an acoustic encoder.",
+    ] = ""
 
     def __post_init__(self):
         """Checks rules between fields.
@@ -229,9 +235,19 @@ class TeacherConfig:
         return _comma_separated(self.cache)
 
     @property
+    def state_stores(self) -> tuple[str, ...]:
+        """Folders of hidden states, one per corpus."""
+        return _comma_separated(self.states)
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether the teacher has attributes, categories and an embedding."""
+        return bool(self.workdirs or self.caches)
+
+    @property
     def given(self) -> bool:
         """Whether a teacher is configured."""
-        return bool(self.workdirs or self.caches)
+        return self.has_outputs or bool(self.state_stores)
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:

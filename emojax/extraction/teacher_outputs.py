@@ -43,7 +43,8 @@ class TeacherComputer:
         self.source = cache_source(ensemble, cached.dtype, max_tokens)
         self.default = np.zeros((1, size), np.float32)
 
-        self._windows = Windows(ensemble.max_samples or 0, equal=True, at_once=ENCODER_SECONDS * SAMPLE_RATE)
+        limit, at_once = ensemble.max_samples or 0, ENCODER_SECONDS * SAMPLE_RATE
+        self._windows = Windows(limit, equal=True, at_once=at_once, always=ensemble.pads_clips)
 
         def compute(members: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
             return to_row(ensemble.outputs(members, batch))[:, None], (batch.index != FILLER).astype(np.int32)

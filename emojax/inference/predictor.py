@@ -62,8 +62,6 @@ class Predictor:
         self.min_samples = trained.model.min_samples
         seconds = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
         self._samples_at_once = seconds * SAMPLE_RATE
-        padded = "acoustic" in trained.online and trained.config.model.acoustic.padded
-        self._shortest = (trained.model.max_samples if padded else None) or SAMPLE_RATE
 
     @property
     def corpus(self) -> CorpusInfo:
@@ -118,7 +116,7 @@ class Predictor:
 
     def _predict_waveforms(self, waveforms: list[np.ndarray], texts: list[str]) -> list[Prediction]:
         predictions: dict[int, Prediction] = {}
-        for members, padded, lengths in padded_batches(waveforms, self._shortest, self._samples_at_once, None):
+        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, self._samples_at_once, None):
             batch = self._batch(padded, lengths, [texts[i] for i in members])
             output = self._step(self.trained.variables, batch)
             predictions |= {i: self.named(output, row) for row, i in enumerate(members)}

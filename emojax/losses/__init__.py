@@ -3,6 +3,7 @@
 from emojax.losses.config import DistillationConfig, ObjectiveConfig
 from emojax.losses.distillation import TEACHER_TERMS, distilled_loss, make_loss, projection_parameters
 from emojax.losses.embedding_match import embedding_loss
+from emojax.losses.hidden_states import hidden_state_heads, hidden_state_loss
 from emojax.losses.multitask import (
     LABEL_TERMS,
     LossSettings,
@@ -28,6 +29,8 @@ __all__ = [
     "distilled_loss",
     "embedding_loss",
     "has_ccc",
+    "hidden_state_heads",
+    "hidden_state_loss",
     "make_loss",
     "mse_loss",
     "multitask_loss",

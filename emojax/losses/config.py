@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from emojax.errors import ConfigError
 from emojax.losses.embedding_match import EmbeddingLoss
-from emojax.schema import Ge, Gt, Le, Lt, settings
+from emojax.schema import Ge, Gt, Le, Lt, MaxLen, settings
 from emojax.types import ATTRIBUTES
 
 AttributeLoss = Literal["ccc", "mse", "mix"]
@@ -79,6 +79,19 @@ class DistillationConfig:
         '"mse" or "cosine" after a learned linear projection, "cka" or "relational" without one. All but "cosine" '
         "compare sets: they need two utterances in a batch.",
     ] = "mse"
+    hidden_weight: Annotated[
+        float,
+        Ge(0),
+        Le(10**6),
+        "Weight of the loss of linear heads that predict hidden states of the teacher's speech encoder from the last "
+        "ones of the student's: absolute difference and cosine similarity (DistilHuBERT, Chang et al. 2022).",
+    ] = 0.0
+    hidden_layers: Annotated[
+        tuple[Annotated[int, Ge(0), Le(256)], ...],
+        MaxLen(32),
+        "Layers of the teacher's encoder that are predicted: 0 is the input of the first layer, the number of layers "
+        "the last hidden states. Needed with hidden_weight.",
+    ] = ()
     condition: Annotated[
         Condition,
         'Which of the teacher\'s attributes are used: "none": all; "residual": those close to the label; "hard": those '
@@ -88,9 +101,22 @@ class DistillationConfig:
     quantile: Annotated[float, Gt(0), Lt(1), "Share of the training labels that the teacher counts as close to."] = 0.5
     debias: Annotated[bool, "Whether a linear bias of the teacher is removed before its residuals are measured."] = True
 
+    def __post_init__(self):
+        """Checks rules between fields."""
+        if bool(self.hidden_weight) != bool(self.hidden_layers):
+            raise ConfigError(
+                "distillation.hidden_layers must name layers with hidden_weight > 0 and be () without, got "
+                f"{self.hidden_layers} with {self.hidden_weight}"
+            )
+
     @property
     def on(self) -> bool:
         """Whether the loss has a term towards a teacher."""
+        return self.uses_outputs or self.hidden_weight > 0
+
+    @property
+    def uses_outputs(self) -> bool:
+        """Whether the loss has a term towards a teacher's attributes, categories or embedding."""
         return max(self.attribute_weight, self.emotion_weight, self.embedding_weight) > 0
 
     @property

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Num
 
 from emojax.losses.config import Condition, DistillationConfig, ObjectiveConfig
 from emojax.losses.embedding_match import LEAST_SHARE, PROJECTED, embedding_loss
+from emojax.losses.hidden_states import hidden_state_loss
 from emojax.losses.multitask import (
     LABEL_TERMS,
     LossSettings,
@@ -127,6 +128,19 @@ def teacher_embedding_term(
     return loss, {"teacher/embedding": loss}
 
 
+def teacher_hidden_term(
+    output: EmotionOutput, batch: Batch, settings: LossSettings
+) -> tuple[Float[Array, ""], Scalars]:
+    """Loss of predicted hidden states, scalar `teacher/hidden_states`: see `hidden_state_loss`; 0 without weight."""
+    if not settings.distillation.hidden_weight:
+        return jnp.zeros((), jnp.float32), {"teacher/hidden_states": jnp.zeros((), jnp.float32)}
+    student, teacher = output.hidden_states, _teacher(batch).hidden_states
+    if student is None or teacher is None:
+        raise ValueError("outputs of student and teacher must hold hidden_states, got None")
+    loss = hidden_state_loss(student, teacher, batch.weight, settings.parameters["hidden_states"])
+    return loss, {"teacher/hidden_states": loss}
+
+
 def _label_weight(settings: LossSettings) -> float:
     config = settings.distillation
     return config.label_weight + config.attribute_weight if config.condition == "hard" else config.label_weight
@@ -142,6 +156,7 @@ TEACHER_TERMS: dict[str, WeightedTerm] = {
     "attributes": WeightedTerm(teacher_attribute_term, _attribute_weight),
     "emotion": WeightedTerm(teacher_emotion_term, lambda settings: settings.distillation.emotion_weight),
     "embedding": WeightedTerm(teacher_embedding_term, lambda settings: settings.distillation.embedding_weight),
+    "hidden_states": WeightedTerm(teacher_hidden_term, lambda settings: settings.distillation.hidden_weight),
 }
 """Terms of the loss with a teacher, by name."""
 

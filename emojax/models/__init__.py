@@ -7,8 +7,10 @@ from emojax.models.build import variable_shapes as variable_shapes
 from emojax.models.emotion_model import ENCODER_MODALITIES as ENCODER_MODALITIES
 from emojax.models.emotion_model import EmotionModel as EmotionModel
 from emojax.models.emotion_model import EmotionModelConfig as EmotionModelConfig
+from emojax.models.encoder_input import LAST_STATES as LAST_STATES
 from emojax.models.encoder_input import EncoderInputConfig as EncoderInputConfig
 from emojax.models.encoder_input import EncoderPart as EncoderPart
+from emojax.models.encoder_input import last_states as last_states
 from emojax.models.encoder_input import parameter_axes as parameter_axes
 from emojax.models.heads import EmotionHeads as EmotionHeads
 from emojax.models.heads import clip_attributes as clip_attributes

@@ -16,7 +16,10 @@ from emojax.models.normalisation import CorpusNormalisation
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
 from emojax.schema import Ge, Le, MaxLen, MinLen, settings
-from emojax.types import Batch
+from emojax.types import Batch, FrameStates
+
+LAST_STATES = "last_states"
+"""Variable collection of the encoders' last hidden states (`FrameStates`), for a loss on them."""
 
 
 @settings
@@ -147,6 +150,9 @@ class EncoderInput(nn.Module):
         earlier = any(layer != self.encoder.num_layers for layer in layers)
         module: Any = self.encoder.module.clone(parent=self, name="encoder")
         output = module(inputs, lengths, train=train and tuned, hidden_states=earlier)
+        if not self.is_initializing():  # kept only where the collection is mutable
+            last = output.last_hidden_state[:, :, None]
+            self.sow(LAST_STATES, "encoder_output", FrameStates(last, output.mask.astype(jnp.float32)))
         states = select_layers(output, layers, self.encoder.num_layers)
         return states if tuned else jax.lax.stop_gradient(states), output.mask
 
@@ -184,6 +190,12 @@ class EncoderPart:
     def of(cls, encoder: Encoder) -> "EncoderPart":
         """The part of a loaded encoder that holds no parameters."""
         return cls(encoder.module, encoder.inputs, encoder.num_layers, encoder.num_features, encoder.family.axes)
+
+
+def last_states(collection: Mapping[str, Any], modality: str) -> FrameStates:
+    """Last hidden states of a modality's encoder, from a collection `last_states`."""
+    (states,) = collection[modality]["encoder_output"]
+    return states
 
 
 def parameter_axes(encoders: Mapping[str, EncoderPart]) -> AxesOf:

@@ -14,6 +14,7 @@ from emojax.config import ExperimentConfig, TeacherConfig
 from emojax.encoders import ComputeOptions
 from emojax.encoders.whisper_encoder import padded_module
 from emojax.errors import CorpusError
+from emojax.feature_store import DTYPES, STATES, single_array
 from emojax.models import EmotionModel, EncoderPart, build_model, example_batch, parameter_axes, variable_shapes
 from emojax.models.encoder_input import AcousticInputConfig
 from emojax.parallel import batch_sharding, replicated, state_sharding
@@ -22,6 +23,7 @@ from emojax.teachers import Ensemble, Teacher, TeacherArrays
 from emojax.teachers.cache import TEACHER, TeacherCache, open_cache, row_size
 from emojax.teachers.calibration import identity_calibration
 from emojax.teachers.ensemble import normalised_weights
+from emojax.teachers.hidden_states import TEACHER_STATES, StoredStates, load_hidden_states
 from emojax.training import TrainState, make_optimizer
 from emojax.training.data import open_data
 from emojax.training.experiment import Experiment, check_micro_batches
@@ -83,7 +85,7 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
     metadata = _metadata(config)
     modalities = config.model.encoder_modalities
     model = _model(config, metadata, {name: getattr(config.model, name).checkpoint for name in modalities})
-    teacher = _teacher(config.teacher, metadata, mesh) if config.distillation.on else None
+    teacher = _teacher(config, metadata, mesh) if config.distillation.on else None
     experiment = Experiment(config, metadata, mesh, model, {}, teacher)
     optimizer = make_optimizer(config.optimizer, _STEPS, modalities)
     state = experiment.init_state(optimizer, abstract=True)
@@ -118,8 +120,9 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
     return build_model(config.model, len(metadata.info.categories), parts)
 
 
-def _teacher(config: TeacherConfig, metadata: CorpusMetadata, mesh: Mesh) -> Teacher:
+def _teacher(experiment: ExperimentConfig, metadata: CorpusMetadata, mesh: Mesh) -> Teacher:
     """A teacher whose models are abstract, or the cache of its outputs."""
+    config = experiment.teacher
     source: Ensemble | TeacherCache
     if config.caches:
         source = open_cache(config)
@@ -128,7 +131,8 @@ def _teacher(config: TeacherConfig, metadata: CorpusMetadata, mesh: Mesh) -> Tea
         source = Ensemble(tuple(_member(folder, config, mesh) for folder in folders), normalised_weights(config))
     calibration = abstract_like(identity_calibration(), replicated(mesh))
     members = source.variables if isinstance(source, Ensemble) else []
-    return Teacher(source, metadata.info.categories, TeacherArrays(members, calibration))
+    states = load_hidden_states(config, experiment.distillation, source)
+    return Teacher(source, metadata.info.categories, TeacherArrays(members, calibration), states)
 
 
 def _member(workdir: Path, teacher: TeacherConfig, mesh: Mesh) -> TrainedModel:
@@ -169,5 +173,10 @@ def _batch(experiment: Experiment, seconds: float) -> Batch:
         size = row_size(len(teacher.source.categories), teacher.source.embedding_size)
         values = jax.ShapeDtypeStruct((rows, 1, size), jnp.float32)
         stored[TEACHER] = StoredRows(values, jax.ShapeDtypeStruct((rows,), jnp.int32))
+    if teacher and isinstance(teacher.hidden_states, StoredStates):
+        spec = single_array(teacher.hidden_states.stores[0].metadata, STATES, teacher.hidden_states.stores[0].directory)
+        frames = samples // teacher.hidden_states.samples_per_frame
+        values = jax.ShapeDtypeStruct((rows, frames, *spec.shape), jnp.dtype(DTYPES[spec.dtype]))
+        stored[TEACHER_STATES] = StoredRows(values, jax.ShapeDtypeStruct((rows,), jnp.int32))
     waveform, ids = array(example.waveform, samples), array(example.tokens, tokens)
     return abstract_like(batch.replace(waveform=waveform, tokens=ids, stored=stored), batch_sharding(experiment.mesh))

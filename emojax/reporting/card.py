@@ -152,7 +152,7 @@ def _data_lines(trained: TrainedModel) -> list[str]:
     if "lexical" in config.model.modalities and config.model.lexical.transcripts:
         lines.append(f"- Transcripts: of a speech recognizer (`{_code(config.model.lexical.transcripts)}`).")
     if config.distillation.on:
-        source = config.teacher.workdir or config.teacher.cache
+        source = config.teacher.workdir or config.teacher.cache or config.teacher.states
         lines.append(f"- Distilled from the outputs of another model (`{_code(source)}`), beside or instead of labels.")
     lines.append(f"- Licence of the corpus, which may restrict the use of the model: {_escape(info.licence)}.")
     lines += [f"- Citation: {_escape(info.citation)}"] if info.citation else []

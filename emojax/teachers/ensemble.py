@@ -43,7 +43,7 @@ class Ensemble:
     """Trained models whose outputs are averaged.
 
     Attributes:
-      members: the models.
+      members: the models; none, where only hidden states of a store are used: outputs are then missing.
       weights: weights of the members; their sum is 1.
       transcripts: folders of transcripts for the lexical modality, comma-separated, one per corpus; "": the student's,
         else the corpus's own.
@@ -71,13 +71,21 @@ class Ensemble:
     @property
     def min_samples(self) -> int:
         """Fewest samples at 16 kHz with which every member has a frame."""
-        return max(member.model.min_samples for member in self.members)
+        return max((member.model.min_samples for member in self.members), default=0)
 
     @property
     def max_samples(self) -> int | None:
         """Longest input in samples at 16 kHz that every member takes; None: no limit."""
         limits = [member.model.max_samples for member in self.members]
         return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def pads_clips(self) -> bool:
+        """Whether a member pads every clip to its longest input."""
+        return any(
+            "acoustic" in member.config.model.modalities and member.config.model.acoustic.padded
+            for member in self.members
+        )
 
     @property
     def transcripts_fingerprint(self) -> str | None:
@@ -107,6 +115,10 @@ class Ensemble:
           variables: variables of each member.
           batch: with the inputs that `batch_inputs` asks for.
         """
+        if not self.members:
+            rows = batch.weight.shape[0]
+            missing, none = jnp.full((rows, 3), jnp.nan, jnp.float32), jnp.zeros((rows, 0), jnp.float32)
+            return AveragedOutputs(missing, jnp.zeros_like(missing), none, none)
         batch = batch.replace(stored={})  # type: ignore[attr-defined]
         attributes, probabilities, embeddings = [], [], []
         categories = self.categories

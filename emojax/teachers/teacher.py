@@ -17,6 +17,7 @@ from emojax.losses import DistillationConfig
 from emojax.teachers.cache import TeacherCache, open_cache
 from emojax.teachers.calibration import Calibration, identity_calibration, put_calibration
 from emojax.teachers.ensemble import AveragedOutputs, Ensemble, load_ensemble, select_categories
+from emojax.teachers.hidden_states import HiddenStates, load_hidden_states
 from emojax.types import Batch, TeacherOutput
 
 
@@ -44,11 +45,13 @@ class Teacher:
       source: models that compute its outputs, or a cache of them.
       categories: C categories of the student.
       arrays: its arrays on the devices.
+      hidden_states: source of hidden states of its speech encoder; None without a loss towards them.
     """
 
     source: Ensemble | TeacherCache
     categories: tuple[str, ...]
     arrays: TeacherArrays
+    hidden_states: HiddenStates | None = None
 
     def __call__(self, arrays: TeacherArrays, batch: Batch) -> TeacherOutput:
         """Computes the student's targets, without gradient."""
@@ -61,6 +64,7 @@ class Teacher:
             embedding=outputs.embedding,
             attribute_variance=jnp.broadcast_to(calibration.attribute_variance, attributes.shape),
             embedding_variance=jnp.broadcast_to(calibration.embedding_variance, attributes.shape[:1]),
+            hidden_states=self.hidden_states(arrays.members, batch) if self.hidden_states else None,
         )
         return jax.lax.stop_gradient(output)
 
@@ -78,9 +82,10 @@ class Teacher:
 
         Raises:
           ConfigError: student and teacher need different tokens.
-          CheckpointError: no cache is of that corpus, or it lacks the split.
+          CheckpointError: no cache or store is of that corpus, or it lacks the split.
         """
-        return self.source.batch_inputs(student, corpus, split)
+        inputs = self.source.batch_inputs(student, corpus, split)
+        return self.hidden_states.batch_inputs(inputs, corpus, split) if self.hidden_states else inputs
 
     @property
     def min_samples(self) -> int:
@@ -115,7 +120,8 @@ def load_teacher(
     """
     source = open_cache(config) if config.caches else load_ensemble(config, mesh)
     members = source.variables if isinstance(source, Ensemble) else []
-    teacher = Teacher(source, categories, TeacherArrays(members, put_calibration(identity_calibration(), mesh)))
+    arrays = TeacherArrays(members, put_calibration(identity_calibration(), mesh))
+    teacher = Teacher(source, categories, arrays, load_hidden_states(config, distillation, source))
     if distillation.emotion_weight:
         match = match_categories(source.categories, categories)
         if not match.usable:

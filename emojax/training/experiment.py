@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig
 from emojax.errors import ConfigError
-from emojax.losses import class_weights, make_loss, objective_parameters, projection_parameters
+from emojax.losses import class_weights, hidden_state_heads, make_loss, objective_parameters, projection_parameters
 from emojax.models import (
     EmotionModel,
     build_model,
@@ -28,7 +28,7 @@ from emojax.models import (
     trainable_mask,
 )
 from emojax.parallel import num_batch_shards, to_device
-from emojax.teachers import Teacher, load_teacher
+from emojax.teachers import Teacher, frame_shift, load_teacher
 from emojax.training.loop import StepFunction
 from emojax.training.state import InitialVariables, TrainState, init_train_state
 from emojax.training.step import jit_step, make_train_step
@@ -122,6 +122,7 @@ class Experiment:
             self.config.training.micro_batches,
             self.config.augment if self.config.augment.on else None,
             self.teacher,
+            hidden_states=self.config.distillation.hidden_weight > 0,
         )
         return jit_step(step, state)
 
@@ -143,13 +144,23 @@ class Experiment:
         return jnp.asarray(self.metadata.attribute_means, jnp.float32), jnp.log(jnp.asarray(shares / shares.sum()))
 
     def _objective_parameters(self) -> dict[str, Any]:
-        """Task weights, and the projection from the student's embedding to the teacher's, where they are learned."""
+        """Task weights, and maps from the student's embedding and hidden states to the teacher's, where learned."""
         parameters: dict[str, Any] = dict(objective_parameters(self.config.objective))
         if self.teacher is None:
             return parameters
         key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
         sizes = embedding_size(self.model, self.example), self.teacher.embedding_size
-        return parameters | projection_parameters(self.config.distillation, key, *sizes)
+        parameters |= projection_parameters(self.config.distillation, key, *sizes)
+        if (targets := self.teacher.hidden_states) is None:
+            return parameters
+        student, layers = self.model.encoders["acoustic"], self.config.distillation.hidden_layers
+        if frame_shift(student) != targets.samples_per_frame:
+            raise ConfigError(
+                f"config.model.acoustic.checkpoint must be an encoder with a frame every {targets.samples_per_frame} "
+                f"samples, as the teacher's, got one every {frame_shift(student)}"
+            )
+        key = jax.random.fold_in(key, 1)
+        return parameters | hidden_state_heads(key, len(layers), student.num_features, targets.num_features)
 
 
 def build_experiment(config: ExperimentConfig, metadata: CorpusMetadata, workdir: Path, mesh: Mesh) -> Experiment:

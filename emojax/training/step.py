@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from emojax.audio import Sounds, WaveformAugmentConfig, augment_waveform
-from emojax.models import EmotionModel, merge_params
+from emojax.models import LAST_STATES, EmotionModel, last_states, merge_params
 from emojax.parallel import with_mesh
 from emojax.teachers import TeacherFunction
 from emojax.training.state import TrainState, state_shardings
@@ -90,6 +90,7 @@ def make_train_step(
     micro_batches: int = 1,
     augment: WaveformAugmentConfig | None = None,
     teacher: TeacherFunction | None = None,
+    hidden_states: bool = False,
 ) -> Callable[[TrainState, Batch, Sounds | None], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the step; the caller jits it with the shardings of its mesh.
 
@@ -105,6 +106,7 @@ def make_train_step(
       micro_batches: parts the batch is computed in, one after the other, to save memory.
       augment: augmentation of the waveform; None for none. The teacher gets the waveform without it.
       teacher: computes `Batch.teacher` from `TrainState.teacher`; None without a teacher.
+      hidden_states: whether the loss needs `EmotionOutput.hidden_states`, of the acoustic modality.
 
     Returns:
       `step(state, batch, sounds) -> (state, metrics)`; `sounds` are for `augment`; metrics are those of the loss and
@@ -118,8 +120,12 @@ def make_train_step(
                 rows = _augmented(rows, jax.random.fold_in(key, 2), sounds, augment)
             variables = {"params": merge_params(params, state.frozen), "statistics": state.statistics}
             rngs = {"dropout": keys[0], "augment": keys[1]}
-            output: Any = model.apply(variables, rows, train=True, rngs=rngs)
-            return output
+            output: Any
+            if not hidden_states:
+                output = model.apply(variables, rows, train=True, rngs=rngs)
+                return output
+            output, collections = model.apply(variables, rows, train=True, rngs=rngs, mutable=[LAST_STATES])
+            return output.replace(hidden_states=last_states(collections[LAST_STATES], "acoustic"))
 
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         if teacher is not None:

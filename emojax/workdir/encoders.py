@@ -118,6 +118,18 @@ def keep_encoder(
     write_encoder_source(folder, checkpoint, fingerprint, revision)
 
 
+def copy_without_weights(workdir: Path, target: Path, modality: str) -> None:
+    """Copies the files of a saved encoder to another workdir, except its weights."""
+    folder, copy = workdir / ENCODERS / modality, target / ENCODERS / modality
+    copy.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        if _is_encoder_file(path) and path.name != _WEIGHTS:
+            with atomic_write(copy / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+    source = read_encoder_source(folder)
+    write_encoder_source(copy, source.checkpoint, source.fingerprint, source.revision)
+
+
 def check_kept_encoder(folder: Path, weights: bool) -> EncoderSource:
     """Compares the files of a saved encoder with their digests.
 

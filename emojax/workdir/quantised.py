@@ -30,6 +30,8 @@ def quantise(values: Float[np.ndarray, "*D C"]) -> tuple[Int8[np.ndarray, "*D C"
 def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
     """Writes variables to `weights_int8.safetensors` with a digest, and returns its path.
 
+    Matrices of the parameters become integers; vectors and statistics stay float32.
+
     Raises:
       EmojaxError: the file cannot be written (full disk, no permission).
     """
@@ -38,7 +40,7 @@ def write_quantised(variables: Mapping[str, Any], workdir: Path) -> Path:
     tensors: dict[str, np.ndarray] = {}
     for name, leaf in flax.traverse_util.flatten_dict(dict(variables), sep="/").items():
         values = np.asarray(leaf, np.float32)
-        if values.ndim >= 2:
+        if values.ndim >= 2 and name.startswith("params/"):
             tensors[name], tensors[name + _SCALE] = quantise(values)
         else:
             tensors[name] = values

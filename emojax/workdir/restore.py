@@ -25,7 +25,7 @@ from emojax.models import (
 )
 from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
-from emojax.workdir.encoders import load_encoders, stored_modalities
+from emojax.workdir.encoders import copy_without_weights, load_encoders, stored_modalities
 from emojax.workdir.files import CONFIG, CORPUS, read_config
 from emojax.workdir.location import find_checkpoint_directory
 from emojax.workdir.lock import holds
@@ -113,13 +113,16 @@ def restore_model(
             for modality in config.model.encoder_modalities
             if not (stored and modality in stored_modalities(config.model))
         )
-        encoders = load_encoders(workdir, config.model, mesh, online)
+        encoders = load_encoders(workdir, config.model, mesh, () if saved.whole else online)
         model = build_model(config.model, len(metadata.info.categories), encoders)
         wanted = variable_shapes(model, example_batch(model, online, config.data.max_tokens))
-        wanted["params"], _ = split_params(wanted["params"], trainable_mask(wanted["params"], config.model))
-        check_shapes(wanted, saved.shapes, saved.place)
+        if not saved.whole:
+            wanted["params"], _ = split_params(wanted["params"], trainable_mask(wanted["params"], config.model))
+        unused = tuple(f"params/{each}/encoder/" for each in config.model.encoder_modalities if each not in online)
+        shapes = {name: shape for name, shape in saved.shapes.items() if not name.startswith(unused)}
+        check_shapes(wanted, shapes, saved.place)
         variables = saved.read(wanted, state_sharding(wanted, mesh, parameter_axes(model.encoders)))
-    loaded = {modality: {"encoder": encoders[modality].params} for modality in online}
+    loaded = {} if saved.whole else {modality: {"encoder": encoders[modality].params} for modality in online}
     params = merge_params(variables["params"], loaded)
     return TrainedModel(workdir, config, metadata, model, {**variables, "params": params}, saved.step, online)
 
@@ -133,12 +136,14 @@ class _SavedWeights:
       place: path of the checkpoint, for messages.
       shapes: shapes of all arrays by path.
       read: function from a tree of shapes and one of shardings to the variables.
+      whole: whether all parameters are saved, those of frozen encoders included.
     """
 
     step: int
     place: str
     shapes: Shapes
     read: Callable[[Any, Any], dict[str, Any]]
+    whole: bool = False
 
 
 @contextlib.contextmanager
@@ -149,7 +154,7 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
             variables = jax.tree.map(to_device, read_quantised(workdir, wanted), layout)
             return {"statistics": {}, **variables}
 
-        yield _SavedWeights(0, str(workdir / QUANTISED), quantised_shapes(workdir), read_integers)
+        yield _SavedWeights(0, str(workdir / QUANTISED), quantised_shapes(workdir), read_integers, whole=True)
         return
     directory = find_checkpoint_directory(workdir, config.training.checkpoint_dir)
     if not directory.is_dir():
@@ -171,14 +176,15 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     """Writes a workdir with 8-bit weights in place of checkpoints; it is evaluated and loaded as any other.
 
     Args:
-      workdir: folder of a trained run whose model has no pre-trained encoder.
+      workdir: folder of a trained run. Weights of its encoders, frozen ones too, become part of the file; the config
+        and tokenizer files of each are copied.
       target: folder to write; must be absent or empty.
 
     Returns:
       Path of the weights.
 
     Raises:
-      ConfigError: the model has an encoder, or `target` holds something.
+      ConfigError: `target` holds something.
       CheckpointError: `workdir` cannot be restored.
       EmojaxError: `target` cannot be written.
     """
@@ -187,9 +193,9 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
     if not is_vacant(target):
         raise ConfigError(f"--output must be a new or empty folder, got {target}")
     trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
-    if trained.config.model.encoder_modalities:
-        raise ConfigError(f"{workdir}: must be a model on log-mel alone, has a pre-trained encoder")
     for name in (CONFIG, CORPUS):
         with atomic_write(target / name) as temporary:
             shutil.copyfile(workdir / name, temporary)
+    for modality in trained.config.model.encoder_modalities:
+        copy_without_weights(workdir, target, modality)
     return write_quantised(trained.variables, target)
