@@ -121,3 +121,7 @@ def failed_tests(results):
 def measured_tests(results):
     """Names of the tests with a measured value."""
     return {r.test for r in results if r.status != "skipped"}
+
+
+BAND = BandDouble(300, 2000, name="band 300 to 2000 Hz")
+"""A model that a command can import."""

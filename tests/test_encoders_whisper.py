@@ -2,6 +2,8 @@
 
 import json
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,24 +12,34 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 
-from configs import default
+import emojax
+from configs import default, extract, pretrain_hubert
 from emojax.config import parse_experiment
-from emojax.data import open_corpus, open_split
+from emojax.data import open_corpus, open_split, read_index
+from emojax.data.loading import BatchLoader
+from emojax.data.plan import BatchPlan
 from emojax.encoders import ComputeOptions, load_encoder, save_encoder
 from emojax.encoders.families import family_of
 from emojax.encoders.whisper_encoder import padded_encoder, sinusoids
 from emojax.encoders.whisper_inputs import whisper_log_mel
-from emojax.errors import AudioError, CheckpointError, ConfigError, CorpusError
+from emojax.errors import AudioError, CheckpointError, ConfigError
 from emojax.evaluation import windows_of
 from emojax.evaluation.windows import Windows
 from emojax.extraction import extract_store, parse_extraction
+from emojax.extraction.encoder_states import clip_windows
 from emojax.feature_store import Store
 from emojax.models import EmotionModel, EncoderPart
 from emojax.models.emotion_model import EmotionModelConfig
-from emojax.models.encoder_input import EncoderInputConfig
+from emojax.models.encoder_input import AcousticInputConfig
 from emojax.models.trainable import count_parameters, trainable_mask
+from emojax.parallel import MeshConfig, make_mesh
 from emojax.planning.architectures import describe_encoder
+from emojax.pretraining import parse_pretraining
+from emojax.pretraining.model import make_network
 from emojax.pretraining.units import UnitFeatures
+from emojax.reporting import evaluate_workdir
+from emojax.training import train_workdir
+from emojax.workdir import batch_inputs, keep_encoders, restore_model
 from tests import encoder_contract, speech_checkpoints
 
 POSITIONS = 60
@@ -260,27 +272,118 @@ def test_unsupported_features_are_named(tmp_path, changes, message):
         load_encoder(tmp_path, params=False)
 
 
-def extraction(data_dir, folder):
+def extraction(data_dir, folder, padded=False, splits=("test",), **states):
     tree = {
-        "corpus": {"name": "mini_corpus", "data_dir": str(data_dir), "splits": ("test",)},
-        "encoder": extract.get_config().encoder.to_dict() | {"checkpoint": str(folder), "batch_seconds": 8.0},
-        "states": {"layers": (0, -1), "combine": "stack", "pooling": "none", "dtype": "float32"},
+        "corpus": {"name": "mini_corpus", "data_dir": str(data_dir), "splits": splits},
+        "encoder": extract.get_config().encoder.to_dict()
+        | {"checkpoint": str(folder), "batch_seconds": 8.0, "padded": padded},
+        "states": {"layers": (0, -1), "combine": "stack", "pooling": "none", "dtype": "float32"} | states,
     }
     return parse_extraction(tree)
 
 
-def test_extraction_stores_the_states_of_each_utterance_alone(mini_data_dir, tmp_path):
-    _, folder = make(tmp_path / "whisper", max_source_positions=300)
-    extract_store(extraction(mini_data_dir, folder), tmp_path / "store")
-    example = next(iter(open_split(open_corpus("mini_corpus", mini_data_dir), "test")))
-    found = Store(tmp_path / "store").split("test").by_id(str(np.char.decode(example["id"])))["states"]
-    expected = load_encoder(folder).encode(example["audio"].astype(np.float32) / 2**15, hidden_states=True)
-    np.testing.assert_allclose(found.swapaxes(0, 1), expected[[0, -1]], atol=1e-5)
+@hypothesis.given(num_samples=st.integers(19_201, 200_000))
+def test_windows_of_a_long_clip_are_equal_and_begin_at_frames(num_samples):
+    bounds = clip_windows(num_samples, 19_200, 320)
+    assert len(bounds) == -(-num_samples // 19_200)
+    assert [0, *(end for _, end in bounds)] == [*(first for first, _ in bounds), num_samples]
+    lengths = [end - first for first, end in bounds]
+    assert max(lengths) <= 19_200
+    assert max(lengths) - min(lengths) < 2 * 320
+    assert all(first % 320 == 0 for first, _ in bounds)
 
 
-def test_extraction_names_a_recording_that_is_too_long(mini_data_dir, pair, tmp_path):
-    with pytest.raises(CorpusError, match=r"must have at most 19200 samples, the encoder's longest input, got"):
-        extract_store(extraction(mini_data_dir, pair[1]), tmp_path / "store")
+@pytest.fixture(scope="module")
+def long_clips(mini_data_dir):
+    """Utterances of the test split, of which some are longer than the longest input."""
+    clips = [example["audio"] for example in open_split(open_corpus("mini_corpus", mini_data_dir), "test")]
+    assert 0 < sum(len(clip) > 19_200 for clip in clips) < len(clips)
+    return [clip.astype(np.float32) / 2**15 for clip in clips]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_extraction_stores_the_states_of_each_utterance_alone_in_windows_of_the_longest_input(
+    mini_data_dir, long_clips, pair, tmp_path, padded
+):
+    extract_store(extraction(mini_data_dir, pair[1], padded), tmp_path / "store")
+    extract_store(extraction(mini_data_dir, pair[1], padded, pooling="statistics"), tmp_path / "pooled")
+    encoder = padded_encoder(load_encoder(pair[1])) if padded else load_encoder(pair[1])
+    split, pooled = Store(tmp_path / "store").split("test"), Store(tmp_path / "pooled").split("test")
+    bounds = [clip_windows(len(clip), 19_200, 320) if len(clip) > 19_200 else [(0, len(clip))] for clip in long_clips]
+    windows = [clip[first:end] for clip, parts in zip(long_clips, bounds, strict=True) for first, end in parts]
+    encoded = iter(encoder.encode(windows, hidden_states=True))
+    for number, (clip, parts) in enumerate(zip(long_clips, bounds, strict=True)):
+        expected = np.concatenate([next(encoded) for _ in parts], axis=1)[[0, -1]].swapaxes(0, 1)
+        found = split[number]["states"]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert len(found) == (len(parts) * POSITIONS if padded else (len(clip) // 160 + 1) // 2)
+        moments = np.concatenate([expected.mean(axis=0), expected.std(axis=0)], axis=-1)
+        np.testing.assert_allclose(pooled[number]["states"], moments[None], atol=2e-5)
+
+
+def experiment(data_dir, folder, seconds=1.2, **acoustic):
+    config = default.get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
+    config.data.update({"batch_size": 8, "bucket_seconds": (seconds,), "workers": 0})
+    config.model.modalities = ("acoustic",)
+    config.model.acoustic.update({"checkpoint": str(folder), "layers": (0, -1), **acoustic})
+    config.model.acoustic.network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 4, "pooling": "mean"})
+    config.optimizer.layer_decay = 0.5
+    config.training.epochs = 1
+    config.evaluation.bootstrap_resamples = 20
+    return parse_experiment(config.to_dict())
+
+
+@pytest.mark.usefixtures("one_device")
+@pytest.mark.parametrize("padded", [False, True])
+def test_training_reads_a_store_with_clips_above_the_longest_input(mini_data_dir, pair, tmp_path, padded):
+    extract_store(extraction(mini_data_dir, pair[1], padded, ("train", "dev", "test")), tmp_path / "store")
+    config = experiment(mini_data_dir, pair[1], 2.5, store=str(tmp_path / "store"), padded=padded)
+    if padded:
+        train_workdir(config, tmp_path / "run")
+    else:
+        keep_encoders(tmp_path / "run", config.model)
+    index = read_index(open_corpus("mini_corpus", mini_data_dir), "train")
+    inputs = batch_inputs(tmp_path / "run", config.model, "mini_corpus/1.0.0", "train", 1, ()).for_split(index)
+    plan = BatchPlan(index.num_samples, (40_000,), len(index), 0, False)
+    rows = BatchLoader(open_corpus("mini_corpus", mini_data_dir), "train", plan, inputs, 1)(0).stored["acoustic"]
+    assert rows.values.shape[1] == (3 * POSITIONS if padded else 125)
+    stored = Store(tmp_path / "store").split("train")
+    assert sorted(rows.num_rows) == sorted(len(stored[number]["states"]) for number in range(len(stored)))
+    other = experiment(mini_data_dir, pair[1], store=str(tmp_path / "store"), padded=not padded).model
+    with pytest.raises(CheckpointError, match=f"was made with padded {padded}, not {not padded}"):
+        batch_inputs(tmp_path / "run", other, "mini_corpus/1.0.0", "train", 1, ())
+
+
+@pytest.mark.usefixtures("one_device")
+def test_fine_tuning_decays_learning_rates_by_layer_and_predicts_padded_clips(mini_data_dir, pair, tmp_path):
+    config = experiment(mini_data_dir, pair[1], train="all", train_convolutions=True, padded=True)
+    train_workdir(config, tmp_path / "run")
+    mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])
+    tuned = restore_model(tmp_path / "run", mesh).variables["params"]["acoustic"]["encoder"]
+    before = load_encoder(pair[1]).params
+    change = jax.tree.map(lambda new, old: float(np.abs(new - old).mean()), tuned, dict(before))
+    assert change["feature_encoder"].pop("sinusoids") == 0
+    assert all(amount > 0 for amount in jax.tree.leaves(change))
+    steps = [change[part][layer] for part, layer in (("feature_encoder", "conv_1"), ("transformer", "layer_1"))]
+    assert steps[0]["kernel"] < steps[1]["mlp_in"]["kernel"]
+    summary = evaluate_workdir(tmp_path / "run")["test"]
+    model = emojax.load(tmp_path / "run")
+    clips = [example["audio"] for example in open_split(open_corpus("mini_corpus", mini_data_dir), "test")]
+    together = model.predict([(clip, 16_000) for clip in clips])
+    assert together[0].attributes == pytest.approx(model.predict(clips[0], 16_000).attributes, abs=1e-4)
+    assert summary["n"] == len(clips)
+
+
+def test_an_encoder_without_padded_clips_and_lengths_above_the_longest_input_are_refused(
+    mini_data_dir, checkpoints, pair, tmp_path
+):
+    with pytest.raises(ConfigError, match=r"config\.encoder\.padded must be False for SpeechEncoder"):
+        extract_store(extraction(mini_data_dir, checkpoints["acoustic"], padded=True), tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"config\.model\.acoustic\.padded must be False for SpeechEncoder"):
+        train_workdir(experiment(mini_data_dir, checkpoints["acoustic"], padded=True), tmp_path / "hubert")
+    with pytest.raises(ConfigError, match=r"max_seconds must be <= 1.2, the speech encoder's longest input, got 2.5"):
+        train_workdir(experiment(mini_data_dir, pair[1], 2.5), tmp_path / "run")
 
 
 def test_windows_of_predictions_are_within_the_longest_input(pair):
@@ -292,13 +395,17 @@ def test_windows_of_predictions_are_within_the_longest_input(pair):
     model = EmotionModel(parsed.model, 0, {"acoustic": part})
     assert windows_of(parsed, model, ("acoustic",)).samples == 19_200
     assert windows_of(parsed, model, ()) == Windows(0)
+    config.model.acoustic.padded = True
+    padded = parse_experiment(config.to_dict())
+    windows = windows_of(padded, model, ("acoustic",))
+    assert (windows.samples, windows.always, windows.divide(16_000)) == (19_200, True, True)
     config.evaluation.window_seconds = 1.5
     with pytest.raises(ConfigError, match=r"window_seconds must be <= 1.2, .*, got 1.5"):
         windows_of(parse_experiment(config.to_dict()), model, ("acoustic",))
 
 
 def test_positions_are_never_trained(pair):
-    settings = EncoderInputConfig(checkpoint="whisper", train="all", train_convolutions=True)
+    settings = AcousticInputConfig(checkpoint="whisper", train="all", train_convolutions=True)
     config = EmotionModelConfig(modalities=("acoustic",), acoustic=settings)
     mask = trainable_mask({"acoustic": {"encoder": load_encoder(pair[1]).params}}, config)["acoustic"]["encoder"]
     assert not mask["feature_encoder"].pop("sinusoids")
@@ -316,5 +423,10 @@ def test_planning_builds_the_published_architectures(name):
 
 
 def test_pretraining_names_an_encoder_it_cannot_continue(pair):
-    with pytest.raises(ConfigError, match="is not a speech encoder"):
+    needed = r"must be an encoder of the waveform itself \(hubert, wav2vec2, wavlm or data2vec-audio\), got whisper"
+    with pytest.raises(ConfigError, match=rf"config\.units\.checkpoint {needed}"):
         UnitFeatures.of(load_encoder(pair[1]), 1, centred=True)
+    config = pretrain_hubert.get_config()
+    config.encoder.checkpoint = str(pair[1])
+    with pytest.raises(ConfigError, match=rf"config\.encoder\.checkpoint {needed}"):
+        make_network(parse_pretraining(config.to_dict()), ComputeOptions(), load_encoder(pair[1]))

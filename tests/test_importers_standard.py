@@ -8,13 +8,16 @@ import safetensors.torch
 import torch
 
 import emojax
-from configs import extract_teacher, published, published_text
+from configs import default, extract_teacher, published, published_text
 from emojax.config import parse_experiment
-from emojax.errors import CheckpointError
+from emojax.data import open_corpus, open_split
+from emojax.errors import CheckpointError, ConfigError
 from emojax.extraction import extract_store, parse_extraction
+from emojax.feature_store import Store
 from emojax.importers import import_published, standard_heads
 from emojax.reporting import evaluate_workdir
-from tests import speech_checkpoints, text_checkpoints
+from emojax.training import train_workdir
+from tests import speech_checkpoints, test_encoders_whisper, text_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((8_000, 4_000, 11_117))
 LABELS = ("neu", "Happy", "SAD")
@@ -99,6 +102,69 @@ def test_categories_of_speech_equal_pytorch(kind, changes, tmp_path):
     assert_equal_logits(found, logits(model, CLIPS))
 
 
+def whisper_model(folder, labels=LABELS, **changes):
+    changes = {"classifier_proj_size": 12} | names(labels) | changes
+    model, _ = test_encoders_whisper.make(folder, "ForAudioClassification", **changes)
+    return folder, model
+
+
+def whisper_logits(model, clips):
+    """Logits of each clip alone, padded by its feature extractor to the longest input."""
+    extract, rows = test_encoders_whisper.extractor(model), []
+    for clip in clips:
+        clip = np.pad(clip, (0, test_encoders_whisper.POSITIONS * 320 - len(clip)))
+        features = extract(clip, sampling_rate=16_000, padding=False, return_tensors="pt").input_features
+        with torch.no_grad():
+            rows.append(model(features).logits[0].numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_categories_of_padded_clips_equal_pytorch_and_long_ones_are_means_over_windows(weighted, tmp_path):
+    folder, model = whisper_model(tmp_path / "c", use_weighted_layer_sum=weighted)
+    predictor = imported(folder, tmp_path / "run")
+    assert_equal_logits(predicted(predictor, CLIPS, LABELS), whisper_logits(model, CLIPS))
+    (long,) = speech_checkpoints.waveforms((30_000,))
+    windows = torch.softmax(torch.tensor(whisper_logits(model, [long[:15_000], long[15_000:]])), dim=1)
+    found = predictor.predict(long, 16_000).emotions
+    assert list(found.values()) == pytest.approx(windows.mean(dim=0).tolist(), abs=1e-5)
+
+
+def test_whisper_with_attributes_is_evaluated_and_a_teacher_above_its_longest_input(mini_data_dir, tmp_path):
+    folder, model = whisper_model(tmp_path / "c", ATTRIBUTES)
+    predictor = imported(folder, tmp_path / "run")
+    found = predictor.predict(CLIPS[0], 16_000).attributes
+    expected = dict(zip(("activation", "dominance", "valence"), whisper_logits(model, CLIPS[:1])[0], strict=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert evaluate_workdir(tmp_path / "run", "mini_corpus", ("test",), str(mini_data_dir))["test"]["n"] == 9
+    assert "training data and labels are not known here" in (tmp_path / "run" / "README.md").read_text()
+    config = extract_teacher.get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ("test",)})
+    config.data.update({"batch_size": 8, "bucket_seconds": (1.0,), "workers": 0})
+    config.teacher.workdir = str(tmp_path / "run")
+    extract_store(parse_extraction(config.to_dict()), tmp_path / "cache")
+    rows = Store(tmp_path / "cache").split("test").__getitems__(range(9))
+    clips = [example["audio"] for example in open_split(open_corpus("mini_corpus", mini_data_dir), "test")]
+    for row, prediction in zip(rows, predictor.predict([(clip, 16_000) for clip in clips]), strict=True):
+        np.testing.assert_allclose(row["outputs"][0, :3], list(prediction.attributes.values()), atol=1e-5)
+    student = default.get_config()
+    student.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    student.data.update({"batch_size": 8, "bucket_seconds": (2.5,)})
+    student.teacher.workdir = str(tmp_path / "run")
+    student.distillation.attribute_weight = 1.0
+    with pytest.raises(ConfigError, match=r"max_seconds must be <= 1.2, the teacher's longest input, got 2.5"):
+        train_workdir(parse_experiment(student.to_dict()), tmp_path / "student")
+
+
+def test_unsupported_heads_of_whisper_raise(tmp_path):
+    folder, _ = whisper_model(tmp_path / "c")
+    head = {"dense": torch.ones(3, 32), "out_proj": torch.ones(3, 3)}
+    change_tensors(folder, **{f"classifier.{name}.weight": tensor for name, tensor in head.items()})
+    assert_refused(folder, tmp_path, "has classifier.dense.weight, which is not supported")
+    changed(folder, architectures=["WhisperForConditionalGeneration"])
+    assert_refused(folder, tmp_path, r"architectures must be \['WhisperForAudioClassification'\], got")
+
+
 def test_attributes_of_speech_equal_pytorch(tmp_path):
     folder, model = speech_model(tmp_path / "c", labels=ATTRIBUTES, problem_type="regression")
     found = imported(folder, tmp_path / "run").predict([(clip, 16_000) for clip in CLIPS])
@@ -179,7 +245,7 @@ def test_metadata_is_that_of_the_card_or_unknown(tmp_path):
         ({"problem_type": "regression"}, "problem_type must be 'single_label_classification' with"),
         (
             {"model_type": "whisper", "apply_spec_augment": False},
-            r"config.json: model_type must be one of bert, .* got 'whisper'",
+            r"architectures must be \['WhisperForAudioClassification'\], got",
         ),
         ({"model_type": None}, "model_type must be one of"),
         ({"architectures": ["HubertForCTC"]}, r"architectures must be \['HubertForSequenceClassification'\], got"),

@@ -126,6 +126,23 @@ def test_one_command_trains_and_evaluates(finished):
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
 
 
+def test_one_command_tests_the_model(finished, forked):
+    workdir, _ = finished
+    few = ("--config.robustness.utterances=2", "--config.robustness.rooms=1", "--config.fairness.sentiment_sentences=2")
+    result = forked("--mode=test", f"--workdir={workdir}", "--config=configs/model_tests.py", *few)
+    assert result.returncode == 0, result.stderr
+    assert "all tests" in result.stdout
+    assert (workdir / "tests.html").exists()
+    tested = json.loads((workdir / "tests" / "test.json").read_text())
+    scores = json.loads((workdir / "evaluation" / "test.json").read_text())
+    values = {(row["output"], row["metric"], row["condition"]): row["value"] for row in tested["results"]}
+    for attribute in ATTRIBUTES:
+        assert values[attribute, "CCC", ""] == pytest.approx(scores["ccc"][attribute]["value"], abs=1e-4)
+        width = scores["scale"][1] - scores["scale"][0]
+        assert values[attribute, "MAE", ""] == pytest.approx(scores["mae"][attribute]["value"] / width, abs=1e-4)
+    assert values["emotion", "UAR", ""] == pytest.approx(scores["uar"]["value"], abs=1e-4)
+
+
 def test_a_wrong_category_map_is_an_error_of_one_line(finished, forked):
     result = forked("--mode=evaluate", f"--workdir={finished[0]}", "--category_map=joy:happiness,sad")
     line = error_line(result)
@@ -223,6 +240,7 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
         (["--mode=evaluate", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
         (["--mode=evaluate", f"--workdir={tmp_path}"], "is not a workdir"),
         (["--mode=evaluate", f"--workdir={workdir}", "--splits=tset"], "no split 'tset'; it has train, dev, test"),
+        (["--mode=test", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
         (["--mode=fly", f"--workdir={workdir}"], "fly"),
     ]
     for arguments, message in cases:

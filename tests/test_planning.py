@@ -140,6 +140,27 @@ def test_the_abstract_state_is_that_of_training_and_the_step_lowers(mini_data_di
     assert count_flops(run.jitted.trace(*run.arguments).jaxpr) > 0
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_fine_tuning_of_whisper_is_abstract_and_counts_silence_where_it_is_computed(mini_data_dir, padded):
+    tree = default.get_config()
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    tree.data.update({"batch_size": 4, "bucket_seconds": (3.0,)})
+    tree.model.modalities = ("acoustic",)
+    tree.model.acoustic.update({"checkpoint": "openai/whisper-tiny.en", "train": "all", "padded": padded})
+    tree.model.acoustic.network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 6})
+    config = parse_experiment(tree.to_dict())
+    run = abstract_run(config, make_mesh(MeshConfig(2, 1, 1), jax.devices()[:2]), 3.0)
+    sizes = [leaf.size for leaf in jax.tree.leaves(run.state.params)]
+    assert sum(sizes) / 1e6 == pytest.approx(7.1, rel=0.01)  # without convolutions and positions, which are frozen
+    # Forward, and backward for inputs and parameters: per frame of four rows and layers 12 D^2, and 2 T D of attention.
+    frames = 1500 if padded else 150
+    layers = 3 * 2 * 4 * 4 * frames * (12 * 384**2 + 2 * frames * 384)
+    assert layers < count_flops(run.jitted.trace(*run.arguments).jaxpr) < 1.4 * layers
+    tree.model.acoustic.update({"checkpoint": "facebook/hubert-base-ls960", "padded": True})
+    with pytest.raises(ConfigError, match=r"config\.model\.acoustic\.padded must be False for SpeechEncoder"):
+        abstract_run(parse_experiment(tree.to_dict()), make_mesh(MeshConfig(2, 1, 1), jax.devices()[:2]), 3.0)
+
+
 def plan(workdir, config, *more):
     command = [sys.executable, "launch.py", "--mode=plan", f"--config=configs/{config}.py", f"--workdir={workdir}"]
     return subprocess.run([*command, *more], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Transcripts of a corpus: what is stored, resumed, read in place of the corpus's own, and refused."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,20 +17,20 @@ from emojax.data import BatchInputs, open_corpus, open_split, read_index
 from emojax.data.loading import BatchLoader
 from emojax.data.plan import BatchPlan
 from emojax.data.transcripts import find_transcripts
-from emojax.encoders import load_encoder
+from emojax.encoders import checkpoint_fingerprint, load_encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.extraction import extract_store, filling, parse_extraction, shards
 from emojax.feature_store import Store, TranscriptSource, TranscriptStore, write_lines
 from emojax.launcher import modes
 from emojax.metrics.word_errors import word_errors
-from emojax.recognition import Segment, Transcript, load_recognizer
+from emojax.recognition import DecodingOptions, Segment, Transcript, load_recognizer
 from emojax.reporting import evaluate_workdir
 from emojax.schema import to_tree
 from emojax.training import train_workdir
-from emojax.transcription import parse_transcription, run, transcribe_with
+from emojax.transcription import parse_transcription, run, transcribe_corpus, transcribe_with
 from emojax.transcription.counts import TranscriptCounts
 from emojax.workdir import batch_inputs
-from tests import mini_corpus, speech_checkpoints, test_extraction, test_training_encoders
+from tests import mini_corpus, speech_checkpoints, test_extraction, test_training_encoders, whisper_checkpoints
 from tests.test_recognition_ctc import TOKENS, write_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_device_in_module")
@@ -62,10 +63,11 @@ def fake_transcript(num_samples):
     return Transcript(text, (segment,), "en", loops=int(num_samples % 4 == 0))
 
 
-def config(data_dir, checkpoint="fake", splits=(), batch_size=4):
+def config(data_dir, checkpoint="fake", splits=(), **decoding):
     tree = transcribe.get_config()
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "splits": splits})
-    tree.recognizer.update({"checkpoint": str(checkpoint), "batch_size": batch_size})
+    tree.recognizer.checkpoint = str(checkpoint)
+    tree.recognizer.decoding.update(decoding)
     return parse_transcription(tree.to_dict())
 
 
@@ -128,7 +130,8 @@ def test_counts_are_those_of_the_whole_store_after_a_resumed_run_too(mini_data_d
     assert saved["checkpoint"] == "fake"
 
 
-def test_recordings_of_similar_length_are_transcribed_together_and_short_ones_not(mini_data_dir, tmp_path):
+def test_recordings_of_similar_length_are_transcribed_together_and_short_ones_not(mini_data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_AT_ONCE", 4)
     recognizer = FakeRecognizer()
     outcome = transcribe_with(recognizer, SOURCE, config(mini_data_dir, splits=("train",)), tmp_path / "store")
     lengths = [len(example["audio"]) for example in examples(mini_data_dir, "train")]
@@ -354,6 +357,31 @@ def test_the_command_transcribes_with_a_checkpoint(mini_data_dir, ctc, tmp_path,
     assert line["text"] == load_recognizer(ctc).transcribe(example["audio"].astype(np.float32) / 2**15).text != ""
     assert modes._MODES["transcribe"](tmp_path / "store") == 0
     assert "nothing was left to do" in capsys.readouterr().out
+
+
+def test_whisper_transcribes_with_options_and_a_ctc_head_has_none(mini_data_dir, ctc, tmp_path):
+    _, folder = whisper_checkpoints.make(tmp_path / "whisper", multilingual=True, timestamps=True)
+    options = {"temperatures": (0.0,), "max_tokens": 6, "language": "de", "batch_size": 8}
+    job = config(mini_data_dir, folder, splits=("test",), **options)
+    outcome = transcribe_corpus(job, tmp_path / "store")
+    assert outcome.splits["test"].utterances == 9
+    source = json.loads((tmp_path / "store" / "store.json").read_text())["source"]
+    assert source["recognizer"] == checkpoint_fingerprint(folder)
+    assert source["options"]["language"] == "de"
+    assert "batch_size" not in source["options"]
+    longest, found = max(zip(examples(mini_data_dir, "test"), lines(tmp_path / "store", "test"), strict=True),
+                         key=lambda pair: len(pair[0]["audio"]))  # fmt: skip
+    assert len(longest["audio"]) > whisper_checkpoints.POSITIONS * 320  # in windows
+    decoding = DecodingOptions(**options)
+    expected = load_recognizer(folder, decoding=decoding).transcribe(longest["audio"].astype(np.float32) / 2**15)
+    assert (found["text"], found["language"]) == (expected.text, "de")
+    for segment, other in zip(found["segments"], dataclasses.asdict(expected)["segments"], strict=True):
+        assert (segment["start"], segment["end"], segment["text"]) == (other["start"], other["end"], other["text"])
+        assert segment["no_speech_probability"] == pytest.approx(other["no_speech_probability"], rel=1e-4)
+    with pytest.raises(CheckpointError, match="was made with options "):
+        transcribe_corpus(config(mini_data_dir, folder, language="en"), tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"config\.recognizer\.decoding must have its defaults for a hubert"):
+        transcribe_corpus(config(mini_data_dir, ctc, beam_size=2), tmp_path / "other")
 
 
 def test_predict_transcribes_the_files(mini_data_dir, ctc, trained, tmp_path, capsys):

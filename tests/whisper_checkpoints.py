@@ -73,12 +73,16 @@ def make(folder, multilingual=False, timestamps=False, seed=0, **changes):
     return model, folder
 
 
-def generate(model, clips, **settings):
-    """Tokens of each clip by PyTorch: text and time stamps."""
+def features(model, clips):
+    """PyTorch's features of clips, each padded by silence to the longest window."""
     extract = transformers.WhisperFeatureExtractor(model.config.num_mel_bins)
     padded = [np.pad(clip, (0, POSITIONS * 320 - len(clip))) for clip in clips]
-    features = extract(padded, sampling_rate=16_000, padding=False, return_tensors="pt").input_features
+    return extract(padded, sampling_rate=16_000, padding=False, return_tensors="pt").input_features
+
+
+def generate(model, clips, **settings):
+    """Tokens of each clip by PyTorch: text and time stamps."""
     with torch.inference_mode():
-        rows = model.generate(features, **{"max_new_tokens": 20, **settings}).tolist()
+        rows = model.generate(features(model, clips), **{"max_new_tokens": 20, **settings}).tolist()
     special = set(range(END, NO_TIMESTAMPS + 1))
     return [[token for token in row if token not in special] for row in rows]

@@ -12,7 +12,7 @@ from emojax.data.index import SplitIndex
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
 from emojax.data.transcripts import RecognisedTranscripts
 from emojax.errors import CheckpointError
-from emojax.feature_store import DTYPES, StoredSplit, check_content
+from emojax.feature_store import DTYPES, JoinedSplits, StoredSplit, check_content
 from emojax.tokenizer import Tokenizer
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch, StoredRows
 
@@ -44,16 +44,19 @@ class StoredInput:
       array: name of the array.
       rows: unit of the array's rows.
       samples_per_row: frame shift in samples; 0 if rows are not frames.
+      rows_at_once: rows per `samples_per_row`: 1, or for clips that an encoder pads to its longest input, the frames of
+        that input, `samples_per_row`.
       allow_empty: whether an utterance may have no row, as for an empty transcript.
-      first: position in the store of the split's first utterance.
+      positions: position in the store of each of the split's utterances; None before `for_split`.
     """
 
-    split: StoredSplit
+    split: StoredSplit | JoinedSplits
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
+    rows_at_once: int = 1
     allow_empty: bool = True
-    first: int = 0
+    positions: Int[np.ndarray, "N"] | None = None
 
     def for_split(self, index: SplitIndex) -> "StoredInput":
         """Aligns the stored split with a split of the corpus, or with a part of it.
@@ -64,12 +67,12 @@ class StoredInput:
         Raises:
           CheckpointError: the features were computed from another version of the corpus.
         """
-        check_content(self.split.directory, self.split.metadata.content, index.content)
-        ids, stored = index.ids.tolist(), self.split.metadata.ids
-        first = self.split.positions.get(ids[0], 0)
-        if ids != list(stored[first : first + len(ids)]):
-            raise CheckpointError(f"{self.split.directory}: its {len(stored)} utterances are not those of the split")
-        return dataclasses.replace(self, first=first)
+        check_content(self.split.directory, self.split.content, index.content)
+        positions = [self.split.positions.get(id, -1) for id in index.ids.tolist()]
+        if min(positions) < 0:
+            stored = len(self.split)
+            raise CheckpointError(f"{self.split.directory}: its {stored} utterances are not those of the split")
+        return dataclasses.replace(self, positions=np.array(positions, np.int64))
 
     def check_rows(self, num_rows: int, num_samples: int) -> None:
         """Checks the number of rows of an utterance against its length.
@@ -77,7 +80,7 @@ class StoredInput:
         Raises:
           CheckpointError: the utterance has fewer or more rows than possible.
         """
-        most = {"utterance": 1, "frames": num_samples // max(self.samples_per_row, 1)}.get(self.rows, num_rows)
+        most = num_rows if self.rows == "tokens" else self.num_rows(num_samples, 0)
         if num_rows > most or not (num_rows or self.allow_empty):
             raise CheckpointError(
                 f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
@@ -87,12 +90,12 @@ class StoredInput:
     def num_rows(self, num_samples: int, max_tokens: int) -> int:
         """Returns the static number of rows in a batch padded to `num_samples`."""
         if self.rows == "frames":
-            return num_samples // self.samples_per_row
+            return -(-num_samples // self.samples_per_row) * self.rows_at_once
         return max_tokens if self.rows == "tokens" else 1
 
     def first_row(self, first_sample: int) -> int:
         """Returns the row at which a crop starts."""
-        return first_sample // self.samples_per_row if self.rows == "frames" else 0
+        return first_sample // self.samples_per_row * self.rows_at_once if self.rows == "frames" else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +241,8 @@ class BatchLoader:
         rows = stored.num_rows(padded, self._max_tokens)
         values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
         counts = np.zeros(len(starts), np.int32)
-        read = stored.split.__getitems__((positions + stored.first).tolist())
+        assert stored.positions is not None  # of `for_split`
+        read = stored.split.__getitems__(stored.positions[positions].tolist())
         for row, example, arrays in zip(present, examples, read, strict=True):
             stored.check_rows(len(arrays[stored.array]), example["num_samples"])
             first = stored.first_row(int(starts[row]))

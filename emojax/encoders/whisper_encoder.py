@@ -15,7 +15,7 @@ from emojax.encoders.layers import ACTIVATIONS, layer_norm, wide
 from emojax.encoders.speech_config import TransformerConfig
 from emojax.encoders.speech_encoder import LayerStack
 from emojax.encoders.whisper_inputs import SAMPLES_PER_FRAME, WINDOW, whisper_log_mel
-from emojax.errors import AudioError
+from emojax.errors import AudioError, ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +97,32 @@ class WhisperEncoder(nn.Module):
         return EncoderOutput(last, mask, kept)
 
 
-def padded_encoder(encoder: Encoder) -> Encoder:
+def padded_encoder(encoder: Encoder, field: str = "padded") -> Encoder:
     """Makes an encoder that pads clips to 30 s, as published, from one that computes them at their own length.
 
     Args:
       encoder: Whisper encoder.
+      field: config field that asks for it, for messages.
+
+    Raises:
+      ConfigError: the encoder is of another family.
     """
-    return dataclasses.replace(encoder, module=encoder.module.clone(padded=True))
+    return dataclasses.replace(encoder, module=padded_module(encoder.module, field))
+
+
+def padded_module(module: nn.Module, field: str = "padded") -> nn.Module:
+    """Makes a module that pads clips to 30 s; see `padded_encoder`.
+
+    Args:
+      module: module of a Whisper encoder.
+      field: config field that asks for it, for messages.
+
+    Raises:
+      ConfigError: the module is of another family.
+    """
+    if not isinstance(module, WhisperEncoder):
+        raise ConfigError(f"{field} must be False for {type(module).__name__}: only Whisper pads clips to one length")
+    return module.clone(padded=True)
 
 
 class WhisperFeatureEncoder(nn.Module):

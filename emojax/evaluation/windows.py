@@ -42,15 +42,18 @@ class Windows:
       equal: divide an utterance into as few windows of equal length as possible, which cover it. Otherwise windows have
         `samples`, except the last, which is skipped if it is shorter than a quarter of that and not the only one.
       at_once: samples per forward pass on a device, at least one window; 0: one window of every row of the batch.
+      always: shorter utterances are windows, too, for encoders that pad every clip to `samples`: memory then
+        depends on `at_once` alone.
     """
 
     samples: int
     equal: bool = False
     at_once: int = 0
+    always: bool = False
 
     def divide(self, num_samples: int) -> bool:
-        """Whether utterances padded to `num_samples` are divided."""
-        return 0 < self.samples < num_samples
+        """Whether utterances padded to `num_samples` are computed as windows."""
+        return self.always or 0 < self.samples < num_samples
 
     def bounds(self, num_samples: Int[np.ndarray, "B"]) -> tuple[Int[np.ndarray, "B W"], Int[np.ndarray, "B W"]]:
         """First sample and length of every window; W is the largest number of windows of an utterance.
@@ -95,9 +98,9 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
     """
     seconds, encoder_samples = config.evaluation.window_seconds, ENCODER_SECONDS * SAMPLE_RATE
     at_once = encoder_samples if "acoustic" in online else 0
-    limit = (model.max_samples if at_once else None) or math.inf
+    limit, padded = (model.max_samples if at_once else None) or math.inf, at_once > 0 and config.model.acoustic.padded
     if seconds == 0:
-        return Windows(int(min(encoder_samples, limit)), equal=True, at_once=at_once) if at_once else WHOLE
+        return Windows(int(min(encoder_samples, limit)), True, at_once, padded) if at_once else WHOLE
     stored = [modality for modality in config.model.encoder_modalities if modality not in online]
     if stored:
         raise ConfigError(
@@ -117,7 +120,7 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
             f"config.evaluation.window_seconds must be <= {limit / SAMPLE_RATE:g}, the speech encoder's longest input, "
             f"got {seconds}"
         )
-    return Windows(samples, at_once=at_once)
+    return Windows(samples, at_once=samples if padded else at_once, always=padded)
 
 
 def predict_windows(
@@ -132,8 +135,31 @@ def predict_windows(
       mesh: mesh that rows are sharded over.
 
     Returns:
-      Means over the windows of each utterance, weighted by their lengths, as NumPy arrays. Category probabilities are
-      averaged and returned as logarithms. Rows without a sample are 0.
+      Means over the windows of each utterance (`average_windows`), as NumPy arrays. Category probabilities are averaged
+      and returned as logarithms.
+    """
+
+    def averageable(window: Batch) -> tuple[Any, ...]:
+        output = to_host(forward(window))
+        return output.attributes, softmax(output.emotion_logits), output.embedding
+
+    attributes, probabilities, embedding = average_windows(averageable, batch, windows, mesh)
+    return EmotionOutput(attributes, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)), embedding)
+
+
+def average_windows(
+    forward: Callable[[Batch], tuple[Any, ...]], batch: Batch, windows: Windows, mesh: Mesh
+) -> tuple[Any, ...]:
+    """Averages arrays that are computed window by window.
+
+    Args:
+      forward: computes NumPy arrays (B, D) of a batch of windows; see `predict_windows`.
+      batch: batch of utterances.
+      windows: windows of the batch.
+      mesh: mesh that rows are sharded over.
+
+    Returns:
+      Means over the windows of each utterance, weighted by their lengths, float32. Rows without a sample are 0.
     """
     num_samples = to_host(batch.num_samples)
     batch = jax.tree.map(jnp.asarray, batch)
@@ -143,17 +169,12 @@ def predict_windows(
         shares = lengths / np.maximum(lengths.sum(axis=1, keepdims=True), 1)
         for number in np.flatnonzero(lengths.any(axis=0)):
             window = _cut(windows.samples, mesh)(batch, rows, starts[:, number], lengths[:, number])
-            parts = _averageable(to_host(forward(window)))
+            parts = forward(window)
             if sums is None:
-                sums = jax.tree.map(lambda part: np.zeros((len(num_samples), part.shape[1])), parts)
+                sums = [np.zeros((len(num_samples), part.shape[1])) for part in parts]
             for total, part in zip(sums, parts, strict=True):
                 total[rows] += shares[:, number, None] * part
-    attributes, probabilities, embedding = (total.astype(np.float32) for total in sums)
-    return EmotionOutput(attributes, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)), embedding)
-
-
-def _averageable(output: EmotionOutput) -> tuple[Any, ...]:
-    return output.attributes, softmax(output.emotion_logits), output.embedding
+    return tuple(total.astype(np.float32) for total in sums)
 
 
 def softmax(logits: Float[Any, "... C"]) -> Float[np.ndarray, "... C"]:

@@ -38,6 +38,11 @@ class ExtractEncoderConfig:
         "Text encoders: folder of transcripts that `--mode=transcribe` wrote, in place of the corpus's own; empty: the "
         "corpus's own.",
     ] = ""
+    padded: Annotated[
+        bool,
+        "Whisper: whether every clip is padded by silence to 30 s, as in pre-training and as published; all 1500 "
+        "frames are hidden states, those of silence included. False: each clip at its own length, which costs less.",
+    ] = False
     batch_seconds: Annotated[
         float,
         Gt(0),
@@ -56,9 +61,8 @@ class StatesConfig:
 
     layers: Annotated[
         tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
-        MinLen(1),
         MaxLen(256),
-        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states.",
+        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states; (): all of them.",
     ] = (-1,)
     combine: Annotated[Literal["stack", "mean"], 'Of several layers: "stack" stores each, "mean" their mean.'] = "stack"
     pooling: Annotated[

@@ -1,15 +1,17 @@
 """Hidden states of an encoder: its inputs of a split, and the states that are kept of each layer."""
 
 import collections
+import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from emojax.bucketing import padded_batches
 from emojax.data import Corpus, SplitIndex, open_split
 from emojax.data.corpus import read_utterances
 from emojax.data.transcripts import RecognisedTranscripts, find_transcripts
@@ -21,11 +23,12 @@ from emojax.encoders import (
     resolve_layers,
     select_layers,
 )
-from emojax.errors import CorpusError
+from emojax.encoders.whisper_encoder import padded_encoder
+from emojax.evaluation.windows import Windows
 from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig, StatesConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import DTYPES, STATES, ArraySpec, StatesSource
-from emojax.models import pool
+from emojax.models import pool_layers
 from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE
 
@@ -43,12 +46,14 @@ class EncoderComputer:
         self._mesh = _local_mesh()
         whole = NamedSharding(self._mesh, PartitionSpec())
         self._config = config
-        self.encoder = load_encoder(
+        encoder = load_encoder(
             config.encoder.checkpoint,
             ComputeOptions(dtype=jnp.dtype(config.encoder.dtype)),
             revision=config.encoder.revision or None,
             to_device=lambda values, _: jax.device_put(values, whole),
         )
+        padded = config.encoder.padded
+        self.encoder = padded_encoder(encoder, "config.encoder.padded") if padded else encoder
         states = config.states
         layers = resolve_layers(states.layers, self.encoder.num_layers, "config.states.layers")
         width = self.encoder.num_features * (2 if states.pooling == "statistics" else 1)
@@ -57,12 +62,14 @@ class EncoderComputer:
         self.default = np.zeros((0, *self.spec.shape), np.float32)
         self._rows = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
         self._compute = jax.jit(functools.partial(_kept_states, self.encoder, layers, states))
+        frames = dataclasses.replace(states, pooling="none", dtype="float32")
+        self._compute_frames = jax.jit(functools.partial(_kept_states, self.encoder, layers, frames))
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "EncoderReader":
         """Opens a split; nothing is read yet.
 
         Raises:
-          CorpusError: a recording is longer than the encoder's longest input.
+          CheckpointError: the transcripts are not those of the corpus.
         """
         transcripts = find_transcripts(
             self._config.encoder.transcripts, corpus.info.name, split, "config.encoder.transcripts"
@@ -70,32 +77,48 @@ class EncoderComputer:
         if transcripts:
             transcripts = transcripts.for_split(index)
             index = transcripts.replaced(index)
-        longest = self.encoder.inputs.longest
-        if self.encoder.inputs.field == "audio" and longest and index.num_samples.max(initial=0) > longest:
-            number = int(index.num_samples.argmax())
-            raise CorpusError(
-                f"{corpus.describe(split)}: {index.ids[number]} must have at most {longest} samples, the encoder's "
-                f"longest input, got {index.num_samples[number]}"
-            )
         hop, rows = _resolution(self._config, self.encoder)["samples_per_frame"], np.ones_like(index.num_samples)
         if self._config.states.pooling == "none":
             rows = index.num_samples // hop if hop else rows * self._config.encoder.max_tokens
+            if self._config.encoder.padded:
+                rows = -(-index.num_samples // self.encoder.inputs.longest) * self.encoder.module.config.max_frames
         audio = self.encoder.inputs.field == "audio"
         bounds = shard_bounds(index.num_samples, rows * self.spec.bytes_per_row, audio)
         return EncoderReader(
             corpus, split, index, transcripts, self.encoder, self._config.encoder, bounds, self._mesh.size
         )
 
-    def __call__(self, inputs: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, inputs: "EncoderBatch") -> tuple[jax.Array, jax.Array]:
         """Starts the computation of one batch.
 
-        Args:
-          inputs: waveforms int16 (B, S) or tokens int32 (B, L), and valid ones per row (B,).
-
         Returns:
-          States (B, T, L, D) in the stored type, and how many of the T are valid (B,).
+          States (B, T, L, D) in the stored type, of windows float32 and not pooled; how many of the T are valid (B,).
         """
-        return self._compute(self.encoder.params, *jax.device_put(inputs, self._rows))
+        compute = self._compute_frames if inputs.windows else self._compute
+        return compute(self.encoder.params, *jax.device_put((inputs.values, inputs.lengths), self._rows))
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Concatenates the hidden states of the windows of a clip, and pools them as those of other clips."""
+        frames, pooling = np.concatenate(parts), self._config.states.pooling
+        if pooling == "none":
+            return frames
+        mask = jnp.ones((1, len(frames)), bool)
+        pooled, _ = pool_layers(pooling, jnp.asarray(frames[None]), mask)
+        return np.asarray(pooled[0])
+
+
+class EncoderBatch(NamedTuple):
+    """Padded inputs of an encoder.
+
+    Attributes:
+      values: waveforms int16 (B, S) or tokens int32 (B, L).
+      lengths: valid samples or tokens per row, int32 (B,).
+      windows: whether rows are windows of one clip that is longer than the encoder's longest input.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+    windows: bool = False
 
 
 class EncoderReader:
@@ -117,6 +140,7 @@ class EncoderReader:
         self.features = (encoder.inputs.field,)
         self.counts: collections.Counter[str] = collections.Counter()
         self._adapter, self._config, self._devices = encoder.inputs, config, devices
+        self._hop = encoder.inputs.resolution(encoder.module.config, config.max_tokens)["samples_per_frame"] or 1
         self._transcripts = transcripts
         self._place, self._source = corpus.describe(split), open_split(corpus, split)
 
@@ -140,16 +164,50 @@ class EncoderReader:
         self.counts.update(counts)
         return sequences
 
-    def batches(self, data: list[np.ndarray]) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:
-        """Yields positions, and padded inputs with their lengths."""
+    def batches(self, data: list[np.ndarray]) -> Iterator[tuple[list[int], EncoderBatch]]:
+        """Yields positions and padded inputs; a position occurs once per window of a clip that is too long."""
         adapter, config = self._adapter, self._config
-        audio = adapter.field == "audio"
-        size = round(config.batch_seconds * SAMPLE_RATE) if audio else config.batch_tokens
-        longest = None if audio else config.max_tokens
-        for rows, padded, lengths in adapter.batches(
-            data, batch_size=size, longest=longest, devices=self._devices, fill=True
-        ):
-            yield rows, (padded, lengths)
+        if adapter.field == "transcript":
+            limits: Any = {"batch_size": config.batch_tokens, "longest": config.max_tokens}
+            for rows, padded, lengths in adapter.batches(data, **limits, devices=self._devices, fill=True):
+                yield rows, EncoderBatch(padded, lengths)
+            return
+        longest, size = adapter.longest or 0, round(config.batch_seconds * SAMPLE_RATE)
+        whole = [position for position, clip in enumerate(data) if not longest or len(clip) <= longest]
+        shortest = longest if config.padded else adapter.shortest_bucket
+        clips = [data[position] for position in whole]
+        for rows, padded, lengths in padded_batches(clips, shortest, size, adapter.longest, self._devices, fill=True):
+            yield [whole[row] for row in rows], EncoderBatch(padded, lengths)
+        for position in sorted(set(range(len(data))) - set(whole)):
+            bounds = clip_windows(len(data[position]), longest, self._hop)
+            count = max(size // longest, 1) * self._devices
+            for start in range(0, len(bounds), count):
+                chosen = bounds[start : start + count]
+                values, lengths = np.zeros((count, longest), np.int16), np.zeros(count, np.int32)
+                for row, (first, end) in enumerate(chosen):
+                    lengths[row] = end - first
+                    values[row, : end - first] = data[position][first:end]
+                yield [position] * len(chosen), EncoderBatch(values, lengths, windows=True)
+
+
+def clip_windows(num_samples: int, longest: int, hop: int) -> list[tuple[int, int]]:
+    """Divides a clip into as few windows of equal length as possible, as evaluation does (`Windows.equal`).
+
+    Borders are at multiples of the frame shift, so that frame i of the concatenated hidden states is that of sample
+    i * hop, as in a clip that is not divided; the last window has the remaining samples. No frame is computed from
+    samples of two windows.
+
+    Args:
+      num_samples: length of the clip.
+      longest: longest window, a multiple of `hop`.
+      hop: samples per frame.
+
+    Returns:
+      First sample of each window, and the first after it.
+    """
+    starts, lengths = Windows(longest // hop, equal=True).bounds(np.array([-(-num_samples // hop)]))
+    ends = np.minimum((starts + lengths) * hop, num_samples)
+    return list(zip((starts[0] * hop).tolist(), ends[0].tolist(), strict=True))
 
 
 def _local_mesh() -> Mesh:
@@ -168,6 +226,7 @@ def _source(config: ExtractConfig, encoder: Encoder, layers: tuple[int, ...]) ->
         combine=config.states.combine,
         pooling=config.states.pooling,
         dtype=config.encoder.dtype,
+        padded=config.encoder.padded,
         **_resolution(config, encoder),
     )
 
@@ -192,6 +251,6 @@ def _kept_states(
         states = states.mean(axis=2, keepdims=True)
     counts = output.mask.sum(axis=1)
     if config.pooling != "none":
-        pooled = [pool(config.pooling, states[:, :, layer], output.mask) for layer in range(states.shape[2])]
-        states, counts = jnp.stack(pooled, axis=1)[:, None], jnp.minimum(counts, 1)
+        states, mask = pool_layers(config.pooling, states, output.mask)
+        counts = mask.sum(axis=1)
     return states.astype(DTYPES[config.dtype]), counts

@@ -70,17 +70,19 @@ class ArrayWork(SplitWork):
         self, data: Any, count: int, progress: Progress, interruption: Interruption
     ) -> list[Mapping[str, np.ndarray]]:
         """Computes the array of each utterance; batches are in flight while earlier results are copied."""
-        arrays = [self._computer.default] * count
+        parts: list[list[np.ndarray]] = [[] for _ in range(count)]
         in_flight: collections.deque[tuple[list[int], tuple[jax.Array, jax.Array]]] = collections.deque()
         num_computed = 0
 
         def collect() -> int:
+            """Returns the number of utterances that had no part before."""
             positions, (values, counts) = in_flight.popleft()
             host_values, host_counts = np.asarray(values), np.asarray(counts)
+            started = sum(not parts[position] for position in set(positions))
             for row, position in enumerate(positions):
-                arrays[position] = host_values[row, : host_counts[row]].copy()
-            progress.advance(len(positions))
-            return len(positions)
+                parts[position].append(host_values[row, : host_counts[row]].copy())
+            progress.advance(started)
+            return started
 
         for positions, inputs in self._reader.batches(data):
             if interruption.received:
@@ -91,7 +93,12 @@ class ArrayWork(SplitWork):
         while in_flight:
             num_computed += collect()
         progress.advance(count - num_computed)
-        return [{self._computer.spec.name: values} for values in arrays]
+        return [{self._computer.spec.name: self._array(found)} for found in parts]
+
+    def _array(self, parts: list[np.ndarray]) -> np.ndarray:
+        if len(parts) > 1:
+            return self._computer.join(parts)
+        return parts[0] if parts else self._computer.default
 
     def write(self, directory: Path, metadata: SplitMetadata, shard: int, values: Any) -> int:
         """Writes the arrays of a shard."""

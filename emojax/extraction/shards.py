@@ -1,7 +1,7 @@
 """What an extraction computes of a shard: the interface of its two computers, and how a split is divided."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -44,7 +44,10 @@ class ShardReader(Protocol):
         """Reads a shard into memory; called in a thread of its own, one shard ahead."""
 
     def batches(self, data: Any) -> Iterator[tuple[list[int], Any]]:
-        """Yields, for batches of what `read` returned, positions in the shard of their first rows, and inputs."""
+        """Yields, for batches of what `read` returned, positions in the shard of their first rows, and inputs.
+
+        A position that occurs several times is that of an utterance in parts, in their order.
+        """
 
 
 class Computer(Protocol):
@@ -67,6 +70,9 @@ class Computer(Protocol):
 
     def __call__(self, inputs: Any) -> tuple[jax.Array, jax.Array]:
         """Starts the computation of a batch: values (B, rows, *shape) and how many rows are valid (B,)."""
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Makes the array of an utterance from those of its parts."""
 
 
 def shard_bounds(num_samples: Int[np.ndarray, "N"], num_bytes: Int[np.ndarray, "N"], audio: bool) -> tuple[int, ...]:

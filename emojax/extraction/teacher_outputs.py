@@ -1,7 +1,8 @@
 """Outputs of a teacher: its inputs of a split, and one row of averaged outputs per utterance."""
 
 import collections
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ from emojax.config import TeacherConfig
 from emojax.data import BatchInputs, Corpus, SplitIndex
 from emojax.data.loading import BatchLoader
 from emojax.data.plan import FILLER, ShardedPlan, extended_buckets
+from emojax.evaluation.windows import ENCODER_SECONDS, Windows, average_windows
 from emojax.extraction.config import TeacherCacheConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import OUTPUTS, ArraySpec
-from emojax.parallel import batch_sharding, host_rows, make_mesh, with_mesh
+from emojax.parallel import batch_sharding, host_rows, make_mesh, to_host, with_mesh
 from emojax.teachers import load_ensemble
 from emojax.teachers.cache import cache_source, row_size, to_row
-from emojax.types import Batch
+from emojax.types import SAMPLE_RATE, Batch
 
 
 class TeacherComputer:
@@ -41,6 +43,9 @@ class TeacherComputer:
         self.source = cache_source(ensemble, cached.dtype, max_tokens)
         self.default = np.zeros((1, size), np.float32)
 
+        limit, at_once = ensemble.max_samples or 0, ENCODER_SECONDS * SAMPLE_RATE
+        self._windows = Windows(limit, equal=True, at_once=at_once, always=ensemble.pads_clips)
+
         def compute(members: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
             return to_row(ensemble.outputs(members, batch))[:, None], (batch.index != FILLER).astype(np.int32)
 
@@ -51,9 +56,22 @@ class TeacherComputer:
         inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split).for_split(index)
         return TeacherReader(corpus, split, index, self._config, inputs, self.ensemble.min_samples, self.spec)
 
-    def __call__(self, inputs: Batch) -> tuple[jax.Array, jax.Array]:
-        """Starts the computation of one batch of NumPy arrays: rows (B, 1, N), and 1 for each utterance (B,)."""
-        return self._compute(self.ensemble.variables, jax.device_put(inputs, batch_sharding(self._mesh)))
+    def __call__(self, inputs: Batch) -> tuple[Any, Any]:
+        """Starts the computation of one batch of NumPy arrays: rows (B, 1, N), and 1 for each utterance (B,).
+
+        Rows of utterances that are longer than the longest input of a model are means over windows, as in evaluation.
+        """
+        batch = jax.device_put(inputs, batch_sharding(self._mesh))
+        compute = functools.partial(self._compute, self.ensemble.variables)
+        if not self._windows.divide(inputs.waveform.shape[1]):
+            return compute(batch)
+        (rows,) = average_windows(lambda window: (to_host(compute(window)[0][:, 0]),), batch, self._windows, self._mesh)
+        return rows[:, None], (inputs.index != FILLER).astype(np.int32)
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the only part: utterances are not divided into parts."""
+        (row,) = parts
+        return row
 
 
 class TeacherReader:

@@ -31,6 +31,7 @@ class StatesSource:
       dtype: type of the computation.
       max_tokens: number of tokens that transcripts were truncated to; text encoders only.
       samples_per_frame: frame shift in samples; speech encoders only.
+      padded: whether clips, or windows of them, were padded to the encoder's longest input.
     """
 
     checkpoint: str
@@ -41,6 +42,7 @@ class StatesSource:
     dtype: Literal["float32", "bfloat16"]
     max_tokens: Annotated[int, Ge(1), Le(2**20)] | None = None
     samples_per_frame: Annotated[int, Ge(1), Le(2**20)] | None = None
+    padded: bool = False
 
     def row_shape(self, num_features: int) -> tuple[int, int]:
         """Returns the shape (layers, D) of a row for an encoder with `num_features` features."""

@@ -63,7 +63,7 @@ def read_published(folder: Path, tensors: Mapping[str, StoredTensor]) -> Publish
         return _odyssey(folder, config, tensors)
     family = family_of(config, str(folder / "config.json"))
     custom = {"classifier.dense.weight", "classifier.out_proj.weight"} <= set(tensors)
-    if family.modality == "speech" and custom:
+    if family.modality == "speech" and custom and family.model_type != "whisper":  # which pads its clips
         return _pooled(folder, config, tensors, family)
     return read_standard(folder, config, tensors, family)
 
@@ -88,7 +88,7 @@ def _pooled(
         pooling=settings.pooling_mode,
         activation="tanh",
         head=select_head(folder, tensors, head, encoder),
-        labels=outputs.labels,
+        labels=outputs.names,
     )
 
 
@@ -125,7 +125,7 @@ def _odyssey(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Stor
         norm=True,
         activation="relu",
         head=select_head(folder, tensors, head, encoder),
-        labels=outputs.labels,
+        labels=outputs.names,
     )
 
 

@@ -18,7 +18,7 @@ from emojax.schema import MaxLen, MinLen, parse, settings
 from emojax.types import ATTRIBUTES
 
 SUPPORTED = (
-    "supported: the sequence classification heads of transformers; a speech encoder with the head classifier.dense, "
+    "supported: the classification heads of transformers; a speech encoder with the head classifier.dense, "
     "classifier.out_proj on its pooled last states (e.g. audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim), or "
     "with pool_model and ser_model (e.g. 3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes)"
 )
@@ -49,10 +49,11 @@ class PublishedModel:
       layers: hidden states that are used; several are averaged with learned weights.
       pooling: pooling of the hidden states.
       norm: whether the embedding is layer-normalised before its activation.
+      padded: whether clips are padded to the longest input of the encoder, and all frames pooled.
       activation: activation of the embedding.
       head: published tensors by parameter path; kernels are transposed (PyTorch layout). Those of the outputs are under
         `output`.
-      labels: names of the outputs in the model's order; attributes have emojax's names.
+      labels: names of the outputs in the model's order; attributes have emojax's names, categories the checkpoint's.
     """
 
     encoder_config: Mapping[str, Any]
@@ -65,6 +66,7 @@ class PublishedModel:
     modality: Literal["acoustic", "lexical"] = "acoustic"
     layers: tuple[int, ...] = (-1,)
     norm: bool = False
+    padded: bool = False
 
     @property
     def dimensional(self) -> bool:
@@ -117,8 +119,13 @@ class Outputs:
         return tuple(" ".join(self.id2label[str(number)].split()) for number in range(len(self.id2label)))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the outputs in the model's order: of attributes emojax's, of categories the checkpoint's."""
+        return self.labels if self.dimensional else self.given_labels
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the outputs in the model's order, in emojax's spelling."""
+        """Names of the outputs in the model's order, in emojax's spelling, to compare them."""
         return tuple(_LABEL_SYNONYMS.get(name.lower(), name.lower()) for name in self.given_labels)
 
 

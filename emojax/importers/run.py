@@ -18,7 +18,7 @@ from emojax.files import is_vacant
 from emojax.importers.card import ModelCard, read_card
 from emojax.importers.layouts import read_published
 from emojax.importers.published_model import PublishedModel, output_order
-from emojax.models.encoder_input import EncoderInputConfig
+from emojax.models.encoder_input import AcousticInputConfig, EncoderInputConfig
 from emojax.types import CorpusInfo
 from emojax.workdir import (
     ENCODERS,
@@ -114,6 +114,8 @@ def _adapt_config(config: ExperimentConfig, published: PublishedModel, encoder: 
         train="nothing",
         network=network,
     )
+    if isinstance(settings, AcousticInputConfig):
+        settings = dataclasses.replace(settings, padded=published.padded)
     third = 1 / 3 if published.dimensional else 0.0
     objective = dataclasses.replace(
         config.objective,

@@ -1,4 +1,4 @@
-"""Sequence classification heads of transformers: a dense layer on pooled hidden states, then one for the labels."""
+"""Classification heads of transformers: a dense layer on pooled hidden states, then one for the labels."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from emojax.schema import settings
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """One `*ForSequenceClassification` of transformers.
+    """One `*ForSequenceClassification` of transformers, or `WhisperForAudioClassification`.
 
     Attributes:
       prefix: beginning of the names of the encoder's tensors.
@@ -31,6 +31,8 @@ class Head:
       activation: activation of the embedding.
       output: name of the layer from the embedding to the labels.
       pooling: pooling of the hidden states.
+      suffix: end of the class's name.
+      padded: whether clips are padded to the encoder's longest input, and all frames pooled.
     """
 
     prefix: str
@@ -38,6 +40,8 @@ class Head:
     activation: Literal["none", "relu", "tanh"]
     output: str
     pooling: Literal["mean", "first"]
+    suffix: str = "ForSequenceClassification"
+    padded: bool = False
 
 
 def _speech(prefix: str) -> Head:
@@ -55,6 +59,7 @@ HEADS: Mapping[str, Head] = {
     "roberta": _ROBERTA,
     "wav2vec2": _speech("wav2vec2."),
     "wavlm": _speech("wavlm."),
+    "whisper": dataclasses.replace(_speech("encoder."), suffix="ForAudioClassification", padded=True),
     "xlm-roberta": _ROBERTA,
 }
 """`model_type` -> head."""
@@ -87,7 +92,7 @@ class _HeadConfig:
 def read_standard(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor], family: Family
 ) -> PublishedModel:
-    """Reads a checkpoint of a `*ForSequenceClassification` class of transformers.
+    """Reads a checkpoint of a class of `HEADS`.
 
     Args:
       folder: folder of the checkpoint.
@@ -135,9 +140,10 @@ def read_standard(
         pooling=head.pooling,
         activation=head.activation,
         head=selected,
-        labels=outputs.labels if outputs.dimensional else outputs.given_labels,
+        labels=outputs.names,
         modality=modality,
         layers=layers,
+        padded=head.padded,
     )
 
 
@@ -147,14 +153,15 @@ def _head_of(folder: Path, config: Mapping[str, Any], family: Family) -> Head:
         raise CheckpointError(
             f"{folder / 'config.json'}: model_type must be one of {', '.join(HEADS)}, got {family.model_type!r}"
         )
-    expected = family.architecture.removesuffix("Model") + "ForSequenceClassification"
+    head = HEADS[family.model_type]
+    expected = family.architecture.removesuffix("Model") + head.suffix
     if config.get("architectures") not in (None, [], [expected]):
         found = str(config["architectures"])[:100]
         raise CheckpointError(
             f"{folder / 'config.json'}: unsupported emotion model: architectures must be {[expected]}, got {found}; "
             f"{SUPPORTED}"
         )
-    return HEADS[family.model_type]
+    return head
 
 
 def _name(folder: Path) -> str:

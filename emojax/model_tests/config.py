@@ -92,6 +92,9 @@ class FairnessConfig:
     sentiment_share: Annotated[
         float, Ge(0), Le(1), "Linguistic sentiment: as sentiment_shift, for the share of a category."
     ] = 0.075
+    sentiment_sentences: Annotated[
+        int, Ge(2), Le(60), "Linguistic sentiment: sentences of each sentiment that every voice speaks."
+    ] = 60
     min_group: Annotated[
         int, Ge(2), Le(10**6), "Least number of utterances of a group, after matching of sizes and labels."
     ] = 30

@@ -32,9 +32,12 @@ def regression(measurement: Measurement) -> Iterator[Result]:
     for name, column in measurement.scored_attributes:
         predicted, labels = measurement.clean.attributes[:, column], measurement.utterances.attributes[:, column]
         fields = {"output": name, "n": int((~np.isnan(labels)).sum())}
-        yield at_least(ccc_of(predicted, labels), bounds.ccc, metric="CCC", **fields)
-        correlation = pearson(predicted[:, None], labels[:, None])[0]
-        yield at_least(correlation, bounds.pearson, metric="Pearson correlation", **fields)
+        if np.nanmin(labels) == np.nanmax(labels):
+            yield skipped("all labels are equal", metric="CCC and Pearson correlation", **fields)
+        else:
+            yield at_least(ccc_of(predicted, labels), bounds.ccc, metric="CCC", **fields)
+            correlation = pearson(predicted[:, None], labels[:, None])[0]
+            yield at_least(correlation, bounds.pearson, metric="Pearson correlation", **fields)
         yield at_most(mae(predicted[:, None], labels[:, None])[0], bounds.mae, metric="MAE", **fields)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from emojax.data import choose_categories, open_corpus
+from emojax.data import choose_categories, open_corpus, with_speaker_splits
 from emojax.errors import CheckpointError, ConfigError, EmojaxError
 from emojax.evaluation.categories import parse_category_map
 from emojax.files import atomic_write
@@ -110,7 +110,7 @@ def _test_splits(
     predictor: str,
 ) -> Iterator[SplitResults]:
     pairs = parse_category_map(category_map)
-    own = False
+    own, transcripts = False, ""
     if predictor:
         corpus = open_corpus(corpus_name, data_dir)
         model: Model = import_model(predictor)
@@ -120,13 +120,16 @@ def _test_splits(
         corpus = open_corpus(corpus_name or experiment.corpus.name, data_dir or experiment.corpus.data_dir)
         own = corpus.info.name == read_corpus_metadata(workdir).info.name
         if own:
+            transcripts = experiment.model.lexical.transcripts if "lexical" in experiment.model.modalities else ""
             corpus = choose_categories(corpus, experiment.corpus.categories)
+            corpus = with_speaker_splits(corpus, experiment.corpus.speakers)
         model = WorkdirModel(workdir)
-        splits = splits or (experiment.corpus.test_splits if own else tuple(corpus.split_sizes))
+        splits = splits or (experiment.corpus.tested_splits if own else tuple(corpus.split_sizes))
     directory = evaluation_directory(workdir, None if own else corpus.info.name, TESTS)
     for split in splits:
         start = time.monotonic()
-        tested = run_model_tests(model, utterances_of(corpus, split, model.min_samples, config.groups), config, pairs)
+        utterances = utterances_of(corpus, split, model.min_samples, config.groups, transcripts)
+        tested = run_model_tests(model, utterances, config, pairs)
         write_tested(directory, tested, config, time.monotonic() - start)
         yield tested
 

@@ -13,24 +13,26 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax.audio.perturbations import Waveform, resample
-from emojax.model_tests.chance import random_values, simulated_bounds
+from emojax.model_tests.chance import random_values, simulated_bounds, threshold_note
 from emojax.model_tests.measurement import CLIPS_AT_ONCE, Measurement
 from emojax.model_tests.model import Clip, Outputs, joined
 from emojax.model_tests.results import EMOTION, Result, at_most, skipped
+from emojax.synthesis import hibari_voice
+from emojax.synthesis.source_filter import SYNTHESIS_RATE, change_pitch, render, scale_tract
 from emojax.types import SAMPLE_RATE
 
 WORDS = {
     "positive": ("great", "lovely", "wonderful", "fantastic", "perfect", "amazing"),
-    "neutral": ("here", "local", "ordinary", "electric", "central", "average"),
+    "neutral": ("here", "local", "regular", "expected", "central", "visible"),
     "negative": ("bad", "awful", "terrible", "disgusting", "dreadful", "appalling"),
 }
-"""Words by sentiment, of one to four syllables in the same order."""
+"""Words by sentiment, of as many syllables in the same order."""
 
 SUBJECTS = ("food", "room", "office", "weather", "film", "service", "music", "garden", "meeting", "answer")
 """Subjects of the sentences."""
 
-VOICES = {"high": 1.0, "low": 0.6}
-"""Voices, and the factor of their fundamental frequency to that of the synthesiser's voice."""
+VOICES = {"female": (1.0, 190.0), "male": (1.2, 110.0)}
+"""Voices: length of the vocal tract relative to the base voice, and mean fundamental frequency (Hz)."""
 
 
 def missing_voice() -> str:
@@ -39,13 +41,16 @@ def missing_voice() -> str:
     return "the voice that speaks the sentences is not installed (pip install hibari-tts)" if missing else ""
 
 
-def sentences() -> list[tuple[str, str]]:
-    """Sentiment and text of every sentence."""
+def sentences(number: int) -> list[tuple[str, str]]:
+    """Sentiment and text of sentences; the subjects are the same for every sentiment.
+
+    Args:
+      number: sentences of each sentiment, at most the number of words times that of subjects.
+    """
     return [
-        (sentiment, f"The {subject} was {word}.")
+        (sentiment, text)
         for sentiment, words in WORDS.items()
-        for subject in SUBJECTS
-        for word in words
+        for text in [f"The {subject} was {word}." for subject in SUBJECTS for word in words][:number]
     ]
 
 
@@ -58,27 +63,24 @@ def speak(text: str) -> dict[str, Waveform]:
     Returns:
       Waveform by key of `VOICES`.
     """
-    from hibari import dsp
-
-    synthesiser = _synthesiser()
-    ids = np.asarray([synthesiser.ids(synthesiser.phonemize(text)[0])], np.int64)
-    outputs = synthesiser.sess.run(None, {"ids": ids, "speed": np.ones(1, np.float32)})
-    *spectra, f0 = (values[0] for values in outputs)
+    (phonemes,) = hibari_voice.phonemize(text)
+    frames = hibari_voice.speak(phonemes, 1.0)
     spoken = {}
-    for voice, factor in VOICES.items():
-        waveform = dsp.synth(*spectra, f0 * np.float32(factor), np.random.default_rng(0))
+    for voice, (tract, f0) in VOICES.items():
+        own = change_pitch(scale_tract(frames, tract), hibari_voice.NATURAL_F0, f0, 1.0)
+        waveform = render(own, seed=0)
         peak = max(float(np.abs(waveform).max()), 1e-6)
-        spoken[voice] = resample(waveform * np.float32(0.5 / peak), dsp.SR, SAMPLE_RATE)
+        spoken[voice] = resample(waveform * np.float32(0.5 / peak), SYNTHESIS_RATE, SAMPLE_RATE)
     return spoken
 
 
 def sentiment(measurement: Measurement) -> Iterator[Result]:
-    """Deviation of the shift by words of one sentiment in one voice from that shift in all voices."""
+    """Largest deviation of a voice's shift by words of one sentiment from that shift in all voices."""
     if missing_voice():
         yield skipped(missing_voice())
         return
     bounds, seed = measurement.config.fairness, measurement.config.seed
-    spoken = sentences()
+    spoken = sentences(bounds.sentiment_sentences)
     outputs = _predict(measurement, [text for _, text in spoken])
     columns = {name: (name, "", column, bounds.sentiment_shift) for name, column in measurement.predicted_attributes}
     for number, category in enumerate(measurement.model.categories):
@@ -89,22 +91,20 @@ def sentiment(measurement: Measurement) -> Iterator[Result]:
         values = np.stack([_values(found, category, column) for found in outputs.values()])
         share = 1 / len(measurement.model.categories) if category else None
         simulate = functools.partial(_simulate, shape=values.shape, order=order, share=share)
-        found = simulated_bounds(simulate, values.size, bounds.simulations, bounds.level, seed)
-        chance = float(found["deviation"])
+        chance = simulated_bounds(simulate, values.size, bounds.simulations, bounds.level, seed)["deviation"]
         by_words = sentiment_shifts(values[None], order)[0]
         deviations = np.abs(by_words - by_words.mean(axis=0))
-        for voice_number, voice in enumerate(VOICES):
-            for kind_number, kind in enumerate(kinds):
-                yield at_most(
-                    deviations[voice_number, kind_number],
-                    max(least, chance),
-                    output=output,
-                    metric="deviation of the shift" + (" of the share" if category else ""),
-                    condition=f"{category + ': ' if category else ''}{kind} words, {voice} voice",
-                    n=int((order == kind_number).sum()),
-                    note=f"shift of this voice {by_words[voice_number, kind_number]:+.3f}; "
-                    f"random models reach {chance:.3f}",
-                )
+        for number, kind in enumerate(kinds):
+            by_voice = ", ".join(f"{voice} {by_words[row, number]:+.3f}" for row, voice in enumerate(VOICES))
+            yield at_most(
+                deviations[:, number].max(),
+                max(least, float(chance[number])),
+                output=output,
+                metric="deviation of the shift" + (" of the share" if category else ""),
+                condition=f"{category}: {kind} words" if category else f"{kind} words",
+                n=len(VOICES) * int((order == number).sum()),
+                note=f"{threshold_note(least, float(chance[number]), bounds.level)}; shifts by these words: {by_voice}",
+            )
 
 
 def sentiment_shifts(values: Float[np.ndarray, "R V N"], order: np.ndarray) -> Float[np.ndarray, "R V K"]:
@@ -122,8 +122,7 @@ def _simulate(
     random: np.random.Generator, models: int, shape: tuple[int, int], order: np.ndarray, share: float | None
 ) -> dict[str, np.ndarray]:
     by_words = sentiment_shifts(random_values(random, (models, *shape), share), order)
-    deviations = np.abs(by_words - by_words.mean(axis=1, keepdims=True))
-    return {"deviation": deviations.reshape(models, -1)}
+    return {"deviation": np.abs(by_words - by_words.mean(axis=1, keepdims=True))}
 
 
 def _values(outputs: Outputs, category: str, column: int) -> Float[np.ndarray, "N"]:
@@ -144,10 +143,3 @@ def _predict(measurement: Measurement, texts: list[str]) -> dict[str, Outputs]:
             ]
             found.append(measurement.predict(clips))
     return {voice: joined(found) for voice, found in parts.items()}
-
-
-@functools.cache
-def _synthesiser():
-    from hibari import Hibari
-
-    return Hibari()

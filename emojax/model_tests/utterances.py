@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from emojax.data import Corpus, open_split, read_index
 from emojax.data.corpus import read_utterances
+from emojax.data.transcripts import find_transcripts
 from emojax.errors import ConfigError, CorpusError, reason
 from emojax.evaluation.predictions import read_cell
 from emojax.model_tests.model import Clip
@@ -52,7 +53,9 @@ class Utterances:
         return len(self.ids)
 
 
-def utterances_of(corpus: Corpus, split: str, min_samples: int, groups_file: str = "") -> Utterances:
+def utterances_of(
+    corpus: Corpus, split: str, min_samples: int, groups_file: str = "", transcripts: str = ""
+) -> Utterances:
     """Utterances of a split of a built corpus.
 
     Args:
@@ -60,8 +63,10 @@ def utterances_of(corpus: Corpus, split: str, min_samples: int, groups_file: str
       split: its split.
       min_samples: samples of the model's shortest input at 16 kHz.
       groups_file: CSV file of `read_groups`; "" for the sex that the corpus has.
+      transcripts: folder of recognised transcripts; "" for the corpus's own.
 
     Raises:
+      CheckpointError: the transcripts are not those of the corpus.
       CorpusError: there is no such split, it is empty, or no utterance is long enough.
       ConfigError: the file of groups cannot be used.
     """
@@ -72,13 +77,18 @@ def utterances_of(corpus: Corpus, split: str, min_samples: int, groups_file: str
             f"{corpus.describe(split)}: every utterance is shorter than {min_samples + LONGEST_CROP} samples, the "
             f"model's shortest input and the longest crop"
         )
+    recognised = find_transcripts(transcripts, corpus.info.name, split, "config.model.lexical.transcripts")
+    texts = recognised.for_split(index).texts if recognised else None
     source = open_split(corpus, split)
     low, high = corpus.info.scale
 
     def read(rows: Sequence[int]) -> list[Clip]:
-        found = read_utterances(source, [int(kept[row]) for row in rows], corpus.describe(split))
+        positions = [int(kept[row]) for row in rows]
+        found = read_utterances(source, positions, corpus.describe(split))
+        words = [item["transcript"] for item in found] if texts is None else [texts[number] for number in positions]
         return [
-            Clip(item["id"], item["audio"].astype(np.float32) / np.float32(2**15), item["transcript"]) for item in found
+            Clip(item["id"], item["audio"].astype(np.float32) / np.float32(2**15), text)
+            for item, text in zip(found, words, strict=True)
         ]
 
     ids, speakers = index.ids[kept].tolist(), index.speakers[kept].tolist()

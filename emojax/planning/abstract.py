@@ -12,9 +12,11 @@ from jax.sharding import Mesh
 from emojax.audio import load_sounds
 from emojax.config import ExperimentConfig, TeacherConfig
 from emojax.encoders import ComputeOptions
+from emojax.encoders.whisper_encoder import padded_module
 from emojax.errors import CorpusError
 from emojax.feature_store import DTYPES, STATES, single_array
 from emojax.models import EmotionModel, EncoderPart, build_model, example_batch, parameter_axes, variable_shapes
+from emojax.models.encoder_input import AcousticInputConfig
 from emojax.parallel import batch_sharding, replicated, state_sharding
 from emojax.planning.architectures import describe_encoder
 from emojax.teachers import Ensemble, Teacher, TeacherArrays
@@ -95,7 +97,10 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
 
 def _metadata(config: ExperimentConfig) -> CorpusMetadata:
     try:
-        return open_data(config).metadata
+        # A plan depends on the number of tokens, not on texts, which may not be on this machine.
+        lexical = dataclasses.replace(config.model.lexical, transcripts="")
+        model = dataclasses.replace(config.model, lexical=lexical)
+        return open_data(dataclasses.replace(config, model=model)).metadata
     except CorpusError:  # it is not on this machine
         names = config.corpus.categories or tuple(f"category {number}" for number in range(_CATEGORIES))
         info = CorpusInfo(config.corpus.name, (1.0, 7.0), tuple(names), "recorded", "rated", "", "")
@@ -107,7 +112,11 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
     for modality, checkpoint in checkpoints.items():
         settings = getattr(config.model, modality)
         options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
-        parts[modality] = describe_encoder(checkpoint, options, settings.keep_layers)
+        part = describe_encoder(checkpoint, options, settings.keep_layers)
+        if isinstance(settings, AcousticInputConfig) and settings.padded:
+            module = padded_module(part.module, "config.model.acoustic.padded")
+            part = dataclasses.replace(part, module=module)
+        parts[modality] = part
     return build_model(config.model, len(metadata.info.categories), parts)
 
 
@@ -153,6 +162,9 @@ def _batch(experiment: Experiment, seconds: float) -> Batch:
 
     batch: Any = jax.tree.map(array, example)
     stored_rows = {"acoustic": round(seconds * _STORED_ROWS_PER_SECOND), "lexical": config.data.max_tokens}
+    if config.model.acoustic.padded and "acoustic" in example.stored:
+        sizes: Any = experiment.model.encoders["acoustic"].module.config
+        stored_rows["acoustic"] = -(-samples // sizes.max_samples) * sizes.max_frames
     stored = {
         modality: StoredRows(array(states.values, stored_rows[modality]), array(states.num_rows))
         for modality, states in example.stored.items()

@@ -107,6 +107,9 @@ class EncoderShapeConfig:
         }
 
 
+CONVOLUTIONAL = "an encoder of the waveform itself (hubert, wav2vec2, wavlm or data2vec-audio)"
+"""Encoders that pre-training can continue from or cluster, for messages: those of `SpeechEncoder`."""
+
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 """Kernels and strides of the convolutions of all published speech encoders: 25 ms every 20 ms."""
 

@@ -17,7 +17,7 @@ from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import span_mask
 from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
-from emojax.pretraining.config import PredictionConfig, PretrainConfig
+from emojax.pretraining.config import CONVOLUTIONAL, PredictionConfig, PretrainConfig
 from emojax.types import SAMPLE_RATE
 
 _COSINE_FLOOR = 1e-6
@@ -150,10 +150,13 @@ def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder
 
     Raises:
       CheckpointError: a size is not allowed.
-      ConfigError: `start` is not a speech encoder.
+      ConfigError: `start` is not an encoder of waveforms with convolutions.
     """
     if start is not None and not isinstance(start.module, SpeechEncoder):
-        raise ConfigError(f"config.encoder.checkpoint: {config.encoder.checkpoint!r} is not a speech encoder")
+        raise ConfigError(
+            f"config.encoder.checkpoint must be {CONVOLUTIONAL}, got {start.family.model_type} "
+            f"({config.encoder.checkpoint})"
+        )
     published = config.encoder.published() if start is None else dict(start.config)
     sizes = _module(published, options).config
     preprocess: Any = WaveformInputs.of(sizes, _PREPROCESSOR) if start is None else start.inputs

@@ -17,6 +17,7 @@ from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
 from emojax.parallel import to_host
+from emojax.pretraining.config import CONVOLUTIONAL
 from emojax.progress import Progress
 from emojax.types import Batch
 
@@ -50,7 +51,7 @@ class UnitFeatures:
           ConfigError: it is not a speech encoder with a frame of 25 ms every 20 ms.
         """
         if not isinstance(encoder.module, SpeechEncoder) or not isinstance(encoder.inputs, WaveformInputs):
-            raise ConfigError("config.units.checkpoint: is not a speech encoder")
+            raise ConfigError(f"config.units.checkpoint must be {CONVOLUTIONAL}, got {encoder.family.model_type}")
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, convolution.samples_per_frame) != (_WINDOW, _HOP):
             raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")

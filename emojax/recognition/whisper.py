@@ -63,6 +63,11 @@ class WhisperRecognizer:
         """Vocabulary."""
         return self.decoder.tokens
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of one mel frame."""
+        return self.encoder.min_samples
+
     def transcribe(self, audio: np.ndarray) -> Transcript:
         """Transcribes one recording.
 
@@ -96,7 +101,7 @@ class WhisperRecognizer:
         while pending:
             for timestamps in (False, True):
                 self._advance([each for each in pending if each.timestamps == timestamps])
-            pending = [each for each in pending if len(each.audio) - each.position >= self.encoder.min_samples]
+            pending = [each for each in pending if len(each.audio) - each.position >= self.min_samples]
         return [each.transcript() for each in progress]
 
     @property

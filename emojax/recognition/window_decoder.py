@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from emojax.bucketing import row_counts
+from emojax.encoders.whisper_encoder import WhisperEncoder
 from emojax.recognition.alignment import attend_text, token_frames
 from emojax.recognition.beam import search_tokens
 from emojax.recognition.decoding import Decoded, decode_tokens, detect_languages
@@ -178,9 +179,11 @@ def _window_keys(seed: int | Array, positions: Int[Array, "B"], attempt: int | A
 
 @functools.partial(jax.jit, static_argnums=0)
 def encode_windows(
-    module: Any, params: Mapping[str, Any], waveform: Float[Array, "B S"], num_samples: Int[Array, "B"]
+    module: WhisperEncoder, params: Mapping[str, Any], waveform: Float[Array, "B S"], num_samples: Int[Array, "B"]
 ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
     """Computes the hidden states of padded waveforms and their mask.
+
+    On CPU windows of 30 s are computed one after another: the intermediate results of one fit the cache.
 
     Args:
       module: Whisper encoder.
@@ -188,5 +191,15 @@ def encode_windows(
       waveform: padded waveforms.
       num_samples: valid samples per row.
     """
-    output = module.apply({"params": params}, waveform, num_samples)
-    return output.last_hidden_state, output.mask
+
+    def encode(operands: tuple[Array, Array]) -> tuple[Array, Array]:
+        output: Any = module.apply({"params": params}, *operands)
+        return output.last_hidden_state, output.mask
+
+    def one_by_one(operands: tuple[Array, Array]) -> tuple[Array, Array]:
+        return jax.lax.map(lambda row: jax.tree.map(lambda x: x[0], encode((row[0][None], row[1][None]))), operands)
+
+    operands = (waveform, num_samples)
+    if not module.padded:
+        return encode(operands)
+    return jax.lax.platform_dependent(operands, cpu=one_by_one, default=encode)

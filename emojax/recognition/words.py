@@ -26,7 +26,7 @@ def make_words(
     vocabulary: WhisperTokens,
     language: str,
 ) -> tuple[Word, ...]:
-    """Makes words with times.
+    """Makes words with times and probabilities, punctuation without its tokens.
 
     Args:
       tokens: M ids of text.
@@ -35,48 +35,47 @@ def make_words(
       vocabulary: decodes them.
       language: determines whether words are separated by spaces.
     """
-    words = []
+    spans = _attach_punctuation(_split(tokens, vocabulary, language not in _WITHOUT_SPACES))
+    return tuple(
+        Word(text.strip(), float(times[start]), float(times[end]), float(np.mean(probabilities[start:end])))
+        for text, start, end in spans
+        if text.strip()
+    )
+
+
+_Span = tuple[str, int, int]
+"""A text, its first token and the one after its last."""
+
+
+def _split(tokens: Sequence[int], vocabulary: WhisperTokens, spaces: bool) -> list[_Span]:
+    """Divides tokens into words, or into characters where words are not separated by spaces."""
+    spans: list[_Span] = []
     start = 0
-    for text, count in _attach_punctuation(_split(tokens, vocabulary, language not in _WITHOUT_SPACES)):
-        end = start + count
-        if text.strip():
-            probability = float(np.mean(probabilities[start:end]))
-            words.append(Word(text.strip(), float(times[start]), float(times[end]), probability))
-        start = end
-    return tuple(words)
-
-
-def _split(tokens: Sequence[int], vocabulary: WhisperTokens, spaces: bool) -> list[tuple[str, int]]:
-    """Divides tokens into words, or characters: the text of each and its number of tokens."""
-    parts: list[tuple[str, int]] = []
-    pending: list[int] = []
-    for token in tokens:
-        pending.append(token)
-        text = vocabulary.decode(pending)
-        if "\ufffd" in text:  # a character of several tokens
+    for end in range(1, len(tokens) + 1):
+        text = vocabulary.decode(tokens[start:end])
+        if "\ufffd" in text and end < len(tokens):  # a character of several tokens
             continue
-        starts_word = not parts or text.startswith(" ") or text.strip() in string.punctuation
+        starts_word = not spans or text.startswith(" ") or text.strip() in string.punctuation
         if starts_word or not spaces:
-            parts.append((text, len(pending)))
+            spans.append((text, start, end))
         else:
-            parts[-1] = (parts[-1][0] + text, parts[-1][1] + len(pending))
-        pending = []
-    if pending:
-        parts.append((vocabulary.decode(pending), len(pending)))
-    return parts
+            before, first, _ = spans[-1]
+            spans[-1] = (before + text, first, end)
+        start = end
+    return spans
 
 
-def _attach_punctuation(parts: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Joins punctuation with the word it belongs to."""
-    joined: list[tuple[str, int]] = []
-    before = ("", 0)
-    for text, count in parts:
-        text, count = before[0] + text, before[1] + count
-        before = ("", 0)
+def _attach_punctuation(spans: Sequence[_Span]) -> list[_Span]:
+    """Adds punctuation to the word it belongs to, which keeps its own tokens: a pause belongs to the punctuation."""
+    joined: list[_Span] = []
+    opening = ""
+    for text, start, end in spans:
         if text.startswith(" ") and text.strip() and text.strip() in _OPENING:
-            before = (text, count)
-        elif joined and text and text in _CLOSING and not joined[-1][0].endswith(" "):
-            joined[-1] = (joined[-1][0] + text, joined[-1][1] + count)
+            opening += text
+        elif joined and not opening and text and text in _CLOSING:
+            before, first, last = joined[-1]
+            joined[-1] = (before + text, first, last)
         else:
-            joined.append((text, count))
-    return [*joined, before] if before[1] else joined
+            joined.append((opening + text, start, end))
+            opening = ""
+    return joined

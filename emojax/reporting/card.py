@@ -141,12 +141,19 @@ def _model_lines(trained: TrainedModel) -> list[str]:
 
 def _data_lines(trained: TrainedModel) -> list[str]:
     info, config = trained.metadata.info, trained.config
+    if not trained.metadata.labels_known:
+        lines = [
+            "- The model was published elsewhere and converted; its training data and labels are not known here.",
+            f"- Corpus, as the card of the published model names it: {_escape(info.name)}.",
+            f"- Licence of the published model: {_escape(info.licence)}.",
+        ]
+        return lines + ([f"- Citation: {_escape(info.citation)}"] if info.citation else [])
     lines = [f"- Corpus: {_escape(info.name)}; {_speech(info)} speech; {_ATTRIBUTE_LABELS[info.attribute_source]}."]
+    if "lexical" in config.model.modalities and config.model.lexical.transcripts:
+        lines.append(f"- Transcripts: of a speech recognizer (`{_code(config.model.lexical.transcripts)}`).")
     if config.distillation.on:
         source = config.teacher.workdir or config.teacher.cache or config.teacher.states
         lines.append(f"- Distilled from the outputs of another model (`{_code(source)}`), beside or instead of labels.")
-    if not trained.metadata.labels_known:
-        lines.append("- The model was published elsewhere and converted; its training labels are not known here.")
     lines.append(f"- Licence of the corpus, which may restrict the use of the model: {_escape(info.licence)}.")
     lines += [f"- Citation: {_escape(info.citation)}"] if info.citation else []
     return lines
@@ -155,7 +162,7 @@ def _data_lines(trained: TrainedModel) -> list[str]:
 def _score_lines(results: list[Result]) -> list[str]:
     if not results:
         return ["Not evaluated."]
-    lines = ["Scores over all utterances of a split, with 95 % bootstrap intervals; baselines predict without input."]
+    lines = ["Scores over all utterances of a split, with 95 % bootstrap intervals."]
     for same_split in by_split(results).values():
         names = shown_scores(same_split)
         lines += ["", f"**{_escape(describe_split(same_split))}**", ""]

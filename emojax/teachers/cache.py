@@ -36,12 +36,14 @@ class TeacherCache:
       categories: K categories that probabilities are of.
       min_samples: utterances with fewer samples at 16 kHz have no outputs.
       embedding_size: E, size of the concatenated embeddings.
+      max_samples: None, its utterances have any length.
     """
 
     stores: tuple[Store, ...]
     categories: tuple[str, ...]
     min_samples: int
     embedding_size: int
+    max_samples: int | None = None
 
     def outputs(self, variables: Any, batch: Batch) -> AveragedOutputs:
         """The rows of a batch.

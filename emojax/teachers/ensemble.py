@@ -74,6 +74,20 @@ class Ensemble:
         return max((member.model.min_samples for member in self.members), default=0)
 
     @property
+    def max_samples(self) -> int | None:
+        """Longest input in samples at 16 kHz that every member takes; None: no limit."""
+        limits = [member.model.max_samples for member in self.members]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def pads_clips(self) -> bool:
+        """Whether a member pads every clip to its longest input."""
+        return any(
+            "acoustic" in member.config.model.modalities and member.config.model.acoustic.padded
+            for member in self.members
+        )
+
+    @property
     def transcripts_fingerprint(self) -> str | None:
         """Fingerprint of `transcripts`, the same for every corpus; None without them.
 

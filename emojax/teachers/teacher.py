@@ -93,6 +93,11 @@ class Teacher:
         return self.source.min_samples
 
     @property
+    def max_samples(self) -> int | None:
+        """Longest input in samples at 16 kHz of models that compute in the step; None: no limit."""
+        return self.source.max_samples
+
+    @property
     def embedding_size(self) -> int:
         """E, size of its embedding."""
         return self.source.embedding_size

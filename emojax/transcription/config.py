@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from emojax.extraction.config import ExtractCorpusConfig
-from emojax.schema import Ge, Le, MinLen, parse, settings
+from emojax.recognition import DecodingOptions
+from emojax.schema import MinLen, parse, settings
 
 
 @settings
@@ -12,13 +13,14 @@ class RecognizerConfig:
     """Recognizer of speech."""
 
     checkpoint: Annotated[
-        str, MinLen(1), "Folder or Hugging Face name of a checkpoint that `emojax.recognition.load_recognizer` loads."
+        str,
+        MinLen(1),
+        "Folder, `package:NAME/FOLDER` or Hugging Face name of a Whisper checkpoint, or of a speech encoder with a CTC "
+        "head; `decoding` is for Whisper alone.",
     ] = ""
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     dtype: Annotated[Literal["float32", "bfloat16"], "Type of matrix products."] = "float32"
-    batch_size: Annotated[
-        int, Ge(1), Le(4096), "Utterances, of similar length, that are given to the recognizer at a time."
-    ] = 16
+    decoding: DecodingOptions = DecodingOptions()
 
 
 @settings

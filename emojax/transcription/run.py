@@ -11,7 +11,9 @@ import numpy as np
 from emojax.data import Corpus, SplitIndex, open_corpus, open_split, read_index
 from emojax.data.corpus import read_utterances
 from emojax.encoders import ComputeOptions, checkpoint_fingerprint
-from emojax.errors import AudioError, CheckpointError, CorpusError
+from emojax.encoders.checkpoint_files import find_folder
+from emojax.encoders.pretrained import read_config
+from emojax.errors import AudioError, CheckpointError, ConfigError, CorpusError
 from emojax.extraction.filling import Interrupted, SplitJob, SplitWork, StoreRun, fill_store
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import SplitMetadata, StoreMetadata, TranscriptSource, read_lines, write_lines
@@ -19,13 +21,16 @@ from emojax.interruption import Interruption
 from emojax.metrics.word_errors import word_errors
 from emojax.parallel import is_first_process, sync_processes
 from emojax.progress import Progress
-from emojax.recognition import Recognizer, Transcript, load_recognizer
+from emojax.recognition import DecodingOptions, Recognizer, Transcript, load_recognizer
 from emojax.schema import to_tree
 from emojax.transcription.config import TranscribeConfig
 from emojax.transcription.counts import TranscriptCounts
 from emojax.workdir import SUMMARY, holds, write_json
 
 _FULL_SCALE = 2**15
+
+_AT_ONCE = 32
+"""Recordings of similar length that are given to a recognizer, which divides them into its batches."""
 
 _BYTES_PER_UTTERANCE = 4096
 """About what a line takes with the times of its words."""
@@ -55,11 +60,21 @@ def transcribe_corpus(config: TranscribeConfig, directory: Path) -> Transcriptio
     Raises:
       EmojaxError: one line saying what is wrong with config, corpus, checkpoint or store.
     """
-    settings = config.recognizer
+    settings, revision = config.recognizer, config.recognizer.revision or None
+    _, family = read_config(find_folder(settings.checkpoint, revision))
+    decoding = settings.decoding if family.model_type == "whisper" else None
+    if decoding is None and settings.decoding != DecodingOptions():
+        raise ConfigError(
+            f"config.recognizer.decoding must have its defaults for a {family.model_type} checkpoint, got "
+            f"{settings.decoding}"
+        )
     options = ComputeOptions(dtype=jnp.dtype(settings.dtype))
-    recognizer = load_recognizer(settings.checkpoint, options, revision=settings.revision or None)
-    fingerprint = checkpoint_fingerprint(settings.checkpoint, settings.revision or None)
-    return transcribe_with(recognizer, TranscriptSource(fingerprint, {"dtype": settings.dtype}), config, directory)
+    recognizer = load_recognizer(settings.checkpoint, options, decoding=decoding, revision=revision)
+    determining = {} if decoding is None else {k: v for k, v in to_tree(decoding).items() if k != "batch_size"}
+    source = TranscriptSource(
+        checkpoint_fingerprint(settings.checkpoint, revision), {"dtype": settings.dtype, **determining}
+    )
+    return transcribe_with(recognizer, source, config, directory)
 
 
 def transcribe_with(
@@ -70,14 +85,14 @@ def transcribe_with(
     Args:
       recognizer: any recognizer.
       source: what determines its texts.
-      config: corpus, and number of utterances at a time.
+      config: corpus and splits.
       directory: folder of the store, whose lock is held.
     """
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     jobs = []
     for split in config.corpus.splits or tuple(corpus.split_sizes):
         index = read_index(corpus, split)
-        work = TranscriptWork(corpus, split, index, recognizer, config.recognizer.batch_size)
+        work = TranscriptWork(corpus, split, index, recognizer)
         jobs.append(SplitJob(f"transcribe {corpus.info.name} {split}", index, work, directory / split))
     run = fill_store(directory, StoreMetadata(corpus.info.name, to_tree(source), ()), jobs)
     if run.interrupted_by:
@@ -98,7 +113,7 @@ class TranscriptWork(SplitWork):
     shards: Literal["array_record", "jsonl"] = "jsonl"
     features = ("audio",)
 
-    def __init__(self, corpus: Corpus, split: str, index: SplitIndex, recognizer: Recognizer, batch_size: int):
+    def __init__(self, corpus: Corpus, split: str, index: SplitIndex, recognizer: Recognizer):
         """Opens the split; nothing is read yet.
 
         Args:
@@ -106,11 +121,10 @@ class TranscriptWork(SplitWork):
           split: split.
           index: index of the split.
           recognizer: recognizer of its recordings.
-          batch_size: recordings that are given to the recognizer at a time.
         """
         self.counts: collections.Counter[str] = collections.Counter()
         self.bounds = shard_bounds(index.num_samples, np.full(len(index), _BYTES_PER_UTTERANCE), audio=True)
-        self._recognizer, self._batch_size = recognizer, batch_size
+        self._recognizer = recognizer
         self._context, self._source = corpus.describe(split), open_split(corpus, split)
 
     def read(self, shard: int) -> list[dict[str, Any]]:
@@ -132,10 +146,10 @@ class TranscriptWork(SplitWork):
         order = np.argsort(lengths, kind="stable")
         positions = order[long_enough[order]].tolist()
         progress.advance(count - len(positions))
-        for start in range(0, len(positions), self._batch_size):
+        for start in range(0, len(positions), _AT_ONCE):
             if interruption.received:
                 raise Interrupted
-            chosen = positions[start : start + self._batch_size]
+            chosen = positions[start : start + _AT_ONCE]
             for position, transcript in zip(chosen, self._transcribe([data[i] for i in chosen]), strict=True):
                 transcripts[position] = transcript
             progress.advance(len(chosen))

@@ -17,10 +17,12 @@ from emojax.data.transcripts import find_transcripts
 from emojax.encoders import ComputeOptions, Encoder, checkpoint_fingerprint, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.checkpoint_files import find_folder
 from emojax.encoders.pretrained import read_sizes
+from emojax.encoders.whisper_encoder import padded_encoder
 from emojax.errors import CheckpointError, ConfigError
 from emojax.feature_store import STATES, StatesSource, Store, parse_source, single_array
 from emojax.files import atomic_write, check_sha256, sha256_of, write_json
 from emojax.models import EmotionModelConfig, EncoderInputConfig
+from emojax.models.encoder_input import AcousticInputConfig
 from emojax.parallel import device_put_fn, run_on_first_process
 from emojax.schema import MaxLen, MinLen, read_settings, settings, to_tree
 
@@ -243,13 +245,16 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
             folder = _find_original(folder, source)
-        encoders[modality] = load_encoder(
+        encoder = load_encoder(
             folder,
             options,
             to_device=device_put_fn(mesh),
             params=modality in online,
             keep_layers=settings.keep_layers,
         )
+        if isinstance(settings, AcousticInputConfig) and settings.padded:
+            encoder = padded_encoder(encoder, "config.model.acoustic.padded")
+        encoders[modality] = encoder
     return encoders
 
 
@@ -302,10 +307,20 @@ def stored_modalities(config: EmotionModelConfig) -> tuple[str, ...]:
 _MODALITY = {"acoustic": "speech", "lexical": "text"}
 
 
+_IN_WORKDIR = "workdir:"
+
+
+def store_directory(workdir: Path, settings: EncoderInputConfig) -> Path:
+    """Folder of the feature store of a modality."""
+    if settings.store.startswith(_IN_WORKDIR):
+        return workdir / settings.store.removeprefix(_IN_WORKDIR)
+    return Path(settings.store).expanduser()
+
+
 def _stored(
     workdir: Path, modality: str, settings: EncoderInputConfig, corpus: str, split: str, max_tokens: int
 ) -> StoredInput:
-    store = Store(Path(settings.store).expanduser())
+    store = Store(store_directory(workdir, settings))
     context = f"config.model.{modality}.store: {settings.store}"
     source = parse_source(store.metadata, StatesSource, store.directory)
     folder = workdir / ENCODERS / modality
@@ -315,12 +330,15 @@ def _stored(
         "layers": resolve_layers(settings.layers, sizes.num_layers, f"config.model.{modality}.layers"),
         "combine": "mean" if source.combine == settings.combine == "mean" else "stack",
         **family.inputs.resolution(sizes, max_tokens),
+        "padded": isinstance(settings, AcousticInputConfig) and settings.padded,
     }
     if store.metadata.corpus != corpus:
         raise CheckpointError(f"{context} was made from corpus {store.metadata.corpus}, not {corpus}")
     for key, value in expected.items():
         if getattr(source, key) != value:
             raise CheckpointError(f"{context} was made with {key} {getattr(source, key)!r}, not {value!r}")
+    if source.pooling != settings.pooling and (settings.pooling, source.pooling) != ("none", "mean"):
+        raise CheckpointError(f"{context} was made with pooling {source.pooling!r}, not {settings.pooling!r}")
     shape = single_array(store.metadata, STATES, store.directory).shape
     if shape != (row_shape := source.row_shape(sizes.hidden_size)):
         raise CheckpointError(f"{context}: rows must have shape {row_shape} (layers, features), got {shape}")
@@ -333,4 +351,6 @@ def _stored(
     rows: Literal["frames", "tokens", "utterance"] = (
         "utterance" if pooled else "tokens" if modality == "lexical" else "frames"
     )
+    if source.padded and rows == "frames":
+        return StoredInput(store.split(split), STATES, rows, sizes.max_samples, sizes.max_frames)
     return StoredInput(store.split(split), STATES, rows, source.samples_per_frame or 0)

@@ -9,7 +9,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float32, Float64
 
-from tfds_builders.emobank_spoken.source_filter import (
+from emojax.synthesis.source_filter import (
     BIN_HERTZ,
     BINS,
     FRAME_RATE,
@@ -33,6 +33,7 @@ _VOICED_RANGE_DB = 40.0
 _UNVOICED_F0 = 160.0  # Sets window and smoothing of unvoiced frames.
 _LIFTER = -0.15  # CheapTrick's q1.
 _COHERENCE_BINS = 25
+_NOISE_EXPONENT = 1.5  # Changes of F0 lower the coherence, too; fitted to frames of hibari-tts, whose noise is known.
 
 # Magnitudes of `hibari.dsp.synth`: a cosine of amplitude 1 has 300; noise with unit variance has 30.
 _HARMONIC_SCALE = _WINDOW / 4
@@ -129,9 +130,7 @@ def _windows(waveform: Float32[np.ndarray, "S"], num_frames: int, shift: np.ndar
 
 def _envelope(waveform: Float32[np.ndarray, "S"], f0: Float64[np.ndarray, "F"]) -> Float64[np.ndarray, "F 601"]:
     """Computes the power envelope, in units of a white noise's variance."""
-    time = (np.arange(_WINDOW) - _WINDOW / 2) / SYNTHESIS_RATE
-    reach = np.abs(time[None] * f0[:, None]) / 1.5
-    window = np.where(reach < 1, 0.5 + 0.5 * np.cos(np.pi * reach), 0)
+    window = _hann(f0, periods=3)
     window /= np.sqrt((window**2).sum(axis=1, keepdims=True))
     power = np.abs(np.fft.rfft(_windows(waveform, len(f0), np.zeros(len(f0), np.int64)) * window)) ** 2
     log_power = np.log(_smooth(power, 2 / 3 * f0 / BIN_HERTZ) + _FLOOR)
@@ -139,6 +138,13 @@ def _envelope(waveform: Float32[np.ndarray, "S"], f0: Float64[np.ndarray, "F"]) 
     quefrency = np.minimum(np.arange(_WINDOW), _WINDOW - np.arange(_WINDOW)) / SYNTHESIS_RATE * f0[:, None]
     lifter = np.sinc(quefrency) * (1 - 2 * _LIFTER + 2 * _LIFTER * np.cos(2 * np.pi * quefrency))
     return np.exp(np.fft.rfft(cepstrum * lifter).real)
+
+
+def _hann(f0: Float64[np.ndarray, "F"], periods: int) -> Float64[np.ndarray, "F 1200"]:
+    """Computes Hann windows of a number of periods."""
+    time = (np.arange(_WINDOW) - _WINDOW / 2) / SYNTHESIS_RATE
+    reach = np.abs(time[None] * f0[:, None]) / (periods / 2)
+    return np.where(reach < 1, 0.5 + 0.5 * np.cos(np.pi * reach), 0)
 
 
 def _smooth(power: Float64[np.ndarray, "F 601"], width: Float64[np.ndarray, "F"]) -> Float64[np.ndarray, "F 601"]:
@@ -160,7 +166,7 @@ def _smooth(power: Float64[np.ndarray, "F 601"], width: Float64[np.ndarray, "F"]
 
 def _noise_share(waveform: Float32[np.ndarray, "S"], f0: Float64[np.ndarray, "F"]) -> Float64[np.ndarray, "F 601"]:
     """Computes the share of noise in the power, 0 to 1: one minus the coherence of windows one period apart."""
-    window = np.hanning(_WINDOW)
+    window = _hann(f0, periods=2)
     half = np.rint(SYNTHESIS_RATE / f0 / 2).astype(np.int64)
     period = np.rint(SYNTHESIS_RATE / f0).astype(np.int64)
     first = np.fft.rfft(_windows(waveform, len(f0), -half) * window)
@@ -169,7 +175,7 @@ def _noise_share(waveform: Float32[np.ndarray, "S"], f0: Float64[np.ndarray, "F"
     cross = first * second.conj()
     common = np.hypot(_smooth(cross.real, width), _smooth(cross.imag, width))
     powers = _smooth(np.abs(first) ** 2, width) * _smooth(np.abs(second) ** 2, width)
-    return np.clip(1 - common / np.sqrt(np.maximum(powers, 1e-30)), 0.001, 1.0)
+    return np.clip(1 - common / np.sqrt(np.maximum(powers, 1e-30)), 0.001, 1.0) ** _NOISE_EXPONENT
 
 
 def _minimum_phase(envelope: Float64[np.ndarray, "F 601"]) -> Spectrum:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from emojax.synthesis.source_filter import Frames, change_rate
 from tfds_builders.emobank_spoken.analysis import analyse
-from tfds_builders.emobank_spoken.source_filter import Frames
 
 NATURAL_F0 = 86.0
 """Median F0 of the voice (Hz)."""
@@ -57,18 +57,22 @@ def to_ipa(phonemes: str) -> str:
 
 
 def speak(phonemes: str, speed: float) -> Frames:
-    """Computes the frames of a sentence; see `synthesise`."""
-    return analyse(*synthesise(phonemes, speed))
+    """Computes the frames of a sentence.
 
-
-def synthesise(phonemes: str, speed: float) -> tuple[Float32[np.ndarray, "S"], int]:
-    """Synthesises a sentence; returns waveform and sample rate (Hz).
-
-    The random inputs of the network are set to zero, since onnxruntime cannot draw them from a given seed.
+    The rate is changed in the frames. The network's own length scale cannot be used: it rounds the duration of every
+    phoneme up to whole frames, so that 1.4 times the rate comes out as 1.2.
 
     Args:
       phonemes: from `hibari_voice.phonemize`.
       speed: speaking rate relative to that of hibari-tts.
+    """
+    return change_rate(analyse(*synthesise(phonemes)), _NATURAL_SPEED * speed)
+
+
+def synthesise(phonemes: str) -> tuple[Float32[np.ndarray, "S"], int]:
+    """Synthesises a sentence; returns waveform and sample rate (Hz).
+
+    The random inputs of the network are set to zero, since onnxruntime cannot draw them from a given seed.
 
     Raises:
       KeyError: the voice lacks a phoneme.
@@ -82,7 +86,7 @@ def synthesise(phonemes: str, speed: float) -> tuple[Float32[np.ndarray, "S"], i
     inputs = {
         "input": np.asarray([ids], np.int64),
         "input_lengths": np.asarray([len(ids)], np.int64),
-        "scales": np.asarray([0.0, 1 / (_NATURAL_SPEED * speed), 0.0], np.float32),
+        "scales": np.asarray([0.0, 1.0, 0.0], np.float32),
     }
     return session.run(None, inputs)[0].reshape(-1), config["audio"]["sample_rate"]
 

@@ -6,11 +6,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from emojax.audio import to_mono_16khz
-from emojax.types import SAMPLE_RATE
-from tfds_builders.emobank_spoken import hibari_voice, piper_voice
-from tfds_builders.emobank_spoken.prosody import Prosody, draw_prosody
-from tfds_builders.emobank_spoken.sentences import Sentence, random_seed
-from tfds_builders.emobank_spoken.source_filter import (
+from emojax.synthesis import hibari_voice
+from emojax.synthesis.source_filter import (
     SYNTHESIS_RATE,
     Frames,
     add_breath,
@@ -19,6 +16,10 @@ from tfds_builders.emobank_spoken.source_filter import (
     render,
     scale_tract,
 )
+from emojax.types import SAMPLE_RATE
+from tfds_builders.emobank_spoken import piper_voice
+from tfds_builders.emobank_spoken.prosody import Prosody, draw_prosody
+from tfds_builders.emobank_spoken.sentences import Sentence, random_seed
 from tfds_builders.emobank_spoken.talkers import OTHER_VOICE, TEST_OTHER, Talker, draw_talker
 from tfds_builders.utterance import Made, to_pcm, utterance
 

@@ -98,6 +98,28 @@ def change_pitch(frames: Frames, natural_f0: float, f0: float, spread: float) ->
     return dataclasses.replace(frames, f0=np.where(voiced, np.clip(moved, *F0_LIMITS), 0).astype(np.float32))
 
 
+def change_rate(frames: Frames, rate: float) -> Frames:
+    """Plays frames faster by a factor `rate`: magnitudes are interpolated linearly, F0 and phases take the nearest."""
+    position = np.arange(max(1, round(len(frames.f0) / rate))) * rate
+    position = np.minimum(position, len(frames.f0) - 1)
+    low = position.astype(np.int64)
+    high = np.minimum(low + 1, len(frames.f0) - 1)
+    weight = (position - low).astype(np.float32)
+    nearest = np.rint(position).astype(np.int64)
+
+    def interpolate(magnitude: Spectrum) -> Spectrum:
+        return magnitude[:, low] * (1 - weight) + magnitude[:, high] * weight
+
+    return Frames(
+        f0=frames.f0[nearest],
+        harmonic=interpolate(frames.harmonic),
+        phase=frames.phase[:, nearest],
+        noise=interpolate(frames.noise),
+        free=interpolate(frames.free),
+        free_phase=frames.free_phase[:, nearest],
+    )
+
+
 def render(frames: Frames, seed: int) -> Float32[np.ndarray, "S"]:
     """Synthesises frames at `SYNTHESIS_RATE`; the noise depends on `seed` only."""
     from hibari import dsp

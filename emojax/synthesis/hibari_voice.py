@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfds_builders.emobank_spoken.source_filter import Frames
+from emojax.synthesis.source_filter import Frames
 
 NATURAL_F0 = 190.0
 """Median F0 of the voice (Hz)."""
