@@ -127,6 +127,12 @@ def simulated_bounds(
     return {name: _quantile(np.concatenate(found), 1 - level) for name, found in parts.items()}
 
 
+def threshold_note(least: float, chance: float, level: float) -> str:
+    """States which of a set and a simulated threshold applies."""
+    source = "simulated" if chance > least else "set"
+    return f"threshold {source}: {100 * level:g} % of random models exceed {chance:.3f}"
+
+
 def _quantile(values: np.ndarray, share: float) -> np.ndarray:
     defined = ~np.isnan(values).all(axis=0)
     filled = np.where(defined, values, 0.0)
