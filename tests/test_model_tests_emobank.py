@@ -117,7 +117,7 @@ def test_a_model_of_words_alone_shifts_all_voices_equally(emobank):
         for voice in ("nobody", "male")
     )
     assert {r.status for r in fair} == {"passed"}
-    assert any("shift of this voice -0.200" in r.note for r in fair)
+    assert any("female -0.200, male -0.200" in r.note for r in fair)
     assert {r.output for r in unfair if r.status == "failed"} == {"valence"}
 
 

@@ -12,6 +12,9 @@ from jaxtyping import Float, Int
 
 from emojax.metrics.scores import ccc, ratio_or_nan
 
+Simulate = Callable[[np.random.Generator, int], dict[str, Float[np.ndarray, "R G ..."]]]
+"""Differences of a number of random models in G groups, by name; NaN where one is not defined."""
+
 _VALUES_AT_ONCE = 2_000_000
 """Simulated predictions in memory at a time."""
 
@@ -100,7 +103,7 @@ def random_values(random: np.random.Generator, shape: tuple[int, ...], share: fl
 
 
 def simulated_bounds(
-    simulate: Callable[[np.random.Generator, int], dict[str, Float[np.ndarray, "R G ..."]]],
+    simulate: Simulate,
     size: int,
     simulations: int,
     level: float,
@@ -109,7 +112,7 @@ def simulated_bounds(
     """Bounds that the largest difference over the groups exceeds in a share of random models.
 
     Args:
-      simulate: differences of a number of random models, by name; NaN where one is not defined.
+      simulate: function that simulates random models.
       size: number of utterances, which limits how many random models are in memory.
       simulations: number of random models.
       level: share of the random models that exceed the bound.
@@ -125,6 +128,12 @@ def simulated_bounds(
             largest = np.where(np.isnan(differences), -np.inf, differences).max(axis=1)
             parts.setdefault(name, []).append(np.where(np.isinf(largest), np.nan, largest))
     return {name: _quantile(np.concatenate(found), 1 - level) for name, found in parts.items()}
+
+
+def threshold_note(least: float, chance: float, level: float) -> str:
+    """States which of a set and a simulated threshold applies."""
+    source = "simulated" if chance > least else "set"
+    return f"threshold {source}: {100 * level:g} % of random models exceed {chance:.3f}"
 
 
 def _quantile(values: np.ndarray, share: float) -> np.ndarray:

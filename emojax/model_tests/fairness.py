@@ -5,10 +5,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.model_tests.chance import ccc_differences, class_differences, random_values, shifts, simulated_bounds
+from emojax.model_tests.chance import (
+    Simulate,
+    ccc_differences,
+    class_differences,
+    random_values,
+    shifts,
+    simulated_bounds,
+    threshold_note,
+)
 from emojax.model_tests.groups import Matched, bins_of, grouping, match_groups, pitch_groups
 from emojax.model_tests.measurement import Measurement
-from emojax.model_tests.results import EMOTION, Result, at_most, skipped
+from emojax.model_tests.results import EMOTION, TOO_SMALL, Result, at_most, skipped
 
 BINS = 4
 """Bins of [0, 1] whose recall and precision are compared."""
@@ -78,7 +86,7 @@ def _ccc_difference(
     labels: Float[np.ndarray, "M"],
     least: float,
 ) -> Result:
-    size = len(matched.names)
+    size, level = len(matched.names), measurement.config.fairness.level
 
     def simulate(random: np.random.Generator, models: int) -> dict[str, np.ndarray]:
         drawn = random.choice(labels, (len(labels), models))
@@ -86,7 +94,7 @@ def _ccc_difference(
 
     chance = float(_bounds(measurement, simulate, len(labels))["ccc"])
     differences = ccc_differences(predicted[:, None], labels, matched.group, size)[0]
-    return _largest(differences, matched, least, chance, output=output, metric="difference of CCC", condition="")
+    return _largest(differences, matched, least, chance, level, output=output, metric="difference of CCC", condition="")
 
 
 def _class_differences(
@@ -99,7 +107,7 @@ def _class_differences(
     least: float,
     least_uar: float | None,
 ) -> Iterator[Result]:
-    size = len(matched.names)
+    size, level = len(matched.names), measurement.config.fairness.level
 
     def simulate(random: np.random.Generator, models: int) -> dict[str, np.ndarray]:
         drawn = random.choice(labels, (models, len(labels)))
@@ -109,7 +117,7 @@ def _class_differences(
     found = class_differences(predicted[None], labels, matched.group, size, len(classes))
     if least_uar is not None:
         fields = {"output": output, "metric": "difference of UAR", "condition": ""}
-        yield _largest(found["uar"][0], matched, least_uar, float(chance["uar"]), **fields)
+        yield _largest(found["uar"][0], matched, least_uar, float(chance["uar"]), level, **fields)
     smallest = measurement.config.fairness.min_bin
     for number, name in enumerate(classes):
         for metric, members, what in (("recall", labels, "labels"), ("precision", predicted, "predictions")):
@@ -117,10 +125,10 @@ def _class_differences(
             counts = np.bincount(matched.group[members == number], minlength=size)
             if counts.min() < smallest:
                 fewest = f"{counts.min()} {what} in a group ({matched.names[counts.argmin()]})"
-                yield skipped(f"too small: {fewest}, at least {smallest} are needed", **fields)
+                yield skipped(f"{TOO_SMALL}: {fewest}, at least {smallest} are needed", **fields)
                 continue
             differences, bound = found[metric][0, :, number], float(chance[metric][number])
-            yield _largest(differences, matched, least, bound, **fields)
+            yield _largest(differences, matched, least, bound, level, **fields)
 
 
 def _shifts(measurement: Measurement, name: str, least: float, least_share: float) -> Iterator[Result]:
@@ -137,13 +145,13 @@ def _shifts(measurement: Measurement, name: str, least: float, least_share: floa
     outputs = measurement.clean.rows(matched.rows)
     for attribute, column in measurement.predicted_attributes:
         values = outputs.attributes[:, column]
-        yield from shift_results(measurement, attribute, "", matched, values, least)
+        yield from _shift_results(measurement, attribute, "", matched, values, least)
     chosen = outputs.probabilities.argmax(axis=1) if measurement.model.categories else np.zeros(0)
     for number, category in enumerate(measurement.model.categories):
-        yield from shift_results(measurement, EMOTION, category, matched, chosen == number, least_share)
+        yield from _shift_results(measurement, EMOTION, category, matched, chosen == number, least_share)
 
 
-def shift_results(
+def _shift_results(
     measurement: Measurement,
     output: str,
     category: str,
@@ -151,17 +159,8 @@ def shift_results(
     values: np.ndarray,
     least: float,
 ) -> Iterator[Result]:
-    """Results of the shift of each group's mean, or share of a category, from that of all.
-
-    Args:
-      measurement: measurement of a model.
-      output: attribute, or `emotion`.
-      category: category whose share is compared; "" for an attribute.
-      matched: groups.
-      values: predictions, or whether the category is predicted, of the groups' utterances, (M,).
-      least: threshold, unless chance exceeds it.
-    """
-    size = len(matched.names)
+    """Results of the shift of each group's mean, or share of `category` unless it is "", from that of all."""
+    size, level = len(matched.names), measurement.config.fairness.level
     share = 1 / len(measurement.model.categories) if category else None
 
     def simulate(random: np.random.Generator, models: int) -> dict[str, np.ndarray]:
@@ -177,16 +176,18 @@ def shift_results(
             metric="shift of the share" if category else "shift of the mean",
             condition=f"{category}: {group}" if category else group,
             n=len(values),
-            note=_threshold_note(matched, least, chance),
+            note=f"{threshold_note(least, chance, level)}; {matched.note}",
         )
 
 
-def _bounds(measurement: Measurement, simulate, size: int) -> dict[str, np.ndarray]:
+def _bounds(measurement: Measurement, simulate: Simulate, size: int) -> dict[str, np.ndarray]:
     bounds = measurement.config.fairness
     return simulated_bounds(simulate, size, bounds.simulations, bounds.level, measurement.config.seed)
 
 
-def _largest(differences: np.ndarray, matched: Matched, least: float, chance: float, **fields: str) -> Result:
+def _largest(
+    differences: np.ndarray, matched: Matched, least: float, chance: float, level: float, **fields: str
+) -> Result:
     """Result of the largest difference over the groups."""
     defined = ~np.isnan(differences)
     where = f"largest for {matched.names[int(np.nanargmax(differences))]}; " if defined.any() else ""
@@ -194,11 +195,6 @@ def _largest(differences: np.ndarray, matched: Matched, least: float, chance: fl
         np.nanmax(differences) if defined.any() else np.nan,
         least if np.isnan(chance) else max(least, chance),
         n=len(matched.rows),
-        note=where + _threshold_note(matched, least, chance),
+        note=f"{where}{threshold_note(least, chance, level)}; {matched.note}",
         **fields,
     )
-
-
-def _threshold_note(matched: Matched, least: float, chance: float) -> str:
-    source = "simulated" if chance > least else "set"
-    return f"threshold {source}, random models reach {chance:.3f}; {matched.note}"

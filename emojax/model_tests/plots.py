@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from emojax.model_tests.results import GROUPS, SplitResults, shares_by_group
+from emojax.model_tests.results import GROUPS, Result, SplitResults, shares_by_group
 from emojax.reporting.plots import PALETTE, plain
 
 _MOST_MODELS = 6
@@ -68,27 +68,31 @@ def draw_unchanged(models: list[SplitResults]) -> Figure | None:
     """Draws the share of unchanged outputs in every condition, a column per model and output; None without any."""
     models = models[:_MOST_MODELS]
     columns: list[tuple[int, str]] = []
-    shares: dict[str, dict[tuple[int, str], float]] = {}
+    shares: dict[str, dict[tuple[int, str], Result]] = {}
     for number, tested in enumerate(models):
         for result in tested.results:
             if result.metric == "share unchanged" and result.value is not None:
                 if (number, result.output) not in columns:
                     columns.append((number, result.output))
-                shares.setdefault(result.condition or result.test, {})[number, result.output] = result.value
+                shares.setdefault(result.condition or result.test, {})[number, result.output] = result
     if not shares:
         return None
-    grid = np.array([[found.get(column, np.nan) for column in columns] for found in shares.values()])
+    rows = list(shares.values())
+    grid = np.array([[found[c].value if c in found else np.nan for c in columns] for found in rows], np.float64)
     figure = Figure(figsize=(4.4 + 0.62 * len(columns), 2.2 + 0.2 * len(shares)), dpi=120, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(grid, cmap="RdYlBu", vmin=0, vmax=1, aspect="auto")
-    for row, values in enumerate(grid):
-        for column, value in enumerate(values):
-            if not np.isnan(value):
-                axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7)
+    for row, found in enumerate(rows):
+        for column, key in enumerate(columns):
+            if key in found:
+                value, failed = grid[row, column], found[key].status == "failed"
+                colour = "white" if abs(value - 0.5) > 0.35 else "black"
+                text = f"{100 * value:.0f}{' ✗' if failed else ''}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     axes.set_yticks(range(len(shares)), [plain(name) for name in shares], fontsize=8)
     names = [output if len(models) == 1 else f"{models[number].model}: {output}" for number, output in columns]
     axes.set_xticks(range(len(columns)), [plain(name) for name in names], rotation=40, ha="right", fontsize=8)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, shrink=0.5, label="share of unchanged outputs (numbers in %)")
+    figure.colorbar(image, ax=axes, shrink=0.5, label="share of unchanged outputs (numbers in %, ✗ failed)")
     return figure

@@ -16,6 +16,9 @@ EMOTION = "emotion"
 ATTRIBUTE_LABELS = "attributes"
 """Output of a result that concerns all attributes."""
 
+TOO_SMALL = "too small"
+"""First words of the note of a bin or category that is skipped because of its size."""
+
 Text = Annotated[str, MaxLen(1000)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax.audio.perturbations import Waveform, resample
-from emojax.model_tests.chance import random_values, simulated_bounds
+from emojax.model_tests.chance import random_values, simulated_bounds, threshold_note
 from emojax.model_tests.measurement import CLIPS_AT_ONCE, Measurement
 from emojax.model_tests.model import Clip, Outputs, joined
 from emojax.model_tests.results import EMOTION, Result, at_most, skipped
@@ -75,7 +75,7 @@ def speak(text: str) -> dict[str, Waveform]:
 
 
 def sentiment(measurement: Measurement) -> Iterator[Result]:
-    """Deviation of the shift by words of one sentiment in one voice from that shift in all voices."""
+    """Largest deviation of a voice's shift by words of one sentiment from that shift in all voices."""
     if missing_voice():
         yield skipped(missing_voice())
         return
@@ -91,22 +91,20 @@ def sentiment(measurement: Measurement) -> Iterator[Result]:
         values = np.stack([_values(found, category, column) for found in outputs.values()])
         share = 1 / len(measurement.model.categories) if category else None
         simulate = functools.partial(_simulate, shape=values.shape, order=order, share=share)
-        found = simulated_bounds(simulate, values.size, bounds.simulations, bounds.level, seed)
-        chance = float(found["deviation"])
+        chance = simulated_bounds(simulate, values.size, bounds.simulations, bounds.level, seed)["deviation"]
         by_words = sentiment_shifts(values[None], order)[0]
         deviations = np.abs(by_words - by_words.mean(axis=0))
-        for voice_number, voice in enumerate(VOICES):
-            for kind_number, kind in enumerate(kinds):
-                yield at_most(
-                    deviations[voice_number, kind_number],
-                    max(least, chance),
-                    output=output,
-                    metric="deviation of the shift" + (" of the share" if category else ""),
-                    condition=f"{category + ': ' if category else ''}{kind} words, {voice} voice",
-                    n=int((order == kind_number).sum()),
-                    note=f"shift of this voice {by_words[voice_number, kind_number]:+.3f}; "
-                    f"random models reach {chance:.3f}",
-                )
+        for number, kind in enumerate(kinds):
+            by_voice = ", ".join(f"{voice} {by_words[row, number]:+.3f}" for row, voice in enumerate(VOICES))
+            yield at_most(
+                deviations[:, number].max(),
+                max(least, float(chance[number])),
+                output=output,
+                metric="deviation of the shift" + (" of the share" if category else ""),
+                condition=f"{category}: {kind} words" if category else f"{kind} words",
+                n=len(VOICES) * int((order == number).sum()),
+                note=f"{threshold_note(least, float(chance[number]), bounds.level)}; shifts by these words: {by_voice}",
+            )
 
 
 def sentiment_shifts(values: Float[np.ndarray, "R V N"], order: np.ndarray) -> Float[np.ndarray, "R V K"]:
@@ -124,8 +122,7 @@ def _simulate(
     random: np.random.Generator, models: int, shape: tuple[int, int], order: np.ndarray, share: float | None
 ) -> dict[str, np.ndarray]:
     by_words = sentiment_shifts(random_values(random, (models, *shape), share), order)
-    deviations = np.abs(by_words - by_words.mean(axis=1, keepdims=True))
-    return {"deviation": deviations.reshape(models, -1)}
+    return {"deviation": np.abs(by_words - by_words.mean(axis=1, keepdims=True))}
 
 
 def _values(outputs: Outputs, category: str, column: int) -> Float[np.ndarray, "N"]:

@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emojax.model_tests.results import GROUPS, Result, SplitResults, share_of, shares_by_group, status_of_test
+from emojax.model_tests.results import (
+    GROUPS,
+    TOO_SMALL,
+    Result,
+    SplitResults,
+    share_of,
+    shares_by_group,
+    status_of_test,
+)
 from emojax.reporting.results import printable
 
 _STYLES = {"passed": "green", "failed": "red", "skipped": "dim"}
@@ -47,13 +55,24 @@ def describe_data(models: list[SplitResults]) -> str:
 
 
 def skipped_tests(models: list[SplitResults]) -> list[str]:
-    """One line per reason why values were skipped, with the tests, for each model whose reasons differ."""
+    """One line per reason why values were skipped: tests, reason, and the models if it is not that of all.
+
+    Bins and categories that are too small are counted instead of listed.
+    """
     reasons: dict[str, dict[str, set[str]]] = {}
+    small: dict[tuple[str, str], int] = {}
     for tested in models:
         for result in tested.results:
-            if result.status == "skipped":
-                of_test = f"{result.test}" + (f" ({result.output})" if result.output else "")
+            if result.status != "skipped":
+                continue
+            of_test = f"{result.test} ({result.output})" if result.output else result.test
+            if result.note.startswith(TOO_SMALL):
+                small[of_test, tested.model] = small.get((of_test, tested.model), 0) + 1
+            else:
                 reasons.setdefault(result.note, {}).setdefault(of_test, set()).add(tested.model)
+    for (of_test, model), count in small.items():
+        note = f"{TOO_SMALL}: {count} bins or categories with few labels or predictions in a group"
+        reasons.setdefault(note, {}).setdefault(of_test, set()).add(model)
     lines = []
     for reason, tests in reasons.items():
         owners = set().union(*tests.values())
