@@ -5,7 +5,9 @@
 `infer` holds the process on one core and measures 32 clips of 10 s at once, one clip of 10 s, and a stream in chunks of
 100 ms; `train` uses every core and measures forward and backward pass from 32 waveforms of 5 s, with the CCC loss.
 Everything starts from waveforms. Random weights, fresh inputs in every call, sides in turn, medians. The twin in
-PyTorch has the same outputs (the largest difference is printed); ONNX Runtime runs PyTorch's export of it.
+PyTorch has the same outputs (the largest difference is printed); ONNX Runtime runs PyTorch's export of it. A student
+with a speech encoder (configs/student_l.py, published weights) has no twin and no stream: `infer` measures emojax
+alone, and the processor time of one clip, which other processes on the machine hardly change.
 """
 
 import json
@@ -46,6 +48,9 @@ def main(argv):
     from emojax.workdir import TrainedModel, unknown_labels
 
     config = parse_experiment(_CONFIG.value.to_dict())
+    if config.model.encoder_modalities:
+        write_results(measure_encoder_student(config.model))
+        return
     info = CorpusInfo("none", (0.0, 1.0), (), "recorded", "rated", "", "")
     model = EmotionModel(config.model, 0)
     variables = model.init(jax.random.key(0), example_batch(model))
@@ -57,8 +62,40 @@ def main(argv):
     else:
         trained = TrainedModel(None, config, unknown_labels(info), model, variables, 0, ())
         results |= measure_inference(model, variables, twin, Predictor(trained))
+    write_results(results)
+
+
+def write_results(results):
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2))
+
+
+def measure_encoder_student(settings):
+    from emojax.encoders import ComputeOptions, load_encoder
+    from emojax.models import EmotionModel, EncoderPart, count_parameters, example_batch
+
+    acoustic = settings.acoustic
+    encoder = load_encoder(acoustic.checkpoint, ComputeOptions(), keep_layers=acoustic.keep_layers)
+    model = EmotionModel(settings, 0, {"acoustic": EncoderPart.of(encoder)})
+    variables = jax.jit(model.init)(jax.random.key(0), example_batch(model, ("acoustic",)))
+    variables["params"]["acoustic"]["encoder"] = encoder.params
+    predict = jax.jit(lambda variables, waveform: model.apply(variables, batch_of(waveform)).attributes)
+    jitted = lambda waveform: jax.block_until_ready(predict(variables, jnp.asarray(waveform)))  # noqa: E731
+    flops = predict.lower(variables, clips(0, 1, 10)).compile().cost_analysis()["flops"]
+    results = {"parameters": count_parameters(variables["params"]), "mflops_per_second": flops / 1e7}
+    print(f"{results['parameters']:,} parameters; {flops / 1e7:.1f} MFLOP per second of audio")
+    times = []
+    for number in range(_ROUNDS.value + 1):  # the first compiles
+        clip, start = clips(number, 1, 10), time.process_time()
+        jitted(clip)
+        times.append(time.process_time() - start)
+    processor = results["processor"] = statistics.median(times[1:])
+    print(f"| one clip of 10 s, processor time | {1e3 * processor:.1f} ms | {10 / processor:.0f} |", flush=True)
+    for title, rows in (("one clip of 10 s", 1), ("32 clips of 10 s", 32)):
+        medians = timed({"emojax": jitted}, lambda number, rows=rows: clips(number, rows, 10))
+        results[title] = medians | {"real_time": rows * 10 / medians["emojax"]}
+        print(f"| {title} | {1e3 * medians['emojax']:.1f} ms | {results[title]['real_time']:.0f} |", flush=True)
+    return results
 
 
 def measure_inference(model, variables, twin, predictor):

@@ -62,7 +62,7 @@ def column_digest(name: str, values: Sequence[Any] | np.ndarray) -> str:
 
 
 def joined_digests(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Computes the digests of a sum of splits, `a+b`, from those of its parts."""
+    """Computes the digests of a sum of splits, `a+b`, from those of its parts, which have the same features."""
     if len(parts) == 1:
         return dict(parts[0])
     return {name: hashlib.sha256("".join(part[name] for part in parts).encode()).hexdigest() for name in parts[0]}

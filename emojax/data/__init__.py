@@ -12,6 +12,12 @@ from emojax.data.loading import AUDIO as AUDIO
 from emojax.data.loading import BatchInputs as BatchInputs
 from emojax.data.loading import StoredInput as StoredInput
 from emojax.data.loading import has_votes as has_votes
+from emojax.data.speaker_folds import label_strata as label_strata
+from emojax.data.speaker_folds import speaker_folds as speaker_folds
+from emojax.data.speaker_splits import OTHER_SPEAKERS as OTHER_SPEAKERS
+from emojax.data.speaker_splits import SPEAKERS as SPEAKERS
+from emojax.data.speaker_splits import all_splits as all_splits
+from emojax.data.speaker_splits import with_speaker_splits as with_speaker_splits
 from emojax.data.stream import BatchStream as BatchStream
 from emojax.data.stream import DataConfig as DataConfig
 from emojax.data.stream import Unlabelled as Unlabelled

@@ -27,6 +27,19 @@ _CONFIG_FROM_MANUAL_DIR = "folder"
 
 
 @dataclasses.dataclass(frozen=True)
+class Selection:
+    """Some utterances of a split.
+
+    Attributes:
+      split: split as accepted by `open_split`.
+      positions: ascending positions in it.
+    """
+
+    split: str
+    positions: Int[np.ndarray, "N"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Corpus:
     """A corpus on disk.
 
@@ -39,6 +52,7 @@ class Corpus:
       category_indices: index in the files of each of `info.categories`; None if all categories are used.
       content: digests of the features of each split (`emojax.content`), computed by the builder; empty for corpora
         built by older versions.
+      selections: further splits, by name, which are parts of those on disk (`emojax.data.speaker_splits`).
     """
 
     info: CorpusInfo
@@ -48,10 +62,16 @@ class Corpus:
     folds: tuple[SplitAssignment, ...]
     category_indices: tuple[int, ...] | None = None
     content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    selections: Mapping[str, Selection] = dataclasses.field(default_factory=dict)
 
     def describe(self, split: str) -> str:
         """Names a split in error messages."""
         return f"{self.directory}, split {split!r}"
+
+    def selected_from(self, split: str) -> str:
+        """The split on disk that a split of `selections` is a part of; any other split itself."""
+        selection = self.selections.get(split)
+        return split if selection is None else selection.split
 
     def emotion(self, stored: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
         """Maps category indices of the files to indices in `info.categories`; -1 for categories not selected."""
@@ -153,13 +173,17 @@ def open_split(corpus: Corpus, split: str) -> Any:
 
     Args:
       corpus: from `open_corpus`.
-      split: a key of `corpus.split_sizes`, a part of one in whole percent, `a[:50%]`, or a sum, `a+b`.
+      split: a key of `corpus.selections`; or a key of `corpus.split_sizes`, a part of one in whole percent,
+        `a[:50%]`, or a sum, `a+b`.
 
     Raises:
       CorpusError: the corpus has no such split, or the split is empty.
     """
     import tensorflow_datasets as tfds
 
+    selection = corpus.selections.get(split)
+    if selection is not None:
+        return _SelectedSource(open_split(corpus, selection.split), selection.positions)
     parts = split_names(split)
     for part in parts:
         if part not in corpus.split_sizes:
@@ -175,6 +199,23 @@ def open_split(corpus: Corpus, split: str) -> Any:
     if len(source) == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
     return source
+
+
+class _SelectedSource:
+    """Some utterances of a TFDS data source, with the part of its interface that `read_utterances` uses."""
+
+    def __init__(self, source: Any, positions: Int[np.ndarray, "N"]):
+        self._source, self._positions = source, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @property
+    def data_source(self) -> "_SelectedSource":
+        return self
+
+    def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
+        return self._source.data_source.__getitems__(self._positions[list(indices)].tolist())
 
 
 def split_parts(corpus: Corpus, split: str) -> list[tuple[str, slice]]:

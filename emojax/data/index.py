@@ -62,6 +62,11 @@ class SplitIndex:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def select(self, positions: Int[np.ndarray, "M"]) -> "SplitIndex":
+        """The rows at some positions, with the digests of the whole split."""
+        columns = {name: getattr(self, name)[positions] for name in (*_TEXTS, *_NUMBERS)}
+        return SplitIndex(**columns, content=self.content)
+
 
 def read_index(corpus: Corpus, split: str) -> SplitIndex:
     """Reads the index of a split; the first call scans the split with its audio and caches the result.
@@ -69,6 +74,9 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
     Raises:
       CorpusError: the corpus has no such split, the split is empty, or its digests differ from the corpus's metadata.
     """
+    selection = corpus.selections.get(split)
+    if selection is not None:
+        return read_index(corpus, selection.split).select(selection.positions)
     open_split(corpus, split)  # raises for an invalid name
     parts = split_parts(corpus, split)
     tables = {name: _whole_split_table(corpus, name) for name in dict(parts)}

@@ -12,7 +12,7 @@ from emojax.data.index import SplitIndex
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
 from emojax.data.transcripts import RecognisedTranscripts
 from emojax.errors import CheckpointError
-from emojax.feature_store import DTYPES, StoredSplit, check_content
+from emojax.feature_store import DTYPES, JoinedSplits, StoredSplit, check_content
 from emojax.tokenizer import Tokenizer
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch, StoredRows
 
@@ -47,16 +47,16 @@ class StoredInput:
       rows_at_once: rows per `samples_per_row`: 1, or for clips that an encoder pads to its longest input, the frames of
         that input, `samples_per_row`.
       allow_empty: whether an utterance may have no row, as for an empty transcript.
-      first: position in the store of the split's first utterance.
+      positions: position in the store of each of the split's utterances; None before `for_split`.
     """
 
-    split: StoredSplit
+    split: StoredSplit | JoinedSplits
     array: str
     rows: Literal["frames", "tokens", "utterance"]
     samples_per_row: int = 0
     rows_at_once: int = 1
     allow_empty: bool = True
-    first: int = 0
+    positions: Int[np.ndarray, "N"] | None = None
 
     def for_split(self, index: SplitIndex) -> "StoredInput":
         """Aligns the stored split with a split of the corpus, or with a part of it.
@@ -67,12 +67,12 @@ class StoredInput:
         Raises:
           CheckpointError: the features were computed from another version of the corpus.
         """
-        check_content(self.split.directory, self.split.metadata.content, index.content)
-        ids, stored = index.ids.tolist(), self.split.metadata.ids
-        first = self.split.positions.get(ids[0], 0)
-        if ids != list(stored[first : first + len(ids)]):
-            raise CheckpointError(f"{self.split.directory}: its {len(stored)} utterances are not those of the split")
-        return dataclasses.replace(self, first=first)
+        check_content(self.split.directory, self.split.content, index.content)
+        positions = [self.split.positions.get(id, -1) for id in index.ids.tolist()]
+        if min(positions) < 0:
+            stored = len(self.split)
+            raise CheckpointError(f"{self.split.directory}: its {stored} utterances are not those of the split")
+        return dataclasses.replace(self, positions=np.array(positions, np.int64))
 
     def check_rows(self, num_rows: int, num_samples: int) -> None:
         """Checks the number of rows of an utterance against its length.
@@ -241,7 +241,8 @@ class BatchLoader:
         rows = stored.num_rows(padded, self._max_tokens)
         values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
         counts = np.zeros(len(starts), np.int32)
-        read = stored.split.__getitems__((positions + stored.first).tolist())
+        assert stored.positions is not None  # of `for_split`
+        read = stored.split.__getitems__(stored.positions[positions].tolist())
         for row, example, arrays in zip(present, examples, read, strict=True):
             stored.check_rows(len(arrays[stored.array]), example["num_samples"])
             first = stored.first_row(int(starts[row]))

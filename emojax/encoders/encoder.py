@@ -121,15 +121,15 @@ def resolve_layers(layers: Sequence[int], num_layers: int, field: str) -> tuple[
     """Converts layer numbers to 0 (input of the first layer), ..., `num_layers` (the encoder's last hidden states).
 
     Args:
-      layers: numbers; negative ones count from the end (-1 is the last).
+      layers: numbers; negative ones count from the end (-1 is the last). (): all, from 0 to the last.
       num_layers: transformer layers of the encoder.
       field: config field with the numbers, for messages.
 
     Raises:
-      ConfigError: there are none, or one does not exist.
+      ConfigError: one does not exist.
     """
     if not layers:
-        raise ConfigError(f"{field} must be layer numbers, {-num_layers - 1} to {num_layers}, got ()")
+        return tuple(range(num_layers + 1))
     for layer in layers:
         if not -num_layers - 1 <= layer <= num_layers:
             raise ConfigError(f"{field} must be layer numbers, {-num_layers - 1} to {num_layers}, got {layer}")

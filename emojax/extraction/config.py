@@ -61,9 +61,8 @@ class StatesConfig:
 
     layers: Annotated[
         tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
-        MinLen(1),
         MaxLen(256),
-        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states.",
+        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states; (): all of them.",
     ] = (-1,)
     combine: Annotated[Literal["stack", "mean"], 'Of several layers: "stack" stores each, "mean" their mean.'] = "stack"
     pooling: Annotated[

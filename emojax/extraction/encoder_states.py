@@ -28,7 +28,7 @@ from emojax.evaluation.windows import Windows
 from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig, StatesConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import DTYPES, STATES, ArraySpec, StatesSource
-from emojax.models import pool
+from emojax.models import pool_layers
 from emojax.parallel import check_not_forked
 from emojax.types import SAMPLE_RATE
 
@@ -103,8 +103,8 @@ class EncoderComputer:
         if pooling == "none":
             return frames
         mask = jnp.ones((1, len(frames)), bool)
-        pooled = [pool(pooling, jnp.asarray(frames[None, :, layer]), mask) for layer in range(frames.shape[1])]
-        return np.stack(pooled, axis=1)
+        pooled, _ = pool_layers(pooling, jnp.asarray(frames[None]), mask)
+        return np.asarray(pooled[0])
 
 
 class EncoderBatch(NamedTuple):
@@ -251,6 +251,6 @@ def _kept_states(
         states = states.mean(axis=2, keepdims=True)
     counts = output.mask.sum(axis=1)
     if config.pooling != "none":
-        pooled = [pool(config.pooling, states[:, :, layer], output.mask) for layer in range(states.shape[2])]
-        states, counts = jnp.stack(pooled, axis=1)[:, None], jnp.minimum(counts, 1)
+        states, mask = pool_layers(config.pooling, states, output.mask)
+        counts = mask.sum(axis=1)
     return states.astype(DTYPES[config.dtype]), counts

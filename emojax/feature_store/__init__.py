@@ -9,7 +9,7 @@ from emojax.feature_store.layout import (
     write_split_metadata,
 )
 from emojax.feature_store.records import DTYPES, ArraySpec
-from emojax.feature_store.shards import Store, StoredSplit, write_shard
+from emojax.feature_store.shards import JoinedSplits, Store, StoredSplit, write_shard
 from emojax.feature_store.sources import OUTPUTS, STATES, StatesSource, TeacherSource, parse_source, single_array
 from emojax.feature_store.transcripts import (
     TranscribedSplit,
@@ -24,6 +24,7 @@ __all__ = [
     "OUTPUTS",
     "STATES",
     "ArraySpec",
+    "JoinedSplits",
     "SplitMetadata",
     "StatesSource",
     "Store",

@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from absl import flags
 
+from emojax.content import joined_digests
 from emojax.errors import CheckpointError, EmojaxError, reason
 from emojax.feature_store.layout import (
     STORE,
@@ -37,12 +38,19 @@ class Store:
                 f"{directory / STORE}: arrays must not be empty in a store of hidden states or teacher outputs"
             )
 
-    def split(self, name: str) -> "StoredSplit":
-        """Opens a split; a part of one (`train[:50%]`) opens the whole split unless the part was stored separately.
+    def split(self, name: str) -> "StoredSplit | JoinedSplits":
+        """Opens a split, or a sum of splits, `a+b`.
+
+        A part of one (`train[:50%]`) opens the whole split unless the part was stored separately; so does a sum.
 
         Raises:
           CheckpointError: the split is missing or unfinished.
         """
+        if not (self.directory / name).is_dir() and "+" in name:
+            return JoinedSplits(self.directory / name, [self._whole_split(part.strip()) for part in name.split("+")])
+        return self._whole_split(name)
+
+    def _whole_split(self, name: str) -> "StoredSplit":
         folder = split_directory(self.directory, name)
         return StoredSplit(folder, self.metadata, read_split_metadata(folder))
 
@@ -71,6 +79,11 @@ class StoredSplit:
     def specs(self) -> tuple[ArraySpec, ...]:
         """Arrays stored per utterance."""
         return self._store.arrays
+
+    @property
+    def content(self) -> Mapping[str, str]:
+        """Digests of the features of the corpus's split that the values depend on."""
+        return self.metadata.content
 
     def __len__(self) -> int:
         return len(self.metadata.ids)
@@ -127,6 +140,54 @@ class StoredSplit:
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_source"}
+
+
+class JoinedSplits:
+    """Several splits of a store, one after the other; picklable, for worker processes."""
+
+    def __init__(self, directory: Path, parts: Sequence[StoredSplit]):
+        """Joins splits.
+
+        Args:
+          directory: names the sum in error messages.
+          parts: splits of one store.
+        """
+        self.directory, self._parts = directory, parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """Arrays stored per utterance."""
+        return self._parts[0].specs
+
+    @property
+    def content(self) -> Mapping[str, str]:
+        """Digests of the features of the corpus's split that the values depend on."""
+        return joined_digests([part.content for part in self._parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @functools.cached_property
+    def positions(self) -> dict[str, int]:
+        """Position of each id."""
+        ids = (id for part in self._parts for id in part.metadata.ids)
+        return {id: position for position, id in enumerate(ids)}
+
+    def __getitems__(self, positions: Sequence[SupportsIndex]) -> list[dict[str, np.ndarray]]:
+        """Returns the arrays of several utterances.
+
+        Raises:
+          CheckpointError: a shard is damaged.
+        """
+        wanted = np.array([int(position) for position in positions], np.int64)
+        found: dict[int, dict[str, np.ndarray]] = {}
+        for part, end in zip(self._parts, self._ends, strict=True):
+            rows = np.flatnonzero((wanted >= end - len(part)) & (wanted < end))
+            if rows.size:
+                read = part.__getitems__((wanted[rows] - (end - len(part))).tolist())
+                found |= dict(zip(rows.tolist(), read, strict=True))
+        return [found[row] for row in range(len(wanted))]
 
 
 def write_shard(

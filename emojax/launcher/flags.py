@@ -14,6 +14,7 @@ from emojax.launcher.config_files import find_config_file, import_bundled_config
 HELP = """Trains and evaluates emotion models from a config file.
 
   python launch.py --config=configs/NAME.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
+  python launch.py --config=configs/own.py --workdir=DIR --config.corpus.name=NAME [--folds=speaker|NUMBER]
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
   python launch.py --mode=test --workdir=DIR [--corpus=NAME] [--splits=test] [--config=configs/model_tests.py]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
@@ -24,7 +25,8 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
 
 Modes:
-  train       Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint.
+  train       Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint. With --folds: trains
+              and evaluates a model for each fold of speakers, pools their predictions, and trains one on everything.
   evaluate    Evaluates the best checkpoint of DIR; the config is read from DIR.
   test        Tests the best checkpoint of DIR for correctness, fairness and robustness (docs/model_tests.md).
   extract     Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
@@ -69,6 +71,9 @@ CATEGORY_MAP = flags.DEFINE_list(
 TRANSCRIPTS = flags.DEFINE_string(
     "transcripts", "", "evaluate: folder of transcripts of the corpus; default: those of the config, else its own."
 )
+FOLDS = flags.DEFINE_string(
+    "folds", "", "train: cross-validation by speaker; `speaker` for one fold per speaker, or a number of folds."
+)
 OUTPUT = flags.DEFINE_string("output", "", "quantise: the workdir to write.")
 TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
@@ -90,6 +95,7 @@ _FLAGS = (
     CORPUS,
     SPLITS,
     CATEGORY_MAP,
+    FOLDS,
     TRANSCRIPTS,
     OUTPUT,
     TOPOLOGY,

@@ -16,6 +16,7 @@ from emojax.launcher.flags import (
     COORDINATOR,
     CORPUS,
     DATA_DIR,
+    FOLDS,
     HEARTBEAT_SECONDS,
     JOIN_SECONDS,
     MODE,
@@ -103,9 +104,20 @@ def _train(workdir: Path) -> int:
 
     config = parse_experiment(config_tree())
     with hold(workdir):  # no other command in between
-        outcome = train_workdir(config, workdir)
+        if FOLDS.value:
+            from emojax.cross_validation import cross_validate, parse_num_folds
+
+            outcome = cross_validate(config, workdir, parse_num_folds(FOLDS.value))
+        else:
+            outcome = train_workdir(config, workdir)
         if outcome.interrupted_by is not None:
             return _interrupted(outcome.interrupted_by, f"stopped at step {outcome.steps}, which is saved")
+        if FOLDS.value:
+            return 0
+        if config.evaluation.linear_baselines:
+            from emojax.cross_validation import write_linear_baselines
+
+            write_linear_baselines(workdir)
         evaluate_workdir(workdir)
     return 0
 

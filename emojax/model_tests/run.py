@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from emojax.data import choose_categories, open_corpus
+from emojax.data import choose_categories, open_corpus, with_speaker_splits
 from emojax.errors import CheckpointError, ConfigError, EmojaxError
 from emojax.evaluation.categories import parse_category_map
 from emojax.files import atomic_write
@@ -122,8 +122,9 @@ def _test_splits(
         if own:
             transcripts = experiment.model.lexical.transcripts if "lexical" in experiment.model.modalities else ""
             corpus = choose_categories(corpus, experiment.corpus.categories)
+            corpus = with_speaker_splits(corpus, experiment.corpus.speakers)
         model = WorkdirModel(workdir)
-        splits = splits or (experiment.corpus.test_splits if own else tuple(corpus.split_sizes))
+        splits = splits or (experiment.corpus.tested_splits if own else tuple(corpus.split_sizes))
     directory = evaluation_directory(workdir, None if own else corpus.info.name, TESTS)
     for split in splits:
         start = time.monotonic()

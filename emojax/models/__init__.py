@@ -12,6 +12,7 @@ from emojax.models.encoder_input import EncoderInputConfig as EncoderInputConfig
 from emojax.models.encoder_input import EncoderPart as EncoderPart
 from emojax.models.encoder_input import last_states as last_states
 from emojax.models.encoder_input import parameter_axes as parameter_axes
+from emojax.models.encoder_input import pool_layers as pool_layers
 from emojax.models.heads import EmotionHeads as EmotionHeads
 from emojax.models.heads import clip_attributes as clip_attributes
 from emojax.models.heads import start_heads as start_heads

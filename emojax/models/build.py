@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from emojax.encoders import Encoder
+from emojax.encoders import Encoder, resolve_layers
 from emojax.models.emotion_model import EmotionModel, EmotionModelConfig
 from emojax.models.encoder_input import EncoderPart
 from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE, Batch, StoredRows
@@ -43,9 +43,11 @@ def example_batch(model: EmotionModel, online: tuple[str, ...] = (), max_tokens:
     for modality in config.encoder_modalities:
         if modality not in online:
             settings, encoder = getattr(config, modality), model.encoders[modality]
-            layers = 1 if settings.combine == "mean" else len(settings.layers)
-            states = jnp.zeros((1, 2, layers, encoder.num_features), jnp.float32)
-            stored[modality] = StoredRows(states, jnp.full(1, 2, jnp.int32))
+            found = resolve_layers(settings.layers, encoder.num_layers, f"config.model.{modality}.layers")
+            layers = 1 if settings.combine == "mean" else len(found)
+            rows = 2 if settings.pooling == "none" else 1
+            states = jnp.zeros((1, rows, layers, settings.row_size(encoder.num_features)), jnp.float32)
+            stored[modality] = StoredRows(states, jnp.full(1, rows, jnp.int32))
     return Batch(
         waveform=jnp.zeros((1, SAMPLE_RATE), jnp.int16),
         num_samples=jnp.full(1, SAMPLE_RATE, jnp.int32),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
+from emojax.encoders import resolve_layers
 from emojax.errors import ConfigError
 from emojax.models.encoder_input import AcousticInputConfig, EncoderInput, EncoderPart, LexicalInputConfig
 from emojax.models.fusion import FUSIONS, FusionConfig
@@ -37,6 +38,11 @@ class EmotionModelConfig:
     acoustic: AcousticInputConfig = AcousticInputConfig()
     lexical: LexicalInputConfig = LexicalInputConfig()
     fusion: FusionConfig = FusionConfig()
+    init_from: Annotated[
+        str,
+        "Workdir whose parameters and statistics are the initial values where name and shape are the same, encoders "
+        "included; WORKDIR/init_from.json lists the others. A run that continues does not read it again. Empty: none.",
+    ] = ""
     keep_stored_encoders: Annotated[
         bool,
         "Whether the workdir also keeps the weights of encoders whose hidden states come from a store, so that it "
@@ -100,6 +106,15 @@ class EmotionModel(nn.Module):
         """Longest input of the speech encoder in samples at 16 kHz; None: no limit."""
         acoustic = self.encoders.get("acoustic")
         return acoustic.inputs.longest if acoustic else None
+
+    @property
+    def num_concatenated_layers(self) -> int:
+        """Layers of an encoder whose pooled rows are the embedding, one after the other; else 1."""
+        (modality, *others) = self.config.modalities
+        settings = getattr(self.config, modality)
+        if others or modality not in self.encoders or settings.pooling == "none" or settings.combine != "concatenate":
+            return 1
+        return len(resolve_layers(settings.layers, self.encoders[modality].num_layers, f"model.{modality}.layers"))
 
     @nn.compact
     def __call__(self, batch: Batch, train: bool = False) -> EmotionOutput:

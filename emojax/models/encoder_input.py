@@ -13,9 +13,10 @@ from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, se
 from emojax.encoders.inputs import InputAdapter
 from emojax.errors import ConfigError
 from emojax.models.normalisation import CorpusNormalisation
+from emojax.models.pooling import pool
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import AxesOf
-from emojax.schema import Ge, Le, MaxLen, MinLen, settings
+from emojax.schema import Ge, Le, MaxLen, settings
 from emojax.types import Batch, FrameStates
 
 LAST_STATES = "last_states"
@@ -34,9 +35,12 @@ class EncoderInputConfig:
     revision: Annotated[str, "Branch, tag or commit on the hub; empty: the main branch."] = ""
     store: Annotated[
         str,
-        "Folder of hidden states written by `--mode=extract` with the same checkpoint and layers; empty: computed in "
-        "every step.",
+        "Folder of hidden states written by `--mode=extract` with the same checkpoint, layers and pooling; "
+        "workdir:FOLDER is relative to the workdir; empty: computed in every step.",
     ] = ""
+    make_store: Annotated[
+        bool, "Whether training first writes what the store lacks, as `--mode=extract` does; it continues a part of it."
+    ] = False
     keep_layers: Annotated[
         int,
         Ge(0),
@@ -46,14 +50,18 @@ class EncoderInputConfig:
     ] = 0
     layers: Annotated[
         tuple[Annotated[int, Ge(-1000), Le(1000)], ...],
-        MinLen(1),
         MaxLen(256),
-        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states.",
+        "Layers by number: 0 is the input of the first layer, -1 the encoder's last hidden states; (): all of them.",
     ] = (-1,)
     combine: Annotated[
         Literal["concatenate", "mean", "weighted"],
         'Of several layers: "concatenate" them, their "mean", or a "weighted" mean with learned weights.',
     ] = "weighted"
+    pooling: Annotated[
+        Literal["none", "mean", "statistics"],
+        'Of every layer over the utterance, before layers are combined: "mean", or "statistics" (mean and standard '
+        'deviation, concatenated), one row that the network gets in place of frames; "none": frames.',
+    ] = "none"
     normalisation: Annotated[
         Literal["none", "corpus"],
         '"corpus": hidden states to mean 0 and variance 1, per layer and feature, by statistics of the training corpus '
@@ -83,6 +91,17 @@ class EncoderInputConfig:
             raise ConfigError(f"store must be empty with keep_layers, got {self.store!r}")
         if self.train != "nothing" and self.store:
             raise ConfigError(f"store must be empty with train={self.train!r}, got {self.store!r}")
+        if self.make_store and not self.store:
+            raise ConfigError("store must be a folder with make_store, got ''")
+        network = self.network
+        if self.pooling != "none" and (network.gru_layers or network.conv_channels or network.block_dilations):
+            raise ConfigError(f"network must have neither GRU layers nor convolutions with pooling={self.pooling!r}")
+        if self.pooling != "none" and network.pooling != "mean":
+            raise ConfigError(f"network.pooling must be 'mean' of the one row, got {network.pooling!r}")
+
+    def row_size(self, num_features: int) -> int:
+        """Values of a layer's row for an encoder of `num_features`."""
+        return num_features * (2 if self.pooling == "statistics" else 1)
 
 
 @settings
@@ -133,6 +152,8 @@ class EncoderInput(nn.Module):
             states, mask = stored.values.astype(jnp.float32), stored.mask
         else:
             states, mask = self._encode(batch, layers, train)
+            if self.config.pooling != "none":
+                states, mask = pool_layers(self.config.pooling, states, mask)
         if self.config.combine == "mean":
             states = states.mean(axis=2, keepdims=True)
         if self.config.normalisation == "corpus":
@@ -161,6 +182,14 @@ class EncoderInput(nn.Module):
             return states.reshape(*states.shape[:2], -1)
         scores = self.param("layer_scores", nn.initializers.zeros, (states.shape[2],))
         return jnp.einsum("l,btld->btd", jax.nn.softmax(scores), states)
+
+
+def pool_layers(
+    kind: str, states: Float[Array, "B T L D"], mask: Bool[Array, "B T"]
+) -> tuple[Float[Array, "B 1 L P"], Bool[Array, "B 1"]]:
+    """Pools every layer over time (see `emojax.models.pooling`): one row, valid where there is a valid frame."""
+    pooled = [pool(kind, states[:, :, layer].astype(jnp.float32), mask) for layer in range(states.shape[2])]
+    return jnp.stack(pooled, axis=1)[:, None], mask.any(axis=1, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

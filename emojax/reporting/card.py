@@ -162,7 +162,7 @@ def _data_lines(trained: TrainedModel) -> list[str]:
 def _score_lines(results: list[Result]) -> list[str]:
     if not results:
         return ["Not evaluated."]
-    lines = ["Scores over all utterances of a split, with 95 % bootstrap intervals; baselines predict without input."]
+    lines = ["Scores over all utterances of a split, with 95 % bootstrap intervals."]
     for same_split in by_split(results).values():
         names = shown_scores(same_split)
         lines += ["", f"**{_escape(describe_split(same_split))}**", ""]

@@ -2,11 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.data import BatchStream, choose_categories, open_corpus, read_index
+from emojax.data import BatchStream, choose_categories, open_corpus, read_index, with_speaker_splits
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
@@ -16,6 +16,7 @@ from emojax.models import EmotionModelConfig
 from emojax.parallel import is_first_process, make_mesh
 from emojax.reporting.card import CARD, write_card
 from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
+from emojax.reporting.results import LINEAR_BASELINES
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import (
     EVALUATION,
@@ -26,9 +27,13 @@ from emojax.workdir import (
     holds,
     read_config,
     read_corpus_metadata,
+    read_json,
     restore_model,
     write_json,
 )
+
+LINEAR_FILE = "linear_baselines.json"
+"""File of a workdir with the scores of linear baselines by split (see `emojax.cross_validation.baselines`)."""
 
 
 def evaluation_directory(workdir: Path, other_corpus: str | None = None, folder: str = EVALUATION) -> Path:
@@ -55,6 +60,7 @@ def write_evaluation(
     train_labels: TrainLabels | None,
     num_resamples: int = 1000,
     seed: int = 0,
+    baselines: Mapping[str, Any] | None = None,
     transcripts: str | None = None,
 ) -> dict[str, Any]:
     """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png and
@@ -66,6 +72,7 @@ def write_evaluation(
       train_labels: labels for the baselines; None: no baselines.
       num_resamples: number of bootstrap resamples.
       seed: seed of the bootstrap.
+      baselines: scores of further baselines, by a key of `LINEAR_BASELINES`.
       transcripts: folder of recognised transcripts that were inputs, saved as `transcripts`; None: none.
 
     Returns:
@@ -75,6 +82,8 @@ def write_evaluation(
       EmojaxError: the split has no utterance, or a file cannot be written.
     """
     summary = summarise(predictions, train_labels, num_resamples, seed)
+    if baselines:
+        summary["baselines"] = {**summary.get("baselines", {}), **baselines}
     if transcripts is not None:
         summary["transcripts"] = transcripts
     split = file_name(predictions.split)
@@ -138,18 +147,20 @@ def evaluate_workdir(
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_metadata(workdir).info.name
     if own:
-        corpus = choose_categories(corpus, config.corpus.categories)
+        corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     trained = restore_model(workdir, mesh, stored=own)
     model_config = _with_transcripts(config.model, transcripts, own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
-    splits = splits or (config.corpus.test_splits if own else tuple(corpus.split_sizes))
+    splits = splits or (config.corpus.tested_splits if own else tuple(corpus.split_sizes))
     predict = PredictStep(trained.model, mesh, windows_of(config, trained.model, trained.online))
     match = _match(trained, corpus.info, pairs)
     labels = _training_labels(trained.metadata, corpus.info, match)
+    linear = read_json(workdir / LINEAR_FILE) if own and (workdir / LINEAR_FILE).exists() else {}
     summaries = {}
     for split in splits:
         index = read_index(corpus, split)
-        inputs = batch_inputs(workdir, model_config, corpus.info.name, split, config.data.max_tokens, trained.online)
+        stored = corpus.selected_from(split)
+        inputs = batch_inputs(workdir, model_config, corpus.info.name, stored, config.data.max_tokens, trained.online)
         least = trained.model.min_samples
         stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
         for line in stream.skipped:
@@ -167,10 +178,14 @@ def evaluate_workdir(
         resamples = config.evaluation.bootstrap_resamples
         if is_first_process():
             folder = str(inputs.transcripts.store.directory) if inputs.transcripts else None
-            summaries[split] = write_evaluation(directory, predictions, labels, resamples, config.seed, folder)
+            summaries[split] = write_evaluation(
+                directory, predictions, labels, resamples, config.seed, linear.get(split), folder
+            )
         else:
             summaries[split] = summarise(predictions, labels, resamples, config.seed)
         print(_line(workdir, summaries[split]), flush=True)
+        for name, scores in linear.get(split, {}).items():
+            print(f"  {LINEAR_BASELINES.get(name, name)}: {describe_scores(scores)}", flush=True)
     if is_first_process() and write_card(trained) is None:
         print(f"{workdir / CARD}: was edited and is not updated", flush=True)
     return summaries
@@ -209,14 +224,21 @@ def _training_labels(metadata: CorpusMetadata, info: CorpusInfo, match: Category
     return TrainLabels(attributes=attributes, emotions=match.model_labels(metadata.emotion))
 
 
-def _line(workdir: Path, summary: dict[str, Any]) -> str:
-    parts = [f"{workdir.name}: {summary['corpus']} {summary['split']}, n {summary['n']}"]
-    named = {f"CCC {attribute}": summary.get("ccc", {}).get(attribute, {}) for attribute in ATTRIBUTES}
-    for title, score in (named | {"UAR": summary.get("uar", {})}).items():
+def describe_scores(scores: Mapping[str, Any], intervals: bool = True) -> str:
+    """CCCs and UAR of a summary, as far as they are defined, in one line."""
+    parts = []
+    named = {f"CCC {attribute}": scores.get("ccc", {}).get(attribute, {}) for attribute in ATTRIBUTES}
+    for title, score in (named | {"UAR": scores.get("uar", {})}).items():
         if score.get("value") is not None:
             parts.append(f"{title} {score['value']:.3f}")
-            if score["low"] is not None:
+            if intervals and score["low"] is not None:
                 parts[-1] += f" [{score['low']:.3f}, {score['high']:.3f}]"
+    return "; ".join(parts)
+
+
+def _line(workdir: Path, summary: dict[str, Any]) -> str:
+    parts = [f"{workdir.name}: {summary['corpus']} {summary['split']}, n {summary['n']}"]
+    parts += [text] if (text := describe_scores(summary)) else []
     if summary["category_match"] and summary["category_match"]["skipped"]:
         parts.append(f"{summary['category_match']['skipped']} utterances of other categories skipped")
     return "; ".join(parts)

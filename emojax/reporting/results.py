@@ -14,8 +14,14 @@ from emojax.workdir import CONFIG, CORPUS, EVALUATION, SUMMARY, read_json
 SCORES = {f"ccc_{attribute}": f"CCC {attribute}" for attribute in ATTRIBUTES} | {"uar": "UAR", "macro_f1": "macro F1"}
 """Scores of a report, and their titles."""
 
-BASELINES = {"mean": "baseline: mean or majority", "random": "baseline: random draws"}
-"""Predictors without input that are shown with every system (see `emojax.metrics.scores`), and their titles."""
+LINEAR_BASELINES = {
+    "encoder_linear": "baseline: linear model on encoder statistics",
+    "log_mel_linear": "baseline: linear model on log-mel statistics",
+}
+"""Regressions that some runs fit beside the model (see `emojax.cross_validation.baselines`), and their titles."""
+
+BASELINES = {"mean": "baseline: mean or majority", "random": "baseline: random draws"} | LINEAR_BASELINES
+"""Predictors without input (see `emojax.metrics.scores`) and linear models that are shown with a system."""
 
 _MAX_TEXT = 200
 
@@ -45,7 +51,7 @@ class Result:
       seeds: seeds of the runs.
       interval: description of the intervals.
       scores: scores by a key of `SCORES`; undefined scores are absent.
-      baselines: scores of the predictors without input, by a key of `BASELINES`.
+      baselines: scores of the baselines, by a key of `BASELINES`.
       parameters: number of parameters.
       seconds: training time (s); over several seeds its mean.
       plots: PNG files of the evaluation.

@@ -1,9 +1,12 @@
 """Data of a run: splits of its corpus, batches for training and validation."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from emojax.config import ExperimentConfig
 from emojax.data import (
@@ -16,11 +19,16 @@ from emojax.data import (
     open_corpus,
     read_index,
     split_names,
+    with_speaker_splits,
 )
+from emojax.data.plan import FILLER
 from emojax.data.transcripts import find_transcripts
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
+from emojax.parallel import to_host
+from emojax.training.defaults import fill_epochs
 from emojax.training.experiment import Experiment, online_modalities
+from emojax.training.state import TrainState
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import CorpusMetadata, batch_inputs, corpus_metadata
 
@@ -33,13 +41,13 @@ class TrainingData:
       config: config of the run, with its splits and bucket lengths filled in.
       corpus: with the categories of the config.
       training: index of `config.corpus.train_split`.
-      validation: index of `config.corpus.validation_split`.
+      validation: index of `config.corpus.validation_split`; None if there is none.
     """
 
     config: ExperimentConfig
     corpus: Corpus
     training: SplitIndex
-    validation: SplitIndex
+    validation: SplitIndex | None
 
     @property
     def metadata(self) -> CorpusMetadata:
@@ -58,9 +66,10 @@ def open_data(config: ExperimentConfig) -> TrainingData:
         config = dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
-    corpus = choose_categories(corpus, config.corpus.categories)
+    corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     training = _with_transcripts(config, corpus, read_index(corpus, config.corpus.train_split))
-    validation = read_index(corpus, config.corpus.validation_split)
+    validation = read_index(corpus, config.corpus.validation_split) if config.corpus.has_validation else None
+    config = fill_epochs(config, len(training))
     config = dataclasses.replace(config, data=config.data.with_buckets(training.num_samples))
     return TrainingData(config, corpus, training, validation)
 
@@ -69,7 +78,7 @@ def _with_transcripts(config: ExperimentConfig, corpus: Corpus, training: SplitI
     """Replaces the digest of the transcripts in the training index by that of recognised ones, if they are inputs."""
     if "lexical" not in config.model.modalities:
         return training
-    field, split = "config.model.lexical.transcripts", config.corpus.train_split
+    field, split = "config.model.lexical.transcripts", corpus.selected_from(config.corpus.train_split)
     transcripts = find_transcripts(config.model.lexical.transcripts, corpus.info.name, split, field)
     return transcripts.for_split(training).replaced(training) if transcripts else training
 
@@ -83,10 +92,12 @@ def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
         corpus.
     """
     config, corpus = data.config, data.corpus
-    splits = (config.corpus.train_split, config.corpus.validation_split, *config.corpus.test_splits)
+    splits = (config.corpus.train_split, *config.corpus.evaluated_splits)
     online = online_modalities(config)
     inputs = {
-        split: batch_inputs(workdir, config.model, corpus.info.name, split, config.data.max_tokens, online)
+        split: batch_inputs(
+            workdir, config.model, corpus.info.name, corpus.selected_from(split), config.data.max_tokens, online
+        )
         for split in splits
     }
     for split in splits:
@@ -129,7 +140,7 @@ def training_stream(data: TrainingData, experiment: Experiment, student: BatchIn
         training=True,
         seed=config.seed,
         epochs=config.training.epochs,
-        inputs=teacher.batch_inputs(student, corpus.info.name, split) if teacher else student,
+        inputs=teacher.batch_inputs(student, corpus.info.name, corpus.selected_from(split)) if teacher else student,
         unlabelled=_unlabelled(data, experiment, student),
         min_samples=experiment.min_samples,
     )
@@ -143,15 +154,18 @@ def describe_stream(stream: BatchStream, seconds: tuple[float, ...]) -> str:
 
 
 def make_validation(
-    data: TrainingData, experiment: Experiment, student: BatchInputs
-) -> Callable[[dict[str, Any]], dict[str, float]]:
+    data: TrainingData, experiment: Experiment, student: Mapping[str, BatchInputs]
+) -> Callable[[dict[str, Any]], dict[str, float]] | None:
     """A function from variables of the model to its scores on the validation split, of which `score` ranks checkpoints.
 
     Args:
-      data: corpus and splits.
+      data: corpus and splits; None is returned if there is no validation split.
       experiment: the model.
-      student: inputs of the model, from `student_inputs`.
+      student: inputs of the model by split, from `student_inputs`.
     """
+    index = data.validation
+    if index is None:
+        return None
     config, corpus, split = data.config, data.corpus, data.config.corpus.validation_split
     model, mesh, outputs = experiment.model, experiment.mesh, experiment.outputs
     predict = PredictStep(model, mesh, windows_of(config, model, experiment.online))
@@ -161,17 +175,50 @@ def make_validation(
         stream = BatchStream(
             corpus,
             split,
-            data.validation,
+            index,
             config.data,
             mesh,
             training=False,
-            inputs=student,
+            inputs=student[split],
             min_samples=model.min_samples,
         )
-        predictions = predict_split(predict, variables, stream, data.validation, corpus.info, split, outputs, match)
+        predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, match)
         return validation_metrics(predictions, config.evaluation.score)
 
     return validate
+
+
+def initial_embeddings(
+    data: TrainingData, experiment: Experiment, state: TrainState, student: BatchInputs
+) -> Float[np.ndarray, "N E"]:
+    """Embeddings of the training utterances at the initial parameters; 0 for those that are too short.
+
+    Args:
+      data: corpus and splits.
+      experiment: the model.
+      state: initial state, with its statistics.
+      student: inputs of the model, from `student_inputs`.
+    """
+    config, model, mesh = data.config, experiment.model, experiment.mesh
+    predict = PredictStep(model, mesh, windows_of(config, model, experiment.online))
+    stream = BatchStream(
+        data.corpus,
+        config.corpus.train_split,
+        data.training,
+        config.data,
+        mesh,
+        training=False,
+        inputs=student,
+        min_samples=model.min_samples,
+    )
+    embeddings: np.ndarray | None = None
+    for batch in stream:
+        rows, found = to_host(batch.index), predict(state.eval_variables, batch).embedding
+        if embeddings is None:
+            embeddings = np.zeros((len(data.training), found.shape[1]))
+        embeddings[rows[rows != FILLER]] = found[rows != FILLER]
+    assert embeddings is not None  # a stream without batches is an error
+    return embeddings
 
 
 def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs) -> Unlabelled | None:
@@ -182,7 +229,7 @@ def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs
         return None
     other = open_corpus(name, config.corpus.data_dir) if name else corpus
     if other.info.name == corpus.info.name:
-        evaluated = (config.corpus.validation_split, *config.corpus.test_splits)
+        evaluated = map(corpus.selected_from, config.corpus.evaluated_splits)
         evaluated_parts = {part for each in evaluated for part in split_names(each)}
         for part in split_names(split):
             if part in evaluated_parts:

@@ -9,8 +9,8 @@ from emojax.errors import ConfigError, CorpusError
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
 
-def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex) -> None:
-    """Checks that a run has labels to train on and to rank its checkpoints by.
+def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex, validation: SplitIndex | None) -> None:
+    """Checks that a run has labels to train on and, with a validation split, to rank its checkpoints by.
 
     Raises:
       ConfigError: all labels of an attribute, or of the categories, that the objective weighs have one value; there are
@@ -24,7 +24,8 @@ def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex,
         trained = _check_training(config, corpus, training, weighted)
     needs_ccc = labels_used and config.objective.attribute_loss != "mse"
     _check_batch_size(config, bool(needs_ccc and (trained & _varied(training)).any()))
-    _check_validation(config, corpus, training, validation, trained)
+    if validation is not None:
+        _check_validation(config, corpus, training, validation, trained)
 
 
 def _check_training(

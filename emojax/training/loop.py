@@ -116,11 +116,16 @@ class Outcome:
     interrupted_by: signal.Signals | None = None
 
 
+def stopped_before_training(number: signal.Signals) -> Outcome:
+    """Outcome of a run that a signal stopped before its first step of this process."""
+    return Outcome(0, 0, 0.0, "interrupted", 0, None, {}, number)
+
+
 def train(
     state: TrainState,
     step: StepFunction,
     stream: BatchStream,
-    validate: Callable[[dict[str, Any]], dict[str, float]],
+    validate: Callable[[dict[str, Any]], dict[str, float]] | None,
     checkpoints: Checkpoints,
     config: TrainingConfig,
     workdir: Path,
@@ -131,7 +136,8 @@ def train(
       state: initial state, sharded; replaced by the latest checkpoint where there is one.
       step: jitted training step.
       stream: training batches.
-      validate: from variables of the model to validation metrics, of which `score` ranks checkpoints.
+      validate: from variables of the model to validation metrics, of which `score` ranks checkpoints; None: the last
+        checkpoint is the result.
       checkpoints: checkpoints of the workdir, open for writing.
       config: length, and steps between validations, checkpoints and log lines.
       workdir: folder of the run, for metrics and traces.
@@ -192,7 +198,9 @@ class _Run:
         ):
             for done in range(first, total + 1):
                 due = done == total or (done > 0 and done % evaluate_every == 0)
-                if due and done != self._evaluated:
+                if self._validate is None and done == total:
+                    self._save(done, None, log)
+                elif self._validate is not None and due and done != self._evaluated:
                     self._evaluate(done, log, progress)
                 elif self._config.checkpoint_every_steps and done % self._config.checkpoint_every_steps == 0 and done:
                     self._save(done, None, log)

@@ -13,16 +13,20 @@ from emojax.reporting import write_learning_curves
 from emojax.teachers import calibrate
 from emojax.training.data import (
     describe_stream,
+    initial_embeddings,
     make_validation,
     open_data,
     student_inputs,
     training_stream,
 )
 from emojax.training.experiment import build_experiment, check_micro_batches
+from emojax.training.initialisation import init_from_workdir, write_transfer
 from emojax.training.labels import check_labels
-from emojax.training.loop import Outcome, train
+from emojax.training.linear_heads import start_heads_at_regression
+from emojax.training.loop import Outcome, stopped_before_training, train
 from emojax.training.optimizer import make_optimizer
 from emojax.training.statistics import fill_statistics
+from emojax.training.stores import make_stores
 from emojax.workdir import (
     CHECKPOINTS,
     SUMMARY,
@@ -54,7 +58,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     config = data.config
     check_same_config(config, workdir)
     check_labels(config, data.corpus, data.training, data.validation)
-    for split in config.corpus.test_splits:  # found missing now, not after hours of training
+    for split in config.corpus.tested_splits:  # found missing now, not after hours of training
         read_index(data.corpus, split)
     mesh = make_mesh(config.mesh)
     check_micro_batches(config, mesh)
@@ -62,6 +66,9 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
 
     write_config(workdir, config)
     keep_encoders(workdir, config.model)
+    interrupted_by = make_stores(config, data.corpus, workdir)
+    if interrupted_by is not None:
+        return stopped_before_training(interrupted_by)
     inputs = student_inputs(data, workdir)
     experiment = build_experiment(config, data.metadata, workdir, mesh)
     stream = training_stream(data, experiment, inputs[config.corpus.train_split])
@@ -78,10 +85,20 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
         if checkpoints.latest_step is None:  # a checkpoint holds them
             statistics = fill_statistics(experiment.model, state.eval_variables, stream, experiment.online)
             state = state.replace(statistics=statistics)  # type: ignore[attr-defined]
+            if config.training.linear_heads and not config.model.init_from:
+                embeddings = initial_embeddings(data, experiment, state, inputs[config.corpus.train_split])
+                info, layers = data.corpus.info, experiment.model.num_concatenated_layers
+                state = start_heads_at_regression(
+                    state, embeddings, layers, data.training, info.scale, len(info.categories)
+                )
+            if config.model.init_from:
+                state, transfer = init_from_workdir(state, config, experiment.metadata, mesh)
+                print(transfer, flush=True)
+                write_transfer(workdir, transfer)
         print(parameter_table(state.params, state.frozen), flush=True)
         parameters = count_parameters((state.params, state.frozen))
         step = experiment.train_step(optimizer, state)
-        validate = make_validation(data, experiment, inputs[config.corpus.validation_split])
+        validate = make_validation(data, experiment, inputs)
         outcome = train(state, step, stream, validate, checkpoints, config.training, workdir)
     summarise_training(workdir, outcome, parameters)
     return outcome

@@ -307,10 +307,20 @@ def stored_modalities(config: EmotionModelConfig) -> tuple[str, ...]:
 _MODALITY = {"acoustic": "speech", "lexical": "text"}
 
 
+_IN_WORKDIR = "workdir:"
+
+
+def store_directory(workdir: Path, settings: EncoderInputConfig) -> Path:
+    """Folder of the feature store of a modality."""
+    if settings.store.startswith(_IN_WORKDIR):
+        return workdir / settings.store.removeprefix(_IN_WORKDIR)
+    return Path(settings.store).expanduser()
+
+
 def _stored(
     workdir: Path, modality: str, settings: EncoderInputConfig, corpus: str, split: str, max_tokens: int
 ) -> StoredInput:
-    store = Store(Path(settings.store).expanduser())
+    store = Store(store_directory(workdir, settings))
     context = f"config.model.{modality}.store: {settings.store}"
     source = parse_source(store.metadata, StatesSource, store.directory)
     folder = workdir / ENCODERS / modality
@@ -327,6 +337,8 @@ def _stored(
     for key, value in expected.items():
         if getattr(source, key) != value:
             raise CheckpointError(f"{context} was made with {key} {getattr(source, key)!r}, not {value!r}")
+    if source.pooling != settings.pooling and (settings.pooling, source.pooling) != ("none", "mean"):
+        raise CheckpointError(f"{context} was made with pooling {source.pooling!r}, not {settings.pooling!r}")
     shape = single_array(store.metadata, STATES, store.directory).shape
     if shape != (row_shape := source.row_shape(sizes.hidden_size)):
         raise CheckpointError(f"{context}: rows must have shape {row_shape} (layers, features), got {shape}")

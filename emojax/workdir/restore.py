@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import flax.traverse_util
 import jax
 from jax.sharding import Mesh
 
@@ -192,10 +193,19 @@ def quantise_workdir(workdir: Path, target: Path) -> Path:
         raise CheckpointError(f"{workdir}: is quantised already")
     if not is_vacant(target):
         raise ConfigError(f"--output must be a new or empty folder, got {target}")
-    trained = restore_model(workdir, make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1]))
+    mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.local_devices()[:1])
+    trained = restore_model(workdir, mesh)
+    config = trained.config
+    # Without parameters that encoders have for training only, such as an embedding of masked frames.
+    bare = build_model(config.model, trained.model.num_categories, load_encoders(workdir, config.model, mesh, ()))
+    needed = variable_shapes(bare, example_batch(bare, trained.online, config.data.max_tokens))
+    paths = flax.traverse_util.flatten_dict(needed)
+    kept = {
+        path: values for path, values in flax.traverse_util.flatten_dict(trained.variables).items() if path in paths
+    }
     for name in (CONFIG, CORPUS):
         with atomic_write(target / name) as temporary:
             shutil.copyfile(workdir / name, temporary)
-    for modality in trained.config.model.encoder_modalities:
+    for modality in config.model.encoder_modalities:
         copy_without_weights(workdir, target, modality)
-    return write_quantised(trained.variables, target)
+    return write_quantised(flax.traverse_util.unflatten_dict(kept), target)
