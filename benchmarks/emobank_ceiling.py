@@ -89,7 +89,7 @@ def prosody_table(split: str, size: int | None) -> Table:
 
 
 def audio_table(corpus, split: str, statistics: Callable[[list[np.ndarray]], np.ndarray]) -> Table:
-    source = open_split(corpus, split, ("audio", "attributes"))
+    source = open_split(corpus, split)
     features, ratings = [], []
     for start in range(0, len(source), _BATCH):
         examples = [source[row] for row in range(start, min(start + _BATCH, len(source)))]

@@ -46,7 +46,7 @@ def choose(corpus, split: str, per_speaker: int) -> list[tuple[str, np.ndarray, 
     """Speaker, waveform and transcript of the first utterances of each speaker."""
     counts: collections.Counter[str] = collections.Counter()
     chosen = []
-    for example in open_split(corpus, split, ("audio", "speaker", "transcript")):
+    for example in open_split(corpus, split):
         speaker, transcript = example["speaker"].decode(), example["transcript"].decode()
         if counts[speaker] < per_speaker and len(words_of(transcript)) >= _FEWEST_WORDS:
             counts[speaker] += 1

@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.model = arguments.model or _installed_model()
     if arguments.side:
-        serve(SIDES[arguments.side](arguments))
+        serve(arguments, SIDES[arguments.side](arguments))
         return
     sides = {name: _Process(name, arguments) for name in arguments.sides.split(",")}
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
@@ -48,8 +48,9 @@ def main() -> None:
             answer = side.ask({"round": number})
             if number >= 0:
                 answers[name].append(answer)
-    audio = sum(len(clip) for number in range(arguments.rounds) for clip in clips_of_round(arguments, number)) / _RATE
-    print(f"{arguments.clips} clips a round, {audio / arguments.rounds:.0f} s of audio, {arguments.threads} threads")
+            print(f"round {number}, {name}: {answer}", file=sys.stderr, flush=True)
+    audio = statistics.mean(answer["audio_seconds"] for taken in answers.values() for answer in taken)
+    print(f"{arguments.clips} clips a round, {audio:.0f} s of audio, {arguments.threads} threads")
     print("| side | s per clip (median) | faster by | CPU s per clip | less by |\n|---|---|---|---|---|")
     medians = {
         name: [statistics.median(each[key] for each in taken) / arguments.clips for key in ("seconds", "cpu_seconds")]
@@ -95,12 +96,13 @@ class _Process:
         self._process.wait()
 
 
-def serve(run: Callable[[int], None]) -> None:
+def serve(arguments: argparse.Namespace, run: Callable[[list[np.ndarray]], None]) -> None:
     for line in sys.stdin:
+        clips = clips_of_round(arguments, json.loads(line)["round"])
         start = time.perf_counter(), time.process_time()
-        run(json.loads(line)["round"])
+        run(clips)
         taken = {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
-        print(json.dumps(taken), flush=True)
+        print(json.dumps({**taken, "audio_seconds": sum(map(len, clips)) / _RATE}), flush=True)
 
 
 def clips_of_round(arguments: argparse.Namespace, number: int) -> list[np.ndarray]:
@@ -111,7 +113,7 @@ def clips_of_round(arguments: argparse.Namespace, number: int) -> list[np.ndarra
     return [read_audio(files[(first + index) * 7 % len(files)]) for index in range(arguments.clips)]
 
 
-def emojax_side(arguments: argparse.Namespace, padded: bool = True) -> Callable[[int], None]:
+def emojax_side(arguments: argparse.Namespace, padded: bool = True) -> Callable[[list[np.ndarray]], None]:
     # XLA has no option for its threads; it takes as many as the process may use.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     from emojax.recognition import DecodingOptions, load_recognizer
@@ -119,33 +121,32 @@ def emojax_side(arguments: argparse.Namespace, padded: bool = True) -> Callable[
     decoding = DecodingOptions(temperatures=(0.0,), batch_size=arguments.batch_size, padded=padded)
     recognizer = load_recognizer(arguments.model, decoding=decoding)
 
-    def run(number: int) -> None:
-        recognizer.transcribe_all(clips_of_round(arguments, number))
+    def run(clips: list[np.ndarray]) -> None:
+        recognizer.transcribe_all(clips)
 
-    run(-1)
     return run
 
 
-def own_length_side(arguments: argparse.Namespace) -> Callable[[int], None]:
+def own_length_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
     return emojax_side(arguments, padded=False)
 
 
-def faster_whisper_side(arguments: argparse.Namespace) -> Callable[[int], None]:
+def faster_whisper_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
     from faster_whisper import WhisperModel
 
     model = WhisperModel(
         arguments.model, device="cpu", compute_type="float32", cpu_threads=arguments.threads, num_workers=1
     )
 
-    def run(number: int) -> None:
-        for clip in clips_of_round(arguments, number):
+    def run(clips: list[np.ndarray]) -> None:
+        for clip in clips:
             segments, _ = model.transcribe(clip, **_GREEDY)
             list(segments)
 
     return run
 
 
-def faster_whisper_batched_side(arguments: argparse.Namespace) -> Callable[[int], None]:
+def faster_whisper_batched_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     model = WhisperModel(
@@ -153,8 +154,7 @@ def faster_whisper_batched_side(arguments: argparse.Namespace) -> Callable[[int]
     )
     pipeline = BatchedInferencePipeline(model)
 
-    def run(number: int) -> None:
-        clips = clips_of_round(arguments, number)
+    def run(clips: list[np.ndarray]) -> None:
         ends = np.cumsum([len(clip) / _RATE for clip in clips])
         starts = np.concatenate([[0.0], ends[:-1]])
         parts = [{"start": float(start), "end": float(end)} for start, end in zip(starts, ends, strict=True)]

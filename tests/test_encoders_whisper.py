@@ -72,10 +72,10 @@ VARIANTS = {
 }
 
 
-def make(folder, head="Model", seconds=None, **changes):
+def make(folder, head="Model", **changes):
     model = speech_checkpoints.make_model("Whisper", head, seed=3, **{**SIZES, **changes})
     model.save_pretrained(folder)
-    extractor(model, seconds).save_pretrained(folder)
+    extractor(model).save_pretrained(folder)
     return model, folder
 
 

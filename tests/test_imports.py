@@ -35,8 +35,9 @@ def test_commands_and_the_package_import_no_heavy_library(module):
     ("package", "above"),
     [
         ("evaluation", {"reporting", "training", "inference"}),
-        ("inference", {"reporting", "training"}),
-        ("reporting", {"training", "inference", "launcher"}),
+        ("inference", {"reporting", "training", "model_tests"}),
+        ("reporting", {"training", "inference", "launcher", "model_tests"}),
+        ("model_tests", {"training", "launcher"}),
     ],
 )
 def test_results_are_imported_by_what_is_above_them_alone(package, above):

@@ -4,6 +4,10 @@ import csv
 import dataclasses
 import io
 import json
+import re
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +205,17 @@ def test_wrong_outputs_are_one_error(attributes, categories, message):
 
     with pytest.raises(EmojaxError, match=message):
         run_model_tests(Wrong(categories=categories), in_memory(toy_info(), noise_clips(6)), CONFIG)
+
+
+def test_the_example_of_the_document_is_a_model(monkeypatch):
+    document = (Path(__file__).parents[1] / "docs" / "model_tests.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    module = types.ModuleType("documented")
+    exec(code, module.__dict__)
+    monkeypatch.setitem(sys.modules, "documented", module)
+    model = import_model("documented:MyModel")
+    utterances = in_memory(toy_info(("anger", "neutral")), noise_clips(3), emotion=[0, 1, 0])
+    assert "classification" in measured_tests(run_model_tests(model, utterances, CONFIG).results)
 
 
 @pytest.mark.parametrize(

@@ -154,9 +154,12 @@ def test_clips_at_their_own_length_do_not_depend_on_the_batch(english):
     assert found[1].text
 
 
-def test_silence_has_a_transcript(english):
-    found = english[2].transcribe(np.zeros(16_000, np.float32))
-    assert isinstance(found.text, str)
+def test_silence_has_no_text(stamped):
+    _, recognizer = stamped
+    assert recognizer.transcribe(np.zeros(60_000, np.float32)).segments == ()
+    found = recognizer.transcribe_all([np.zeros(9_000), np.concatenate([np.zeros(19_200), CLIPS[1]])])
+    assert found[0].text == ""
+    assert min(segment.start for segment in found[1].segments) >= 1.2
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class CorpusConfig:
         if assignment is None:
             raise ConfigError(
                 f"corpus.train_split: {self.name} has no default splits; "
-                "set train_split, validation_split and test_splits"
+                "set train_split, validation_split and test_splits, or cross-validate with --folds"
             )
         return dataclasses.replace(
             self,

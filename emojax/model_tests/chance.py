@@ -12,6 +12,9 @@ from jaxtyping import Float, Int
 
 from emojax.metrics.scores import ccc, ratio_or_nan
 
+Simulate = Callable[[np.random.Generator, int], dict[str, Float[np.ndarray, "R G ..."]]]
+"""Differences of a number of random models in G groups, by name; NaN where one is not defined."""
+
 _VALUES_AT_ONCE = 2_000_000
 """Simulated predictions in memory at a time."""
 
@@ -100,7 +103,7 @@ def random_values(random: np.random.Generator, shape: tuple[int, ...], share: fl
 
 
 def simulated_bounds(
-    simulate: Callable[[np.random.Generator, int], dict[str, Float[np.ndarray, "R G ..."]]],
+    simulate: Simulate,
     size: int,
     simulations: int,
     level: float,
@@ -109,7 +112,7 @@ def simulated_bounds(
     """Bounds that the largest difference over the groups exceeds in a share of random models.
 
     Args:
-      simulate: differences of a number of random models, by name; NaN where one is not defined.
+      simulate: function that simulates random models.
       size: number of utterances, which limits how many random models are in memory.
       simulations: number of random models.
       level: share of the random models that exceed the bound.

@@ -157,7 +157,9 @@ def _confusion(measurement: Measurement) -> Int[np.ndarray, "C C"]:
     return confusion_matrix(predicted, measurement.emotion, len(measurement.match.scored))
 
 
-def _speaker_values(measurement: Measurement):
+def _speaker_values(
+    measurement: Measurement,
+) -> Iterator[tuple[dict[str, str], Float[np.ndarray, "K"], Float[np.ndarray, "K"]]]:
     """Yields output and condition, and predicted and labelled mean (or share) of every speaker with enough labels."""
     speakers = np.array(measurement.utterances.speakers)
     least = measurement.config.correctness.min_speaker

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.model_tests.chance import (
+    Simulate,
     ccc_differences,
     class_differences,
     random_values,
@@ -144,13 +145,13 @@ def _shifts(measurement: Measurement, name: str, least: float, least_share: floa
     outputs = measurement.clean.rows(matched.rows)
     for attribute, column in measurement.predicted_attributes:
         values = outputs.attributes[:, column]
-        yield from shift_results(measurement, attribute, "", matched, values, least)
+        yield from _shift_results(measurement, attribute, "", matched, values, least)
     chosen = outputs.probabilities.argmax(axis=1) if measurement.model.categories else np.zeros(0)
     for number, category in enumerate(measurement.model.categories):
-        yield from shift_results(measurement, EMOTION, category, matched, chosen == number, least_share)
+        yield from _shift_results(measurement, EMOTION, category, matched, chosen == number, least_share)
 
 
-def shift_results(
+def _shift_results(
     measurement: Measurement,
     output: str,
     category: str,
@@ -158,16 +159,7 @@ def shift_results(
     values: np.ndarray,
     least: float,
 ) -> Iterator[Result]:
-    """Results of the shift of each group's mean, or share of a category, from that of all.
-
-    Args:
-      measurement: measurement of a model.
-      output: attribute, or `emotion`.
-      category: category whose share is compared; "" for an attribute.
-      matched: groups.
-      values: predictions, or whether the category is predicted, of the groups' utterances, (M,).
-      least: threshold, unless chance exceeds it.
-    """
+    """Results of the shift of each group's mean, or share of `category` unless it is "", from that of all."""
     size, level = len(matched.names), measurement.config.fairness.level
     share = 1 / len(measurement.model.categories) if category else None
 
@@ -188,7 +180,7 @@ def shift_results(
         )
 
 
-def _bounds(measurement: Measurement, simulate, size: int) -> dict[str, np.ndarray]:
+def _bounds(measurement: Measurement, simulate: Simulate, size: int) -> dict[str, np.ndarray]:
     bounds = measurement.config.fairness
     return simulated_bounds(simulate, size, bounds.simulations, bounds.level, measurement.config.seed)
 

@@ -31,7 +31,9 @@ class Matched:
     note: str
 
 
-def match_groups(groups: Sequence[str], strata: Int[np.ndarray, "N"], least: int, random: np.random.Generator):
+def match_groups(
+    groups: Sequence[str], strata: Int[np.ndarray, "N"], least: int, random: np.random.Generator
+) -> Matched:
     """Draws the same number of utterances of every stratum from every group.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.audio.clip_degradations import Degradation
+from emojax.audio.clip_degradations import Degradation, unchanged
 from emojax.evaluation import Predictions, match_categories
 from emojax.metrics import confusion_matrix, uar
 from emojax.metrics.scores import ccc
@@ -73,30 +73,28 @@ class Measurement:
     def clean(self) -> Outputs:
         """Outputs for all utterances, undegraded."""
         if self._clean is None:
-            self._clean = self._predict(np.arange(len(self.utterances)), None)
+            self._clean = self._predict(np.arange(len(self.utterances)), Condition("undegraded", unchanged))
         return self._clean
 
     def degraded(self, condition: Condition) -> Outputs:
         """Outputs for the utterances `drawn` in a condition; computed once per name of a condition."""
         if condition.name not in self._degraded:
-            if self.progress is not None:
-                self.progress.advance(0, condition.name)
-            self._degraded[condition.name] = self._predict(self.drawn, condition.degrade)
+            self._degraded[condition.name] = self._predict(self.drawn, condition)
         return self._degraded[condition.name]
 
     def predict(self, clips: Sequence[Clip]) -> Outputs:
         """Outputs for other clips than those of the split."""
         return checked_outputs(self.model, clips)
 
-    def _predict(self, rows: Int[np.ndarray, "D"], degrade: Degradation | None) -> Outputs:
+    def _predict(self, rows: Int[np.ndarray, "D"], condition: Condition) -> Outputs:
         parts = []
         for start in range(0, len(rows), CLIPS_AT_ONCE):
+            if self.progress is not None:
+                self.progress.advance(0, f"{condition.name}: {start} of {len(rows)} utterances")
             clips = self.utterances.read(rows[start : start + CLIPS_AT_ONCE].tolist())
-            if degrade is not None:
-                waveforms = degrade([clip.waveform for clip in clips], [clip.id for clip in clips], self.config.seed)
-                clips = [
-                    dataclasses.replace(clip, waveform=changed) for clip, changed in zip(clips, waveforms, strict=True)
-                ]
+            ids, waveforms = [clip.id for clip in clips], [clip.waveform for clip in clips]
+            changed = condition.degrade(waveforms, ids, self.config.seed)
+            clips = [dataclasses.replace(clip, waveform=new) for clip, new in zip(clips, changed, strict=True)]
             parts.append(checked_outputs(self.model, clips))
         return joined(parts)
 

@@ -112,7 +112,7 @@ def import_model(name: str) -> Model:
     """Imports a model.
 
     Args:
-      name: `MODULE:NAME` of a `Model`, or of a function without arguments that returns one.
+      name: `MODULE:NAME` of a `Model`, or of a class or function that makes one without arguments.
 
     Raises:
       ConfigError: it cannot be imported, or is not a `Model`.
@@ -122,7 +122,8 @@ def import_model(name: str) -> Model:
         raise ConfigError(f"--predictor must be MODULE:NAME, got {name!r}")
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
-        model: Any = found if isinstance(getattr(found, "categories", None), tuple) else found()
+        is_model = hasattr(found, "categories") and not isinstance(found, type)
+        model: Any = found if is_model else found()
     except EmojaxError:
         raise
     except Exception as error:  # of the user's code

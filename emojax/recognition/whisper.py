@@ -21,6 +21,9 @@ from emojax.types import SAMPLE_RATE
 _SILENCE = SAMPLE_RATE // 2
 """Samples of silence after a window that is not padded to 30 s."""
 
+_LEAST_LEVEL = 2.0**-15
+"""Least step of 16-bit audio; a window below it has no text. Published decoders write some (tiny.en: "you")."""
+
 
 @dataclasses.dataclass
 class _Progress:
@@ -97,16 +100,23 @@ class WhisperRecognizer:
             _Progress(waveform, self.options.timestamps or len(waveform) > self._longest, language)
             for waveform in waveforms
         ]
-        pending = progress
-        while pending:
+        while pending := [each for each in progress if self._has_sound(each)]:
             for timestamps in (False, True):
                 self._advance([each for each in pending if each.timestamps == timestamps])
-            pending = [each for each in pending if len(each.audio) - each.position >= self.min_samples]
         return [each.transcript() for each in progress]
 
     @property
     def _longest(self) -> int:
         return int(self.encoder.module.config.max_samples)
+
+    def _has_sound(self, each: _Progress) -> bool:
+        """Moves on over silent windows; whether a window with sound remains."""
+        while each.position + self.min_samples <= len(each.audio):
+            window = each.audio[each.position :][: self._longest]
+            if np.abs(window).max() >= _LEAST_LEVEL:
+                return True
+            each.position += len(window)
+        return False
 
     def _advance(self, pending: Sequence[_Progress]) -> None:
         """Transcribes the next window of each recording."""

@@ -149,6 +149,8 @@ def _open_stores(config: TeacherConfig, layers: tuple[int, ...]) -> StoredStates
             f"config.teacher.states: {first.directory} must hold every frame of each layer of a speech encoder, has "
             f"combine {source.combine!r}, pooling {source.pooling!r}"
         )
+    if source.padded:
+        raise CheckpointError(f"config.teacher.states: {first.directory} must hold clips at their own length")
     missing = [layer for layer in layers if layer not in source.layers]
     if missing:
         raise CheckpointError(
