@@ -43,7 +43,7 @@ def find_folder(name_or_path: str, revision: str | None = None) -> Path:
       CheckpointError: there is no such folder and the name can neither be downloaded nor found in the cache; or the
         package is not installed.
     """
-    if name_or_path.startswith(_PACKAGE):
+    if name_or_path.startswith(PACKAGE):
         return _find_in_package(name_or_path)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
@@ -53,13 +53,13 @@ def find_folder(name_or_path: str, revision: str | None = None) -> Path:
     return _find_in_hub(str(name_or_path), revision)
 
 
-_PACKAGE = "package:"
+PACKAGE = "package:"
 
 
 def _find_in_package(name: str) -> Path:
-    package, _, inside = name.removeprefix(_PACKAGE).partition("/")
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
     if not re.fullmatch(r"[A-Za-z_]\w*", package) or ".." in Path(inside).parts or Path(inside).is_absolute():
-        raise CheckpointError(f"{name}: must be {_PACKAGE}NAME/FOLDER, a folder inside an installed Python package")
+        raise CheckpointError(f"{name}: must be {PACKAGE}NAME/FOLDER, a folder inside an installed Python package")
     spec = importlib.util.find_spec(package)  # of a top-level name: runs no code of the package
     if spec is None:
         raise CheckpointError(f"{name}: the package {package} is not installed{_INSTALLATION.get(package, '')}")

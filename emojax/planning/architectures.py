@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from emojax.encoders import ComputeOptions
-from emojax.encoders.checkpoint_files import read_json_config
+from emojax.encoders.checkpoint_files import PACKAGE, find_folder, read_json_config
 from emojax.encoders.families import family_of, keep_first_layers
 from emojax.errors import CheckpointError
 from emojax.models import EncoderPart
@@ -58,7 +58,7 @@ def describe_encoder(checkpoint: str, options: ComputeOptions, keep_layers: int 
     """Builds the module of a checkpoint from its `config.json` alone.
 
     Args:
-      checkpoint: folder with a `config.json`, or a name on the hub.
+      checkpoint: folder with a `config.json`, `package:NAME/FOLDER`, or a name on the hub.
       options: dtype, rematerialisation and scan over layers.
       keep_layers: transformer layers that are kept, counted from the input; 0: all.
 
@@ -73,7 +73,7 @@ def describe_encoder(checkpoint: str, options: ComputeOptions, keep_layers: int 
 
 
 def _config(checkpoint: str) -> dict[str, Any]:
-    folder = Path(checkpoint).expanduser()
+    folder = find_folder(checkpoint) if checkpoint.startswith(PACKAGE) else Path(checkpoint).expanduser()
     if (folder / "config.json").is_file():
         return read_json_config(folder)
     if checkpoint in KNOWN:
