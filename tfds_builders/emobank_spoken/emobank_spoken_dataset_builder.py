@@ -136,6 +136,6 @@ class Builder(CorpusBuilder):
         missing = [package for module, package in _PACKAGES.items() if importlib.util.find_spec(module) is None]
         if missing:
             raise CorpusError(
-                f"{self.name} needs {', '.join(missing)}, not installed: 'pip install -r requirements-corpora.txt' in a "
-                "checkout, or by these names"
+                f"{self.name} needs {', '.join(missing)}, not installed: 'pip install -r requirements-corpora.txt', "
+                "in a checkout, or by these names"
             )
