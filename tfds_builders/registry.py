@@ -28,7 +28,7 @@ class Entry:
 ENTRIES = {
     "emobank_spoken": Entry(
         "10,062 English sentences with human ratings of the text, spoken by 48 synthetic talkers",
-        configs=("full", "quick", "fragments"),
+        configs=("full", "quick", "demo", "fragments"),
     ),
     "emodb": Entry("535 German recordings of 10 actors, 7 categories, no attributes"),
     "folder": Entry(

@@ -65,6 +65,14 @@ class Builder(CorpusBuilder):
             test_other=250,
         ),
         EmoBankConfig(
+            name="demo",
+            description="About 1,000 train, 200 dev and 400 test sentences, 100 of them also in test_other.",
+            train=1000,
+            dev=200,
+            test=400,
+            test_other=100,
+        ),
+        EmoBankConfig(
             name="fragments", description="Fragments of the training sentences, without ratings.", fragments=5
         ),
     ]
