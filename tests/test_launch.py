@@ -234,6 +234,11 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
         (["--config=configs/default.py", "--config.trainin.epochs=1"], "has no field 'trainin'; Did you mean \"train"),
         ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
         (
+            ["--mode=evaluate", f"--workdir={workdir}", "--folds=3"],
+            "--folds is a flag of --mode=train, got --mode=eval",
+        ),
+        ([f"--workdir={tmp_path}", "--splits=dev"], "--splits is a flag of --mode=evaluate or test, got --mode=train"),
+        (
             ["--config=configs/nothing.py", f"--workdir={tmp_path}"],
             "configs/nothing.py: no such config file; the package has",
         ),

@@ -55,12 +55,8 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, or name of a config of the package; --config.GROUP.FIELD=VALUE sets a field."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    ["train", "evaluate", "test", "extract", "transcribe", "import", "pretrain", "quantise", "plan"],
-    "What to do.",
-)
+_MODE_NAMES = ["train", "evaluate", "test", "extract", "transcribe", "import", "pretrain", "quantise", "plan"]
+MODE = flags.DEFINE_enum("mode", "train", _MODE_NAMES, "What to do.")
 CORPUS = flags.DEFINE_string("corpus", "", "evaluate, test: a corpus other than the training corpus.")
 SPLITS = flags.DEFINE_list("splits", [], "evaluate, test: splits; default: the test splits of the config.")
 CATEGORY_MAP = flags.DEFINE_list(
@@ -134,6 +130,18 @@ def show_help_of(script: str) -> None:
     sys.modules["__main__"].__doc__ = HELP.replace("python launch.py", _program)
     for flag in _FLAGS:
         flags.FLAGS.register_key_flag_for_module(script, flags.FLAGS[flag.name])
+
+
+def check_flags_of_mode() -> None:
+    """Checks that each flag given is one of the mode: the help of the others begins with the names of their modes.
+
+    Raises:
+      UsageError: naming the flag and its modes.
+    """
+    for flag in _FLAGS:
+        named = flags.FLAGS[flag.name].help.partition(":")[0].split(", ")
+        if flag.present and set(named) <= set(_MODE_NAMES) and MODE.value not in named:
+            raise UsageError(f"--{flag.name} is a flag of --mode={' or '.join(named)}, got --mode={MODE.value}")
 
 
 def config_tree() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from emojax.launcher.flags import (
     USAGE,
     WORKDIR,
     UsageError,
+    check_flags_of_mode,
     config_tree,
     fail,
     program,
@@ -64,6 +65,7 @@ def _run(workdir: Path) -> tuple[int, str]:
     keep_freed_memory()
     use_compilation_cache()
     try:
+        check_flags_of_mode()
         _join_processes()
         return _MODES[MODE.value](workdir), ""
     except EmojaxError as error:
