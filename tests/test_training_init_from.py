@@ -104,6 +104,7 @@ def test_a_folder_that_is_no_workdir_is_an_error_of_one_line(mini_data_dir, tmp_
                 experiment(mini_data_dir, model__init_from=str(tmp_path / folder)), tmp_path / f"run_{folder}"
             )
         assert "\n" not in str(caught.value)
+        assert not list((tmp_path / f"run_{folder}").glob("*.json"))  # found before any work
 
 
 def test_linear_heads_need_a_pooled_embedding(mini_data_dir):

@@ -29,9 +29,10 @@ from emojax.errors import ConfigError
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.training.data import open_data
+from emojax.training.initialisation import check_source
 from emojax.training.loop import Outcome, stopped_before_training
 from emojax.training.stores import make_stores
-from emojax.workdir import check_same_config, holds, keep_encoders, read_config, write_config
+from emojax.workdir import check_same_config, holds, keep_encoders, read_corpus_metadata, write_config
 
 FOLDS = "folds"
 """Folder of a workdir with the workdir of every fold."""
@@ -146,9 +147,8 @@ def _fold_config(config: ExperimentConfig, speakers: tuple[str, ...]) -> Experim
 def _check_init_from(config: ExperimentConfig, corpus: Corpus) -> None:
     if not config.model.init_from:
         return
-    source = Path(config.model.init_from).expanduser()
-    trained_on = open_corpus(read_config(source).corpus.name, config.corpus.data_dir) if source.is_dir() else None
-    if trained_on is not None and trained_on.info.name == corpus.info.name:
+    source = check_source(config)
+    if read_corpus_metadata(source).info.name == corpus.info.name:
         raise ConfigError(
             f"config.model.init_from must be '' with --folds: {source} was trained on {corpus.info.name} itself, and "
             "no speaker would be held out"

@@ -14,7 +14,7 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.models import merge_params
 from emojax.parallel import is_first_process, to_device, to_host
 from emojax.training.state import TrainState
-from emojax.workdir import CorpusMetadata, TrainedModel, restore_model, stored_modalities, write_json
+from emojax.workdir import CorpusMetadata, TrainedModel, read_config, restore_model, stored_modalities, write_json
 
 RECORD = "init_from.json"
 """File of a workdir that lists what was taken over from another one."""
@@ -59,6 +59,19 @@ class Transfer:
         return "\n".join(lines)
 
 
+def check_source(config: ExperimentConfig) -> Path:
+    """Returns the folder `config.model.init_from`.
+
+    Raises:
+      CheckpointError: it is no workdir.
+    """
+    source = Path(config.model.init_from).expanduser()
+    if not source.is_dir():
+        raise CheckpointError(f"config.model.init_from: {source} is not a folder")
+    read_config(source)
+    return source
+
+
 def init_from_workdir(
     state: TrainState, config: ExperimentConfig, metadata: CorpusMetadata, mesh: Mesh
 ) -> tuple[TrainState, Transfer]:
@@ -77,9 +90,7 @@ def init_from_workdir(
       CheckpointError: the folder is no workdir with a checkpoint, is damaged, or has no array that fits.
       ConfigError: the encoder was trained there and is frozen here, where its parameters would not be saved.
     """
-    source = Path(config.model.init_from).expanduser()
-    if not source.is_dir():
-        raise CheckpointError(f"config.model.init_from: {source} is not a folder")
+    source = check_source(config)
     stored = stored_modalities(config.model)
     trained = restore_model(source, mesh, stored=bool(stored))
     _check_stored(config, trained, stored)

@@ -20,7 +20,7 @@ from emojax.training.data import (
     training_stream,
 )
 from emojax.training.experiment import build_experiment, check_micro_batches
-from emojax.training.initialisation import init_from_workdir, write_transfer
+from emojax.training.initialisation import check_source, init_from_workdir, write_transfer
 from emojax.training.labels import check_labels
 from emojax.training.linear_heads import start_heads_at_regression
 from emojax.training.loop import Outcome, stopped_before_training, train
@@ -29,6 +29,7 @@ from emojax.training.statistics import fill_statistics
 from emojax.training.stores import make_stores
 from emojax.workdir import (
     CHECKPOINTS,
+    CONFIG,
     SUMMARY,
     Checkpoints,
     check_inside,
@@ -57,6 +58,8 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     data = open_data(config)
     config = data.config
     check_same_config(config, workdir)
+    if config.model.init_from and not (workdir / CONFIG).exists():  # a run that continues may do without it
+        check_source(config)
     check_labels(config, data.corpus, data.training, data.validation)
     for split in config.corpus.tested_splits:  # found missing now, not after hours of training
         read_index(data.corpus, split)
