@@ -45,7 +45,8 @@ def main() -> None:
     models = {name: emojax.load(found[0][0]) for name, found in scores.items()}
     corpus = next(iter(models.values())).corpus.name
     recognizer = load_recognizer(options.recognizer) if any(map(reads_text, models.values())) else None
-    times = measure(models, recognizer, speech_of(corpus, options.split, options.rounds + 2))
+    name, _, version = corpus.rpartition("/")
+    times = measure(models, recognizer, speech_of(f"{name}:{version}", options.split, options.rounds + 2))
     rows = []
     print(f"| system | parameters | {options.attribute} CCC ({corpus}, {options.split}) | ms per 10 s, one core |")
     print("|---|---|---|---|")
@@ -80,7 +81,7 @@ def speech_of(corpus: str, split: str, number: int) -> list[np.ndarray]:
     samples = SECONDS * SAMPLE_RATE
     found: list[np.ndarray] = []
     total = 0
-    for example in open_split(open_corpus(corpus), split, ("audio",)):
+    for example in open_split(open_corpus(corpus), split):
         found.append(example["audio"].astype(np.float32) / 2.0**15)
         total += len(found[-1])
         if total >= number * samples:
