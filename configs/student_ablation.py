@@ -3,7 +3,7 @@
 python launch.py --config=configs/student_ablation.py:hard --workdir=runs/student_hard \
   --config.teacher.cache=stores/teacher
 
-All rows except `labels` and `half` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
+All rows except `labels`, `half` and `noisy_labels` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
 """
 
 from ml_collections import ConfigDict
@@ -13,6 +13,7 @@ from configs import student_emobank
 ATTRIBUTES = {"distillation.attribute_weight": 1.0}
 EMBEDDING = {"distillation.embedding_weight": 1.0}
 HALF = {"corpus.train_split": "train[:50%]"}
+NOISE = {"augment.noise.probability": 0.8, "augment.reverberation.probability": 0.4}
 
 ROWS = {
     "labels": {},
@@ -39,8 +40,9 @@ ROWS = {
     "fragments": ATTRIBUTES
     | EMBEDDING
     | {"corpus.unlabelled_name": "emobank_spoken/fragments", "corpus.unlabelled_split": "unlabelled"},
-    # Noisy input of the student, clean input of the teacher (Mitra et al. 2023).
-    "noisy": ATTRIBUTES | {"augment.noise.probability": 0.8},
+    # Noisy and reverberant input of the student, clean input of the teacher (Mitra et al. 2023), and the same alone.
+    "noisy": ATTRIBUTES | NOISE,
+    "noisy_labels": NOISE,
 }
 """Fields by row that differ from configs/student_emobank.py."""
 

