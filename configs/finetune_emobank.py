@@ -1,4 +1,4 @@
-"""Whisper tiny.en, fine-tuned on EmoBank spoken: the audio-only teacher, and the audio-only student of Srinivasan et al.
+"""Whisper tiny.en, fine-tuned on EmoBank spoken: the audio-only system, and student, of Srinivasan et al. 2022.
 
 Every transformer layer is trained, the convolutions are not; mean and standard deviation of the last hidden states.
 

@@ -3,7 +3,8 @@
 python launch.py --config=configs/student_ablation.py:hard --workdir=runs/student_hard \
   --config.teacher.cache=stores/teacher
 
-All rows except `labels`, `half` and `noisy_labels` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of its outputs.
+All rows except `labels`, `half` and `noisy_labels` need a teacher: a workdir (`--config.teacher.workdir`) or a cache of
+its outputs.
 """
 
 from ml_collections import ConfigDict
