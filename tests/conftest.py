@@ -83,26 +83,30 @@ def one_device_in_module():
 
 
 DRAWN = ("test_evaluation", "test_report")
-"""How modules begin that draw figures, of undefined scores and odd names too; commands started as processes also do."""
+"""How modules begin that draw figures, of undefined scores and odd names too. Started processes draw, forks do not."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def blank_figures(request):
-    """Figures are made and saved as a blank PNG file: drawing them takes seconds per training run and evaluation."""
+    """Figures are made and saved as a blank PNG file."""
     if request.module.__name__.rpartition(".")[2].startswith(DRAWN):
         yield
         return
-    from matplotlib.figure import Figure
+    from tests.blank_figures import patch_figures
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, target, **options: _save_blank(target, **options))
+        patch_figures(patch)
         yield
 
 
-def _save_blank(target, *, format):
-    from PIL import Image
+@pytest.fixture(scope="session")
+def commands():
+    """Starts and runs commands of `launch.py` in processes that need not import everything anew."""
+    from tests.command_server import CommandServer
 
-    Image.new("L", (1, 1)).save(target, format=format)
+    server = CommandServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import pytest
 
 import emojax
 from emojax.errors import CheckpointError, ConfigError
-from tests.test_launch import launch
 
 SMALL = (
     "--config=configs/own.py",
@@ -20,11 +19,11 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def finished(mini_data_dir, checkpoints, tmp_path_factory):
+def finished(commands, mini_data_dir, checkpoints, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "own"
     encoder = f"--config.model.acoustic.checkpoint={checkpoints['acoustic']}"
     command = (*SMALL, encoder, f"--workdir={workdir}", "--folds=2")
-    result = launch(mini_data_dir, *command)
+    result = commands.run(*command, data_dir=mini_data_dir)
     assert result.returncode == 0, result.stderr
     return workdir, result, command
 
@@ -71,13 +70,13 @@ def test_the_final_model_predicts_new_audio(finished):
     assert sum(prediction.emotions.values()) == pytest.approx(1)
 
 
-def test_the_same_command_continues_fold_by_fold(finished, mini_data_dir):
+def test_the_same_command_continues_fold_by_fold(finished, commands, mini_data_dir):
     workdir, _, command = finished
     before = (workdir / "evaluation" / "2-folds-of-speakers.csv").read_text()
     for name in ("evaluation/2-folds-of-speakers.csv", "cross_validation.json", "folds/2/evaluation/speakers.json"):
         (workdir / name).unlink()
     kept = (workdir / "folds" / "1" / "metrics.jsonl").stat().st_mtime_ns
-    again = launch(mini_data_dir, *command)
+    again = commands.run(*command, data_dir=mini_data_dir)
     assert again.returncode == 0, again.stderr
     assert "fold 2 of 2" in again.stdout
     assert "fold 1 of 2" not in again.stdout

@@ -3,8 +3,6 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import hypothesis
@@ -298,10 +296,8 @@ def test_few_row_counts_hold_any_number_of_sequences_and_at_most_a_quarter_of_a_
     assert len(counts) <= count // most + 9
 
 
-def test_the_command_line_extracts_and_reports_its_speed(mini_data_dir, bert, tmp_path):
+def test_the_command_line_extracts_and_reports_its_speed(commands, mini_data_dir, bert, tmp_path):
     command = [
-        sys.executable,
-        "launch.py",
         "--mode=extract",
         "--config=configs/extract.py",
         f"--workdir={os.path.relpath(tmp_path / 'store', ROOT)}",
@@ -309,14 +305,7 @@ def test_the_command_line_extracts_and_reports_its_speed(mini_data_dir, bert, tm
         f"--config.encoder.checkpoint={bert}",
         "--config.encoder.max_tokens=8",
     ]
-    environment = os.environ | {"TFDS_DATA_DIR": str(mini_data_dir), "JAX_NUM_CPU_DEVICES": "1"}
-
-    def launch():
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-
-    first, second = launch(), launch()
+    first, second = (commands.run(*command, data_dir=mini_data_dir) for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert "57 utterances" in first.stdout
     assert "audio-hours per hour" in first.stdout

@@ -1,10 +1,6 @@
 """Import of published emotion models: equality with the PyTorch modules of their cards."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,17 +173,15 @@ def test_categorical_model_has_probabilities_and_no_attributes(tmp_path):
         assert not prediction.attributes
 
 
-def test_imported_workdir_is_evaluated_on_another_corpus(audeering, mini_data_dir, tmp_path):
+def test_imported_workdir_is_evaluated_on_another_corpus(commands, audeering, mini_data_dir, tmp_path):
     folder, _ = audeering
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "launch.py", "--mode=import", "--config=configs/published.py"]
+    command = ["--mode=import", "--config=configs/published.py"]
     command += [f"--workdir={tmp_path / 'run'}", f"--config.model.acoustic.checkpoint={folder}"]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = commands.run(*command)
     assert done.returncode == 0, done.stderr
     summary = evaluate_workdir(tmp_path / "run", "mini_corpus", ("test",), str(mini_data_dir))["test"]
     assert np.isfinite(summary["ccc"]["activation"]["value"])
-    again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    again = commands.run(*command)
     assert again.returncode == 1
     assert "must be a new or empty folder" in again.stderr
 

@@ -1,5 +1,6 @@
 """The command line: one command trains, evaluates and reports; wrong input is an error of one line."""
 
+import functools
 import json
 import os
 import resource
@@ -7,15 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emojax.types import ATTRIBUTES
-from tests.command_server import CommandServer
+from tests.command_server import ROOT
 
-ROOT = Path(__file__).parents[1]
 SMALL = (
     "--config.corpus.name=mini_corpus",
     "--config.data.batch_size=8",
@@ -40,28 +39,25 @@ def environment(data_dir):
     return os.environ | {"TFDS_DATA_DIR": str(data_dir), "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
 
 
-def launch(data_dir, *arguments):
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(data_dir),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def launch(data_dir, *arguments, **options):
+    """Runs the command in a Python of its own, where `commands` forks it."""
+    pipes = {"capture_output": True, "text": True, "timeout": 300, "check": False}
+    return subprocess.run(command(*arguments), cwd=ROOT, env=environment(data_dir), **pipes, **options)
 
 
-def train(data_dir, workdir, *more):
-    return launch(data_dir, "--config=configs/default.py", f"--workdir={workdir}", *SMALL, *more)
+def training(workdir, *more):
+    """Arguments."""
+    return "--config=configs/default.py", f"--workdir={workdir}", *SMALL, *more
 
 
-@pytest.fixture(scope="module")
-def forked(mini_data_dir, tmp_path_factory):
-    """`launch` for commands that stop early: their process need not import everything anew."""
-    server = CommandServer(environment(mini_data_dir), tmp_path_factory.mktemp("output"))
-    yield server.run
-    server.close()
+@pytest.fixture
+def forked(commands, mini_data_dir):
+    return functools.partial(commands.run, data_dir=mini_data_dir)
+
+
+@pytest.fixture
+def train(forked):
+    return lambda workdir, *more: forked(*training(workdir, *more))
 
 
 def error_line(result):
@@ -77,7 +73,7 @@ def error_line(result):
 @pytest.fixture(scope="module")
 def finished(mini_data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "finished"
-    result = train(mini_data_dir, os.path.relpath(workdir, ROOT))
+    result = launch(mini_data_dir, *training(os.path.relpath(workdir, ROOT)))
     assert result.returncode == 0, result.stderr
     return workdir, result
 
@@ -150,21 +146,20 @@ def test_a_wrong_category_map_is_an_error_of_one_line(finished, forked):
     assert line.endswith("got 'sad'")
 
 
-def test_the_same_config_gives_the_same_result(finished, mini_data_dir, tmp_path):
+def test_the_same_config_gives_the_same_result(finished, train, tmp_path):
     workdir, _ = finished
-    assert train(mini_data_dir, tmp_path / "again").returncode == 0
+    assert train(tmp_path / "again").returncode == 0
     assert logged(tmp_path / "again") == logged(workdir)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_continues_bit_exactly(finished, mini_data_dir, tmp_path, number):
+def test_an_interrupted_run_continues_bit_exactly(finished, commands, train, mini_data_dir, tmp_path, number):
     whole, _ = finished
     workdir = tmp_path / "killed"
-    arguments = ("--config=configs/default.py", f"--workdir={workdir}", *SMALL)
     rng = np.random.default_rng(int(number) + os.getpid())
     last = logged(whole)[-1]["step"]
     stop_at = int(rng.integers(2, last - 2))
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(mini_data_dir), stderr=subprocess.PIPE)
+    process = commands.start(*training(workdir), data_dir=mini_data_dir)
     log = workdir / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= stop_at):
         time.sleep(0.002)
@@ -173,7 +168,7 @@ def test_an_interrupted_run_continues_bit_exactly(finished, mini_data_dir, tmp_p
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 0, signal.SIGINT: 130}[number], (
         f"stop at {stop_at}"
     )
-    result = train(mini_data_dir, workdir)
+    result = train(workdir)
     assert result.returncode == 0, result.stderr
     assert logged(workdir) == logged(whole), f"killed at about line {stop_at}"
     (step, left), (whole_step, right) = parameters(workdir), parameters(whole)
@@ -184,16 +179,16 @@ def test_an_interrupted_run_continues_bit_exactly(finished, mini_data_dir, tmp_p
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def test_a_finished_run_is_not_trained_again(finished, mini_data_dir):
+def test_a_finished_run_is_not_trained_again(finished, train):
     workdir, _ = finished
     before = (workdir / "metrics.jsonl").read_text()
-    assert train(mini_data_dir, workdir).returncode == 0
+    assert train(workdir).returncode == 0
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_evaluate_needs_only_the_workdir(finished, mini_data_dir):
+def test_evaluate_needs_only_the_workdir(finished, forked):
     workdir, _ = finished
-    result = launch(mini_data_dir, "--mode=evaluate", f"--workdir={workdir}", "--splits=dev,test")
+    result = forked("--mode=evaluate", f"--workdir={workdir}", "--splits=dev,test")
     assert result.returncode == 0, result.stderr
     assert (workdir / "evaluation" / "dev.json").exists()
     assert "CCC valence" in result.stdout
@@ -220,7 +215,7 @@ def test_evaluate_needs_only_the_workdir(finished, mini_data_dir):
 )
 def test_wrong_settings_stop_before_any_work(forked, tmp_path, arguments, message):
     workdir = tmp_path / "never"
-    result = forked("--config=configs/default.py", f"--workdir={workdir}", *SMALL, *arguments)
+    result = forked(*training(workdir, *arguments))
     assert message in error_line(result)
     assert not workdir.exists()
 
@@ -252,9 +247,9 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
         assert message in error_line(forked(*arguments)), arguments
 
 
-def test_a_workdir_of_another_config_is_refused(finished, mini_data_dir):
+def test_a_workdir_of_another_config_is_refused(finished, train):
     workdir, _ = finished
-    line = error_line(train(mini_data_dir, workdir, "--config.optimizer.learning_rate=0.5"))
+    line = error_line(train(workdir, "--config.optimizer.learning_rate=0.5"))
     assert "was made with another config: optimizer.learning_rate was" in line
 
 
@@ -262,25 +257,14 @@ def test_a_workdir_of_another_config_is_refused(finished, mini_data_dir):
 def test_a_full_disk_stops_with_the_file_named(mini_data_dir, tmp_path, largest_file, named):
     """No file may grow beyond a size: writes fail then as they do on a full disk."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))  # noqa: E731
-    arguments = ("--config=configs/default.py", f"--workdir={tmp_path / 'full'}", *SMALL)
-    result = subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(mini_data_dir),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        preexec_fn=limit,
-    )
+    result = launch(mini_data_dir, *training(tmp_path / "full"), preexec_fn=limit)
     assert named in error_line(result)
 
 
-def test_diverging_training_stops_and_keeps_the_last_good_checkpoint(mini_data_dir, tmp_path):
+def test_diverging_training_stops_and_keeps_the_last_good_checkpoint(train, tmp_path):
     workdir = tmp_path / "diverges"
     line = error_line(
         train(
-            mini_data_dir,
             workdir,
             "--config.optimizer.learning_rate=1e38",
             "--config.optimizer.clip_norm=0.",

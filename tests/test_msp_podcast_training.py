@@ -16,45 +16,36 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(commands, tmp_path_factory):
     folder = tmp_path_factory.mktemp("msp")
     write_release(folder / "MSP-PODCAST", "v1_11", per_split=64, quirks=False)
-    environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds"), "JAX_NUM_CPU_DEVICES": "1"}
-    commands = [
-        ["-m", "tfds_builders", "msp_podcast", "--config=v1_11", f"--manual_dir={folder / 'MSP-PODCAST'}"],
-        [
-            "launch.py",
-            "--config=configs/multitask_mfb.py",
-            f"--workdir={folder / 'run'}",
-            "--config.corpus.name=msp_podcast/v1_11",
-            "--config.corpus.categories=('anger','sadness','happiness','neutral')",
-            "--config.corpus.test_splits=('test1','test2','test3')",
-            "--config.data.batch_size=16",
-            "--config.data.bucket_seconds=()",
-            "--config.data.num_buckets=2",
-            "--config.data.workers=0",
-            "--config.model.log_mel.network.gru_size=16",
-            "--config.model.log_mel.network.conv_channels=8",
-            "--config.model.log_mel.network.pooling=mean",
-            "--config.optimizer.learning_rate=0.01",
-            "--config.training.epochs=15",
-            "--config.training.evaluate_every_epochs=5",
-            "--config.training.log_every_steps=1",
-            "--config.evaluation.bootstrap_resamples=20",
-            "--config.evaluation.window_seconds=0.5",
-        ],
-    ]
-    for command in commands:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    build = ["tfds_builders", "msp_podcast", "--config=v1_11", f"--manual_dir={folder / 'MSP-PODCAST'}"]
+    environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds")}
+    pipes = {"capture_output": True, "text": True, "timeout": 300, "check": False}
+    done = subprocess.run([sys.executable, "-m", *build], cwd=ROOT, env=environment, **pipes)
+    assert done.returncode == 0, done.stderr
+    done = commands.run(
+        "--config=configs/multitask_mfb.py",
+        f"--workdir={folder / 'run'}",
+        "--config.corpus.name=msp_podcast/v1_11",
+        "--config.corpus.categories=('anger','sadness','happiness','neutral')",
+        "--config.corpus.test_splits=('test1','test2','test3')",
+        "--config.data.batch_size=16",
+        "--config.data.bucket_seconds=()",
+        "--config.data.num_buckets=2",
+        "--config.data.workers=0",
+        "--config.model.log_mel.network.gru_size=16",
+        "--config.model.log_mel.network.conv_channels=8",
+        "--config.model.log_mel.network.pooling=mean",
+        "--config.optimizer.learning_rate=0.01",
+        "--config.training.epochs=15",
+        "--config.training.evaluate_every_epochs=5",
+        "--config.training.log_every_steps=1",
+        "--config.evaluation.bootstrap_resamples=20",
+        "--config.evaluation.window_seconds=0.5",
+        data_dir=folder / "tfds",
+    )
+    assert done.returncode == 0, done.stderr
     assert "% of them padding" in done.stdout
     return folder / "run"
 

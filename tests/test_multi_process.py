@@ -12,27 +12,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_launch import ROOT, SMALL, logged
+from tests.command_server import ROOT
+from tests.test_launch import command, environment, logged, training
 
 pytestmark = pytest.mark.slow
 
 
-def start(data_dir, workdir, number=0, port=0, devices=2):
-    """One process; with a port, one of two."""
-    others = () if not port else (f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}")
-    command = [sys.executable, "launch.py", "--config=configs/default.py", f"--workdir={workdir}", *SMALL, *others]
-    settings = {"TFDS_DATA_DIR": str(data_dir), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [*command, "--heartbeat_seconds=20", "--join_seconds=60"], cwd=ROOT, env=os.environ | settings, **pipes
-    )
+@pytest.fixture(scope="module")
+def start(commands, mini_data_dir):
+    """Starts one process; with a port, one of two."""
+
+    def started(workdir, number=0, port=0, devices=2):
+        others = () if not port else (f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}")
+        arguments = (*training(workdir), *others, "--heartbeat_seconds=20", "--join_seconds=60")
+        return commands.start(*arguments, data_dir=mini_data_dir, devices=devices)
+
+    return started
 
 
-def start_two(data_dir, workdir):
+@pytest.fixture(scope="module")
+def start_alone(mini_data_dir):
+    """As `start`, but each process is a Python of its own and not a fork."""
+
+    def started(workdir, number, port):
+        others = (f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}")
+        arguments = (*training(workdir), *others, "--heartbeat_seconds=20", "--join_seconds=60")
+        settings = environment(mini_data_dir) | {"JAX_NUM_CPU_DEVICES": "2"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command(*arguments), cwd=ROOT, env=settings, **pipes)
+
+    return started
+
+
+def start_two(start, workdir):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    return [start(data_dir, workdir, number, port) for number in range(2)]
+    return [start(workdir, number, port) for number in range(2)]
 
 
 def finish(processes, timeout=240):
@@ -62,9 +78,9 @@ def wait_for_lines(workdir, count, processes):
 
 
 @pytest.fixture(scope="module")
-def together(mini_data_dir, tmp_path_factory):
+def together(start, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "together"
-    codes, errors = finish(start_two(mini_data_dir, workdir))
+    codes, errors = finish(start_two(start, workdir))
     assert codes == [0, 0], errors
     return workdir, errors
 
@@ -79,9 +95,9 @@ def scores(workdir):
     return [found["ccc"][name]["value"] for name in ("activation", "valence", "dominance")]
 
 
-def test_two_processes_train_and_evaluate_together(together, mini_data_dir, tmp_path):
+def test_two_processes_train_and_evaluate_together(together, start, tmp_path):
     workdir, errors = together
-    codes, alone_errors = finish([start(mini_data_dir, tmp_path / "alone", devices=4)])
+    codes, alone_errors = finish([start(tmp_path / "alone", devices=4)])
     assert codes == [0], alone_errors
     assert [line["step"] for line in logged(workdir)] == [line["step"] for line in logged(tmp_path / "alone")]
     for ours, theirs in zip(numbers(workdir), numbers(tmp_path / "alone"), strict=True):
@@ -91,9 +107,9 @@ def test_two_processes_train_and_evaluate_together(together, mini_data_dir, tmp_
     assert "step 20, epoch 4" not in errors[1]  # told once
 
 
-def test_lost_process_stops_the_other_and_both_continue_exactly(together, mini_data_dir, tmp_path):
+def test_lost_process_stops_the_other_and_both_continue_exactly(together, start, start_alone, tmp_path):
     workdir = tmp_path / "killed"
-    processes = start_two(mini_data_dir, workdir)
+    processes = start_two(start_alone, workdir)
     wait_for_lines(workdir, 9, processes)
     victim = os.getpid() % 2  # now the one that coordinates, now the other
     processes[victim].send_signal(signal.SIGKILL)
@@ -103,7 +119,7 @@ def test_lost_process_stops_the_other_and_both_continue_exactly(together, mini_d
     survivor = 1 - victim
     assert time.monotonic() - killed < 60
     assert_lost(codes[survivor], errors[survivor])
-    codes, errors = finish(start_two(mini_data_dir, workdir))
+    codes, errors = finish(start_two(start, workdir))
     assert codes == [0, 0], errors
     assert logged(workdir) == logged(together[0])
 
@@ -140,9 +156,9 @@ def test_idle_process_exits_when_another_is_lost(victim, number):
         )
 
 
-def test_sigterm_to_one_process_stops_all_and_one_process_continues(together, mini_data_dir, tmp_path):
+def test_sigterm_to_one_process_stops_all_and_one_process_continues(together, start, tmp_path):
     workdir = tmp_path / "stopped"
-    processes = start_two(mini_data_dir, workdir)
+    processes = start_two(start, workdir)
     wait_for_lines(workdir, 6, processes)
     processes[1].send_signal(signal.SIGTERM)
     codes, errors = finish(processes)
@@ -150,14 +166,14 @@ def test_sigterm_to_one_process_stops_all_and_one_process_continues(together, mi
     stopped = json.loads((workdir / "summary.json").read_text())
     assert stopped["stop_reason"] == "interrupted"
     assert (workdir / "checkpoints" / str(stopped["steps"])).is_dir()
-    codes, errors = finish([start(mini_data_dir, workdir, devices=1)])  # two hosts' checkpoint on one device
+    codes, errors = finish([start(workdir, devices=1)])  # two hosts' checkpoint on one device
     assert codes == [0], errors
     for ours, theirs in zip(numbers(workdir), numbers(together[0]), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=5e-4)
 
 
-def test_missing_process_raises(tmp_path):
-    command = [sys.executable, "launch.py", "--config=configs/default.py", f"--workdir={tmp_path / 'run'}"]
+def test_missing_process_raises(commands, tmp_path):
+    arguments = ["--config=configs/default.py", f"--workdir={tmp_path / 'run'}"]
     for more, message in (
         (["--num_processes=2"], "must be given together, or none of them"),
         (
@@ -165,6 +181,6 @@ def test_missing_process_raises(tmp_path):
             "process 1 of 2, coordinator localhost:1: cannot be reached after 3 s",
         ),
     ):
-        result = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        result = commands.run(*arguments, *more)
         assert result.returncode != 0
         assert message in result.stderr, result.stderr
