@@ -8,7 +8,7 @@ def prepare(config):
     """Step, state and the first training batch of a config."""
     from emojax.parallel import make_mesh
     from emojax.training import make_optimizer
-    from emojax.training.data import open_data, student_inputs, training_stream
+    from emojax.training.data import open_data, student_inputs, teacher_splits, training_stream
     from emojax.training.experiment import build_experiment
     from emojax.workdir import keep_encoders
 
@@ -17,8 +17,9 @@ def prepare(config):
         workdir = Path(folder) / "run"
         keep_encoders(workdir, config.model)
         inputs = student_inputs(data, workdir)
-        experiment = build_experiment(data.config, data.metadata, workdir, mesh)
-        stream = training_stream(data, experiment, inputs[data.config.corpus.train_split])
+        student = inputs[data.config.corpus.train_split]
+        experiment = build_experiment(data.config, data.metadata, workdir, mesh, teacher_splits(data, student))
+        stream = training_stream(data, experiment, student)
         batch = stream.load(0)
     optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_modalities)
     state = experiment.init_state(optimizer)

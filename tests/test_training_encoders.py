@@ -101,7 +101,7 @@ def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, ch
 def test_evaluation_of_stored_and_computed_states_agrees(mini_data_dir, checkpoints, stores, tmp_path):
     train_workdir(experiment(mini_data_dir, checkpoints, stores), tmp_path / "run")
     mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])
-    stored, online = (restore_model(tmp_path / "run", mesh, stored=flag) for flag in (True, False))
+    stored, online = (restore_model(tmp_path / "run", mesh, names) for names in (("acoustic", "lexical"), ()))
     assert "encoder" not in stored.variables["params"].get("acoustic", {})
     assert "encoder" in online.variables["params"]["acoustic"]
     evaluate_workdir(tmp_path / "run", splits=("test",))

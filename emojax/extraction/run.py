@@ -40,7 +40,11 @@ def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     splits = config.corpus.splits or tuple(corpus.split_sizes)
     indices = {split: read_index(corpus, split) for split in splits}
-    computer: Computer = TeacherComputer(config) if isinstance(config, TeacherCacheConfig) else EncoderComputer(config)
+    computer: Computer
+    if isinstance(config, TeacherCacheConfig):
+        computer = TeacherComputer(config, corpus, indices)
+    else:
+        computer = EncoderComputer(config)
     jobs = []
     for split, index in indices.items():
         reader = computer.open(corpus, split, index)

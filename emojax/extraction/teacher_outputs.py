@@ -2,7 +2,7 @@
 
 import collections
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,16 +17,22 @@ from emojax.extraction.config import TeacherCacheConfig
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import OUTPUTS, ArraySpec
 from emojax.parallel import batch_sharding, host_rows, make_mesh, to_host, with_mesh
-from emojax.teachers import load_ensemble
+from emojax.teachers import TeacherSplit, load_ensemble
 from emojax.teachers.cache import cache_source, row_size, to_row
+from emojax.teachers.ensemble import Ensemble
 from emojax.types import SAMPLE_RATE, Batch
 
 
 class TeacherComputer:
     """Computes the averaged outputs of an ensemble; see `emojax.extraction.shards.Computer`."""
 
-    def __init__(self, config: TeacherCacheConfig):
-        """Restores the models; compiles nothing yet.
+    def __init__(self, config: TeacherCacheConfig, corpus: Corpus, indices: Mapping[str, SplitIndex]):
+        """Restores the models, without encoders whose hidden states their stores have; compiles nothing yet.
+
+        Args:
+          config: settings of the extraction.
+          corpus: corpus that is read.
+          indices: index by split that is read.
 
         Raises:
           CheckpointError: a workdir is absent or damaged.
@@ -36,7 +42,11 @@ class TeacherComputer:
         host_rows(self._mesh, config.data.batch_size)  # checks that rows divide over it
         cached = config.teacher
         teacher = TeacherConfig(cached.workdir, cached.weights, "", cached.dtype, cached.transcripts)
-        self.ensemble = ensemble = load_ensemble(teacher, self._mesh)
+        splits = [
+            TeacherSplit(corpus.info.name, split, index, BatchInputs(audio=False), config.data.max_tokens)
+            for split, index in indices.items()
+        ]
+        self.ensemble = ensemble = load_ensemble(teacher, self._mesh, splits)
         size = row_size(len(ensemble.categories), ensemble.embedding_size)
         self.spec = ArraySpec(OUTPUTS, "float32", (size,))
         max_tokens = config.data.max_tokens if "lexical" in ensemble.modalities else None
@@ -54,7 +64,7 @@ class TeacherComputer:
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "TeacherReader":
         """Opens a split; nothing is read yet."""
         inputs = self.ensemble.batch_inputs(BatchInputs(audio=False), corpus.info.name, split).for_split(index)
-        return TeacherReader(corpus, split, index, self._config, inputs, self.ensemble.min_samples, self.spec)
+        return TeacherReader(corpus, split, index, self._config, inputs, self.ensemble, self.spec)
 
     def __call__(self, inputs: Batch) -> tuple[Any, Any]:
         """Starts the computation of one batch of NumPy arrays: rows (B, 1, N), and 1 for each utterance (B,).
@@ -84,17 +94,18 @@ class TeacherReader:
         index: SplitIndex,
         config: TeacherCacheConfig,
         inputs: BatchInputs,
-        min_samples: int,
+        ensemble: Ensemble,
         spec: ArraySpec,
     ):
         """Plans the batches; nothing is read yet."""
         data = config.data.with_buckets(index.num_samples)
         buckets = extended_buckets(data.buckets, int(index.num_samples.max()))
         sizes = np.full(len(index), spec.bytes_per_row)
-        self.index = index
-        self.bounds = shard_bounds(index.num_samples, sizes, inputs.audio)
-        own_transcripts = inputs.tokenizer and not inputs.transcripts  # others are part of the source
-        self.features = (("audio",) if inputs.audio else ()) + (("transcript",) if own_transcripts else ())
+        self.index, min_samples = index, ensemble.min_samples
+        audio, text = bool(ensemble.modalities - {"lexical"}), "lexical" in ensemble.modalities
+        self.bounds = shard_bounds(index.num_samples, sizes, audio)
+        own_transcripts = text and not inputs.transcripts  # others are part of the source
+        self.features = (("audio",) if audio else ()) + (("transcript",) if own_transcripts else ())
         self.counts: collections.Counter[str] = collections.Counter()
         self._plan = ShardedPlan(index.num_samples, buckets, data.batch_size, self.bounds, min_samples)
         self._loader = BatchLoader(corpus, split, self._plan, inputs, data.max_tokens)

@@ -29,6 +29,7 @@ from emojax.workdir import (
     read_corpus_metadata,
     read_json,
     restore_model,
+    stored_modalities,
     write_json,
 )
 
@@ -148,7 +149,7 @@ def evaluate_workdir(
     own = corpus.info.name == read_corpus_metadata(workdir).info.name
     if own:
         corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
-    trained = restore_model(workdir, mesh, stored=own)
+    trained = restore_model(workdir, mesh, stored_modalities(config.model) if own else ())
     model_config = _with_transcripts(config.model, transcripts, own)
     directory = evaluation_directory(workdir, None if own else corpus.info.name)
     splits = splits or (config.corpus.tested_splits if own else tuple(corpus.split_sizes))

@@ -19,8 +19,9 @@ from emojax.data import BatchInputs, StoredInput
 from emojax.errors import CheckpointError
 from emojax.feature_store import OUTPUTS, Store, TeacherSource, parse_source, single_array
 from emojax.teachers.ensemble import AveragedOutputs, Ensemble
+from emojax.teachers.stores import storable_modalities
 from emojax.types import NUM_ATTRIBUTES, Batch
-from emojax.workdir import TrainedModel, read_json
+from emojax.workdir import ENCODERS, TrainedModel, read_encoder_source, read_json
 from emojax.workdir.files import CONFIG
 
 TEACHER = "teacher"
@@ -136,9 +137,17 @@ def cache_source(ensemble: Ensemble, dtype: Literal["float32", "bfloat16"], max_
 
 
 def fingerprint(member: TrainedModel) -> str:
-    """SHA-256 of a model's config, step, and the values of all its variables; these must be on this host's devices."""
+    """SHA-256 of a model's config, step, and variables; these must be on this host's devices.
+
+    Of frozen encoders that stores can stand in for it is that of their checkpoint, whether they are computed or not.
+    """
     digest = hashlib.sha256(f"{json.dumps(read_json(member.workdir / CONFIG), sort_keys=True)} {member.step}".encode())
+    frozen = storable_modalities(member.workdir, member.config)
+    for modality in frozen:
+        digest.update(f"{modality} {read_encoder_source(member.workdir / ENCODERS / modality).fingerprint};".encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(member.variables):
+        if [str(key.key) for key in path[:3:2]] == ["params", "encoder"] and str(path[1].key) in frozen:
+            continue
         values = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape};".encode())
         digest.update(np.ascontiguousarray(values).view(np.uint8).data)

@@ -1,7 +1,7 @@
 """An ensemble of trained models: loading its members and averaging their outputs."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from emojax.data.transcripts import RecognisedTranscripts, find_transcripts, ope
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import same_categories
 from emojax.models import embedding_size, example_batch
+from emojax.teachers.stores import TeacherSplit, find_stored, stored_inputs, stored_key
 from emojax.types import Batch, EmotionOutput
 from emojax.workdir import ENCODERS, TrainedModel, read_encoder_source, restore_model
 
@@ -47,11 +48,13 @@ class Ensemble:
       weights: weights of the members; their sum is 1.
       transcripts: folders of transcripts for the lexical modality, comma-separated, one per corpus; "": the student's,
         else the corpus's own.
+      max_tokens: maximal number of tokens of a transcript in the batches that stores are read for.
     """
 
     members: tuple[TrainedModel, ...]
     weights: tuple[float, ...]
     transcripts: str = ""
+    max_tokens: int = 0
 
     @property
     def variables(self) -> list[dict[str, Any]]:
@@ -75,17 +78,14 @@ class Ensemble:
 
     @property
     def max_samples(self) -> int | None:
-        """Longest input in samples at 16 kHz that every member takes; None: no limit."""
-        limits = [member.model.max_samples for member in self.members]
+        """Longest input in samples at 16 kHz that every speech encoder takes that is computed; None: no limit."""
+        limits = [member.model.max_samples for member in self.members if "acoustic" in member.online]
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def pads_clips(self) -> bool:
-        """Whether a member pads every clip to its longest input."""
-        return any(
-            "acoustic" in member.config.model.modalities and member.config.model.acoustic.padded
-            for member in self.members
-        )
+        """Whether a speech encoder that is computed pads every clip to its longest input."""
+        return any("acoustic" in member.online and member.config.model.acoustic.padded for member in self.members)
 
     @property
     def transcripts_fingerprint(self) -> str | None:
@@ -119,11 +119,12 @@ class Ensemble:
             rows = batch.weight.shape[0]
             missing, none = jnp.full((rows, 3), jnp.nan, jnp.float32), jnp.zeros((rows, 0), jnp.float32)
             return AveragedOutputs(missing, jnp.zeros_like(missing), none, none)
-        batch = batch.replace(stored={})  # type: ignore[attr-defined]
         attributes, probabilities, embeddings = [], [], []
         categories = self.categories
-        for member, own in zip(self.members, variables, strict=True):
-            output: Any = member.model.apply(own, batch, train=False)
+        for number, (member, own) in enumerate(zip(self.members, variables, strict=True)):
+            stored = {modality: batch.stored[stored_key(number, modality)] for modality in _read_modalities(member)}
+            inputs = batch.replace(stored=stored)  # type: ignore[attr-defined]
+            output: Any = member.model.apply(own, inputs, train=False)
             attributes.append(jnp.where(jnp.asarray(member.outputs.attributes), output.attributes, jnp.nan))
             probabilities.append(_probabilities(member, output, categories))
             embeddings.append(output.embedding.astype(jnp.float32))
@@ -132,7 +133,7 @@ class Ensemble:
         return AveragedOutputs(mean, spread, mean_probabilities, jnp.concatenate(embeddings, axis=1))
 
     def batch_inputs(self, student: BatchInputs, corpus: str, split: str) -> BatchInputs:
-        """Inputs of the student and of all members together.
+        """Inputs of the student and of all members together, hidden states of members that read a store included.
 
         Args:
           student: inputs of the student.
@@ -141,20 +142,23 @@ class Ensemble:
 
         Raises:
           ConfigError: two models have different tokenizers, or the student takes other transcripts.
-          CheckpointError: `transcripts` has none of that corpus.
+          CheckpointError: `transcripts` has none of that corpus, or a store does not fit.
         """
-        tokenizer = student.tokenizer
-        for member in self.members:
-            if "lexical" in member.config.model.modalities:
+        tokenizer, stored = student.tokenizer, dict(student.stored)
+        for number, member in enumerate(self.members):
+            read = _read_modalities(member)
+            stored |= stored_inputs(member.workdir, number, read, corpus, split, self.max_tokens)
+            if "lexical" in member.online:
                 folder = str(member.workdir / ENCODERS / "lexical")
                 if tokenizer and not _same_tokenizer(tokenizer, folder):
                     raise ConfigError(
                         f"config.teacher.workdir: {member.workdir} has another tokenizer; use teacher.cache"
                     )
                 tokenizer = tokenizer or folder
-        audio = student.audio or bool(self.modalities - {"lexical"})
+        waveform = any("log_mel" in member.config.model.modalities for member in self.members)
+        audio = student.audio or waveform or any("acoustic" in member.online for member in self.members)
         transcripts = self._transcripts(student, corpus, split) if "lexical" in self.modalities else student.transcripts
-        return dataclasses.replace(student, audio=audio, tokenizer=tokenizer, transcripts=transcripts)
+        return BatchInputs(audio, tokenizer, stored, transcripts)
 
     def _transcripts(self, student: BatchInputs, corpus: str, split: str) -> RecognisedTranscripts | None:
         found = find_transcripts(self.transcripts, corpus, split, "config.teacher.transcripts")
@@ -170,28 +174,46 @@ class Ensemble:
         return found
 
 
-def load_ensemble(config: TeacherConfig, mesh: Mesh) -> Ensemble:
+def load_ensemble(
+    config: TeacherConfig, mesh: Mesh, splits: Sequence[TeacherSplit] = (), computed: tuple[str, ...] = ()
+) -> Ensemble:
     """Restores the members from their workdirs.
 
     Args:
       config: workdirs, weights and dtype.
       mesh: parameters of encoders are divided over it, the others replicated.
+      splits: splits that the ensemble is applied to: encoders whose hidden states are in the members' feature stores
+        for all of them are not loaded (`emojax.teachers.stores`); (): every encoder is computed.
+      computed: modalities whose encoder is computed in any case.
 
     Raises:
       CheckpointError: a workdir is absent or damaged.
       ConfigError: transcripts are given, and no model has a lexical modality.
     """
     folders = [Path(folder).expanduser() for folder in config.workdirs]
-    ensemble = Ensemble(
-        tuple(restore_model(folder, mesh, dtype=config.dtype) for folder in folders),
-        normalised_weights(config),
-        config.transcripts,
+    splits = [_with_transcripts(split, config.transcripts) for split in splits]
+    members = (
+        restore_model(folder, mesh, find_stored(folder, splits, computed), dtype=config.dtype) for folder in folders
     )
+    max_tokens = splits[0].max_tokens if splits else 0
+    ensemble = Ensemble(tuple(members), normalised_weights(config), config.transcripts, max_tokens)
     if config.transcripts and "lexical" not in ensemble.modalities:
         raise ConfigError(
             f"config.teacher.transcripts must be '' for teachers without a lexical modality, got {config.transcripts!r}"
         )
     return ensemble
+
+
+def _with_transcripts(split: TeacherSplit, transcripts: str) -> TeacherSplit:
+    """Replaces the transcripts of a split by those of the teacher, if it has its own."""
+    found = find_transcripts(transcripts, split.corpus, split.split, "config.teacher.transcripts")
+    student = dataclasses.replace(split.student, transcripts=found or split.student.transcripts)
+    return dataclasses.replace(split, student=student)
+
+
+def _read_modalities(member: TrainedModel) -> list[str]:
+    """Encoder modalities of a member whose hidden states are read from a store."""
+    return [modality for modality in member.config.model.encoder_modalities if modality not in member.online]
 
 
 def normalised_weights(config: TeacherConfig) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """A teacher as the training step uses it: from a batch to targets of the student, without gradient."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -18,6 +18,7 @@ from emojax.teachers.cache import TeacherCache, open_cache
 from emojax.teachers.calibration import Calibration, identity_calibration, put_calibration
 from emojax.teachers.ensemble import AveragedOutputs, Ensemble, load_ensemble, select_categories
 from emojax.teachers.hidden_states import HiddenStates, load_hidden_states
+from emojax.teachers.stores import TeacherSplit
 from emojax.types import Batch, TeacherOutput
 
 
@@ -104,7 +105,11 @@ class Teacher:
 
 
 def load_teacher(
-    config: TeacherConfig, distillation: DistillationConfig, categories: tuple[str, ...], mesh: Mesh
+    config: TeacherConfig,
+    distillation: DistillationConfig,
+    categories: tuple[str, ...],
+    mesh: Mesh,
+    splits: Sequence[TeacherSplit] = (),
 ) -> Teacher:
     """Restores the models of a teacher, or opens the cache of their outputs; it is not calibrated yet.
 
@@ -113,12 +118,14 @@ def load_teacher(
       distillation: loss terms.
       categories: categories of the student.
       mesh: device mesh of the arrays.
+      splits: splits of the training batches, for feature stores of the models; (): all encoders are computed.
 
     Raises:
       CheckpointError: a workdir or cache is absent or damaged.
       ConfigError: teacher and student share too few categories for the loss.
     """
-    source = open_cache(config) if config.caches else load_ensemble(config, mesh)
+    computed = ("acoustic",) if distillation.hidden_weight and not config.state_stores else ()
+    source = open_cache(config) if config.caches else load_ensemble(config, mesh, splits, computed)
     members = source.variables if isinstance(source, Ensemble) else []
     arrays = TeacherArrays(members, put_calibration(identity_calibration(), mesh))
     teacher = Teacher(source, categories, arrays, load_hidden_states(config, distillation, source))

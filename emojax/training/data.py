@@ -26,6 +26,7 @@ from emojax.data.transcripts import find_transcripts
 from emojax.errors import ConfigError
 from emojax.evaluation import PredictStep, match_categories, predict_split, validation_metrics, windows_of
 from emojax.parallel import to_host
+from emojax.teachers import TeacherSplit
 from emojax.training.defaults import fill_epochs
 from emojax.training.experiment import Experiment, online_modalities
 from emojax.training.state import TrainState
@@ -221,13 +222,35 @@ def initial_embeddings(
     return embeddings
 
 
+def teacher_splits(data: TrainingData, student: BatchInputs) -> list[TeacherSplit]:
+    """Splits of the training batches that a teacher is applied to; none without distillation.
+
+    Args:
+      data: corpus and splits.
+      student: inputs of the model, from `student_inputs`.
+
+    Raises:
+      EmojaxError: the corpus of unlabelled utterances cannot be read.
+    """
+    config, corpus = data.config, data.corpus
+    if not config.distillation.on:
+        return []
+    train, split, max_tokens = config.corpus.train_split, config.corpus.unlabelled_split, config.data.max_tokens
+    splits = [TeacherSplit(corpus.info.name, corpus.selected_from(train), data.training, student, max_tokens)]
+    if split:
+        other = _unlabelled_corpus(data)
+        inputs = _unlabelled_inputs(data, other, student)
+        splits.append(TeacherSplit(other.info.name, split, read_index(other, split), inputs, max_tokens))
+    return splits
+
+
 def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs) -> Unlabelled | None:
     """Utterances that are used without their labels."""
     config, corpus, teacher = data.config, data.corpus, experiment.teacher
-    name, split = config.corpus.unlabelled_name, config.corpus.unlabelled_split
+    split = config.corpus.unlabelled_split
     if not split or teacher is None:
         return None
-    other = open_corpus(name, config.corpus.data_dir) if name else corpus
+    other = _unlabelled_corpus(data)
     if other.info.name == corpus.info.name:
         evaluated = map(corpus.selected_from, config.corpus.evaluated_splits)
         evaluated_parts = {part for each in evaluated for part in split_names(each)}
@@ -236,13 +259,25 @@ def _unlabelled(data: TrainingData, experiment: Experiment, student: BatchInputs
                 raise ConfigError(
                     f"config.corpus.unlabelled_split must not be a validation or test split, got {part!r}"
                 )
-    if "lexical" in config.model.modalities:
-        field = "config.model.lexical.transcripts"
-        transcripts = find_transcripts(config.model.lexical.transcripts, other.info.name, split, field)
-        student = dataclasses.replace(student, transcripts=transcripts)
+    student = _unlabelled_inputs(data, other, student)
     if student.stored:
         modality = next(iter(student.stored))
         raise ConfigError(f"config.model.{modality}.store must be '' with corpus.unlabelled_split")
     rows = round(config.data.unlabelled_share * config.data.batch_size)
     inputs = teacher.batch_inputs(student, other.info.name, split)
     return Unlabelled(other, split, read_index(other, split), inputs, rows)
+
+
+def _unlabelled_corpus(data: TrainingData) -> Corpus:
+    name = data.config.corpus.unlabelled_name
+    return open_corpus(name, data.config.corpus.data_dir) if name else data.corpus
+
+
+def _unlabelled_inputs(data: TrainingData, other: Corpus, student: BatchInputs) -> BatchInputs:
+    """Inputs of the model on the corpus of unlabelled utterances: with its own transcripts."""
+    config = data.config
+    if "lexical" not in config.model.modalities:
+        return student
+    field, split = "config.model.lexical.transcripts", config.corpus.unlabelled_split
+    transcripts = find_transcripts(config.model.lexical.transcripts, other.info.name, split, field)
+    return dataclasses.replace(student, transcripts=transcripts)

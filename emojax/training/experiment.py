@@ -4,7 +4,7 @@ Training, planning and benchmarks use it: with arrays, or abstract, with shapes 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from emojax.models import (
     trainable_mask,
 )
 from emojax.parallel import num_batch_shards, to_device
-from emojax.teachers import Teacher, frame_shift, load_teacher
+from emojax.teachers import Teacher, TeacherSplit, frame_shift, load_teacher
 from emojax.training.loop import StepFunction
 from emojax.training.state import InitialVariables, TrainState, init_train_state
 from emojax.training.step import jit_step, make_train_step
@@ -163,7 +163,13 @@ class Experiment:
         return parameters | hidden_state_heads(key, len(layers), student.num_features, targets.num_features)
 
 
-def build_experiment(config: ExperimentConfig, metadata: CorpusMetadata, workdir: Path, mesh: Mesh) -> Experiment:
+def build_experiment(
+    config: ExperimentConfig,
+    metadata: CorpusMetadata,
+    workdir: Path,
+    mesh: Mesh,
+    teacher_splits: Sequence[TeacherSplit] = (),
+) -> Experiment:
     """Loads teacher and encoders, and builds the model.
 
     Args:
@@ -171,13 +177,15 @@ def build_experiment(config: ExperimentConfig, metadata: CorpusMetadata, workdir
       metadata: metadata of the training corpus.
       workdir: where `keep_encoders` put the encoders.
       mesh: device mesh.
+      teacher_splits: splits of the training batches, whose hidden states the teacher's feature stores may have.
 
     Raises:
       EmojaxError: an encoder or the teacher is absent, damaged, or does not fit the config.
     """
     teacher = None
     if config.distillation.on:
-        teacher = load_teacher(config.teacher, config.distillation, metadata.info.categories, mesh)
+        categories = metadata.info.categories
+        teacher = load_teacher(config.teacher, config.distillation, categories, mesh, teacher_splits)
     online = online_modalities(config)
     encoders = load_encoders(workdir, config.model, mesh, online)
     model = build_model(config.model, len(metadata.info.categories), encoders)

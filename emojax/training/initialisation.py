@@ -92,7 +92,7 @@ def init_from_workdir(
     """
     source = check_source(config)
     stored = stored_modalities(config.model)
-    trained = restore_model(source, mesh, stored=bool(stored))
+    trained = restore_model(source, mesh, stored_modalities(read_config(source).model) if stored else ())
     _check_stored(config, trained, stored)
     old = {"params": merge_params(state.params, state.frozen), "statistics": state.statistics}
     found = _flat({"params": trained.variables["params"], "statistics": trained.variables.get("statistics", {})})

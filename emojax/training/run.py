@@ -17,6 +17,7 @@ from emojax.training.data import (
     make_validation,
     open_data,
     student_inputs,
+    teacher_splits,
     training_stream,
 )
 from emojax.training.experiment import build_experiment, check_micro_batches
@@ -73,8 +74,9 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
     if interrupted_by is not None:
         return stopped_before_training(interrupted_by)
     inputs = student_inputs(data, workdir)
-    experiment = build_experiment(config, data.metadata, workdir, mesh)
-    stream = training_stream(data, experiment, inputs[config.corpus.train_split])
+    student = inputs[config.corpus.train_split]
+    experiment = build_experiment(config, data.metadata, workdir, mesh, teacher_splits(data, student))
+    stream = training_stream(data, experiment, student)
     print(describe_stream(stream, config.data.bucket_seconds), flush=True)
     check_same_corpus(workdir, experiment.metadata)
     write_corpus_metadata(workdir, experiment.metadata)
@@ -89,7 +91,7 @@ def train_workdir(config: ExperimentConfig, workdir: Path) -> Outcome:
             statistics = fill_statistics(experiment.model, state.eval_variables, stream, experiment.online)
             state = state.replace(statistics=statistics)  # type: ignore[attr-defined]
             if config.training.linear_heads and not config.model.init_from:
-                embeddings = initial_embeddings(data, experiment, state, inputs[config.corpus.train_split])
+                embeddings = initial_embeddings(data, experiment, state, student)
                 info, layers = data.corpus.info, experiment.model.num_concatenated_layers
                 state = start_heads_at_regression(
                     state, embeddings, layers, data.training, info.scale, len(info.categories)

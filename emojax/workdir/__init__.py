@@ -8,6 +8,7 @@ from emojax.workdir.encoders import keep_encoders as keep_encoders
 from emojax.workdir.encoders import load_encoders as load_encoders
 from emojax.workdir.encoders import read_encoder_source as read_encoder_source
 from emojax.workdir.encoders import store_directory as store_directory
+from emojax.workdir.encoders import stored_input as stored_input
 from emojax.workdir.encoders import stored_modalities as stored_modalities
 from emojax.workdir.encoders import write_encoder_source as write_encoder_source
 from emojax.workdir.files import CHECKPOINTS as CHECKPOINTS

@@ -288,7 +288,7 @@ def batch_inputs(
       CheckpointError: a store is missing, unfinished, or was computed with another checkpoint, corpus or other layers.
     """
     stored = {
-        modality: _stored(workdir, modality, getattr(config, modality), corpus, split, max_tokens)
+        modality: stored_input(workdir, modality, getattr(config, modality), corpus, split, max_tokens)
         for modality in config.encoder_modalities
         if modality not in online
     }
@@ -317,9 +317,22 @@ def store_directory(workdir: Path, settings: EncoderInputConfig) -> Path:
     return Path(settings.store).expanduser()
 
 
-def _stored(
+def stored_input(
     workdir: Path, modality: str, settings: EncoderInputConfig, corpus: str, split: str, max_tokens: int
 ) -> StoredInput:
+    """Opens the feature store of a modality, and compares it with the modality's encoder and settings.
+
+    Args:
+      workdir: folder of the run, with its encoders.
+      modality: encoder modality.
+      settings: its settings, with a store.
+      corpus: TFDS name with config and version.
+      split: name of the split.
+      max_tokens: maximal number of tokens of a transcript.
+
+    Raises:
+      CheckpointError: the store is missing, unfinished, or was computed with another checkpoint, corpus or layers.
+    """
     store = Store(store_directory(workdir, settings))
     context = f"config.model.{modality}.store: {settings.store}"
     source = parse_source(store.metadata, StatesSource, store.directory)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from emojax.models import (
 )
 from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
-from emojax.workdir.encoders import copy_without_weights, load_encoders, stored_modalities
+from emojax.workdir.encoders import copy_without_weights, load_encoders
 from emojax.workdir.files import CONFIG, CORPUS, read_config
 from emojax.workdir.location import find_checkpoint_directory
 from emojax.workdir.lock import holds
@@ -91,14 +91,14 @@ class TrainedModel:
 
 
 def restore_model(
-    workdir: Path, mesh: Mesh, stored: bool = False, dtype: Literal["float32", "bfloat16"] | None = None
+    workdir: Path, mesh: Mesh, stored: Collection[str] = (), dtype: Literal["float32", "bfloat16"] | None = None
 ) -> TrainedModel:
     """Restores the best checkpoint of a workdir (the latest if none was evaluated).
 
     Args:
       workdir: folder of a run.
       mesh: device mesh; arrays are sharded over it as in training.
-      stored: whether to omit encoders whose hidden states were read from a feature store in training.
+      stored: modalities whose encoder is omitted, because their hidden states are read from a feature store.
       dtype: type of matrix products, in place of the config's.
 
     Raises:
@@ -109,11 +109,7 @@ def restore_model(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
     metadata = read_corpus_metadata(workdir)
     with _saved_weights(workdir, config) as saved:
-        online = tuple(
-            modality
-            for modality in config.model.encoder_modalities
-            if not (stored and modality in stored_modalities(config.model))
-        )
+        online = tuple(modality for modality in config.model.encoder_modalities if modality not in stored)
         encoders = load_encoders(workdir, config.model, mesh, () if saved.whole else online)
         model = build_model(config.model, len(metadata.info.categories), encoders)
         wanted = variable_shapes(model, example_batch(model, online, config.data.max_tokens))
