@@ -1,4 +1,4 @@
-"""Training with distributions of ratings: evaluation, prediction, eight devices, averages, distillation, 8 bits, folds."""
+"""Training with distributions of ratings: evaluation, prediction, eight devices, EMA, distillation, 8 bits, folds."""
 
 import csv
 import io
@@ -164,8 +164,7 @@ def test_a_student_is_distilled_from_a_model_with_distributions(trained, rated_d
 def test_folds_pool_the_distributions(rated_data_dir, tmp_path, one_device):
     config = tree(rated_data_dir)
     config.training.epochs = 1
-    config.corpus.train_split = ""
-    cross_validate(parse_experiment(config.to_dict()), tmp_path / "folds", "2")
+    cross_validate(parse_experiment(config.to_dict()), tmp_path / "folds", 2)
     pooled = json.loads((tmp_path / "folds" / "evaluation" / "2-folds-of-speakers.json").read_text())
     rated = sum(SIZES.values()) - 2 * len(SIZES)
     assert pooled["ratings"]["attributes"]["valence"]["utterances"] == rated
