@@ -24,6 +24,9 @@ FEATURES = (
 )
 """Features with a digest; `num_samples` is the length of `audio`, so that an index without audio can be compared."""
 
+OPTIONAL_FEATURES = ("attributes_histogram",)
+"""Features with a digest in corpora that have them."""
+
 _TEXTS = frozenset(("id", "speaker", "gender", "transcript"))
 _INTEGERS = frozenset(("emotion", "num_samples"))
 
@@ -40,8 +43,11 @@ class ContentDigest:
 
         Args:
           utterance: features of the schema: texts as str, `audio` as int16 (S,), `emotion` as an integer, the others
-            as float32; `num_samples` is computed.
+            as float32; `num_samples` is computed. All utterances of a split have the same optional features.
         """
+        for name in OPTIONAL_FEATURES:
+            if name in utterance:
+                self._digests.setdefault(name, hashlib.sha256())
         audio = np.ascontiguousarray(utterance["audio"], "<i2")
         for name, digest in self._digests.items():
             if name == "audio":
@@ -54,6 +60,11 @@ class ContentDigest:
     def hexdigests(self) -> dict[str, str]:
         """Returns the SHA-256 of each feature, hexadecimal."""
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+
+def is_complete(digests: Mapping[str, str]) -> bool:
+    """Whether digests are those of all features, with or without the optional ones."""
+    return set(FEATURES) <= set(digests) <= {*FEATURES, *OPTIONAL_FEATURES}
 
 
 def column_digest(name: str, values: Sequence[Any] | np.ndarray) -> str:

@@ -100,6 +100,10 @@ class Batch:
       index: position of the example in its split; -1 for a filler row.
       stored: arrays from feature stores by name, e.g. of the modality that uses them.
       teacher: teacher outputs; None without a teacher.
+      attributes_std: standard deviation of the raters' choices, on the scale of `attributes`; NaN where missing; None
+        where a batch is loaded without ratings.
+      rating_counts: number of raters per attribute and value of the rating scale, lowest first; all 0 where missing;
+        K is 0 for a corpus without histograms; None where a batch is loaded without ratings.
     """
 
     waveform: Int[AnyArray, "B S"] | Float[AnyArray, "B S"]
@@ -113,6 +117,8 @@ class Batch:
     index: Int[AnyArray, "B"]
     stored: dict[str, StoredRows] = flax.struct.field(default_factory=dict)
     teacher: TeacherOutput | None = None
+    attributes_std: Float[AnyArray, "B 3"] | None = None
+    rating_counts: Float[AnyArray, "B 3 K"] | None = None
 
     @property
     def sample_mask(self) -> Bool[Array, "B S"]:
@@ -135,12 +141,15 @@ class EmotionOutput:
       emotion_logits: unnormalised log-probabilities of the corpus's categories; C is 0 without a category head.
       embedding: utterance embedding, the input of both heads.
       hidden_states: last hidden states of the speech encoder; None except in training with a loss on them.
+      rating_logits: unnormalised log-probabilities of K equally spaced values from 0 to 1 per attribute, whose
+        expectation is `attributes`; None without rating heads (`model.rating_bins`).
     """
 
     attributes: Float[Array, "B 3"]
     emotion_logits: Float[Array, "B C"]
     embedding: Float[Array, "B E"]
     hidden_states: FrameStates | None = None
+    rating_logits: Float[Array, "B 3 K"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,6 +66,16 @@ def mini_data_dir(tmp_path_factory):
     return data_dir
 
 
+@pytest.fixture(scope="session")
+def rated_data_dir(tmp_path_factory):
+    """A data_dir that holds `rated_corpus`: tones with histograms of seven-point ratings."""
+    from tests import rated_corpus
+
+    data_dir = tmp_path_factory.mktemp("rated")
+    rated_corpus.build(data_dir)
+    return data_dir
+
+
 @pytest.fixture
 def one_device(monkeypatch):
     """Training in this process uses one device: for tests of something else than sharding, which compile faster so."""

@@ -30,7 +30,7 @@ def build(folder, data_dir, config="all"):
 def counts(data_dir, config):
     import tensorflow_datasets as tfds
 
-    return dict(tfds.builder_from_directory(data_dir / "iemocap" / config / "1.0.0").info.metadata)["counts"]
+    return dict(tfds.builder_from_directory(data_dir / "iemocap" / config / "1.1.0").info.metadata)["counts"]
 
 
 def test_utterances_have_the_labels_of_the_files(corpus, tmp_path):
@@ -49,6 +49,8 @@ def test_utterances_have_the_labels_of_the_files(corpus, tmp_path):
         np.testing.assert_allclose(example["attributes"], [activation, valence, dominance], atol=1e-4)
         v, a, d = np.std(turn.ratings, axis=0, ddof=1)
         np.testing.assert_allclose(example["attributes_std"], [a, v, d], atol=1e-5)
+        histogram = [np.bincount(np.array(turn.ratings)[:, column], minlength=6)[1:] for column in (1, 0, 2)]
+        np.testing.assert_array_equal(example["attributes_histogram"], histogram)
         assert example["emotion"] == (-1 if turn.code == "xxx" else CATEGORIES.index(NAMES[turn.code]))
         votes = np.zeros(len(CATEGORIES))
         votes[CATEGORIES.index(NAMES[turn.code] or "neutral")] = 1

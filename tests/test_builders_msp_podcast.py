@@ -27,7 +27,7 @@ def build(manual_dir, data_dir, release):
 def metadata(data_dir, release):
     import tensorflow_datasets as tfds
 
-    return dict(tfds.builder_from_directory(data_dir / "msp_podcast" / release / "1.0.0").info.metadata)
+    return dict(tfds.builder_from_directory(data_dir / "msp_podcast" / release / "1.1.0").info.metadata)
 
 
 def examples(data_dir, release):
@@ -43,12 +43,15 @@ def test_releases_have_the_labels_of_the_files(release, tmp_path):
     corpus, found = examples(tmp_path, release)
     assert set(found) == set(DIALECTS[release].splits)
     assert corpus.info.scale == (1.0, 7.0)
+    assert corpus.rating_bins == 7
     assert corpus.info.categories == CATEGORIES
     for number, row in enumerate(rows):
         example = found[row.split][Path(row.name).stem]
         np.testing.assert_allclose(example["attributes"], row.mean, rtol=1e-6)
         ratings = np.array([rating[1:] for rating in row.ratings])
         np.testing.assert_allclose(example["attributes_std"], ratings.std(axis=0, ddof=1), rtol=1e-5, atol=1e-6)
+        counts = [np.bincount(column.astype(int), minlength=8)[1:] for column in ratings.T]
+        np.testing.assert_array_equal(example["attributes_histogram"], counts)
         assert example["emotion"] == (-1 if row.code == "X" else CATEGORIES.index(NAMES[row.code]))
         shares = np.zeros(len(CATEGORIES))
         for rating in row.ratings:
@@ -63,6 +66,7 @@ def test_releases_have_the_labels_of_the_files(release, tmp_path):
         assert len(found["test3"]) == 3
         for example in found["test3"].values():
             assert np.isnan(example["attributes"]).all()
+            assert not example["attributes_histogram"].any()
             assert example["emotion"] == -1
             assert example["transcript"].decode() == "who knows"
     counts = metadata(tmp_path, release)["counts"]

@@ -18,7 +18,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 NO_SYSTEMS = ("default", "extract", "extract_teacher", "published", "published_text")
 NO_SYSTEMS += ("pretrain_hubert", "pretrain_hubert_tiny", "transcribe", "model_tests")
 SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in NO_SYSTEMS)
-SYSTEMS += ["demo:lexical", "demo:acoustic", "demo:fusion"]
+SYSTEMS += ["demo:lexical", "demo:acoustic", "demo:fusion", "raters_emobank:acoustic,both"]
 SPEECH = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}
 TEXT = {"roberta": "RobertaModel", "bert": "BertModel", "minilm": "BertModel"}
 
@@ -47,10 +47,13 @@ def miniature(tmp_path_factory):
 
 @pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_config_trains_and_evaluates(system, miniature, mini_data_dir, tmp_path):
+def test_config_trains_and_evaluates(system, miniature, mini_data_dir, rated_data_dir, tmp_path):
     module, _, row = system.partition(":")
     config = importlib.import_module(f"configs.{module}").get_config(*filter(None, [row]))
     config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    if config.model.get("rating_bins"):
+        config.corpus.update({"name": "rated_corpus", "data_dir": str(rated_data_dir)})
+        config.model.rating_bins = 7
     config.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 8})
     for modality in config.model.modalities:
         settings = config.model[modality]

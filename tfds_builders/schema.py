@@ -26,6 +26,8 @@ class CorpusMetadata:
       split_assignment: default training, validation and test splits; None without defaults.
       folds: split assignment of each cross-validation fold; a split may be a sum, `a+b`.
       remarks: one-line remarks on how the user's files were read, e.g. unused columns.
+      rating_bins: K, whole numbers from the lowest to the highest value of `scale` that raters chose from, where every
+        rater's choice is known: utterances then have `attributes_histogram`; 0 where it is not.
     """
 
     description: str
@@ -39,12 +41,21 @@ class CorpusMetadata:
     split_assignment: SplitAssignment | None = None
     folds: tuple[SplitAssignment, ...] = ()
     remarks: tuple[str, ...] = ()
+    rating_bins: int = 0
 
 
-def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
-    """Returns the features of an utterance, which need no TensorFlow to write or read."""
+def features(categories: Sequence[str], rating_bins: int = 0) -> tfds.features.FeaturesDict:
+    """Returns the features of an utterance, which need no TensorFlow to write or read.
+
+    Args:
+      categories: names of the categories.
+      rating_bins: K of `attributes_histogram` (3, K), number of raters per value; 0: no such feature.
+    """
     # ClassLabel rejects an empty list of names, and accepts -1 (no consensus) with any number of classes.
     label = tfds.features.ClassLabel(names=list(categories)) if categories else tfds.features.ClassLabel(num_classes=0)
+    histogram = {}
+    if rating_bins:
+        histogram["attributes_histogram"] = tfds.features.Tensor(shape=(NUM_ATTRIBUTES, rating_bins), dtype=np.float32)
     return tfds.features.FeaturesDict(
         {
             "id": tfds.features.Text(),
@@ -57,6 +68,7 @@ def features(categories: Sequence[str]) -> tfds.features.FeaturesDict:
             "speaker": tfds.features.Text(),
             "gender": tfds.features.Text(),
             "duration": tfds.features.Scalar(dtype=np.float32),
+            **histogram,
         }
     )
 
@@ -65,8 +77,10 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
     """Creates a builder's `_info`; `counts` and `content` of the metadata are filled in when the corpus is generated.
 
     The metadata holds `scale`, `categories`, `speech`, `attribute_source`, `licence`, `citation`, `notes`,
-    `split_assignment`, `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`).
+    `split_assignment`, `folds`, `remarks`, `counts`, and `content`: digests of each split (`emojax.content`); and
+    `rating_bins` if it is not 0.
     """
+    bins = {"rating_bins": metadata.rating_bins} if metadata.rating_bins else {}
     tree = tfds.core.MetadataDict(
         scale=list(metadata.scale),
         categories=list(metadata.categories),
@@ -80,11 +94,12 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
         remarks=list(metadata.remarks),
         counts={},
         content={},
+        **bins,
     )
     return tfds.core.DatasetInfo(
         builder=builder,
         description=metadata.description,
-        features=features(metadata.categories),
+        features=features(metadata.categories, metadata.rating_bins),
         license=metadata.licence,
         citation=metadata.citation,
         metadata=tree,

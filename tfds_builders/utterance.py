@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int16
+from jaxtyping import Float, Float32, Int16, Num
 
 from emojax.audio import read_audio
 from emojax.errors import AudioError, CorpusError
@@ -41,6 +41,7 @@ def utterance(
     emotion_votes: Sequence[float] | None = None,
     speaker: str = "",
     gender: str = "",
+    attributes_histogram: Num[np.ndarray, "3 K"] | None = None,
 ) -> dict[str, Any]:
     """Creates an example of the schema; omitted values are stored as missing.
 
@@ -55,6 +56,8 @@ def utterance(
       emotion_votes: share of the raters' votes per category (C,); NaN where missing.
       speaker: speaker id, unique within the corpus; "" if unknown.
       gender: one of `GENDERS`.
+      attributes_histogram: number of raters per attribute and value (`count_ratings`), for every utterance of a corpus
+        with `CorpusMetadata.rating_bins`; all 0 where unknown.
 
     Raises:
       CorpusError: there are no samples, or a value is invalid.
@@ -65,6 +68,9 @@ def utterance(
         raise CorpusError(f"{id}: emotion must be -1 to {num_categories - 1}, got {emotion}")
     if gender not in GENDERS:
         raise CorpusError(f"{id}: gender must be {' or '.join(map(repr, GENDERS))}, got {gender!r}")
+    histogram = {}
+    if attributes_histogram is not None:
+        histogram["attributes_histogram"] = np.asarray(attributes_histogram, np.float32)
     return {
         "id": id,
         "audio": audio,
@@ -76,7 +82,25 @@ def utterance(
         "speaker": speaker,
         "gender": gender,
         "duration": np.float32(len(audio) / SAMPLE_RATE),
+        **histogram,
     }
+
+
+def count_ratings(ratings: Float[np.ndarray, "R 3"], scale: tuple[int, int]) -> Float32[np.ndarray, "3 K"]:
+    """Counts raters per attribute and value.
+
+    Args:
+      ratings: activation, valence, dominance of each rater; NaN where missing.
+      scale: lowest and highest value, whole numbers.
+
+    Returns:
+      Number of raters per attribute and whole number of the scale; all 0 for an attribute with a rating that is none
+      of them, such as the mean of two choices.
+    """
+    values = np.arange(scale[0], scale[1] + 1)
+    chosen = ratings[:, :, None] == values
+    whole = (chosen.any(axis=2) | np.isnan(ratings)).all(axis=0)
+    return np.where(whole[:, None], chosen.sum(axis=0), 0).astype(np.float32)
 
 
 def to_pcm(waveform: Float32[np.ndarray, "S"]) -> Int16[np.ndarray, "S"]:

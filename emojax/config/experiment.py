@@ -48,6 +48,10 @@ class ExperimentConfig:
             raise ConfigError("teacher.workdir or teacher.cache must be given with distillation, got ''")
         self._check_linear_heads()
         self._check_hidden_states()
+        if self.objective.rating_weight and not self.model.rating_bins:
+            raise ConfigError(
+                "model.rating_bins must be >= 2 with objective.rating_weight, e.g. 7 for ratings from 1 to 7, got 0"
+            )
         if self.corpus.unlabelled_split and not self.distillation.on:
             raise ConfigError("corpus.unlabelled_split must be empty without distillation")
         if self.teacher.given and not self.distillation.on:
@@ -59,6 +63,8 @@ class ExperimentConfig:
             raise ConfigError(
                 "training.linear_heads must be False unless the model has one modality and network.embedding_size 0"
             )
+        if self.training.linear_heads and self.model.rating_bins:
+            raise ConfigError(f"model.rating_bins must be 0 with training.linear_heads, got {self.model.rating_bins}")
 
     def _check_hidden_states(self) -> None:
         """Checks the rules of `distillation.hidden_weight`."""
@@ -106,7 +112,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
     return parse(ExperimentConfig, tree)
 
 
-LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder", "init_from")
+LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder", "init_from", "ratings")
 """Names of fields that hold paths; comparisons of runs use their last component only."""
 
 

@@ -53,6 +53,16 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "training.linear_heads": False,
         "evaluation.linear_baselines": False,
     },
+    {  # 7: attributes had no distributions, labels equal weights
+        "corpus.ratings": "",
+        "model.rating_bins": 0,
+        "objective.rating_weight": 0.0,
+        "objective.rating_loss": "cross_entropy",
+        "objective.rating_target": "histogram",
+        "objective.confidence": "none",
+        "objective.confidence_floor": 0.1,
+        "objective.confidence_bound": 4.0,
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

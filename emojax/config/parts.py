@@ -56,6 +56,11 @@ class CorpusConfig:
         '"train[:50%]"; empty: none.',
     ] = ""
     unlabelled_name: Annotated[str, "Corpus of unlabelled_split; empty: the same corpus."] = ""
+    ratings: Annotated[
+        str,
+        "CSV file with the number of raters per value of the rating scale, by utterance id, in place of the histograms "
+        "of the corpus; columns: emojax/data/ratings.py. Empty: those of the corpus, if it has any.",
+    ] = ""
 
     def __post_init__(self):
         """Checks rules between fields.

@@ -13,6 +13,7 @@ from emojax.data import SPEAKERS, Corpus, SplitIndex
 from emojax.errors import CheckpointError
 from emojax.evaluation.categories import match_categories
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.ratings import concatenate_ratings
 from emojax.evaluation.summary import TrainLabels
 from emojax.parallel import is_first_process
 from emojax.reporting import LINEAR_BASELINES, describe_scores, evaluation_directory, write_evaluation
@@ -177,6 +178,7 @@ def _pooled(parts: Sequence[Predictions], split: str) -> Predictions:
         emotion_probabilities=np.concatenate([part.emotion_probabilities[:, :width] for part in parts]),
         emotion_labels=np.concatenate([part.emotion_labels for part in parts]),
         match=match_categories(first.corpus.categories, first.corpus.categories),
+        ratings=concatenate_ratings([part.ratings for part in parts]),
     )
 
 

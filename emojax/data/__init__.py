@@ -12,6 +12,9 @@ from emojax.data.loading import AUDIO as AUDIO
 from emojax.data.loading import BatchInputs as BatchInputs
 from emojax.data.loading import StoredInput as StoredInput
 from emojax.data.loading import has_votes as has_votes
+from emojax.data.ratings import has_rating_counts as has_rating_counts
+from emojax.data.ratings import has_rating_std as has_rating_std
+from emojax.data.ratings import with_rating_table as with_rating_table
 from emojax.data.speaker_folds import label_strata as label_strata
 from emojax.data.speaker_folds import speaker_folds as speaker_folds
 from emojax.data.speaker_splits import OTHER_SPEAKERS as OTHER_SPEAKERS

@@ -5,19 +5,25 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.content import FEATURES
+from emojax.content import is_complete
 from emojax.errors import ConfigError, CorpusError, reason
-from emojax.schema import parse, settings
+from emojax.schema import Ge, Le, parse, settings
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo, SplitAssignment
 
 _TEXTS = ("id", "transcript", "speaker", "gender")
 _VECTORS = ("attributes", "attributes_std", "emotion_votes")
 _BYTES_PER_SAMPLE = 2
+
+HISTOGRAM = "attributes_histogram"
+"""Number of raters per attribute and value (3, K); a feature of corpora whose raters' choices are known."""
+
+MAX_RATING_BINS = 101
+"""Largest number of values of a rating scale."""
 
 
 # Copied from the registry of builders, which this package must not import; a test compares them.
@@ -53,6 +59,8 @@ class Corpus:
       content: digests of the features of each split (`emojax.content`), computed by the builder; empty for corpora
         built by older versions.
       selections: further splits, by name, which are parts of those on disk (`emojax.data.speaker_splits`).
+      rating_bins: K of the histograms of ratings (3, K), one value per whole number of the scale; 0 without histograms.
+      rating_table: histograms by utterance id in place of the corpus's own (`emojax.data.ratings`); None: its own.
     """
 
     info: CorpusInfo
@@ -63,6 +71,8 @@ class Corpus:
     category_indices: tuple[int, ...] | None = None
     content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     selections: Mapping[str, Selection] = dataclasses.field(default_factory=dict)
+    rating_bins: int = 0
+    rating_table: Mapping[str, Float[np.ndarray, "3 K"]] | None = dataclasses.field(default=None, compare=False)
 
     def describe(self, split: str) -> str:
         """Names a split in error messages."""
@@ -130,11 +140,21 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
         context,
         error=CorpusError,
     )
-    split_tree = {key: metadata[key] for key in ("split_assignment", "folds", "content") if metadata.get(key)}
+    split_tree = {
+        key: metadata[key] for key in ("split_assignment", "folds", "content", "rating_bins") if metadata.get(key)
+    }
     splits = parse(_SplitMetadata, split_tree, context, error=CorpusError, missing="default")
     sizes = {split: int(split_info.num_examples) for split, split_info in builder.info.splits.items()}
-    content = {split: digests for split, digests in splits.content.items() if set(digests) == set(FEATURES)}
-    return Corpus(info, directory, sizes, splits.split_assignment, splits.folds, content=content)
+    content = {split: digests for split, digests in splits.content.items() if is_complete(digests)}
+    return Corpus(
+        info,
+        directory,
+        sizes,
+        splits.split_assignment,
+        splits.folds,
+        content=content,
+        rating_bins=splits.rating_bins,
+    )
 
 
 @settings
@@ -144,6 +164,7 @@ class _SplitMetadata:
     split_assignment: SplitAssignment | None = None
     folds: tuple[SplitAssignment, ...] = ()
     content: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    rating_bins: Annotated[int, Ge(0), Le(MAX_RATING_BINS)] = 0
 
 
 def choose_categories(corpus: Corpus, names: tuple[str, ...]) -> Corpus:
@@ -250,8 +271,8 @@ def read_utterances(source: Any, indices: Sequence[int], context: str, audio: bo
       audio: whether to return the audio.
 
     Returns:
-      One dict per utterance with the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,);
-      and S as `num_samples`.
+      One dict per utterance with the features of the schema: texts as str, vectors as float32, `audio` as int16 (S,),
+      `attributes_histogram` as float32 (3, K) where the corpus has it; and S as `num_samples`.
 
     Raises:
       CorpusError: an utterance cannot be read; the message names the split and the positions.
@@ -274,6 +295,8 @@ def _decode(feature: Any, audio: bool) -> dict[str, Any]:
         utterance[name] = np.array(feature[name].float_list.value, np.float32)
     if len(utterance["attributes"]) != NUM_ATTRIBUTES:
         raise ValueError(f"{utterance['id']!r} has {len(utterance['attributes'])} attributes")
+    if HISTOGRAM in feature:
+        utterance[HISTOGRAM] = np.array(feature[HISTOGRAM].float_list.value, np.float32).reshape(NUM_ATTRIBUTES, -1)
     utterance["emotion"] = feature["emotion"].int64_list.value[0]
     stored = feature["audio"].bytes_list.value[0]
     utterance["num_samples"], remainder = divmod(len(stored), _BYTES_PER_SAMPLE)

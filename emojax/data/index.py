@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from emojax.content import FEATURES, ContentDigest, column_digest, joined_digests
+from emojax.content import ContentDigest, column_digest, is_complete, joined_digests
 from emojax.data.corpus import Corpus, open_split, read_utterances, split_parts
 from emojax.errors import CorpusError, EmojaxError
 from emojax.files import atomic_write, checked_content, user_cache, with_digest
@@ -183,7 +183,7 @@ def _column(file, name: str, num_utterances: int) -> np.ndarray:
 
 def _cached_content(metadata: Mapping[str, str]) -> dict[str, str]:
     content = checked_content(json.loads(metadata["content"]), "content")
-    if set(content) != set(FEATURES):
+    if not is_complete(content):
         raise ValueError("content")
     return content
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Int16
 from emojax.data.corpus import Corpus, open_split, read_utterances
 from emojax.data.index import SplitIndex
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
+from emojax.data.ratings import rating_counts, std_of_counts
 from emojax.data.transcripts import RecognisedTranscripts
 from emojax.errors import CheckpointError
 from emojax.feature_store import DTYPES, JoinedSplits, StoredSplit, check_content
@@ -107,12 +108,14 @@ class BatchInputs:
       tokenizer: folder or hub name of the tokenizer of transcripts; "": transcripts are not loaded.
       stored: arrays of feature stores by their name in `Batch.stored`.
       transcripts: transcripts of a recognizer; None: the corpus's own.
+      ratings: whether to load what is known of single raters, `Batch.attributes_std` and `Batch.rating_counts`.
     """
 
     audio: bool = True
     tokenizer: str = ""
     stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
     transcripts: RecognisedTranscripts | None = None
+    ratings: bool = False
 
     def for_split(self, index: SplitIndex) -> "BatchInputs":
         """Aligns stores and transcripts with a split; see `StoredInput.for_split`.
@@ -176,6 +179,7 @@ class BatchLoader:
         if examples:
             votes[present] = self._corpus.votes(np.stack([row["emotion_votes"] for row in examples]))
         tokens, num_tokens = self._tokens(examples, present, indices)
+        ratings = self._ratings(examples, present, len(indices)) if self._inputs.ratings else {}
         return Batch(
             waveform=self._waveforms(examples, present, starts, num_samples, planned.num_samples),
             num_samples=num_samples,
@@ -192,7 +196,17 @@ class BatchLoader:
                 name: self._stored(stored, examples, indices[present], present, starts, planned.num_samples)
                 for name, stored in self._inputs.stored.items()
             },
+            **ratings,
         )
+
+    def _ratings(self, examples: list[dict[str, Any]], present: np.ndarray, rows: int) -> dict[str, Any]:
+        counts = np.zeros((rows, NUM_ATTRIBUTES, self._corpus.rating_bins), np.float32)
+        for row, example in zip(present, examples, strict=True):
+            counts[row] = rating_counts(self._corpus, example)
+        low, high = self._corpus.info.scale
+        stds = _column(examples, "attributes_std", present, (rows, NUM_ATTRIBUTES), np.float32, np.nan)
+        stds = np.where(np.isnan(stds), std_of_counts(counts), stds / np.float32(high - low))
+        return {"attributes_std": stds.astype(np.float32), "rating_counts": counts}
 
     def _read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         if self._source is None:  # opened lazily, so that the pickled loader holds no open files
@@ -290,6 +304,8 @@ def mask_labels(batch: Batch) -> Batch:
         emotion=np.full_like(batch.emotion, MISSING_EMOTION),
         emotion_votes=np.full_like(batch.emotion_votes, np.nan),
         index=np.full_like(batch.index, -1),
+        attributes_std=None if batch.attributes_std is None else np.full_like(batch.attributes_std, np.nan),
+        rating_counts=None if batch.rating_counts is None else np.zeros_like(batch.rating_counts),
     )
 
 
@@ -303,6 +319,13 @@ def concatenate_batches(first: Batch, second: Batch) -> Batch:
     }
     columns = ("waveform", "num_samples", "tokens", "num_tokens", "attributes", "emotion", "weight", "index")
     both = {name: _concatenate(getattr(first, name), getattr(second, name)) for name in columns}
+    if first.rating_counts is not None:  # the second may be of a corpus with other values
+        rows = len(second.emotion)
+        both["attributes_std"] = _concatenate(
+            np.asarray(first.attributes_std), np.full((rows, NUM_ATTRIBUTES), np.nan, np.float32)
+        )
+        none = np.zeros((rows, *first.rating_counts.shape[1:]), np.float32)
+        both["rating_counts"] = np.concatenate([first.rating_counts, none])
     return first.replace(**both, emotion_votes=_concatenate(first.emotion_votes, votes), stored=stored)  # type: ignore[attr-defined]
 
 

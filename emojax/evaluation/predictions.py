@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from emojax.errors import EmojaxError, reason
 from emojax.evaluation.categories import CategoryMatch
+from emojax.evaluation.ratings import RatingPredictions
 from emojax.files import atomic_write
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
 
@@ -52,6 +53,8 @@ class Predictions:
       match: match of the model's categories with the corpus's, if the model has any; `corpus.categories` are then the
         scored categories. Not in the CSV file.
       num_unscored: number of labelled utterances of categories that the model does not have; their label is missing.
+      ratings: predicted distributions of ratings and what is known of single raters; None where there is neither. They
+        are in the CSV file if the model predicts distributions.
     """
 
     corpus: CorpusInfo
@@ -64,6 +67,7 @@ class Predictions:
     emotion_labels: Int[np.ndarray, "N"]
     match: CategoryMatch | None = None
     num_unscored: int = 0
+    ratings: RatingPredictions | None = None
 
     def __post_init__(self):
         """Converts and checks the fields.
@@ -89,24 +93,28 @@ class Predictions:
         """Writes one row per utterance; numbers in full precision, fields empty where missing.
 
         Columns: `id`, `speaker`, `label_activation`, `predicted_activation` and so on, `label_emotion`,
-        `predicted_emotion` (names of categories), and `probability_CATEGORY` if categories are predicted. Text that a
-        spreadsheet would run has an apostrophe in front (see `emojax.evaluation.predictions`).
+        `predicted_emotion` (names of categories), `probability_CATEGORY` if categories are predicted, and those of
+        `RatingPredictions.columns` if distributions are. Text that a spreadsheet would run has an apostrophe in front
+        (see `emojax.evaluation.predictions`).
 
         Raises:
           EmojaxError: the file cannot be written; a previous file is intact.
         """
         categories = self.corpus.categories
         predicted = self.predicted_emotions
+        ratings = self.ratings if self.ratings is not None and self.ratings.bins else None
+        cells = np.zeros((len(self.ids), 0)) if ratings is None else ratings.cells()
         with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_columns(categories if self.emotion_probabilities.shape[1] else ()))
+            columns = _columns(categories if self.emotion_probabilities.shape[1] else ())
+            writer.writerow(columns + ([] if ratings is None else ratings.columns()))
             for row, (name, speaker) in enumerate(zip(self.ids, self.speakers, strict=True)):
                 pairs = zip(self.attribute_labels[row], self.attributes[row], strict=True)
                 writer.writerow(
                     [write_cell(name), write_cell(speaker)]
                     + [_number_text(value) for pair in pairs for value in pair]
                     + [_category_text(index, categories) for index in (self.emotion_labels[row], predicted[row])]
-                    + [_number_text(value) for value in self.emotion_probabilities[row]]
+                    + [_number_text(value) for value in (*self.emotion_probabilities[row], *cells[row])]
                 )
 
     @classmethod
@@ -129,14 +137,16 @@ class Predictions:
             raise EmojaxError(f"{path}: cannot be read ({reason(error)})") from error
         has_probabilities = any(column.startswith("probability_") for column in found)
         columns = _columns(corpus.categories if has_probabilities else ())
-        if found != set(columns):
-            odd = sorted(set(columns) ^ found)[0]
-            raise EmojaxError(f"{path}: column {odd!r} is {'missing' if odd in columns else 'not expected'}")
 
         def numbers(wanted: list[str]) -> np.ndarray:
             values = [[_number(path, line, column, row) for column in wanted] for line, row in enumerate(rows)]
             return np.array(values, np.float64).reshape(len(rows), len(wanted))
 
+        ratings = RatingPredictions.from_columns(found, numbers, corpus.scale)
+        columns += [] if ratings is None else ratings.columns()
+        if found != set(columns):
+            odd = sorted(set(columns) ^ found)[0]
+            raise EmojaxError(f"{path}: column {odd!r} is {'missing' if odd in columns else 'not expected'}")
         return cls(
             corpus=corpus,
             split=split,
@@ -146,6 +156,7 @@ class Predictions:
             attribute_labels=numbers([f"label_{attribute}" for attribute in ATTRIBUTES]),
             emotion_probabilities=numbers([f"probability_{c}" for c in corpus.categories] if has_probabilities else []),
             emotion_labels=np.array([_category(path, line, row, corpus) for line, row in enumerate(rows)], np.int64),
+            ratings=ratings,
         )
 
     def _check_shapes(self) -> None:
@@ -157,6 +168,10 @@ class Predictions:
             "emotion_probabilities": (self.emotion_probabilities.shape, {(n, 0), (n, len(self.corpus.categories))}),
             "emotion_labels": (self.emotion_labels.shape, {(n,)}),
         }
+        if self.ratings is not None:
+            for name in ("probabilities", "counts", "stds"):
+                shape = getattr(self.ratings, name).shape
+                wanted[f"ratings.{name}"] = (shape, {(n, NUM_ATTRIBUTES, *shape[2:])})
         for name, (shape, allowed) in wanted.items():
             if shape not in allowed:
                 choices = " or ".join(map(str, sorted(allowed)))

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from emojax.errors import EmojaxError
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.ratings import summarise_agreement, summarise_ratings
 from emojax.evaluation.validation import undefined_scores
 from emojax.metrics import (
     bootstrap_classification,
@@ -71,6 +72,8 @@ def summarise(
           (all absent if no attribute is both predicted and labelled; errors are in the unit of the corpus's scale);
         uar, macro_f1, accuracy: value, low, high; confusion: counts, row = label, column = prediction
           (all absent if categories are not both predicted and labelled);
+        ratings: of a model that predicts distributions of ratings: see `summarise_ratings`;
+        agreement: scores by the raters' agreement, where their deviations are known: see `summarise_agreement`;
         baselines: mean (the mean, for categories the majority) and random (mean over draws from the training labels),
           each with the scores above as plain numbers.
 
@@ -108,6 +111,11 @@ def summarise(
         named = bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed)
         summary |= _nulled(_without_undefined(named, reasons))
         summary["confusion"] = confusion_matrix(predicted, emotions, num_categories).tolist()
+    if predictions.ratings is not None:
+        if predictions.ratings.bins:
+            summary["ratings"] = _finite(summarise_ratings(predictions.ratings))
+        agreement = summarise_agreement(predictions.attributes, predictions.attribute_labels, predictions.ratings.stds)
+        summary |= {"agreement": _finite(agreement)} if agreement else {}
     summary["undefined"] = _stated_reasons(summary, reasons, predictions.match)
     if train_labels is not None:
         emotions = predictions.emotion_labels if has_emotions else np.full(len(labels), MISSING_EMOTION)
@@ -242,6 +250,15 @@ def _mean(values: list[float]) -> float | None:
 def _nulled(tree: Mapping[str, Any]) -> Scores:
     """The tree with None for every undefined number."""
     return {key: _nulled(value) if isinstance(value, Mapping) else _null(value) for key, value in tree.items()}
+
+
+def _finite(tree: Any) -> Any:
+    """A tree of mappings, lists and numbers, with None for every undefined number."""
+    if isinstance(tree, Mapping):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return _null(tree) if isinstance(tree, float) else tree
 
 
 def _null(value: float) -> float | None:

@@ -18,6 +18,7 @@ from emojax.data.plan import FILLER
 from emojax.errors import ConfigError
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
+from emojax.evaluation.ratings import RatingPredictions
 from emojax.models import EmotionModel
 from emojax.parallel import batch_sharding, num_batch_shards, to_host, with_mesh
 from emojax.progress import Progress
@@ -135,16 +136,26 @@ def predict_windows(
       mesh: mesh that rows are sharded over.
 
     Returns:
-      Means over the windows of each utterance (`average_windows`), as NumPy arrays. Category probabilities are averaged
-      and returned as logarithms.
+      Means over the windows of each utterance (`average_windows`), as NumPy arrays. Probabilities of categories and of
+      ratings are averaged and returned as logarithms.
     """
 
     def averageable(window: Batch) -> tuple[Any, ...]:
         output = to_host(forward(window))
-        return output.attributes, softmax(output.emotion_logits), output.embedding
+        ratings = () if output.rating_logits is None else (_flat(softmax(output.rating_logits)),)
+        return output.attributes, softmax(output.emotion_logits), output.embedding, *ratings
 
-    attributes, probabilities, embedding = average_windows(averageable, batch, windows, mesh)
-    return EmotionOutput(attributes, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)), embedding)
+    attributes, probabilities, embedding, *ratings = average_windows(averageable, batch, windows, mesh)
+    by_attribute = _logarithms(ratings[0]).reshape(*attributes.shape, -1) if ratings else None
+    return EmotionOutput(attributes, _logarithms(probabilities), embedding, rating_logits=by_attribute)
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)
+
+
+def _logarithms(probabilities: np.ndarray) -> Any:
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def average_windows(
@@ -264,6 +275,7 @@ def predict_split(
     scored = outputs.categories and match.usable
     probabilities = np.zeros((len(index), len(match.scored) if scored else 0))
     predicted_rows = np.zeros(len(index), bool)
+    collected = _CollectedRatings(len(index), info.scale)
     low, high = info.scale
     with Progress(f"predict {info.name} {split}", stream.num_batches, "batches") as progress:
         for batch in stream:
@@ -276,6 +288,7 @@ def predict_split(
                 probabilities[rows[present]] = match.probabilities(
                     softmax(output.emotion_logits[present][:, match.used])
                 )
+            collected.add(rows[present], present, output, batch)
             progress.advance()
     kept = np.flatnonzero(predicted_rows)
     emotion = index.emotion[kept]
@@ -290,4 +303,35 @@ def predict_split(
         emotion_labels=(match.corpus_labels(emotion) if scored else emotion).astype(np.int64),
         match=match if outputs.categories else None,
         num_unscored=int((emotion >= 0).sum() - (match.corpus_labels(emotion) >= 0).sum()) if scored else 0,
+        ratings=collected.predictions(kept, outputs.attributes),
     )
+
+
+class _CollectedRatings:
+    """Distributions of ratings, predicted and known, of the utterances of a split, gathered batch by batch."""
+
+    def __init__(self, size: int, scale: tuple[float, float]):
+        self._size, self._scale = size, scale
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def add(self, rows: np.ndarray, present: np.ndarray, output: EmotionOutput, batch: Batch) -> None:
+        """Adds the present rows of a batch; `rows` are their positions in the split."""
+        found = {"counts": batch.rating_counts, "stds": batch.attributes_std}
+        if output.rating_logits is not None:
+            found["probabilities"] = softmax(output.rating_logits)
+        for name, values in found.items():
+            if values is not None:
+                values = to_host(values)
+                table = self._arrays.setdefault(name, np.full((self._size, *values.shape[1:]), np.nan))
+                table[rows] = values[present]
+
+    def predictions(self, kept: np.ndarray, trained: tuple[bool, bool, bool]) -> RatingPredictions | None:
+        """Those of the utterances `kept`; None if nothing is predicted and nothing known."""
+        unknown = np.full((self._size, NUM_ATTRIBUTES), np.nan)
+        probabilities = self._arrays.get("probabilities", unknown[..., None][..., :0])
+        stds, counts = self._arrays.get("stds", unknown), self._arrays.get("counts", unknown[..., None][..., :0])
+        if not probabilities.shape[2] and np.isnan(stds[kept]).all():
+            return None
+        low, high = self._scale
+        probabilities = np.where(np.array(trained)[:, None], probabilities, np.nan)
+        return RatingPredictions(self._scale, probabilities[kept], counts[kept], (high - low) * stds[kept])

@@ -63,8 +63,10 @@ def predict_files(
 
     CSV columns: `file`, each attribute the model predicts, and, if it predicts categories, `emotion` (the most
     probable) and `probability_CATEGORY`. JSON lines have `file`, `attributes`, `emotion` (null without categories) and
-    `emotions`. With a recognizer both have `transcript`. Attributes are in the scale of the training corpus. Text that
-    a spreadsheet would evaluate has an apostrophe in front in CSV (see `emojax.evaluation.predictions`).
+    `emotions`. A model that predicts distributions of ratings adds them, their standard deviation and quantiles:
+    columns of `RatingDistribution.csv_cells`, key `ratings`. With a recognizer both have `transcript`. Attributes are
+    in the scale of the training corpus. Text that a spreadsheet would evaluate has an apostrophe in front in CSV (see
+    `emojax.evaluation.predictions`).
 
     Args:
       predictor: model.
@@ -131,17 +133,21 @@ def _transcribe(recognizer: "Recognizer", waveforms: list[np.ndarray]) -> list[s
 
 
 def _json_row(path: Path, prediction: "Prediction") -> dict[str, Any]:
+    ratings = {name: distribution.json_tree() for name, distribution in prediction.ratings.items()}
     return {
         "file": str(path),
         "attributes": prediction.attributes,
         "emotion": prediction.emotion,
         "emotions": prediction.emotions,
+        **({"ratings": ratings} if ratings else {}),
     }
 
 
 def _csv_row(path: Path, prediction: "Prediction") -> dict[str, str]:
     row = {"file": _escaped(str(path))}
     row |= {attribute: repr(value) for attribute, value in prediction.attributes.items()}
+    for name, distribution in prediction.ratings.items():
+        row |= distribution.csv_cells(name)
     if prediction.emotion is not None:
         row["emotion"] = _escaped(prediction.emotion)
         row |= {_escaped(f"probability_{name}"): repr(value) for name, value in prediction.emotions.items()}

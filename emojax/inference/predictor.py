@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from emojax.bucketing import padded_batches
 from emojax.errors import CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
+from emojax.inference.distributions import RatingDistribution, rating_distribution
 from emojax.inference.items import Item, as_list, as_transcripts, item_name, read_item
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh
 from emojax.tokenizer import Tokenizer
@@ -36,11 +37,14 @@ class Prediction:
         was trained on.
       emotions: probability by category; empty if the model was not trained on categories.
       embedding: utterance embedding, float32.
+      ratings: distribution of ratings by name of the attribute, whose mean is the attribute; empty if the model does
+        not predict distributions.
     """
 
     attributes: dict[str, float]
     emotions: dict[str, float]
     embedding: Float32[np.ndarray, "E"]
+    ratings: dict[str, RatingDistribution] = dataclasses.field(default_factory=dict)
 
     @property
     def emotion(self) -> str | None:
@@ -151,7 +155,14 @@ class Predictor:
         if trained.categories:
             probabilities = softmax(output.emotion_logits[row])
             emotions = dict(zip(self.corpus.categories, probabilities.tolist(), strict=True))
-        return Prediction(attributes, emotions, output.embedding[row].astype(np.float32))
+        ratings = {}
+        if output.rating_logits is not None:
+            ratings = {
+                name: rating_distribution(output.rating_logits[row, column], self.corpus.scale)
+                for column, name in enumerate(ATTRIBUTES)
+                if name in attributes
+            }
+        return Prediction(attributes, emotions, output.embedding[row].astype(np.float32), ratings)
 
 
 def load(workdir: str | os.PathLike[str]) -> Predictor:

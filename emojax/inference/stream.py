@@ -43,7 +43,8 @@ class Stream:
         trained = model.trained
         self._settings = _streaming_settings(trained.config.model.modalities, trained.config.model.log_mel)
         self._network = TCGRU(self._settings.network, jnp.dtype(trained.config.model.dtype))
-        self._heads = EmotionHeads(trained.model.num_categories, jnp.dtype(trained.config.model.dtype))
+        settings = trained.config.model
+        self._heads = EmotionHeads(trained.model.num_categories, jnp.dtype(settings.dtype), settings.rating_bins)
         clip = trained.config.model.clip_attributes
         self._advance = functools.partial(_advance, self._settings, self._network, self._heads, clip)
         self._variables = {

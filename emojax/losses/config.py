@@ -47,6 +47,36 @@ class ObjectiveConfig:
         Literal["fixed", "learned"],
         '"fixed": the weights above; "learned": the weight of each task is also divided by its learned uncertainty.',
     ] = "fixed"
+    rating_weight: Annotated[
+        float,
+        Ge(0),
+        Le(10**6),
+        "Weight of the loss between predicted distributions of ratings (`model.rating_bins`) and the raters' choices; "
+        "0: none.",
+    ] = 0.0
+    rating_loss: Annotated[
+        Literal["cross_entropy", "squared_emd"],
+        'Loss of the distributions: "cross_entropy", or "squared_emd", the squared earth mover\'s distance of ordered '
+        "values, whose gradient is that of the CRPS.",
+    ] = "cross_entropy"
+    rating_target: Annotated[
+        Literal["histogram", "normal"],
+        'Target of the distributions: "histogram": number of raters per value, utterances without one are skipped; '
+        '"normal": where there is none, a normal distribution around the label with the raters\' standard deviation, '
+        "discretised, which is an assumption.",
+    ] = "histogram"
+    confidence: Annotated[
+        Literal["none", "num_ratings", "inverse_variance", "standard_error"],
+        "Weight of an utterance in the losses of an attribute, by its number n of raters and their standard deviation "
+        's: "none": equal weights; "num_ratings": n; "inverse_variance": 1 / (s² + s0²); "standard_error": '
+        "1 / (s²/n + s0²). Formulas: emojax/losses/confidence.py.",
+    ] = "none"
+    confidence_floor: Annotated[
+        float, Gt(0), Le(1), "s0, as a share of the scale: bounds the weights of utterances whose raters all agree."
+    ] = 0.1
+    confidence_bound: Annotated[
+        float, Ge(1), Le(1000), "Bound b of the weights relative to their mean over a batch: from 1/b to b."
+    ] = 4.0
 
     def __post_init__(self):
         """Checks rules between fields."""
@@ -55,6 +85,11 @@ class ObjectiveConfig:
             raise ConfigError(
                 f"objective.attribute_weights ({', '.join(ATTRIBUTES)}) must sum to 1, or be all 0, got {weights}"
             )
+
+    @property
+    def uses_ratings(self) -> bool:
+        """Whether the loss needs histograms of ratings, or their standard deviations."""
+        return self.rating_weight > 0 or self.confidence != "none"
 
 
 @settings

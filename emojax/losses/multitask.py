@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from emojax.losses.confidence import label_weights
 from emojax.losses.config import AttributeLoss, DistillationConfig, ObjectiveConfig
+from emojax.losses.rating_distribution import rating_losses
 from emojax.metrics.moments import co_moments, pair_mask
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch, EmotionOutput
 
@@ -148,6 +150,8 @@ def mix_losses(kind: AttributeLoss, mse_share: float, losses: dict[str, Float[Ar
 def attribute_term(output: EmotionOutput, batch: Batch, settings: LossSettings) -> tuple[Float[Array, ""], Scalars]:
     """Σ_d w_d L_d over activation, valence and dominance, L from `objective.attribute_loss`.
 
+    Labels are weighted by `objective.confidence` (`emojax.losses.confidence`).
+
     Attributes without a loss in this batch (fewer than two labels, or for the squared error alone none) are skipped,
     and the weights of the others are scaled up to the same sum: so the loss has one scale for a corpus with one, two or
     three rated attributes. With learned weighting, L_d becomes exp(−s_d) L_d + s_d: see `LossSettings.log_variance`.
@@ -158,7 +162,8 @@ def attribute_term(output: EmotionOutput, batch: Batch, settings: LossSettings) 
     """
     objective, log_variance = settings.objective, settings.log_variance
     names = ("ccc", "mse") if objective.attribute_loss == "mix" else (objective.attribute_loss,)
-    parts = {name: ATTRIBUTE_LOSSES[name](output.attributes, batch.attributes, batch.weight) for name in names}
+    weights = label_weights(batch, objective)
+    parts = {name: ATTRIBUTE_LOSSES[name](output.attributes, batch.attributes, weights) for name in names}
     losses = mix_losses(objective.attribute_loss, objective.mse_share, parts)
     num_labels = _num_labels(batch.attributes, batch.weight)
     defined = num_labels >= (1 if objective.attribute_loss == "mse" else 2)
@@ -208,8 +213,30 @@ def emotion_term(output: EmotionOutput, batch: Batch, settings: LossSettings) ->
     return loss, scalars
 
 
+def rating_term(output: EmotionOutput, batch: Batch, settings: LossSettings) -> tuple[Float[Array, ""], Scalars]:
+    """Σ_d w_d R_d, R the loss between predicted distributions and the raters' choices (`rating_losses`).
+
+    Attributes without a target in this batch are skipped, as in `attribute_term`. Learned weighting does not apply.
+
+    Returns:
+      The loss, and scalars: `loss/ratings_<attribute>`, and `labels/ratings_<attribute>`, number of labels with a
+      target; 0 and no scalars without `objective.rating_weight`.
+    """
+    objective = settings.objective
+    if not objective.rating_weight:
+        return jnp.zeros((), jnp.float32), {}
+    if output.rating_logits is None:
+        raise ValueError("outputs must have rating_logits (model.rating_bins) for objective.rating_weight, got None")
+    losses, labelled = rating_losses(output.rating_logits, batch, objective)
+    num_labels = labelled.sum(axis=0).astype(jnp.float32)
+    scalars = {f"loss/ratings_{name}": losses[column] for column, name in enumerate(ATTRIBUTES)}
+    scalars |= {f"labels/ratings_{name}": num_labels[column] for column, name in enumerate(ATTRIBUTES)}
+    return weighted_mean(losses, objective.attribute_weights, num_labels > 0), scalars
+
+
 LABEL_TERMS: dict[str, WeightedTerm] = {
     "attributes": WeightedTerm(attribute_term, lambda settings: 1.0),
+    "ratings": WeightedTerm(rating_term, lambda settings: settings.objective.rating_weight),
     "emotion": WeightedTerm(emotion_term, lambda settings: settings.objective.emotion_weight),
 }
 """Terms of the supervised loss, by name."""
@@ -224,7 +251,7 @@ def multitask_loss(
     config: ObjectiveConfig,
     class_weights: Float[Array, "C"],
 ) -> tuple[Float[Array, ""], Scalars]:
-    """Σ_d w_d L_d + emotion_weight · cross-entropy, over the global batch, in float32.
+    """Σ_d w_d (L_d + rating_weight · R_d) + emotion_weight · cross-entropy, over the global batch, in float32.
 
     A corpus without ratings trains on its categories alone, one without categories (C = 0) on its attributes alone.
 
@@ -236,7 +263,7 @@ def multitask_loss(
       class_weights: see `class_weights`; (0,) without categories.
 
     Returns:
-      The loss, and scalars by name: `loss`, and those of `attribute_term` and `emotion_term`.
+      The loss, and scalars by name: `loss`, and those of `attribute_term`, `rating_term` and `emotion_term`.
     """
     return weighted_sum(LABEL_TERMS, output, batch, LossSettings(config, _NO_TEACHER, class_weights, parameters))
 

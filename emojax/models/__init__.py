@@ -23,6 +23,8 @@ from emojax.models.log_mel_input import stack_frames as stack_frames
 from emojax.models.normalisation import MEASURED as MEASURED
 from emojax.models.normalisation import measured as measured
 from emojax.models.pooling import pool as pool
+from emojax.models.rating_head import expected_ratings as expected_ratings
+from emojax.models.rating_head import rating_values as rating_values
 from emojax.models.tcgru import TCGRU as TCGRU
 from emojax.models.tcgru import TCGRUConfig as TCGRUConfig
 from emojax.models.trainable import count_parameters as count_parameters

@@ -15,7 +15,7 @@ from emojax.models.fusion import FUSIONS, FusionConfig
 from emojax.models.heads import EmotionHeads, ModalityFrames, clip_attributes
 from emojax.models.log_mel_input import LogMelInput, LogMelInputConfig
 from emojax.models.tcgru import TCGRU, TCGRUConfig
-from emojax.schema import MinLen, settings
+from emojax.schema import Ge, Le, MinLen, settings
 from emojax.types import Batch, EmotionOutput
 
 ModalityName = Literal["log_mel", "acoustic", "lexical"]
@@ -54,6 +54,14 @@ class EmotionModelConfig:
         "Whether attributes outside of the corpus's scale are set to its end in validation, evaluation and prediction; "
         "in training they are not, where a clipped one would have no gradient.",
     ] = True
+    rating_bins: Annotated[
+        int,
+        Ge(0),
+        Le(101),
+        "Values of the rating scale, lowest to highest, over which the model predicts a distribution of ratings per "
+        "attribute, e.g. 7 for ratings from 1 to 7; the attribute is its expectation. 0: attributes alone. "
+        "See docs/raters.md.",
+    ] = 0
     dtype: Annotated[
         Literal["float32", "bfloat16"],
         "Type of matrix products; parameters, statistics, losses and outputs are always float32.",
@@ -63,6 +71,8 @@ class EmotionModelConfig:
         """Checks rules between fields."""
         if len(set(self.modalities)) != len(self.modalities):
             raise ConfigError(f"model.modalities must name each modality once, got {self.modalities}")
+        if self.rating_bins == 1:
+            raise ConfigError("model.rating_bins must be 0 or >= 2, got 1")
         for modality in self.encoder_modalities:
             if not getattr(self, modality).checkpoint:
                 raise ConfigError(
@@ -137,8 +147,9 @@ class EmotionModel(nn.Module):
             modalities[name] = ModalityFrames(network.frames(features, mask, train), mask, embed)
         if len(modalities) == 1:
             (only,) = modalities.values()
-            return EmotionHeads(self.num_categories, dtype, name="heads")(only.embed(only.frames, only.mask))
-        fusion = FUSIONS[config.fusion.kind](self.num_categories, config.fusion, dtype)
+            heads = EmotionHeads(self.num_categories, dtype, config.rating_bins, name="heads")
+            return heads(only.embed(only.frames, only.mask))
+        fusion = FUSIONS[config.fusion.kind](self.num_categories, config.fusion, dtype, config.rating_bins)
         nn.share_scope(self, fusion)  # `heads` is at the same path with and without fusion
         return fusion(modalities, train)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
 from emojax.models.heads import EmotionHeads, Fusion, ModalityFrames, drop_modalities
+from emojax.models.rating_head import rating_output
 from emojax.schema import Ge, Le, Lt, settings
 from emojax.types import NUM_ATTRIBUTES, EmotionOutput
 
@@ -21,7 +22,7 @@ class EarlyFusion(Fusion):
         """Predicts from the joint embedding (B, size)."""
         embeddings, _ = self.embed(modalities, train)
         joint = Concatenation(self.config.size, self.dtype, name="fusion")(embeddings)
-        return EmotionHeads(self.num_categories, self.dtype, name="heads")(joint)
+        return EmotionHeads(self.num_categories, self.dtype, self.rating_bins, name="heads")(joint)
 
 
 class LateFusion(Fusion):
@@ -31,7 +32,7 @@ class LateFusion(Fusion):
     def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:
         """Predicts; the joint embedding is that of all modalities, concatenated."""
         embeddings, _ = self.embed(modalities, train)
-        return LateHeads(self.num_categories, self.dtype, name="heads")(embeddings)
+        return LateHeads(self.num_categories, self.dtype, self.rating_bins, name="heads")(embeddings)
 
 
 class GatedFusion(Fusion):
@@ -42,7 +43,7 @@ class GatedFusion(Fusion):
         """Predicts from the joint embedding (B, size)."""
         embeddings, present = self.embed(modalities, train)
         joint = GatedSum(self.config.size, self.dtype, name="fusion")(embeddings, present)
-        return EmotionHeads(self.num_categories, self.dtype, name="heads")(joint)
+        return EmotionHeads(self.num_categories, self.dtype, self.rating_bins, name="heads")(joint)
 
 
 class CrossAttentionFusion(Fusion):
@@ -60,7 +61,7 @@ class CrossAttentionFusion(Fusion):
         joined = {name: ModalityFrames(attended[name], masks[name], each.embed) for name, each in modalities.items()}
         embeddings, _ = self.embed(joined, train=False)  # modalities have been dropped above
         joint = Concatenation(self.config.size, self.dtype, name="fusion")(embeddings)
-        return EmotionHeads(self.num_categories, self.dtype, name="heads")(joint)
+        return EmotionHeads(self.num_categories, self.dtype, self.rating_bins, name="heads")(joint)
 
 
 FUSIONS: dict[str, type[Fusion]] = {
@@ -154,29 +155,38 @@ class GatedSum(nn.Module):
 class LateHeads(nn.Module):
     """Heads per modality, and a linear layer on their concatenated predictions, which starts as their mean.
 
+    Distributions of ratings are combined by their logits.
+
     Attributes:
       num_categories: C; 0 for attributes alone.
       dtype: dtype of the factors of products; outputs are float32.
+      rating_bins: values of the rating scale; 0 for attributes without distributions.
     """
 
     num_categories: int
     dtype: Any = jnp.float32
+    rating_bins: int = 0
 
     @nn.compact
     def __call__(self, embeddings: Mapping[str, Float[Array, "B _"]]) -> EmotionOutput:
         """Predicts; the joint embedding is that of all modalities, concatenated."""
         outputs = [
-            EmotionHeads(self.num_categories, self.dtype, name=name)(embedding)
+            EmotionHeads(self.num_categories, self.dtype, self.rating_bins, name=name)(embedding)
             for name, embedding in embeddings.items()
         ]
         mean = _repeated_identity(len(outputs))
-        attributes = jnp.concatenate([output.attributes for output in outputs], axis=-1)
-        attributes = nn.Dense(NUM_ATTRIBUTES, kernel_init=mean, name="attributes")(attributes)
         logits = outputs[0].emotion_logits
         if self.num_categories:
             logits = jnp.concatenate([output.emotion_logits for output in outputs], axis=-1)
             logits = nn.Dense(self.num_categories, kernel_init=mean, name="categories")(logits)
         embedding = jnp.concatenate([output.embedding for output in outputs], axis=-1)
+        if self.rating_bins:
+            size = NUM_ATTRIBUTES * self.rating_bins
+            flat = [output.rating_logits.reshape(-1, size) for output in outputs]  # type: ignore[union-attr]
+            ratings = nn.Dense(size, kernel_init=mean, name="ratings")(jnp.concatenate(flat, axis=-1))
+            return rating_output(ratings, self.rating_bins, logits, embedding)
+        attributes = jnp.concatenate([output.attributes for output in outputs], axis=-1)
+        attributes = nn.Dense(NUM_ATTRIBUTES, kernel_init=mean, name="attributes")(attributes)
         return EmotionOutput(attributes=attributes, emotion_logits=logits, embedding=embedding)
 
 

@@ -9,11 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from emojax.models.rating_head import maximum_entropy_logits, rating_output
 from emojax.types import NUM_ATTRIBUTES, EmotionOutput
 
 
 class EmotionHeads(nn.Module):
     """Three attributes by linear regression, C categories by linear classification.
+
+    With `rating_bins`, an attribute is the expectation of a distribution over so many values of the rating scale, a
+    softmax of linear logits (`emojax.models.rating_head`).
 
     The attributes start around 0.5, the middle of their [0, 1] scale; training starts at the means of its corpus: see
     `start_heads`.
@@ -21,22 +25,26 @@ class EmotionHeads(nn.Module):
     Attributes:
       num_categories: C; 0 for attributes alone.
       dtype: dtype of the factors of products; outputs are float32.
+      rating_bins: K; 0 for attributes without distributions.
     """
 
     num_categories: int
     dtype: Any = jnp.float32
+    rating_bins: int = 0
 
     @nn.compact
     def __call__(self, embedding: Float[Array, "B E"]) -> EmotionOutput:
         """Predicts from the embedding, which is returned with the predictions."""
-        middle = nn.initializers.constant(0.5)
-        attributes = nn.Dense(NUM_ATTRIBUTES, dtype=self.dtype, bias_init=middle, name="attributes")(embedding)
         logits = jnp.zeros((embedding.shape[0], 0), jnp.float32)
         if self.num_categories:
-            logits = nn.Dense(self.num_categories, dtype=self.dtype, name="categories")(embedding)
-        return EmotionOutput(
-            attributes=attributes.astype(jnp.float32), emotion_logits=logits.astype(jnp.float32), embedding=embedding
-        )
+            categories = nn.Dense(self.num_categories, dtype=self.dtype, name="categories")
+            logits = categories(embedding).astype(jnp.float32)
+        if self.rating_bins:
+            ratings = nn.Dense(NUM_ATTRIBUTES * self.rating_bins, dtype=self.dtype, name="ratings")
+            return rating_output(ratings(embedding), self.rating_bins, logits, embedding)
+        middle = nn.initializers.constant(0.5)
+        attributes = nn.Dense(NUM_ATTRIBUTES, dtype=self.dtype, bias_init=middle, name="attributes")(embedding)
+        return EmotionOutput(attributes=attributes.astype(jnp.float32), emotion_logits=logits, embedding=embedding)
 
 
 def start_heads(
@@ -57,13 +65,16 @@ def start_heads(
     if parts:
         return {**heads, **{name: start_heads(part, attributes, log_priors) for name, part in parts.items()}}
     constants = {"attributes": attributes, "categories": log_priors}
+    if "ratings" in heads:
+        bins = heads["ratings"]["bias"].shape[0] // NUM_ATTRIBUTES
+        constants["ratings"] = maximum_entropy_logits(attributes, bins).reshape(-1)
     return {
         name: {"kernel": _FIRST_SCALE * layer["kernel"], "bias": constants[name].astype(layer["bias"].dtype)}
         for name, layer in heads.items()
     }
 
 
-_OUTPUTS = ("attributes", "categories")
+_OUTPUTS = ("attributes", "ratings", "categories")
 
 _FIRST_SCALE = 0.01
 """Of the kernels of output heads, relative to an initialisation that gives predictions the spread of the embedding."""
@@ -100,11 +111,13 @@ class Fusion(nn.Module, abc.ABC):
       num_categories: C; 0 for attributes alone.
       config: `emojax.models.fusion.FusionConfig`.
       dtype: dtype of the factors of products; outputs are float32.
+      rating_bins: values of the rating scale; 0 for attributes without distributions.
     """
 
     num_categories: int
     config: Any
     dtype: Any = jnp.float32
+    rating_bins: int = 0
 
     @abc.abstractmethod
     def __call__(self, modalities: Mapping[str, ModalityFrames], train: bool) -> EmotionOutput:

@@ -179,4 +179,7 @@ def _batch(experiment: Experiment, seconds: float) -> Batch:
         values = jax.ShapeDtypeStruct((rows, frames, *spec.shape), jnp.dtype(DTYPES[spec.dtype]))
         stored[TEACHER_STATES] = StoredRows(values, jax.ShapeDtypeStruct((rows,), jnp.int32))
     waveform, ids = array(example.waveform, samples), array(example.tokens, tokens)
+    if config.objective.uses_ratings:
+        counts = jax.ShapeDtypeStruct((*batch.attributes.shape, config.model.rating_bins), jnp.float32)
+        batch = batch.replace(attributes_std=batch.attributes, rating_counts=counts)
     return abstract_like(batch.replace(waveform=waveform, tokens=ids, stored=stored), batch_sharding(experiment.mesh))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.data import BatchStream, choose_categories, open_corpus, read_index, with_speaker_splits
+from emojax.data import BatchStream, choose_categories, open_corpus, read_index, with_rating_table, with_speaker_splits
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
@@ -16,6 +16,7 @@ from emojax.models import EmotionModelConfig
 from emojax.parallel import is_first_process, make_mesh
 from emojax.reporting.card import CARD, write_card
 from emojax.reporting.plots import draw_attributes, draw_confusion, save_figure
+from emojax.reporting.rating_plots import draw_ratings
 from emojax.reporting.results import LINEAR_BASELINES
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import (
@@ -64,8 +65,8 @@ def write_evaluation(
     baselines: Mapping[str, Any] | None = None,
     transcripts: str | None = None,
 ) -> dict[str, Any]:
-    """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png and
-    SPLIT_submission.csv.
+    """Writes SPLIT.json, SPLIT.csv, and as far as they apply SPLIT_attributes.png, SPLIT_confusion.png,
+    SPLIT_ratings.png and SPLIT_submission.csv.
 
     Args:
       directory: folder from `evaluation_directory`.
@@ -92,6 +93,7 @@ def write_evaluation(
     for what, figure in (
         ("attributes", draw_attributes(predictions, summary)),
         ("confusion", draw_confusion(summary)),
+        ("ratings", draw_ratings(summary)),
     ):
         path = directory / f"{split}_{what}.png"
         if figure is None:
@@ -148,6 +150,7 @@ def evaluate_workdir(
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_metadata(workdir).info.name
     if own:
+        corpus = with_rating_table(corpus, config.corpus.ratings)
         corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     trained = restore_model(workdir, mesh, stored_modalities(config.model) if own else ())
     model_config = _with_transcripts(config.model, transcripts, own)
@@ -162,7 +165,7 @@ def evaluate_workdir(
         index = read_index(corpus, split)
         stored = corpus.selected_from(split)
         inputs = batch_inputs(workdir, model_config, corpus.info.name, stored, config.data.max_tokens, trained.online)
-        least = trained.model.min_samples
+        inputs, least = dataclasses.replace(inputs, ratings=True), trained.model.min_samples
         stream = BatchStream(corpus, split, index, config.data, mesh, training=False, inputs=inputs, min_samples=least)
         for line in stream.skipped:
             print(line, flush=True)

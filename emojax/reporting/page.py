@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from emojax.errors import EmojaxError
 from emojax.reporting.learning_curves import draw_learning_curves, read_curves
 from emojax.reporting.plots import draw_comparison, png_bytes
-from emojax.reporting.results import SCORES, Result, Run, Score, by_split, printable, shared_baselines
+from emojax.reporting.results import RATING_SCORES, SCORES, Result, Run, Score, by_split, printable, shared_baselines
 from emojax.reporting.table import (
     describe_protocol,
     describe_split,
@@ -61,6 +61,7 @@ def render_page(runs: list[Run], results: list[Result], problems: list[str]) -> 
         body.extend([element("p", _explanation(), **{"class": "soft"}), _table(sections), *_comparisons(sections)])
         lines = [element("li", describe_protocol(result)) for result in results]
         body.extend([element("h2", "How each row was measured"), element("ul", *lines)])
+    body.extend(_ratings(runs))
     if problems:
         lines = [element("li", problem) for problem in problems]
         body.extend([element("h2", "Not in the table"), element("ul", *lines)])
@@ -110,6 +111,30 @@ def _table(sections: list[list[Result]]) -> Element:
             rows.append(_row(title, [scores.get(name) for name in names], ["", ""], **{"class": "baseline"}))
         table.append(element("tbody", *rows))
     return element("div", table, **{"class": "scroll"})
+
+
+def _ratings(runs: list[Run]) -> list[Element]:
+    """Scores of predicted distributions of ratings, one row per run, split and attribute; [] without any."""
+    titles = ["system", "split", "attribute", *RATING_SCORES.values()]
+    table = element("table", element("thead", element("tr", *[element("th", title) for title in titles])))
+    rows = element("tbody")
+    for run in runs:
+        for result in run.results:
+            for attribute, scores in result.ratings.items():
+                texts = [result.system, f"{result.corpus}, {result.split}", attribute]
+                texts += [f"{scores[name]:.3f}" if name in scores else "–" for name in RATING_SCORES]
+                rows.append(element("tr", *[element("td", text) for text in texts]))
+    if not len(rows):
+        return []
+    table.append(rows)
+    explanation = (
+        "Every single rating counts. NLL (negative log-likelihood, nats) and CRPS (corpus scale) are lower for better "
+        "distributions; marginal: the distribution of all ratings of the split for every utterance; least "
+        "possible: the histogram of each utterance itself. Calibration error: mean difference between the probability "
+        "of central intervals and the share of ratings in them."
+    )
+    heading = element("h2", "Distributions of ratings")
+    return [heading, element("p", explanation, **{"class": "soft"}), element("div", table, **{"class": "scroll"})]
 
 
 def _row(system: str, scores: list[Score | None], numbers: list[str], **attributes: str) -> Element:

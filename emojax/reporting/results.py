@@ -14,6 +14,17 @@ from emojax.workdir import CONFIG, CORPUS, EVALUATION, SUMMARY, read_json
 SCORES = {f"ccc_{attribute}": f"CCC {attribute}" for attribute in ATTRIBUTES} | {"uar": "UAR", "macro_f1": "macro F1"}
 """Scores of a report, and their titles."""
 
+RATING_SCORES = {
+    "nll": "NLL",
+    "nll_marginal": "NLL, marginal",
+    "nll_histogram": "NLL, least possible",
+    "crps": "CRPS",
+    "crps_marginal": "CRPS, marginal",
+    "calibration_error": "calibration error",
+    "spread_correlation": "correlation of spreads",
+}
+"""Scores of predicted distributions of ratings (`emojax.evaluation.ratings`), and their titles."""
+
 LINEAR_BASELINES = {
     "encoder_linear": "baseline: linear model on encoder statistics",
     "log_mel_linear": "baseline: linear model on log-mel statistics",
@@ -58,6 +69,7 @@ class Result:
       categories: scored categories; () if unknown.
       match: description of how categories of corpus and model were matched; "" if they are the same.
       undefined: reason by a key of `SCORES` for undefined scores.
+      ratings: scores of predicted distributions by attribute and a key of `RATING_SCORES`; undefined ones are absent.
     """
 
     system: str
@@ -77,6 +89,7 @@ class Result:
     categories: tuple[str, ...] = ()
     match: str = ""
     undefined: dict[str, str] = dataclasses.field(default_factory=dict)
+    ratings: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +219,7 @@ def _read_result(run: Run, path: Path, summary: dict[str, Any]) -> Result:
         categories=tuple(map(printable, _texts(tree.get("categories")))),
         match=_match(_mapping(tree.get("category_match"))),
         undefined=_undefined(_mapping(tree.get("undefined"))),
+        ratings=_ratings(_mapping(_mapping(tree.get("ratings")).get("attributes"))),
     )
 
 
@@ -226,6 +240,15 @@ def _undefined(tree: dict[str, Any]) -> dict[str, str]:
     names = {name: name.replace("ccc_", "ccc.") for name in SCORES}
     reasons = {name: tree.get(key) for name, key in names.items()}
     return {name: printable(why) for name, why in reasons.items() if isinstance(why, str)}
+
+
+def _ratings(tree: dict[str, Any]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for attribute in ATTRIBUTES:
+        scores = {name: _number(_mapping(tree.get(attribute)).get(name)) for name in RATING_SCORES}
+        known = {name: value for name, value in scores.items() if value is not None}
+        found |= {attribute: known} if known else {}
+    return found
 
 
 def _texts(value: object) -> list[str]:

@@ -19,6 +19,7 @@ from emojax.data import (
     open_corpus,
     read_index,
     split_names,
+    with_rating_table,
     with_speaker_splits,
 )
 from emojax.data.plan import FILLER
@@ -67,6 +68,7 @@ def open_data(config: ExperimentConfig) -> TrainingData:
         config = dataclasses.replace(config, corpus=config.corpus.with_splits(corpus.split_assignment, corpus.folds))
     except ConfigError as error:
         raise ConfigError(f"config.{error}") from error
+    corpus = with_rating_table(corpus, config.corpus.ratings)
     corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     training = _with_transcripts(config, corpus, read_index(corpus, config.corpus.train_split))
     validation = read_index(corpus, config.corpus.validation_split) if config.corpus.has_validation else None
@@ -103,6 +105,9 @@ def student_inputs(data: TrainingData, workdir: Path) -> dict[str, BatchInputs]:
     }
     for split in splits:
         inputs[split].for_split(read_index(corpus, split))
+    if config.objective.uses_ratings:
+        split = config.corpus.train_split
+        inputs[split] = dataclasses.replace(inputs[split], ratings=True)
     if config.augment.on and not inputs[config.corpus.train_split].audio:
         raise ConfigError("config.augment: every probability must be 0 where no modality reads the waveform")
     return inputs

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from emojax.config import ExperimentConfig
-from emojax.data import Corpus, SplitIndex, has_votes
+from emojax.data import Corpus, SplitIndex, has_rating_counts, has_rating_std, has_votes
 from emojax.errors import ConfigError, CorpusError
 from emojax.types import ATTRIBUTES, MISSING_EMOTION
 
@@ -14,7 +14,7 @@ def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex,
 
     Raises:
       ConfigError: all labels of an attribute, or of the categories, that the objective weighs have one value; there are
-        no votes where it weighs them; or batches are too small for the CCC.
+        no votes or histograms of ratings where it needs them; or batches are too small for the CCC.
       CorpusError: a split has no label that the objective uses.
     """
     weighted = np.array(config.objective.attribute_weights) > 0
@@ -24,6 +24,7 @@ def check_labels(config: ExperimentConfig, corpus: Corpus, training: SplitIndex,
         trained = _check_training(config, corpus, training, weighted)
     needs_ccc = labels_used and config.objective.attribute_loss != "mse"
     _check_batch_size(config, bool(needs_ccc and (trained & _varied(training)).any()))
+    _check_ratings(config, corpus)
     if validation is not None:
         _check_validation(config, corpus, training, validation, trained)
 
@@ -45,6 +46,35 @@ def _check_training(
     if not ((weighted & rated).any() or categorised):
         raise _no_labels(corpus, split)
     return weighted & (varied | distilled)
+
+
+def _check_ratings(config: ExperimentConfig, corpus: Corpus) -> None:
+    """Checks that the corpus has what the objective needs to know of its raters."""
+    objective, split = config.objective, config.corpus.train_split
+    if not objective.uses_ratings:
+        return
+    place = f"split {split!r} of {corpus.info.name}"
+    counted, deviation = has_rating_counts(corpus, split), has_rating_std(corpus, split)
+    hint = "corpus.ratings names a table of them, see docs/raters.md"
+    assumed = objective.rating_target == "normal"
+    if objective.rating_weight and not (counted or (assumed and deviation)):
+        missing = "a histogram of ratings" + (" or a standard deviation over raters" if assumed else "")
+        raise ConfigError(
+            f"config.objective.rating_weight must be 0, got {objective.rating_weight}: no utterance of {place} has "
+            f"{missing} ({hint})"
+        )
+    if objective.rating_weight and corpus.rating_bins not in (0, config.model.rating_bins):
+        raise ConfigError(
+            f"config.model.rating_bins must be {corpus.rating_bins}, the values of the rating scale of "
+            f"{corpus.info.name}, got {config.model.rating_bins}"
+        )
+    by_deviation = objective.confidence == "inverse_variance"
+    if objective.confidence != "none" and not (counted or (by_deviation and deviation)):
+        missing = "a standard deviation over raters" if by_deviation else "a histogram of ratings"
+        raise ConfigError(
+            f"config.objective.confidence must be 'none', got {objective.confidence!r}: no utterance of {place} has "
+            f"{missing} ({hint})"
+        )
 
 
 def _check_categories(config: ExperimentConfig, corpus: Corpus, training: SplitIndex) -> bool:

@@ -60,6 +60,21 @@ def read_sentences(folder: Path = _FOLDER) -> list[Sentence]:
     ]
 
 
+def read_reader_ratings(
+    folder: Path = _FOLDER,
+) -> Iterator[tuple[str, int, tuple[float, float, float], tuple[float, float, float]]]:
+    """Reads `reader.csv`: id, number of readers, means and standard deviations of activation, valence, dominance.
+
+    Raises:
+      CorpusError: the file is missing or damaged.
+    """
+    columns = ("id", *_RATINGS, *_SPREADS, "N")
+    for _, row in read_table(folder / "reader.csv", columns, missing=()):
+        if not row["N"].isdecimal():
+            raise CorpusError(f"EmoBank, sentence {row['id']!r}: N must be a whole number, got {row['N']!r}")
+        yield row["id"], int(row["N"]), _floats(row, _RATINGS), _floats(row, _SPREADS)
+
+
 def subsample(sentences: list[Sentence], size: int | None) -> list[Sentence]:
     """Selects the `size` sentences with the lowest hashes of ids, in the original order; all if `size` is None.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from tfds_builders.builder import CorpusBuilder
-from tfds_builders.iemocap.labels import CATEGORIES
+from tfds_builders.iemocap.labels import CATEGORIES, SCALE
 from tfds_builders.iemocap.turns import FOLDS, FOUR, Utterance, make_utterance, read_sessions
 from tfds_builders.schema import CorpusMetadata
 from tfds_builders.sources import stamp_files
@@ -30,8 +30,8 @@ class IemocapConfig(tfds.core.BuilderConfig):
 class Builder(CorpusBuilder):
     """IEMOCAP."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.0.0": "First release.", "1.1.0": "attributes_histogram: evaluators per value."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
         IemocapConfig(name="all", description="Every labelled utterance, ten categories."),
         IemocapConfig(name="four", description="Anger, happiness (with excitement), sadness, neutral.", four=True),
@@ -58,7 +58,7 @@ class Builder(CorpusBuilder):
         """Returns the metadata of the corpus."""
         return CorpusMetadata(
             description="IEMOCAP: five sessions of two actors each, scripted and improvised conversations.",
-            scale=(1.0, 5.0),
+            scale=(float(SCALE[0]), float(SCALE[1])),
             categories=FOUR if self.builder_config.four else CATEGORIES,
             speech="recorded",
             attribute_source="rated",
@@ -71,10 +71,11 @@ class Builder(CorpusBuilder):
             notes=(
                 "Acted speech. Scripted conversations have the same words in every session, so that a lexical model is "
                 "trained on the test sentences: report improvised conversations too. emotion is -1 without agreement "
-                "of the evaluators. emotion_votes and attributes_std exclude self reports."
+                "of the evaluators. emotion_votes, attributes_std and attributes_histogram exclude self reports."
             ),
             split_assignment=FOLDS[-1],
             folds=FOLDS,
+            rating_bins=SCALE[1] - SCALE[0] + 1,
         )
 
     def items(self, manual_dir: Path | None) -> dict[str, Sequence[Utterance]]:

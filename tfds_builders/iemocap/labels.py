@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from emojax.errors import CorpusError
 from emojax.types import MISSING_EMOTION
 from tfds_builders.tables import MISSING_VALUES, parse_number
 from tfds_builders.text_files import read_lines
+from tfds_builders.utterance import count_ratings
 
 CATEGORIES = (
     "neutral",
@@ -26,6 +28,9 @@ CATEGORIES = (
     "other",
 )
 """All categories; `xxx`, no agreement, is -1."""
+
+SCALE = (1, 5)
+"""Lowest and highest rating of an attribute."""
 
 _CODES = dict(zip(("neu", "hap", "sad", "ang", "sur", "fea", "dis", "fru", "exc", "oth"), CATEGORIES, strict=True))
 
@@ -48,6 +53,7 @@ class Turn:
       attributes: activation, valence, dominance (the file has valence first); NaN where missing.
       std: sample standard deviation over evaluators; NaN with fewer than two.
       votes: share of evaluators per category; several categories of one evaluator are weighted. Excludes self reports.
+      histogram: number of evaluators per attribute and rating 1 to 5 (`count_ratings`). Excludes self reports.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Turn:
     attributes: tuple[float, float, float]
     std: tuple[float, float, float]
     votes: tuple[float, ...]
+    histogram: Float32[np.ndarray, "3 5"]
 
     @property
     def dialog(self) -> str:
@@ -119,6 +126,7 @@ def _turn(head: str, lines: Sequence[str]) -> Turn:
         attributes=(activation, valence, dominance),
         std=(stds[0], stds[1], stds[2]),
         votes=_votes([match.group(1) for match in map(_EVALUATOR.match, lines) if match]),
+        histogram=count_ratings(rated, SCALE),
     )
 
 

@@ -97,6 +97,7 @@ def make_utterance(item: Utterance) -> Made:
         attributes_std=turn.std,
         emotion=item.categories.index(_four(turn)) if item.four else turn.emotion,
         emotion_votes=_four_votes(turn.votes) if item.four else turn.votes,
+        attributes_histogram=turn.histogram,
         speaker=turn.speaker,
         gender={"F": "female", "M": "male"}.get(turn.speaker[-1], ""),
     )

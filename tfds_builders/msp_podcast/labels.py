@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from emojax.errors import CorpusError
 from emojax.types import MISSING_EMOTION
 from tfds_builders.tables import MISSING_VALUES, parse_csv, parse_number, read_table
 from tfds_builders.text_files import read_lines, read_text
+from tfds_builders.utterance import count_ratings
 
 CATEGORIES = (
     "anger",
@@ -25,6 +27,9 @@ CATEGORIES = (
     "other",
 )
 """What raters chose from, in the order of the codes below."""
+
+SCALE = (1, 7)
+"""Lowest and highest rating of an attribute."""
 
 _CODES = dict(zip("ASHUFDCNO", range(len(CATEGORIES)), strict=True))
 _NO_AGREEMENT = "X"
@@ -76,10 +81,12 @@ class Raters:
     Attributes:
       std: sample standard deviation of activation, valence, dominance; NaN with fewer than two raters.
       votes: share of raters per category, primary emotions only.
+      histogram: number of raters per attribute and rating 1 to 7 (`count_ratings`).
     """
 
     std: tuple[float, float, float]
     votes: tuple[float, ...]
+    histogram: Float32[np.ndarray, "3 7"]
 
 
 def read_consensus(path: Path, counts: collections.Counter[str]) -> dict[str, Consensus]:
@@ -240,8 +247,8 @@ def _attributes(values: Sequence[str], context: str) -> tuple[float, float, floa
             number = float("nan") if value.strip() in MISSING_VALUES else parse_number(value.strip())
         except ValueError as error:
             raise CorpusError(f"{context}: {value!r} {error}") from error
-        if number < 1 or number > 7:
-            raise CorpusError(f"{context}: rating must be 1 to 7, got {number:g}")
+        if number < SCALE[0] or number > SCALE[1]:
+            raise CorpusError(f"{context}: rating must be {SCALE[0]} to {SCALE[1]}, got {number:g}")
         numbers.append(number)
     activation, valence, dominance = numbers
     return activation, valence, dominance
@@ -251,7 +258,7 @@ def _summarise(ratings: Sequence[_Rating]) -> Raters:
     values = np.array([rating.attributes for rating in ratings])
     stds = [_sample_std(column[~np.isnan(column)]) for column in values.T]
     votes = np.bincount([rating.emotion for rating in ratings], minlength=len(CATEGORIES)) / len(ratings)
-    return Raters((stds[0], stds[1], stds[2]), tuple(votes.tolist()))
+    return Raters((stds[0], stds[1], stds[2]), tuple(votes.tolist()), count_ratings(values, SCALE))
 
 
 def _sample_std(values: np.ndarray) -> float:

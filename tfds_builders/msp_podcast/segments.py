@@ -6,10 +6,13 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
+
 from emojax.errors import CorpusError
-from emojax.types import MISSING_EMOTION
+from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES
 from tfds_builders.msp_podcast.labels import (
     CATEGORIES,
+    SCALE,
     Consensus,
     Raters,
     label_files,
@@ -22,6 +25,9 @@ from tfds_builders.msp_podcast.labels import (
 from tfds_builders.msp_podcast.releases import Release
 from tfds_builders.text_files import find_folder, listing, read_text
 from tfds_builders.utterance import Made, read_pcm, utterance
+
+RATING_BINS = SCALE[1] - SCALE[0] + 1
+"""Ratings of an attribute that raters choose from."""
 
 _UNRATED = Consensus(MISSING_EMOTION, (math.nan, math.nan, math.nan))
 
@@ -138,6 +144,7 @@ def make_utterance(segment: Segment) -> Made:
         emotion_votes=raters.votes if raters else None,
         speaker=label.speaker,
         gender=label.gender,
+        attributes_histogram=raters.histogram if raters else np.zeros((NUM_ATTRIBUTES, RATING_BINS), np.float32),
     )
     return Made(example, tuple(counted))
 

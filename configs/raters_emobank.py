@@ -1,0 +1,33 @@
+"""Ratings of single readers on EmoBank spoken: distributions of ratings, and labels weighted by confidence.
+
+After the colon: the input, `log_mel` or `acoustic`, and the use of the readers: `none` (the config of the input alone),
+`distribution` (five values per attribute, cross-entropy beside the CCC of the mean), `confidence` (labels weighted by
+the readers' standard error), or `both`. The histograms of the readers are written to a table first (docs/raters.md).
+
+python -m tfds_builders.emobank_spoken.reader_ratings stores/readers.csv
+python launch.py --config=configs/raters_emobank.py:log_mel,distribution --workdir=runs/raters \
+  --config.corpus.ratings=stores/readers.csv
+"""
+
+from ml_collections import ConfigDict
+
+from configs import acoustic_emobank, mfb_emobank
+
+INPUTS = {"log_mel": mfb_emobank, "acoustic": acoustic_emobank}
+
+USES = ("none", "distribution", "confidence", "both")
+
+
+def get_config(system: str = "log_mel,distribution") -> ConfigDict:
+    """Returns the config of an input and a use of the readers."""
+    name, _, use = system.partition(",")
+    if name not in INPUTS or use not in USES:
+        inputs, uses = " or ".join(INPUTS), ", ".join(USES)
+        raise ValueError(f"raters_emobank: system must be {inputs}, a comma, and one of {uses}; got {system!r}")
+    config = INPUTS[name].get_config()
+    if use in ("distribution", "both"):
+        config.model.rating_bins = 5
+        config.objective.rating_weight = 0.2
+    if use in ("confidence", "both"):
+        config.objective.confidence = "standard_error"
+    return config
