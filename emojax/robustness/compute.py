@@ -21,11 +21,12 @@ from emojax.types import NUM_ATTRIBUTES, SAMPLE_RATE
 _READ_AT_ONCE = 1024
 """Clips in memory at a time."""
 
-_MOST_SECONDS = 160
+_LEAST_SECONDS, _MOST_SECONDS = 10, 160
 """Audio per batch and device, padding included, unless one clip is longer (s)."""
 
-_MANY = 256
-"""Clips from which on all batches of a length have the same number of rows, so that few programs are compiled."""
+_BATCHES = 16
+"""Batches that few clips are divided into. All of a length have the same number of rows, so that few programs are
+compiled; more batches have fewer empty rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +104,13 @@ def _compute(
     ]
     no_snr, beyond = np.zeros((2, count), bool)
     found = work.transcripts(condition) if work.transcripts and any(m.takes_transcripts for m in models) else None
-    seconds = min(_MOST_SECONDS, *(model.seconds_at_once for model in models))
-    devices = work.degrader.mesh.size
+    most, devices = min(_MOST_SECONDS, *(model.seconds_at_once for model in models)), work.degrader.mesh.size
     for start in range(0, count, _READ_AT_ONCE):
         clips = work.utterances.read(work.rows[start : start + _READ_AT_ONCE].tolist())
-        waveforms, size = [clip.waveform for clip in clips], seconds * SAMPLE_RATE
-        for members, padded, lengths in padded_batches(
-            waveforms, SAMPLE_RATE, size, None, devices, fill=len(clips) >= _MANY
-        ):
+        waveforms = [clip.waveform for clip in clips]
+        even = sum(map(len, waveforms)) // (_BATCHES * devices)
+        size = min(max(even, _LEAST_SECONDS * SAMPLE_RATE), most * SAMPLE_RATE)
+        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, size, None, devices, fill=True):
             if interruption.received:
                 return None
             places = np.array(members) + start
