@@ -50,6 +50,7 @@ def config_reference(name: str = "") -> str:
     from emojax.extraction import ExtractConfig, TeacherCacheConfig
     from emojax.model_tests.config import ModelTestsConfig
     from emojax.pretraining import PretrainConfig
+    from emojax.robustness.config import RobustnessGridConfig
     from emojax.transcription import TranscribeConfig
 
     chapters: Chapters = {
@@ -59,6 +60,7 @@ def config_reference(name: str = "") -> str:
         "Transcription": ("configs/transcribe.py", TranscribeConfig),
         "Pre-training": ("configs/pretrain_hubert.py", PretrainConfig),
         "Model tests": ("configs/model_tests.py", ModelTestsConfig),
+        "Robustness": ("configs/robustness.py", RobustnessGridConfig),
     }
     return describe_fields(chapters, name) if name else markdown_reference(chapters)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,38 +43,54 @@ class SoundBank:
     names: tuple[str, ...]
 
 
-def noise_bank(folder: str, part: Part, clips: int, seconds: float, seed: int) -> SoundBank:
+def noise_bank(
+    folder: str,
+    part: Part | None,
+    clips: int,
+    seconds: float,
+    seed: int,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> SoundBank:
     """Loads noises, one excerpt per file.
 
     Args:
       folder: folder searched recursively (e.g. MUSAN, ESC-50, DEMAND); "" for the bundled noises.
-      part: files for training or evaluation; the two are disjoint.
+      part: files for training or evaluation; the two are disjoint. None: all files.
       clips: maximal number of files, chosen at random.
       seconds: maximal length of an excerpt, which starts at a random position (s).
       seed: seed of the random choices.
+      wanted: selects files by their path in the folder.
 
     Raises:
       ConfigError: the folder has no audio files for the part.
       AudioError: a file cannot be read; the message names it.
     """
-    return _bank(Path(folder) if folder else _BUNDLED / "noise", part, clips, seconds, seed, excerpts=True)
+    return _bank(Path(folder) if folder else _BUNDLED / "noise", part, clips, seconds, seed, True, wanted)
 
 
-def room_bank(folder: str, part: Part, clips: int, seconds: float, seed: int) -> SoundBank:
+def room_bank(
+    folder: str,
+    part: Part | None,
+    clips: int,
+    seconds: float,
+    seed: int,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> SoundBank:
     """Loads room impulse responses; the few bundled ones are used for both training and evaluation.
 
     Args:
       folder: folder searched recursively (e.g. RIRS_NOISES); "" for the bundled rooms.
-      part: files for training or evaluation; ignored for the bundled rooms.
+      part: files for training or evaluation; ignored for the bundled rooms. None: all files.
       clips: maximal number of files, chosen at random.
       seconds: length that responses are truncated to (s).
       seed: seed of the random choice.
+      wanted: selects files by their path in the folder.
 
     Raises:
       ConfigError: the folder has no audio files for the part.
       AudioError: a file cannot be read; the message names it.
     """
-    return _bank(Path(folder) if folder else _BUNDLED / "rooms", part, clips, seconds, seed, excerpts=False)
+    return _bank(Path(folder) if folder else _BUNDLED / "rooms", part, clips, seconds, seed, False, wanted)
 
 
 def part_of(name: str) -> Part:
@@ -83,11 +99,19 @@ def part_of(name: str) -> Part:
     return "train" if number < _TRAIN_SHARE else "evaluation"
 
 
-def _bank(folder: Path, part: Part, clips: int, seconds: float, seed: int, excerpts: bool) -> SoundBank:
+def _bank(
+    folder: Path,
+    part: Part | None,
+    clips: int,
+    seconds: float,
+    seed: int,
+    excerpts: bool,
+    wanted: Callable[[str], bool],
+) -> SoundBank:
     folder = folder.expanduser()
-    names = _names(folder, part)
+    names = [name for name in _names(folder, part) if wanted(name)]
     if not names:
-        raise ConfigError(f"{folder}: has no audio files for {part} ({', '.join(SUFFIXES)})")
+        raise ConfigError(f"{folder}: has no audio files{f' for {part}' if part else ''} ({', '.join(SUFFIXES)})")
     random = np.random.default_rng(seed)
     chosen = sorted(random.permutation(len(names))[:clips])
     most = round(seconds * SAMPLE_RATE)
@@ -109,7 +133,7 @@ def _sound(path: Path, most: int, random: np.random.Generator | None) -> np.ndar
     return sound / peak
 
 
-def _names(folder: Path, part: Part) -> Sequence[str]:
+def _names(folder: Path, part: Part | None) -> Sequence[str]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if folder == _BUNDLED / "rooms":
@@ -120,11 +144,13 @@ def _names(folder: Path, part: Part) -> Sequence[str]:
         with (_BUNDLED / "noise.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return sorted(
-            row["file"].removeprefix("noise/") for row in rows if (row["split"] == "train") == (part == "train")
+            row["file"].removeprefix("noise/")
+            for row in rows
+            if part is None or (row["split"] == "train") == (part == "train")
         )
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("._"))
     names = sorted(str(path.relative_to(folder)) for path in found)
-    return [name for name in names if part_of(name) == part]
+    return [name for name in names if part is None or part_of(name) == part]
 
 
 @settings

@@ -16,9 +16,9 @@ from emojax.errors import CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
 from emojax.inference.distributions import RatingDistribution, rating_distribution
 from emojax.inference.items import Item, as_list, as_transcripts, item_name, read_item
-from emojax.parallel import MeshConfig, check_not_forked, make_mesh
+from emojax.parallel import MeshConfig, check_not_forked, make_mesh, to_global_arrays
 from emojax.tokenizer import Tokenizer
-from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo
+from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, EmotionOutput
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
 
 _READ_AT_ONCE = 512
@@ -55,17 +55,22 @@ class Prediction:
 class Predictor:
     """Predicts files and arrays with a trained model."""
 
-    def __init__(self, trained: TrainedModel):
-        """Wraps a restored model, on one device (see `load`)."""
+    def __init__(self, trained: TrainedModel, mesh: Mesh | None = None):
+        """Wraps a restored model (see `load`).
+
+        Args:
+          trained: model, on the devices of `mesh`.
+          mesh: mesh of `forward`; None: one device.
+        """
         self.trained = trained
+        self.mesh = mesh or _one_device()
         self._tokenizer = None
         if "lexical" in trained.online:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
         windows = windows_of(trained.config, trained.model, trained.online)
-        self._step = PredictStep(trained.model, _one_device(), windows)
+        self._step = PredictStep(trained.model, self.mesh, windows)
         self.min_samples = trained.model.min_samples
-        seconds = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
-        self._samples_at_once = seconds * SAMPLE_RATE
+        self.seconds_at_once = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
 
     @property
     def corpus(self) -> CorpusInfo:
@@ -120,13 +125,32 @@ class Predictor:
 
     def _predict_waveforms(self, waveforms: list[np.ndarray], texts: list[str]) -> list[Prediction]:
         predictions: dict[int, Prediction] = {}
-        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, self._samples_at_once, None):
-            batch = self._batch(padded, lengths, [texts[i] for i in members])
-            output = self._step(self.trained.variables, batch)
+        at_once = self.seconds_at_once * SAMPLE_RATE
+        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, at_once, None):
+            output = self.forward(padded, lengths, [texts[i] for i in members])
             predictions |= {i: self.named(output, row) for row, i in enumerate(members)}
         return [predictions[i] for i in range(len(waveforms))]
 
-    def _batch(self, waveform: np.ndarray, num_samples: np.ndarray, texts: list[str]) -> Batch:
+    def forward(self, waveform: Any, num_samples: np.ndarray, texts: list[str]) -> EmotionOutput:
+        """Predicts a padded batch.
+
+        Args:
+          waveform: (B, S) on the host or on the devices of `mesh`, whose number B is a multiple of.
+          num_samples: (B,) valid samples per row; 0 for rows that complete the batch.
+          texts: transcripts of the first rows; ignored without a lexical modality.
+
+        Returns:
+          NumPy arrays of all rows; attributes on [0, 1].
+        """
+        batch = self._batch(waveform, num_samples, texts)
+        if self.mesh.size > 1:
+            batch = jax.tree.map(self._on_mesh, batch)
+        return self._step(self.trained.variables, batch)
+
+    def _on_mesh(self, rows: Any) -> Any:
+        return rows if isinstance(rows, jax.Array) else to_global_arrays(rows, self.mesh)
+
+    def _batch(self, waveform: Any, num_samples: np.ndarray, texts: list[str]) -> Batch:
         rows = len(num_samples)
         tokens, num_tokens = np.zeros((rows, 0), np.int32), np.zeros(rows, np.int32)
         if self._tokenizer is not None:
@@ -165,13 +189,17 @@ class Predictor:
         return Prediction(attributes, emotions, output.embedding[row].astype(np.float32), ratings)
 
 
-def load(workdir: str | os.PathLike[str]) -> Predictor:
+def load(workdir: str | os.PathLike[str], mesh: Mesh | None = None) -> Predictor:
     """Loads the best checkpoint of a workdir. No code from the workdir is run.
+
+    Args:
+      workdir: folder of a run.
+      mesh: devices that batches of `Predictor.forward` are sharded over; None: one device. `predict` needs one device.
 
     Raises:
       CheckpointError: the folder is not a workdir, has no checkpoint, or is damaged.
     """
-    return Predictor(restore_model(Path(workdir), _one_device()))
+    return Predictor(restore_model(Path(workdir), mesh or _one_device()), mesh)
 
 
 def _one_device() -> Mesh:

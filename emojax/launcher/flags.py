@@ -17,6 +17,7 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --config=configs/own.py --workdir=DIR --config.corpus.name=NAME [--folds=speaker|NUMBER]
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
   python launch.py --mode=test --workdir=DIR [--corpus=NAME] [--splits=test] [--config=configs/model_tests.py]
+  python launch.py --mode=robustness --workdir=DIR [--models=RUN,...] [--corpus=NAME] [--config=configs/robustness.py]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
   python launch.py --mode=transcribe --config=configs/transcribe.py --workdir=TEXTS [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
@@ -29,6 +30,8 @@ Modes:
               and evaluates a model for each fold of speakers, pools their predictions, and trains one on everything.
   evaluate    Evaluates the best checkpoint of DIR; the config is read from DIR.
   test        Tests the best checkpoint of DIR for correctness, fairness and robustness (docs/model_tests.md).
+  robustness  Measures models under noise, reverberation and channels; results are written to DIR (docs/robustness.md).
+              Continues an unfinished grid.
   extract     Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
   transcribe  Stores transcripts of a corpus by a speech recognizer. Continues an unfinished store.
   import      Converts a published emotion model to a workdir.
@@ -40,8 +43,8 @@ Config files: a path, or the name of a config of the package if there is no such
 `python -m emojax config` lists every field with type, bounds, default and meaning; `python -m emojax config optimizer`
 those of one group.
 
-Signals: during training, extraction and transcription Ctrl-C and SIGTERM save first, and the same command continues
-from there. At other times they end the command. A second signal ends it immediately.
+Signals: during training, extraction, transcription and robustness Ctrl-C and SIGTERM save first, and the same command
+continues from there. At other times they end the command. A second signal ends it immediately.
 
 Exit status: 0 success (or saved after SIGTERM), 1 an error, reported in one line, 2 wrong usage, 130 ended by Ctrl-C,
 143 ended by SIGTERM with nothing saved. Only one command at a time writes to a folder; a second one ends with an error
@@ -55,14 +58,15 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, or name of a config of the package; --config.GROUP.FIELD=VALUE sets a field."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_MODE_NAMES = ["train", "evaluate", "test", "extract", "transcribe", "import", "pretrain", "quantise", "plan"]
+_MODE_NAMES = ["train", "evaluate", "test", "robustness", "extract", "transcribe"]
+_MODE_NAMES += ["import", "pretrain", "quantise", "plan"]
 MODE = flags.DEFINE_enum("mode", "train", _MODE_NAMES, "What to do.")
-CORPUS = flags.DEFINE_string("corpus", "", "evaluate, test: a corpus other than the training corpus.")
-SPLITS = flags.DEFINE_list("splits", [], "evaluate, test: splits; default: the test splits of the config.")
+CORPUS = flags.DEFINE_string("corpus", "", "evaluate, test, robustness: a corpus other than the training corpus.")
+SPLITS = flags.DEFINE_list("splits", [], "evaluate, test, robustness: splits; default: the test splits of the config.")
 CATEGORY_MAP = flags.DEFINE_list(
     "category_map",
     [],
-    "evaluate, test: THEIRS:OURS,... for categories of the corpus that the model has by another name.",
+    "evaluate, test, robustness: THEIRS:OURS,... for categories of the corpus that the model has by another name.",
 )
 TRANSCRIPTS = flags.DEFINE_string(
     "transcripts", "", "evaluate: folder of transcripts of the corpus; default: those of the config, else its own."
@@ -82,7 +86,14 @@ HEARTBEAT_SECONDS = flags.DEFINE_integer(
 PREDICTOR = flags.DEFINE_string(
     "predictor", "", "test: MODULE:NAME of an importable model, in place of that of the workdir."
 )
-DATA_DIR = flags.DEFINE_string("data_dir", "", "evaluate, test: folder of the corpora; default: that of the config.")
+MODELS = flags.DEFINE_list(
+    "models",
+    [],
+    "robustness: models RUN,...: workdirs, MODULE:NAME of importable models, `constant`; default: the workdir itself.",
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "evaluate, test, robustness: folder of the corpora; default: that of the config."
+)
 
 _FLAGS = (
     CONFIG,
@@ -101,6 +112,7 @@ _FLAGS = (
     JOIN_SECONDS,
     HEARTBEAT_SECONDS,
     PREDICTOR,
+    MODELS,
     DATA_DIR,
 )
 USAGE = 2

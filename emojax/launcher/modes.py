@@ -20,6 +20,7 @@ from emojax.launcher.flags import (
     HEARTBEAT_SECONDS,
     JOIN_SECONDS,
     MODE,
+    MODELS,
     NUM_PROCESSES,
     OUTPUT,
     PREDICTOR,
@@ -155,6 +156,23 @@ def _test(workdir: Path) -> int:
     return 0
 
 
+def _robustness(workdir: Path) -> int:
+    from emojax.robustness import RobustnessGridConfig, parse_robustness, run_robustness
+
+    outcome = run_robustness(
+        workdir,
+        RobustnessGridConfig() if CONFIG.value is None else parse_robustness(config_tree()),
+        models=tuple(MODELS.value),
+        corpus_name=CORPUS.value,
+        splits=tuple(SPLITS.value),
+        data_dir=DATA_DIR.value,
+        category_map=CATEGORY_MAP.value,
+    )
+    if outcome.interrupted_by is not None:
+        return _interrupted(outcome.interrupted_by, "stopped; finished conditions are kept")
+    return 0
+
+
 def _extract(directory: Path) -> int:
     from emojax.extraction import extract_store, parse_extraction
 
@@ -226,6 +244,7 @@ _MODES = {
     "train": _train,
     "evaluate": _evaluate,
     "test": _test,
+    "robustness": _robustness,
     "extract": _extract,
     "transcribe": _transcribe,
     "import": _import,

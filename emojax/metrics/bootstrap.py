@@ -204,7 +204,7 @@ def sum_by_unit(items: np.ndarray, units: Any) -> np.ndarray:
 
 
 class Gain(TypedDict):
-    """CCC of two systems, and the difference with its 95 % interval; NaN where undefined.
+    """CCC (or UAR) of two systems, and the difference with its 95 % interval; NaN where undefined.
 
     The relative gain is meaningless where the lower CCC is near or below 0.
     """
@@ -274,3 +274,54 @@ def bootstrap_gain(
         )
         for column, attribute in enumerate(ATTRIBUTES)
     }
+
+
+def bootstrap_uar_gain(
+    before: Int[np.ndarray, "N"],
+    after: Int[np.ndarray, "N"],
+    labels: Int[np.ndarray, "N"],
+    num_categories: int,
+    speakers: Sequence[str] | np.ndarray | None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Gain:
+    """Paired difference in UAR of two systems, both scored on the same speakers in every resample.
+
+    Args:
+      before: categories predicted by the first system.
+      after: categories predicted by the second system.
+      labels: labelled category; -1 where missing.
+      num_categories: C.
+      speakers: speaker of every item, "" where unknown; None if all are. See `resampling_units`.
+      num_resamples: resamples drawn.
+      seed: the same seed gives the same interval.
+    """
+    labelled = labels != MISSING_EMOTION
+    units = resampling_units(speakers, len(labels))
+    sums = np.zeros((units.max(initial=-1) + 1, 2, num_categories, num_categories))
+    for system, predictions in enumerate((before, after)):
+        np.add.at(sums, (units[labelled], system, labels[labelled], predictions[labelled]), 1)
+    enough = sums.any(axis=(1, 2, 3)).sum() >= MIN_UNITS
+    uar = CLASSIFICATION_MEASURES["uar"]
+
+    def compared(confusions: np.ndarray) -> np.ndarray:
+        scores = uar(confusions)
+        first, second = scores[..., 0], scores[..., 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.stack([second - first, second / first - 1], axis=-1)
+
+    def measure(resampled: np.ndarray) -> np.ndarray:
+        return np.where(enough, compared(resampled), np.nan)
+
+    (low, relative_low), (high, relative_high) = percentile_interval(sums, measure, num_resamples, seed)
+    (gain, relative), scores = compared(sums.sum(axis=0)), uar(sums.sum(axis=0))
+    return Gain(
+        before=float(scores[0]),
+        after=float(scores[1]),
+        gain=float(gain),
+        low=float(low),
+        high=float(high),
+        relative=float(relative),
+        relative_low=float(relative_low),
+        relative_high=float(relative_high),
+    )

@@ -108,18 +108,19 @@ class WorkdirModel:
         return Outputs(attributes, probabilities)
 
 
-def import_model(name: str) -> Model:
+def import_model(name: str, flag: str = "--predictor") -> Model:
     """Imports a model.
 
     Args:
       name: `MODULE:NAME` of a `Model`, or of a class or function that makes one without arguments.
+      flag: flag that the name was given by, for messages.
 
     Raises:
       ConfigError: it cannot be imported, or is not a `Model`.
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise ConfigError(f"--predictor must be MODULE:NAME, got {name!r}")
+        raise ConfigError(f"{flag} must be MODULE:NAME, got {name!r}")
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
         is_model = hasattr(found, "categories") and not isinstance(found, type)
@@ -127,12 +128,10 @@ def import_model(name: str) -> Model:
     except EmojaxError:
         raise
     except Exception as error:  # of the user's code
-        raise ConfigError(f"--predictor={name}: {type(error).__name__}: {reason(error)}") from error
+        raise ConfigError(f"{flag}={name}: {type(error).__name__}: {reason(error)}") from error
     missing = [field for field in ("name", "predicted", "categories", "min_samples") if not hasattr(model, field)]
     if missing or not callable(model):
-        raise ConfigError(
-            f"--predictor={name}: must be a model (emojax.model_tests.Model), lacks {missing or 'a call'}"
-        )
+        raise ConfigError(f"{flag}={name}: must be a model (emojax.model_tests.Model), lacks {missing or 'a call'}")
     return model
 
 
