@@ -35,7 +35,7 @@ def workdir(mini_data_dir, tmp_path_factory):
     config.data.batch_size = 8
     config.data.bucket_seconds = (1.0, 2.5)
     config.data.workers = 0
-    config.model.log_mel.network.update({"gru_size": 8, "conv_channels": 8, "embedding_size": 8})
+    config.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 8, "embedding_size": 8})
     config.objective.emotion_weight = 0.5
     config.training.epochs = 2
     config.evaluation.bootstrap_resamples = 20

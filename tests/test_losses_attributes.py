@@ -219,7 +219,7 @@ def test_the_gradient_of_a_networks_parameters_is_that_of_the_loss_by_hand(kind)
     network, heads = TCGRU(TCGRUConfig(gru_layers=1, gru_size=4, conv_channels=0, embedding_size=3)), EmotionHeads(0)
     frames, mask = jnp.asarray(rng.normal(size=(rows, 5, 2)), jnp.float32), jnp.ones((rows, 5), bool)
     params = {
-        "network": network.init(jax.random.key(0), frames, mask),
+        "network": jax.jit(network.init)(jax.random.key(0), frames, mask),
         "heads": heads.init(jax.random.key(1), jnp.zeros((rows, 3))),
     }
     labels = rng.uniform(size=(rows, 3)).astype(np.float32)
@@ -239,13 +239,14 @@ def test_the_gradient_of_a_networks_parameters_is_that_of_the_loss_by_hand(kind)
         index=jnp.arange(rows),
     )
 
+    @jax.jit
     def forward(params):
         return heads.apply(params["heads"], network.apply(params["network"], frames, mask))
 
     def loss(params):
         return multitask_loss(forward(params), batch, {}, objective, jnp.zeros(0))
 
-    (found, scalars), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (found, scalars), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     predictions, pull_back = jax.vjp(lambda params: forward(params).attributes, params)
     errors, by_error = weighted_squared_error(np.asarray(predictions), labels, weight)
     share, weights = {"mse": 1.0, "mix": 0.75}[kind], np.array([0.5, 0.3, 0.2])

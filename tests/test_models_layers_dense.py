@@ -23,11 +23,21 @@ def test_values_and_gradients_are_those_of_a_matrix_product(leading, inputs, out
     rows = jnp.asarray(random.normal(size=(*leading, inputs)), jnp.float32)
     kernel = jnp.asarray(random.normal(size=(inputs, outputs)), jnp.float32)
     gradient = jnp.asarray(random.normal(size=(*leading, outputs)), jnp.float32)
-    ours, ours_back = jax.vjp(lambda rows, kernel: product(jnp.float32, rows, kernel), rows, kernel)
-    theirs, theirs_back = jax.vjp(jnp.matmul, rows, kernel)
-    for found, wanted in zip((ours, *ours_back(gradient)), (theirs, *theirs_back(gradient)), strict=True):
+
+    def value_and_gradients(multiply):
+        value, back = jax.vjp(multiply, rows, kernel)
+        return value, *back(gradient)
+
+    ours, theirs, of_kernel = jax.jit(  # one program: shapes are new in each example
+        lambda: (
+            value_and_gradients(lambda rows, kernel: product(jnp.float32, rows, kernel)),
+            value_and_gradients(jnp.matmul),
+            kernel_gradient(jnp.float32, rows, gradient),
+        )
+    )()
+    for found, wanted in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(kernel_gradient(jnp.float32, rows, gradient), ours_back(gradient)[1])
+    np.testing.assert_array_equal(of_kernel, ours[2])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

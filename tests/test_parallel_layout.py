@@ -15,6 +15,7 @@ from emojax.errors import ConfigError
 from emojax.parallel import MeshConfig, host_rows, leaf_sharding, make_mesh, state_sharding
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
+from tests import speech_checkpoints, text_checkpoints
 
 
 def shape(*lengths):
@@ -84,6 +85,17 @@ def test_invalid_mesh_raises(sizes, message):
 # Whole runs.
 
 
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory):
+    """As `checkpoints`, with one layer, which is sharded as all are."""
+    hubert, bert = tmp_path_factory.mktemp("hubert"), tmp_path_factory.mktemp("bert")
+    settings = speech_checkpoints.LARGE | speech_checkpoints.FRAMES_OF_20_MS
+    model = speech_checkpoints.make_model("Hubert", num_hidden_layers=1, **settings)
+    speech_checkpoints.write_checkpoint(hubert, model, normalize=True)
+    text_checkpoints.write_checkpoint(bert, text_checkpoints.make_model("BertModel", num_hidden_layers=1))
+    return {"acoustic": hubert, "lexical": bert}
+
+
 def small(data_dir, checkpoints, layout, **changes):
     tree = default.get_config()
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
@@ -142,20 +154,20 @@ def alone(config, workdir, monkeypatch):
 
 
 @pytest.mark.slow
-def test_fine_tuning_is_equal_on_every_mesh(mini_data_dir, checkpoints, tmp_path, monkeypatch):
-    expected = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FINE_TUNING), tmp_path / "alone", monkeypatch)
+def test_fine_tuning_is_equal_on_every_mesh(mini_data_dir, shallow, tmp_path, monkeypatch):
+    expected = alone(small(mini_data_dir, shallow, (1, 1, 1), **FINE_TUNING), tmp_path / "alone", monkeypatch)
     for layout in ((1, 8, 1), (2, 2, 2)):
-        config = small(mini_data_dir, checkpoints, layout, **FINE_TUNING)
+        config = small(mini_data_dir, shallow, layout, **FINE_TUNING)
         assert_same(outcome(config, tmp_path / "_".join(map(str, layout))), expected)
 
 
 @pytest.mark.slow
-def test_fusion_and_distillation_are_equal_on_every_mesh(mini_data_dir, checkpoints, tmp_path, monkeypatch):
-    fusion = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **FUSION), tmp_path / "fusion", monkeypatch)
-    assert_same(outcome(small(mini_data_dir, checkpoints, (8, 1, 1), **FUSION), tmp_path / "divided"), fusion)
+def test_fusion_and_distillation_are_equal_on_every_mesh(mini_data_dir, shallow, tmp_path, monkeypatch):
+    fusion = alone(small(mini_data_dir, shallow, (1, 1, 1), **FUSION), tmp_path / "fusion", monkeypatch)
+    assert_same(outcome(small(mini_data_dir, shallow, (8, 1, 1), **FUSION), tmp_path / "divided"), fusion)
     taught = {**STUDENT, "teacher__workdir": str(tmp_path / "fusion")}
-    student = alone(small(mini_data_dir, checkpoints, (1, 1, 1), **taught), tmp_path / "student", monkeypatch)
-    assert_same(outcome(small(mini_data_dir, checkpoints, (4, 1, 2), **taught), tmp_path / "divided_student"), student)
+    student = alone(small(mini_data_dir, shallow, (1, 1, 1), **taught), tmp_path / "student", monkeypatch)
+    assert_same(outcome(small(mini_data_dir, shallow, (4, 1, 2), **taught), tmp_path / "divided_student"), student)
 
 
 @pytest.mark.parametrize(("layout", "tensor"), [((1, 8, 1), False), ((2, 2, 2), True)])

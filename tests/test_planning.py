@@ -119,7 +119,7 @@ def test_the_abstract_state_is_that_of_training_and_the_step_lowers(mini_data_di
     tree = default.get_config()
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
     tree.data.update({"batch_size": 8, "bucket_seconds": (1.0,)})
-    tree.model.log_mel.network.update({"gru_size": 8, "conv_channels": 4, "embedding_size": 6})
+    tree.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 4, "embedding_size": 6})
     tree.optimizer.ema_decay = 0.9
     tree.teacher.workdir = str(make_workdir(tmp_path / "teacher"))
     tree.distillation.update({"attribute_weight": 1.0, "embedding_weight": 1.0})

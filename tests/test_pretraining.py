@@ -24,8 +24,8 @@ from emojax.pretraining.units import assign_units, num_valid_frames
 
 def config(data_dir, **changes):
     tree = pretrain_hubert.get_config()
-    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
-    tree.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "train_split": "train[:40%]"})
+    tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0})
     tree.encoder.update(
         {"channels": (8,) * 7, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 16}
     )

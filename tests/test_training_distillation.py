@@ -32,7 +32,7 @@ def tree(data_dir, **distillation):
     config = default.get_config()
     config.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
     config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
-    config.model.log_mel.network.update({"gru_size": 8, "conv_channels": 0, "embedding_size": 6})
+    config.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 6})
     config.optimizer.update({"warmup_steps": 1, "learning_rate": 3e-3})
     config.training.update({"epochs": 2, "log_every_steps": 1})
     config.evaluation.bootstrap_resamples = 10
@@ -54,6 +54,7 @@ def teachers(mini_data_dir, tmp_path_factory):
     for seed in (0, 1):
         config = tree(mini_data_dir)
         config.seed, config.objective.emotion_weight = seed, 0.5
+        config.model.log_mel.network.gru_layers = 2
         folders.append(root / f"teacher{seed}")
         train(config, folders[-1])
     return folders, cache_of(folders, mini_data_dir, "mini_corpus", root / "cache")

@@ -73,9 +73,15 @@ def online(mini_data_dir, checkpoints, tmp_path_factory):
     return workdir
 
 
-def test_a_store_and_the_encoder_itself_give_the_same_losses(mini_data_dir, checkpoints, stores, online, tmp_path):
-    train_workdir(experiment(mini_data_dir, checkpoints, stores), tmp_path / "stored")
-    np.testing.assert_allclose(losses(tmp_path / "stored"), losses(online), rtol=2e-4)
+@pytest.fixture(scope="module")
+def stored(mini_data_dir, checkpoints, stores, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "stored"
+    train_workdir(experiment(mini_data_dir, checkpoints, stores), workdir)
+    return workdir
+
+
+def test_a_store_and_the_encoder_itself_give_the_same_losses(stored, online):
+    np.testing.assert_allclose(losses(stored), losses(online), rtol=2e-4)
 
 
 def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, checkpoints, stores, tmp_path):
@@ -98,15 +104,14 @@ def test_a_workdir_predicts_alone_with_and_without_transcripts(mini_data_dir, ch
         model.predict([(clip, 16_000)] * 2, transcripts=["a"])
 
 
-def test_evaluation_of_stored_and_computed_states_agrees(mini_data_dir, checkpoints, stores, tmp_path):
-    train_workdir(experiment(mini_data_dir, checkpoints, stores), tmp_path / "run")
+def test_evaluation_of_stored_and_computed_states_agrees(mini_data_dir, stored):
     mesh = make_mesh(MeshConfig(data=1, fsdp=1), jax.devices()[:1])
-    stored, online = (restore_model(tmp_path / "run", mesh, names) for names in (("acoustic", "lexical"), ()))
-    assert "encoder" not in stored.variables["params"].get("acoustic", {})
+    without, online = (restore_model(stored, mesh, names) for names in (("acoustic", "lexical"), ()))
+    assert "encoder" not in without.variables["params"].get("acoustic", {})
     assert "encoder" in online.variables["params"]["acoustic"]
-    evaluate_workdir(tmp_path / "run", splits=("test",))
-    table = (tmp_path / "run" / "evaluation" / "test.csv").read_text().splitlines()
-    model = emojax.load(tmp_path / "run")
+    evaluate_workdir(stored, splits=("test",))
+    table = (stored / "evaluation" / "test.csv").read_text().splitlines()
+    model = emojax.load(stored)
     examples = list(open_split(open_corpus("mini_corpus", mini_data_dir), "test"))[:3]
     header = table[0].split(",")
     column = next(i for i, name in enumerate(header) if "valence" in name and "pred" in name)

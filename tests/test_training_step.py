@@ -26,7 +26,9 @@ def small_experiment(data_dir, **optimizer):
     config.data.batch_size = 16
     config.data.bucket_seconds = (1.0, 2.5)
     config.data.workers = 0
-    config.model.log_mel.network.update({"gru_size": 16, "conv_channels": 8, "embedding_size": 8, "dropout": 0.2})
+    config.model.log_mel.network.update(
+        {"gru_layers": 1, "gru_size": 16, "conv_channels": 8, "embedding_size": 8, "dropout": 0.2}
+    )
     config.model.log_mel.vtlp.max_warp = 0.1
     config.objective.emotion_weight = 0.5
     config.optimizer.warmup_steps = 1

@@ -17,6 +17,7 @@ _SAVE = """
 import os, sys
 from pathlib import Path
 import numpy as np
+from orbax.checkpoint import v1  # which checkpoints import when they are first used
 
 from emojax.parallel import MeshConfig, make_mesh, replicated, to_device
 from emojax.workdir import Checkpoints, abstract_like
