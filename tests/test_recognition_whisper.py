@@ -147,13 +147,6 @@ def test_words_have_times_within_the_recording_and_make_up_the_text(english):
         assert all(0 < word.probability < 1 for word in segment.words)
 
 
-def test_clips_at_their_own_length_do_not_depend_on_the_batch(english):
-    recognizer = load(english[1], padded=False)
-    found = recognizer.transcribe_all(CLIPS)
-    assert recognizer.transcribe(CLIPS[1]) == found[1]
-    assert found[1].text
-
-
 def test_silence_has_no_text(stamped):
     _, recognizer = stamped
     assert recognizer.transcribe(np.zeros(60_000, np.float32)).segments == ()

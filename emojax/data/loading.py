@@ -19,6 +19,12 @@ from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch, StoredRows
 
 _CHUNK = 512
 
+_KEPT_UTTERANCES = 20_000
+"""Utterances without audio that a loader keeps in memory once they were read, at a few kB each."""
+
+_KEPT_BYTES = 2**28
+"""Bytes of pooled hidden states, one row per utterance, that a loader keeps once they were read."""
+
 
 def has_votes(corpus: Corpus, split: str) -> bool:
     """Whether any utterance has a vote for one of the corpus's categories; reads up to the first such utterance.
@@ -161,6 +167,8 @@ class BatchLoader:
         self._tokenizer = Tokenizer(inputs.tokenizer, max_tokens) if inputs.tokenizer else None
         self._rows = np.arange(plan.batch_size) if rows is None else rows
         self._source: Any = None
+        self._examples = _KeptRows(0 if inputs.audio else _KEPT_UTTERANCES)
+        self._features = {name: _KeptRows(_kept_rows(stored)) for name, stored in inputs.stored.items()}
 
     def __call__(self, number: int) -> Batch:
         """Loads this host's rows of batch `number` of the plan as NumPy arrays.
@@ -193,7 +201,7 @@ class BatchLoader:
             weight=(indices != FILLER).astype(np.float32),
             index=indices.astype(np.int32),
             stored={
-                name: self._stored(stored, examples, indices[present], present, starts, planned.num_samples)
+                name: self._stored(name, stored, examples, indices[present], present, starts, planned.num_samples)
                 for name, stored in self._inputs.stored.items()
             },
             **ratings,
@@ -211,7 +219,10 @@ class BatchLoader:
     def _read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         if self._source is None:  # opened lazily, so that the pickled loader holds no open files
             self._source = open_split(self._corpus, self._split)
-        return read_utterances(self._source, indices.tolist(), self._corpus.describe(self._split), self._inputs.audio)
+        context, audio = self._corpus.describe(self._split), self._inputs.audio
+        return self._examples.get(
+            indices.tolist(), lambda missing: read_utterances(self._source, missing, context, audio)
+        )
 
     def _crops(
         self, examples: list[dict[str, Any]], present: np.ndarray, indices: np.ndarray, planned: PlannedBatch
@@ -243,6 +254,7 @@ class BatchLoader:
 
     def _stored(
         self,
+        name: str,
         stored: StoredInput,
         examples: list[dict[str, Any]],
         positions: np.ndarray,
@@ -256,7 +268,7 @@ class BatchLoader:
         values = np.zeros((len(starts), rows, *spec.shape), DTYPES[spec.dtype])
         counts = np.zeros(len(starts), np.int32)
         assert stored.positions is not None  # of `for_split`
-        read = stored.split.__getitems__(stored.positions[positions].tolist())
+        read = self._features[name].get(stored.positions[positions].tolist(), stored.split.__getitems__)
         for row, example, arrays in zip(present, examples, read, strict=True):
             stored.check_rows(len(arrays[stored.array]), example["num_samples"])
             first = stored.first_row(int(starts[row]))
@@ -271,6 +283,30 @@ class BatchLoader:
         for row, example in zip(present, examples, strict=True):
             texts[row] = recognised.texts[indices[row]] if recognised else example["transcript"]
         return self._tokenizer(texts)
+
+
+class _KeptRows:
+    """Rows that stay in memory once they were read, so that later epochs do not decode them again."""
+
+    def __init__(self, limit: int):
+        """Keeps up to `limit` rows."""
+        self._limit, self._rows = limit, dict[int, Any]()
+
+    def get(self, positions: list[int], read: Callable[[list[int]], list[Any]]) -> list[Any]:
+        """Returns rows by position; `read` returns those that are not kept."""
+        missing = [position for position in positions if position not in self._rows]
+        found = dict(zip(missing, read(missing), strict=True)) if missing else {}
+        if len(self._rows) + len(found) <= self._limit:
+            self._rows |= found
+        return [found[position] if position in found else self._rows[position] for position in positions]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_limit": self._limit, "_rows": {}}  # a worker process reads its own
+
+
+def _kept_rows(stored: StoredInput) -> int:
+    """Rows of a store that are kept: none of those of frames or tokens."""
+    return _KEPT_BYTES // sum(spec.bytes_per_row for spec in stored.split.specs) if stored.rows == "utterance" else 0
 
 
 def _column(examples, name: str, present, shape, dtype, missing) -> Float[np.ndarray, "B ..."]:

@@ -56,8 +56,7 @@ def _load_whisper(folder: Path, options: ComputeOptions, decoding: DecodingOptio
     tokens.check(decoding.language, decoding.task)
     if decoding.word_times:
         _check_heads(folder, tokens.alignment_heads, module)
-    encoder = padded_encoder(encoder) if decoding.padded else encoder
-    return WhisperRecognizer(encoder, WindowDecoder(module, params, tokens, decoding))
+    return WhisperRecognizer(padded_encoder(encoder), WindowDecoder(module, params, tokens, decoding))
 
 
 def _check_heads(folder: Path, heads: Heads, module: WhisperDecoder) -> None:

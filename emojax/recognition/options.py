@@ -24,11 +24,6 @@ class DecodingOptions:
         bool, "Predict times of segments in recordings of at most 30 s, too; longer ones always have them."
     ] = False
     word_times: Annotated[bool, "Align words with the recording by the attention of the decoder."] = False
-    padded: Annotated[
-        bool,
-        "Pad windows to 30 s as published; False: by 0.5 s of silence, with several times the word errors "
-        "(docs/encoders.md).",
-    ] = True
     beam_size: Annotated[int, Ge(1), Le(16), "Hypotheses of beam search at temperature 0; 1: greedy."] = 1
     length_penalty: Annotated[
         float, Ge(0), Le(2), "Exponent of the length that log-probabilities of beams are divided by."

@@ -18,9 +18,6 @@ from emojax.recognition.windows import Piece, divide_window
 from emojax.recognition.words import make_words
 from emojax.types import SAMPLE_RATE
 
-_SILENCE = SAMPLE_RATE // 2
-"""Samples of silence after a window that is not padded to 30 s."""
-
 _LEAST_LEVEL = 2.0**-15
 """Least step of 16-bit audio; a window below it has no text. Published decoders write some (tiny.en: "you")."""
 
@@ -49,7 +46,7 @@ class WhisperRecognizer:
     """A Whisper checkpoint with its decoder.
 
     Attributes:
-      encoder: encoder of the checkpoint; pads its inputs as `options.padded`.
+      encoder: encoder of the checkpoint; pads its inputs to 30 s.
       decoder: its decoder, vocabulary and options.
     """
 
@@ -122,12 +119,9 @@ class WhisperRecognizer:
         """Transcribes the next window of each recording."""
         # Windows of similar length have texts of similar length; the longest text of a batch determines its time.
         pending = sorted(pending, key=lambda each: len(each.audio) - each.position)
-        inputs, shortest = [each.audio[each.position :][: self._longest] for each in pending], self._longest
-        if not self.options.padded:
-            inputs = [np.pad(window, (0, _SILENCE))[: self._longest] for window in inputs]
-            shortest = SAMPLE_RATE
+        inputs = [each.audio[each.position :][: self._longest] for each in pending]
         size = self.options.batch_size * self._longest
-        for rows, batch, lengths in padded_batches(inputs, shortest, size, self._longest):
+        for rows, batch, lengths in padded_batches(inputs, self._longest, size, self._longest):
             states, mask = encode_windows(self.encoder.module, self.encoder.params, batch, lengths)
             of_batch = [pending[row] for row in rows]
             if not all(each.language for each in of_batch):

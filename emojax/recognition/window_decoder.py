@@ -183,10 +183,10 @@ def encode_windows(
 ) -> tuple[Float[Array, "B T D"], Bool[Array, "B T"]]:
     """Computes the hidden states of padded waveforms and their mask.
 
-    On CPU windows of 30 s are computed one after another: the intermediate results of one fit the cache.
+    On CPU windows are computed one after another: the intermediate results of one fit the cache.
 
     Args:
-      module: Whisper encoder.
+      module: Whisper encoder that pads clips to 30 s.
       params: its parameters.
       waveform: padded waveforms.
       num_samples: valid samples per row.
@@ -199,7 +199,4 @@ def encode_windows(
     def one_by_one(operands: tuple[Array, Array]) -> tuple[Array, Array]:
         return jax.lax.map(lambda row: jax.tree.map(lambda x: x[0], encode((row[0][None], row[1][None]))), operands)
 
-    operands = (waveform, num_samples)
-    if not module.padded:
-        return encode(operands)
-    return jax.lax.platform_dependent(operands, cpu=one_by_one, default=encode)
+    return jax.lax.platform_dependent((waveform, num_samples), cpu=one_by_one, default=encode)

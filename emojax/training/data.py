@@ -177,17 +177,20 @@ def make_validation(
     predict = PredictStep(model, mesh, windows_of(config, model, experiment.online))
     match = match_categories(corpus.info.categories, corpus.info.categories)
 
+    stream = BatchStream(
+        corpus,
+        split,
+        index,
+        config.data,
+        mesh,
+        training=False,
+        inputs=student[split],
+        min_samples=model.min_samples,
+    )
+    start = stream.get_state()
+
     def validate(variables: dict[str, Any]) -> dict[str, float]:
-        stream = BatchStream(
-            corpus,
-            split,
-            index,
-            config.data,
-            mesh,
-            training=False,
-            inputs=student[split],
-            min_samples=model.min_samples,
-        )
+        stream.set_state(start)
         predictions = predict_split(predict, variables, stream, index, corpus.info, split, outputs, match)
         return validation_metrics(predictions, config.evaluation.score)
 
