@@ -87,6 +87,10 @@ def test_evaluation_scores_the_distributions(trained, scores):
         assert sum(part["n"] for part in scores["agreement"][attribute]) <= SIZES["test"] - 2
     assert (workdir / "evaluation" / "test_ratings.png").exists()
     assert json.loads((workdir / "evaluation" / "test.json").read_text())["ratings"] == ratings
+    card = (workdir / "README.md").read_text()
+    assert "distribution over 7 values" in card
+    assert "weighted by the confidence in them (`standard_error`)" in card
+    assert f"| {ratings['attributes']['activation']['nll']:.3f} |" in card
 
 
 def test_the_file_of_predictions_holds_distributions_that_are_read_back(trained, scores, rated_data_dir):
