@@ -53,8 +53,8 @@ class Predictions:
       match: match of the model's categories with the corpus's, if the model has any; `corpus.categories` are then the
         scored categories. Not in the CSV file.
       num_unscored: number of labelled utterances of categories that the model does not have; their label is missing.
-      ratings: predicted distributions of ratings and what is known of single raters; None where there is neither. They
-        are in the CSV file if the model predicts distributions.
+      ratings: predicted distributions of ratings and the raters' choices; None where there is neither. They are in the
+        CSV file if the model predicts distributions.
       emotion_votes: shares of the raters' votes for `corpus.categories`; NaN where missing; None where they are not
         scored. Not in the CSV file.
     """

@@ -17,7 +17,7 @@ def draw_ratings(summary: dict[str, Any]) -> Figure | None:
       summary: `summarise` of the predictions of a split.
 
     Returns:
-      None if the model predicts no distributions, or nothing is known of single raters.
+      None if the model predicts no distributions, or the corpus has neither histograms nor deviations of raters.
     """
     if "ratings" not in summary:
         return None
