@@ -2,7 +2,8 @@
 
 After the colon: the input, `log_mel` or `acoustic`, and the use of the readers: `none` (the config of the input alone),
 `distribution` (five values per attribute, cross-entropy beside the CCC of the mean), `confidence` (labels weighted by
-the readers' standard error), or `both`. The histograms of the readers are written to a table first (docs/raters.md).
+the inverse variance of the readers, which is known of every sentence), or `both`. The histograms of the readers are
+written to a table first (docs/raters.md); `none` and `confidence` do not need it.
 
 python -m tfds_builders.emobank_spoken.reader_ratings stores/readers.csv
 python launch.py --config=configs/raters_emobank.py:log_mel,distribution --workdir=runs/raters \
@@ -29,5 +30,5 @@ def get_config(system: str = "log_mel,distribution") -> ConfigDict:
         config.model.rating_bins = 5
         config.objective.rating_weight = 0.2
     if use in ("confidence", "both"):
-        config.objective.confidence = "standard_error"
+        config.objective.confidence = "inverse_variance"
     return config

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.metrics
 
-from emojax.evaluation import Predictions, summarise
+from emojax.evaluation import Predictions, match_categories, summarise
 from emojax.evaluation.ratings import RatingPredictions, concatenate_ratings, summarise_agreement, summarise_ratings
+from emojax.evaluation.votes import scored_votes, summarise_votes
 from emojax.evaluation.windows import Windows, predict_windows
 from emojax.metrics import ccc
 from emojax.parallel import MeshConfig, make_mesh
@@ -145,3 +147,33 @@ def test_the_page_has_a_table_of_distributions(tmp_path):
     page = render_page([read_run(workdir)], [], [])
     assert "Distributions of ratings" in page
     assert f"{summary['ratings']['attributes']['valence']['nll']:.3f}" in page
+
+
+def test_votes_are_scored_over_the_shared_categories():
+    match = match_categories(("anger", "sadness"), ("anger", "joy", "sadness"), ())
+    votes = scored_votes(np.array([[0.2, 0.6, 0.2], [0.0, 1.0, 0.0], [np.nan] * 3, [0.9, 0.0, 0.1]]), match)
+    np.testing.assert_allclose(votes, [[0.5, 0.5], [np.nan] * 2, [np.nan] * 2, [0.9, 0.1]])
+    probabilities = np.array([[0.3, 0.7], [0.5, 0.5], [0.5, 0.5], [0.8, 0.2]])
+    found = summarise_votes(probabilities, votes, np.array([-1, 0, 1, 0]))
+    expected = sklearn.metrics.log_loss([0, 1, 0, 1], probabilities[[0, 0, 3, 3]], sample_weight=[0.5, 0.5, 0.9, 0.1])
+    assert found["nll"] == pytest.approx(expected)
+    assert found["nll_votes"] == pytest.approx(scipy.stats.entropy(votes[[0, 3]], axis=1).mean())
+    assert found["nll_marginal"] == pytest.approx(scipy.stats.entropy([0.7, 0.3]))
+    assert found["utterances"] == 2
+    (stratum,) = found["agreement"]
+    assert (stratum["n"], stratum["accuracy"]) == (1, 1.0)
+    assert summarise_votes(probabilities, np.full((4, 2), np.nan), np.zeros(4, int)) == {}
+
+
+def test_strata_of_votes_have_their_own_recall():
+    rng = np.random.default_rng(0)
+    votes = np.concatenate([np.eye(3)[rng.integers(3, size=20)], rng.dirichlet(np.ones(3), 40)])
+    labels, probabilities = votes.argmax(axis=1), rng.dirichlet(np.ones(3), 60)
+    made = dataclasses.replace(
+        predictions(), emotion_labels=labels, emotion_probabilities=probabilities, emotion_votes=votes
+    )
+    parts = summarise(made, None, 10)["votes"]["agreement"]
+    assert [part["n"] for part in parts] == [20, 20, 20]
+    expected = sklearn.metrics.recall_score(labels[:20], probabilities[:20].argmax(axis=1), average="macro")
+    assert parts[0]["uar"] == pytest.approx(expected)
+    assert parts[0]["entropy_to"] == 0

@@ -33,7 +33,7 @@ def some(number):
     return dataclasses.replace(made, **fields)
 
 
-_WHOLE = ("corpus", "split", "match", "num_unscored", "ratings")
+_WHOLE = ("corpus", "split", "match", "num_unscored", "ratings", "emotion_votes")
 
 
 def strict(summary):

@@ -44,8 +44,11 @@ def models():
     stacked = student_s.get_config()
     plain = default.get_config()
     plain.model.log_mel.normalisation = "none"
+    rated = default.get_config()
+    rated.model.rating_bins = 7
     return {
         "last": small(),
+        "ratings": small(rated),
         "mean": small(plain, pooling="mean", conv_channels=0),
         "student": small(stacked),
         "attentive": small(student_s.get_config(), pooling="attentive"),
@@ -64,12 +67,15 @@ def speech(samples, seed=0):
 def same(estimate, prediction):
     for name, value in prediction.attributes.items():
         assert estimate.attributes[name] == pytest.approx(value, abs=2e-4)
+    assert estimate.ratings.keys() == prediction.ratings.keys()
+    for name, distribution in prediction.ratings.items():
+        assert estimate.ratings[name].probabilities == pytest.approx(distribution.probabilities, abs=2e-5)
     assert estimate.emotions == pytest.approx(prediction.emotions, abs=2e-5)
     np.testing.assert_allclose(estimate.embedding, prediction.embedding, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "name", ["last", "mean", "student", "attentive", "attentive_statistics", "blocks", "blocks_and_gru"]
+    "name", ["last", "ratings", "mean", "student", "attentive", "attentive_statistics", "blocks", "blocks_and_gru"]
 )
 @hypothesis.settings(deadline=None, max_examples=4)
 @hypothesis.given(cuts=st.lists(st.integers(0, 24_000), min_size=0, max_size=6), seed=st.integers(0, 9))

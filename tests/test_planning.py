@@ -1,5 +1,6 @@
 """Plans: operations counted like by hand, exchanges read off compiled programs, real TPU programs where libtpu is."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -115,9 +116,13 @@ def test_other_topologies_are_refused():
             find_chip(wrong)
 
 
-def test_the_abstract_state_is_that_of_training_and_the_step_lowers(mini_data_dir, tmp_path):
+@pytest.mark.parametrize("rated", [False, True])
+def test_the_abstract_state_is_that_of_training_and_the_step_lowers(mini_data_dir, rated_data_dir, tmp_path, rated):
     tree = default.get_config()
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    if rated:
+        tree.corpus.update({"name": "rated_corpus", "data_dir": str(rated_data_dir)})
+        tree.model.rating_bins, tree.objective.rating_weight = 7, 0.5
     tree.data.update({"batch_size": 8, "bucket_seconds": (1.0,)})
     tree.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 4, "embedding_size": 6})
     tree.optimizer.ema_decay = 0.9
@@ -135,7 +140,7 @@ def test_the_abstract_state_is_that_of_training_and_the_step_lowers(mini_data_di
         return {jax.tree_util.keystr(path): (leaf.shape, leaf.dtype, leaf.sharding) for path, leaf in leaves}
 
     assert described(run.state) == described(state)
-    batch = training_stream(data, experiment, AUDIO).load(0)
+    batch = training_stream(data, experiment, dataclasses.replace(AUDIO, ratings=rated)).load(0)
     assert described(run.arguments[1]) == described(batch)
     assert count_flops(run.jitted.trace(*run.arguments).jaxpr) > 0
 

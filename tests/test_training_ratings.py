@@ -13,6 +13,7 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.cross_validation import cross_validate
 from emojax.data import open_corpus, read_index
+from emojax.data.ratings import table_columns
 from emojax.errors import ConfigError
 from emojax.evaluation import Predictions
 from emojax.inference.files import predict_files
@@ -86,6 +87,10 @@ def test_evaluation_scores_the_distributions(trained, scores):
         assert sum(part["n"] for part in scores["agreement"][attribute]) <= SIZES["test"] - 2
     assert (workdir / "evaluation" / "test_ratings.png").exists()
     assert json.loads((workdir / "evaluation" / "test.json").read_text())["ratings"] == ratings
+    card = (workdir / "README.md").read_text()
+    assert "distribution over 7 values" in card
+    assert "weighted by the confidence in them (`standard_error`)" in card
+    assert f"| {ratings['attributes']['activation']['nll']:.3f} |" in card
 
 
 def test_the_file_of_predictions_holds_distributions_that_are_read_back(trained, scores, rated_data_dir):
@@ -241,3 +246,25 @@ def test_a_distribution_without_its_loss_trains_by_the_ccc_of_its_mean(rated_dat
     lines = train(tree(rated_data_dir, rating_weight=0.0, confidence="none"), tmp_path / "run")
     assert not [name for name in lines[0] if "ratings" in name]
     assert jax.device_count() == 8
+
+
+def test_histograms_come_from_a_table_which_evaluation_can_do_without(tmp_path, one_device, capsys):
+    from tests import built_corpus
+
+    built_corpus.build(tmp_path / "data")
+    table = tmp_path / "ratings.csv"
+    rng = np.random.default_rng(0)
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *table_columns((1.0, 7.0))])
+        for split, size in built_corpus.SIZES.items():
+            writer.writerows([f"{split}_{number:03d}", *rng.integers(0, 3, 21)] for number in range(size))
+    config = tree(tmp_path / "data", "built_corpus", confidence="num_ratings")
+    config.corpus.ratings = str(table)
+    lines = train(config, tmp_path / "run")
+    assert sum(line["train/labels/ratings_valence"] for line in lines) == 2 * 12
+    assert evaluate_workdir(tmp_path / "run")["test"]["ratings"]["attributes"]["valence"]["utterances"] == 4
+    table.unlink()
+    found = evaluate_workdir(tmp_path / "run")["test"]["ratings"]
+    assert found["undefined"] == "the corpus has no histograms of ratings"
+    assert f"config.corpus.ratings: {table} does not exist" in capsys.readouterr().out

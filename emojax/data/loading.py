@@ -114,7 +114,7 @@ class BatchInputs:
       tokenizer: folder or hub name of the tokenizer of transcripts; "": transcripts are not loaded.
       stored: arrays of feature stores by their name in `Batch.stored`.
       transcripts: transcripts of a recognizer; None: the corpus's own.
-      ratings: whether to load what is known of single raters, `Batch.attributes_std` and `Batch.rating_counts`.
+      ratings: whether to load `Batch.attributes_std` and `Batch.rating_counts`.
     """
 
     audio: bool = True

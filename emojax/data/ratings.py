@@ -1,4 +1,4 @@
-"""What is known of single raters: histograms of ratings, the corpus's own or from a table beside it.
+"""Histograms of ratings: the corpus's own, or those of a table beside it.
 
 A table is a CSV file with a column `id` and a column per attribute and value of the rating scale, `activation_1` to
 `dominance_5` on a scale from 1 to 5: the number of raters who chose the value. An utterance that it does not name has

@@ -53,8 +53,10 @@ class Predictions:
       match: match of the model's categories with the corpus's, if the model has any; `corpus.categories` are then the
         scored categories. Not in the CSV file.
       num_unscored: number of labelled utterances of categories that the model does not have; their label is missing.
-      ratings: predicted distributions of ratings and what is known of single raters; None where there is neither. They
-        are in the CSV file if the model predicts distributions.
+      ratings: predicted distributions of ratings and the raters' choices; None where there is neither. They are in the
+        CSV file if the model predicts distributions.
+      emotion_votes: shares of the raters' votes for `corpus.categories`; NaN where missing; None where they are not
+        scored. Not in the CSV file.
     """
 
     corpus: CorpusInfo
@@ -68,6 +70,7 @@ class Predictions:
     match: CategoryMatch | None = None
     num_unscored: int = 0
     ratings: RatingPredictions | None = None
+    emotion_votes: Float[np.ndarray, "N C"] | None = None
 
     def __post_init__(self):
         """Converts and checks the fields.
@@ -168,6 +171,8 @@ class Predictions:
             "emotion_probabilities": (self.emotion_probabilities.shape, {(n, 0), (n, len(self.corpus.categories))}),
             "emotion_labels": (self.emotion_labels.shape, {(n,)}),
         }
+        if self.emotion_votes is not None:
+            wanted["emotion_votes"] = (self.emotion_votes.shape, {(n, len(self.corpus.categories))})
         if self.ratings is not None:
             for name in ("probabilities", "counts", "stds"):
                 shape = getattr(self.ratings, name).shape

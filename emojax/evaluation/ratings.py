@@ -33,7 +33,7 @@ _SHARE, _COUNT = "predicted_share", "label_count"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RatingPredictions:
-    """What is predicted and known of the single ratings of every utterance of a split.
+    """Predicted distributions of ratings and the raters' choices, of every utterance of a split.
 
     Attributes:
       scale: lowest and highest value of the corpus's scale; values of a distribution are equally spaced between them.

@@ -13,6 +13,7 @@ from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.ratings import summarise_agreement, summarise_ratings
 from emojax.evaluation.validation import undefined_scores
+from emojax.evaluation.votes import summarise_votes
 from emojax.metrics import (
     bootstrap_classification,
     bootstrap_regression,
@@ -73,6 +74,7 @@ def summarise(
         uar, macro_f1, accuracy: value, low, high; confusion: counts, row = label, column = prediction
           (all absent if categories are not both predicted and labelled);
         ratings: of a model that predicts distributions of ratings: see `summarise_ratings`;
+        votes: of predicted categories, where raters' votes are known: see `summarise_votes`;
         agreement: scores by the raters' agreement, where their deviations are known: see `summarise_agreement`;
         baselines: mean (the mean, for categories the majority) and random (mean over draws from the training labels),
           each with the scores above as plain numbers.
@@ -111,6 +113,11 @@ def summarise(
         named = bootstrap_classification(predicted, emotions, num_categories, speakers, num_resamples, seed)
         summary |= _nulled(_without_undefined(named, reasons))
         summary["confusion"] = confusion_matrix(predicted, emotions, num_categories).tolist()
+    if predictions.emotion_votes is not None and predictions.emotion_probabilities.shape[1]:
+        votes = summarise_votes(
+            predictions.emotion_probabilities, predictions.emotion_votes, predictions.emotion_labels
+        )
+        summary |= {"votes": _finite(votes)} if votes else {}
     if predictions.ratings is not None:
         if predictions.ratings.bins:
             summary["ratings"] = _finite(summarise_ratings(predictions.ratings))

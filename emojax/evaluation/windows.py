@@ -19,6 +19,7 @@ from emojax.errors import ConfigError
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.ratings import RatingPredictions
+from emojax.evaluation.votes import scored_votes
 from emojax.models import EmotionModel
 from emojax.parallel import batch_sharding, num_batch_shards, to_host, with_mesh
 from emojax.progress import Progress
@@ -274,6 +275,7 @@ def predict_split(
     attributes = np.full((len(index), NUM_ATTRIBUTES), np.nan)
     scored = outputs.categories and match.usable
     probabilities = np.zeros((len(index), len(match.scored) if scored else 0))
+    votes = np.full(probabilities.shape, np.nan)
     predicted_rows = np.zeros(len(index), bool)
     collected = _CollectedRatings(len(index), info.scale)
     low, high = info.scale
@@ -288,6 +290,7 @@ def predict_split(
                 probabilities[rows[present]] = match.probabilities(
                     softmax(output.emotion_logits[present][:, match.used])
                 )
+                votes[rows[present]] = scored_votes(to_host(batch.emotion_votes)[present], match)
             collected.add(rows[present], present, output, batch)
             progress.advance()
     kept = np.flatnonzero(predicted_rows)
@@ -304,6 +307,7 @@ def predict_split(
         match=match if outputs.categories else None,
         num_unscored=int((emotion >= 0).sum() - (match.corpus_labels(emotion) >= 0).sum()) if scored else 0,
         ratings=collected.predictions(kept, outputs.attributes),
+        emotion_votes=votes[kept] if scored else None,
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.errors import ConfigError
 from emojax.models.heads import EmotionHeads, Fusion, ModalityFrames, drop_modalities
-from emojax.models.rating_head import rating_output
+from emojax.models.rating_head import logit_scale, rating_output
 from emojax.schema import Ge, Le, Lt, settings
 from emojax.types import NUM_ATTRIBUTES, EmotionOutput
 
@@ -183,7 +183,8 @@ class LateHeads(nn.Module):
         if self.rating_bins:
             size = NUM_ATTRIBUTES * self.rating_bins
             flat = [output.rating_logits.reshape(-1, size) for output in outputs]  # type: ignore[union-attr]
-            ratings = nn.Dense(size, kernel_init=mean, name="ratings")(jnp.concatenate(flat, axis=-1))
+            joined = jnp.concatenate(flat, axis=-1) / logit_scale(self.rating_bins)
+            ratings = nn.Dense(size, kernel_init=mean, name="ratings")(joined)
             return rating_output(ratings, self.rating_bins, logits, embedding)
         attributes = jnp.concatenate([output.attributes for output in outputs], axis=-1)
         attributes = nn.Dense(NUM_ATTRIBUTES, kernel_init=mean, name="attributes")(attributes)

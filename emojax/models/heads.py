@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emojax.models.rating_head import maximum_entropy_logits, rating_output
+from emojax.models.rating_head import logit_scale, maximum_entropy_logits, rating_output
 from emojax.types import NUM_ATTRIBUTES, EmotionOutput
 
 
@@ -67,7 +67,7 @@ def start_heads(
     constants = {"attributes": attributes, "categories": log_priors}
     if "ratings" in heads:
         bins = heads["ratings"]["bias"].shape[0] // NUM_ATTRIBUTES
-        constants["ratings"] = maximum_entropy_logits(attributes, bins).reshape(-1)
+        constants["ratings"] = maximum_entropy_logits(attributes, bins).reshape(-1) / logit_scale(bins)
     return {
         name: {"kernel": _FIRST_SCALE * layer["kernel"], "bias": constants[name].astype(layer["bias"].dtype)}
         for name, layer in heads.items()

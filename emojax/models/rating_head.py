@@ -21,18 +21,28 @@ def expected_ratings(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
     return jax.nn.softmax(logits.astype(jnp.float32)) @ rating_values(logits.shape[-1])
 
 
+def logit_scale(bins: int) -> float:
+    """Factor of linear outputs: 1 / variance of K equally probable values, 12 (K − 1) / (K + 1).
+
+    A change of the logits by θ v_k changes the expectation by θ times the variance of the distribution: with this
+    factor, a step of the optimizer moves the attributes at first about as much as those of a linear head.
+    """
+    return 12.0 * (bins - 1) / (bins + 1)
+
+
 def rating_output(
     logits: Float[Array, "B D"], bins: int, emotion_logits: Float[Array, "B C"], embedding: Float[Array, "B E"]
 ) -> EmotionOutput:
     """Outputs whose attributes are the expectations of predicted distributions.
 
     Args:
-      logits: those of K values for each of three attributes, one attribute after the other (D = 3 K).
+      logits: those of K values for each of three attributes, one attribute after the other (D = 3 K), divided by
+        `logit_scale`.
       bins: K.
       emotion_logits: logits of categories.
       embedding: utterance embedding.
     """
-    by_attribute = logits.astype(jnp.float32).reshape(logits.shape[0], -1, bins)
+    by_attribute = logit_scale(bins) * logits.astype(jnp.float32).reshape(logits.shape[0], -1, bins)
     return EmotionOutput(
         attributes=expected_ratings(by_attribute),
         emotion_logits=emotion_logits,

@@ -12,7 +12,7 @@ from typing import Any
 
 from emojax.files import atomic_write
 from emojax.models import count_parameters
-from emojax.reporting.results import SCORES, Result, by_split, printable, read_run, shared_baselines
+from emojax.reporting.results import RATING_SCORES, SCORES, Result, by_split, printable, read_run, shared_baselines
 from emojax.reporting.table import describe_protocol, describe_split, score_text, shown_scores
 from emojax.types import ATTRIBUTES, CorpusInfo
 from emojax.workdir import TrainedModel, check_inside
@@ -130,6 +130,11 @@ def _model_lines(trained: TrainedModel) -> list[str]:
             f"- Attributes: {', '.join(attributes)}, on the scale {low:g} to {high:g} of the training corpus (arrays "
             f"have the order {order})."
         )
+    if attributes and model.rating_bins:
+        lines.append(
+            f"- Distributions: each attribute is the mean of a predicted distribution over {model.rating_bins} values "
+            "of the scale, those that raters choose from; predictions have its standard deviation and quantiles."
+        )
     if categories:
         lines.append(f"- Categories, in this order: {', '.join(map(_escape, categories))}.")
     stored = [modality for modality in model.encoder_modalities if modality not in trained.online]
@@ -151,6 +156,8 @@ def _data_lines(trained: TrainedModel) -> list[str]:
     lines = [f"- Corpus: {_escape(info.name)}; {_speech(info)} speech; {_ATTRIBUTE_LABELS[info.attribute_source]}."]
     if "lexical" in config.model.modalities and config.model.lexical.transcripts:
         lines.append(f"- Transcripts: of a speech recognizer (`{_code(config.model.lexical.transcripts)}`).")
+    if config.objective.confidence != "none":
+        lines.append(f"- Labels were weighted by the confidence in them (`{config.objective.confidence}`).")
     if config.distillation.on:
         source = config.teacher.workdir or config.teacher.cache or config.teacher.states
         lines.append(f"- Distilled from the outputs of another model (`{_code(source)}`), beside or instead of labels.")
@@ -172,6 +179,20 @@ def _score_lines(results: list[Result]) -> list[str]:
             cells = [" ".join(filter(None, score_text(scores.get(name)))) for name in names]
             lines.append(f"| {_escape(title)} | {' | '.join(cells)} |")
         lines += ["", *(_escape(describe_protocol(result)) + "." for result in same_split)]
+        lines += [line for result in same_split for line in _rating_lines(result)]
+    return lines
+
+
+def _rating_lines(result: Result) -> list[str]:
+    """Scores of predicted distributions of ratings, as a table; [] without any."""
+    names = [name for name in RATING_SCORES if any(name in scores for scores in result.ratings.values())]
+    if not names:
+        return []
+    lines = ["", f"| distributions of ratings | {' | '.join(RATING_SCORES[name] for name in names)} |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for attribute, scores in result.ratings.items():
+        cells = [f"{scores[name]:.3f}" if name in scores else "–" for name in names]
+        lines.append(f"| {attribute} | {' | '.join(cells)} |")
     return lines
 
 

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.data import BatchStream, choose_categories, open_corpus, read_index, with_rating_table, with_speaker_splits
+from emojax.data import (
+    BatchStream,
+    Corpus,
+    choose_categories,
+    open_corpus,
+    read_index,
+    with_rating_table,
+    with_speaker_splits,
+)
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
@@ -150,7 +158,7 @@ def evaluate_workdir(
     corpus = open_corpus(corpus_name or config.corpus.name, data_dir or config.corpus.data_dir)
     own = corpus.info.name == read_corpus_metadata(workdir).info.name
     if own:
-        corpus = with_rating_table(corpus, config.corpus.ratings)
+        corpus = _with_ratings(corpus, config.corpus.ratings)
         corpus = with_speaker_splits(choose_categories(corpus, config.corpus.categories), config.corpus.speakers)
     trained = restore_model(workdir, mesh, stored_modalities(config.model) if own else ())
     model_config = _with_transcripts(config.model, transcripts, own)
@@ -193,6 +201,14 @@ def evaluate_workdir(
     if is_first_process() and write_card(trained) is None:
         print(f"{workdir / CARD}: was edited and is not updated", flush=True)
     return summaries
+
+
+def _with_ratings(corpus: Corpus, path: str) -> Corpus:
+    """Adds the histograms of ratings of the config, if their table is still there: only their scores need it."""
+    if path and not Path(path).expanduser().exists():
+        print(f"config.corpus.ratings: {path} does not exist: histograms of ratings are not scored", flush=True)
+        return corpus
+    return with_rating_table(corpus, path)
 
 
 def _with_transcripts(config: EmotionModelConfig, transcripts: str, own: bool) -> EmotionModelConfig:

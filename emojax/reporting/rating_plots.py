@@ -17,7 +17,7 @@ def draw_ratings(summary: dict[str, Any]) -> Figure | None:
       summary: `summarise` of the predictions of a split.
 
     Returns:
-      None if the model predicts no distributions, or nothing is known of single raters.
+      None if the model predicts no distributions, or the corpus has neither histograms nor deviations of raters.
     """
     if "ratings" not in summary:
         return None
@@ -59,8 +59,9 @@ def _draw_agreement(axes: Axes, strata: Mapping[str, list[dict[str, Any]]]) -> N
         middles = [(part["std_from"] + part["std_to"]) / 2 for part in parts]
         label = f"{attribute}, n = {', '.join(str(part['n']) for part in parts)}"
         axes.plot(middles, [part["ccc"] for part in parts], "o-", color=PALETTE[number], linewidth=1.6, label=label)
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.0)  # with room for the legend
     axes.set_xlabel("standard deviation of the raters (corpus scale), middle of the stratum")
     axes.set_ylabel("CCC within the stratum")
     axes.set_title("Strata of the raters' agreement\n(labels vary less within a stratum)", fontsize=11)
     axes.grid(color="0.9", linewidth=0.6)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")

@@ -49,7 +49,7 @@ def _check_training(
 
 
 def _check_ratings(config: ExperimentConfig, corpus: Corpus) -> None:
-    """Checks that the corpus has what the objective needs to know of its raters."""
+    """Checks that the training split has the ratings of single raters that the objective uses."""
     objective, split = config.objective, config.corpus.train_split
     if not objective.uses_ratings:
         return
