@@ -232,11 +232,10 @@ class Reader(Constant):
 class FakeGridRecognizer:
     """Texts that follow from the loudness of the clips."""
 
-    description = {"checkpoint": "fake"}
     calls = 0
 
     def __init__(self, config):
-        self.config = config
+        self.description = {"checkpoint": config.checkpoint}
 
     def __call__(self, clips):
         type(self).calls += len(clips)
@@ -332,7 +331,7 @@ def test_silent_clips_are_counted(utterances, sounds, tmp_path):
     results = run([a_model(Constant(()), "constant")], some, sounds, tmp_path, config)
     noisy = {condition.name for condition in results.conditions if condition.noise}
     assert {name for name, counts in results.counts.items() if counts.no_snr == 1} == noisy
-    assert "1 clips without noise" in render_grid_page([results])
+    assert "1 clip without noise" in render_grid_page([results])
 
 
 def write_sounds(folder, *names):
@@ -343,9 +342,12 @@ def write_sounds(folder, *names):
         soundfile.write(path, 0.1 * wave, 16_000)
 
 
+KINDS = {"environment": "folder", "music": "music_folder"}
+
+
 def with_folders(**folders):
     noise = {name: str(path) for name, path in folders.items() if name != "rooms"}
-    noise["kinds"] = [kind for kind in ("environment", "music") if f"{kind}_folder".removeprefix("environment_") in noise]
+    noise["kinds"] = tuple(kind for kind, name in KINDS.items() if name in noise)
     rooms = RoomGridConfig(folder=str(folders["rooms"])) if "rooms" in folders else RoomGridConfig(count=0)
     return RobustnessGridConfig(noise=NoiseGridConfig(**noise), rooms=rooms, all_files=True)
 
@@ -432,7 +434,7 @@ def test_paired_differences_of_uar_equal_explicit_resampling():
 
 
 def test_scores_are_those_of_the_metrics(measured, utterances):
-    directory, models, results = measured
+    directory, _, results = measured
     with np.load(directory / "test" / "cells" / "band" / "white-0-dB.npz") as cell:
         noisy = cell["attributes"]
     with np.load(directory / "test" / "cells" / "band" / "clean.npz") as cell:
