@@ -145,7 +145,7 @@ def test_one_command_tests_the_model(finished, forked):
 
 def test_one_command_draws_the_robustness_grid(finished, forked):
     workdir, _ = finished
-    few = ("--config.noise.kinds=white,", "--config.noise.snrs_db=0.0,", "--config.rooms.count=0")
+    few = ("--config.noise.kinds=white", "--config.noise.snrs_db=0.0", "--config.rooms.count=0")
     few += ("--config.channels.codecs=()", "--config.bootstrap_resamples=100")
     arguments = ("--mode=robustness", f"--workdir={workdir}", "--config=configs/robustness.py", *few)
     result = forked(*arguments)
