@@ -139,6 +139,26 @@ def test_one_command_tests_the_model(finished, forked):
     assert values["emotion", "UAR", ""] == pytest.approx(scores["uar"]["value"], abs=1e-4)
 
 
+def test_one_command_draws_the_robustness_grid(finished, forked):
+    workdir, _ = finished
+    few = ("--config.noise.kinds=white", "--config.noise.snrs_db=0.0", "--config.rooms.count=0")
+    few += ("--config.channels.codecs=()", "--config.bootstrap_resamples=100")
+    arguments = ("--mode=robustness", f"--workdir={workdir}", "--config=configs/robustness.py", *few)
+    result = forked(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert (workdir / "robustness.html").exists()
+    (path,) = (workdir / "robustness").glob("*/test.json")
+    found = {(s["condition"], s["output"]): s["score"]["value"] for s in json.loads(path.read_text())["scores"]}
+    scores = json.loads((workdir / "evaluation" / "test.json").read_text())
+    for attribute in ATTRIBUTES:
+        assert found["clean", attribute] == pytest.approx(scores["ccc"][attribute]["value"], abs=1e-4)
+    assert found["clean", "emotion"] == pytest.approx(scores["uar"]["value"], abs=1e-4)
+    assert "ETA" in result.stderr
+    again = forked(*arguments)
+    assert again.returncode == 0
+    assert "ETA" not in again.stderr  # nothing was left to compute
+
+
 def test_a_wrong_category_map_is_an_error_of_one_line(finished, forked):
     result = forked("--mode=evaluate", f"--workdir={finished[0]}", "--category_map=joy:happiness,sad")
     line = error_line(result)

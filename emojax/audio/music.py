@@ -1,5 +1,7 @@
 """Music-like noise: chords, bass, melody and percussion drawn at random, for tests without recorded music."""
 
+import functools
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -54,11 +56,13 @@ def _pitch(root: int, scale: tuple[int, ...], degree: int) -> float:
     return 440.0 * 2 ** ((root + 12 * octave + scale[step] - 69) / 12)
 
 
+@functools.lru_cache(maxsize=64)  # a bar repeats its notes
 def _note(hertz: float, samples: int, decay: float, part: str) -> np.ndarray:
     """Harmonics with amplitudes 1/k^1.5 that decay by exp(-decay t), with an attack of 10 ms."""
-    time = np.arange(samples) / SAMPLE_RATE
-    partials = np.arange(1, min(12, int(0.45 * SAMPLE_RATE / hertz)) + 1)
-    wave = sum(np.sin(2 * np.pi * k * hertz * time) / k**1.5 for k in partials)
+    time = np.arange(samples, dtype=np.float32) / np.float32(SAMPLE_RATE)
+    wave = np.zeros(samples, np.float32)
+    for k in range(1, min(8, int(0.45 * SAMPLE_RATE / hertz)) + 1):
+        wave += np.sin(np.float32(2 * np.pi * k * hertz) * time) * np.float32(k**-1.5)
     return _LOUDNESS[part] * wave * np.exp(-decay * time) * np.minimum(time / 0.01, 1.0)
 
 

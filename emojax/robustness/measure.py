@@ -64,7 +64,7 @@ def measure_grid(
     pairs = parse_category_map(category_map)
     tests = ModelTestsConfig(seed=config.seed, robustness=RobustnessConfig(utterances=config.utterances))
     as_tested: list[Any] = list(models)  # `Measurement` uses what both kinds of models have
-    measurements = [Measurement(model, utterances, tests, pairs) for model in as_tested]
+    measurements = [Measurement(model, utterances, tests, _pairs_of(model, models, pairs)) for model in as_tested]
     rows = measurements[0].drawn
     ids = [utterances.ids[row] for row in rows]
     conditions = grid_conditions(config, sounds)
@@ -132,6 +132,12 @@ def measure_grid(
         settings=to_tree(config),
         seconds=0.0,
     )
+
+
+def _pairs_of(model: GridModel, models: Sequence[GridModel], pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pairs of a map of categories without those of other models; an error is raised for those of none."""
+    others = {name for other in models for name in other.categories if name not in model.categories}
+    return [(theirs, ours) for theirs, ours in pairs if ours not in others]
 
 
 def _units(utterances: Utterances, rows: Sequence[int]) -> str:

@@ -110,11 +110,15 @@ def _notes(results: GridResults) -> list[str]:
         counts = results.counts[condition.name]
         parts = [condition.note] if condition.note else []
         if counts.no_snr:
-            parts.append(f"{counts.no_snr} clips without noise, because they or the noise are silent")
+            parts.append(f"{_clips(counts.no_snr)} without noise, since speech or noise is silent")
         if counts.beyond:
             what = "clipped" if results.settings.get("full_scale") == "clip" else "scaled to a peak of 1"
-            parts.append(f"{counts.beyond} clips beyond full scale, {what}")
+            parts.append(f"{_clips(counts.beyond)} beyond full scale, {what}")
         if counts.word_error_rate is not None:
             parts.append(f"word error rate {100 * counts.word_error_rate:.1f} %")
         notes += [f"{condition.name}: {'; '.join(parts)}"] if parts else []
     return notes
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"

@@ -197,5 +197,6 @@ def _relative_loss(gain: Gain) -> Difference:
 
 
 def _difference(*values: float) -> Difference:
-    value, low, high = (float(value) if math.isfinite(value) else None for value in values)
+    # The sum makes -0.0 positive.
+    value, low, high = (float(value) + 0.0 if math.isfinite(value) else None for value in values)
     return Difference(value, low, high)

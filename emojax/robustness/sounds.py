@@ -16,7 +16,7 @@ from emojax.errors import ConfigError
 from emojax.robustness.config import RobustnessGridConfig
 from emojax.types import SAMPLE_RATE
 
-_MUSIC_PIECES = 32
+_MUSIC_PIECES = 16
 _TALKER_CLIPS, _TALKER_SECONDS = 64, 8.0
 _ENOUGH_TALKERS = 8
 """Talkers that a split must have so that its babble needs no other split: any speaker and seven others."""
