@@ -1,8 +1,8 @@
 """Systems of `make demo`, selected after the colon: EmoBank spoken, demo, with small networks for a few minutes.
 
 Log-mel energies (`mfb`), hidden states of Whisper tiny.en (`acoustic`), of MiniLM for the transcript (`lexical`), both
-(`fusion`), and the network of `acoustic` trained on outputs of `fusion` alone, without labels (`student`). Hidden states
-of every layer are pooled over time, once; scripts/demo.sh creates the feature stores and the teacher cache.
+(`fusion`), and the network of `acoustic` trained on outputs of `fusion` alone, without labels (`student`). Hidden
+states of every layer are pooled over time, once; scripts/demo.sh creates the feature stores and the teacher cache.
 
 python launch.py --config=configs/demo.py:mfb --workdir=runs/demo/mfb
 """
