@@ -1,8 +1,8 @@
 """Systems of `make demo`, selected after the colon: EmoBank spoken, demo, with small networks for a few minutes.
 
 Log-mel energies (`mfb`), hidden states of Whisper tiny.en (`acoustic`), of MiniLM for the transcript (`lexical`), both
-(`fusion`), and the network of `mfb` distilled from `fusion` (`student`). Hidden states of every layer are pooled over
-time, once; scripts/demo.sh creates the feature stores and the teacher cache.
+(`fusion`), and the network of `acoustic` trained on outputs of `fusion` alone, without labels (`student`). Hidden
+states of every layer are pooled over time, once; scripts/demo.sh creates the feature stores and the teacher cache.
 
 python launch.py --config=configs/demo.py:mfb --workdir=runs/demo/mfb
 """
@@ -16,7 +16,7 @@ ROWS = {
     "acoustic": ("acoustic",),
     "lexical": ("lexical",),
     "fusion": ("acoustic", "lexical"),
-    "student": ("log_mel",),
+    "student": ("acoustic",),
 }
 """Modalities by system."""
 
@@ -29,9 +29,9 @@ def get_config(row: str = "mfb") -> ConfigDict:
     """Returns the config of a system."""
     if row not in ROWS:
         raise ValueError(f"demo: system must be {', '.join(ROWS)}, got {row!r}")
-    config = _log_mel() if ROWS[row] == ("log_mel",) else _pooled(ROWS[row])
+    config = _log_mel() if row == "mfb" else _pooled(ROWS[row])
     if row == "student":
-        config.distillation.update({"attribute_weight": 1.0, "embedding_weight": 0.3})
+        config.distillation.update({"label_weight": 0.0, "attribute_weight": 1.0, "embedding_weight": 1.0})
     config.corpus.name = "emobank_spoken/demo"
     config.data.workers = 0  # no start of a process
     config.data.bucket_seconds = (5.0,)  # one compilation; longer utterances are cropped

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: log-mel energies, a published speech encoder, words, their fusion, a small student distilled from it, and
-# cross-validation of a corpus of recorded speech.
+# The demo: log-mel energies, a published speech encoder, words, their fusion, a student of it without words and labels,
+# and cross-validation of a corpus of recorded speech.
 #   scripts/demo.sh [RUNS]     (finished steps are skipped)
 # Two sequences of commands run in parallel, each on half of the cores.
 set -euo pipefail
@@ -27,7 +27,7 @@ acoustic_and_fusion() {
   train fusion "${ACOUSTIC[@]}" "${LEXICAL[@]}"
   launch --mode=extract --config=configs/extract_teacher.py --workdir="$RUNS/stores/fusion" $CORPUS \
     --config.corpus.splits="('train',)" --config.teacher.workdir="$RUNS/fusion"
-  train student --config.teacher.cache="$RUNS/stores/fusion"
+  train student "${ACOUSTIC[@]}" --config.teacher.cache="$RUNS/stores/fusion"
 }
 
 lexical_and_recorded() {

@@ -92,10 +92,10 @@ def test_ablation_rows_have_different_configs():
         student_ablation.get_config("nothing")
 
 
-def test_demo_student_has_the_network_of_mfb():
+def test_demo_student_has_the_network_of_the_acoustic_system():
     from configs import demo
 
-    alone, taught = demo.get_config("mfb"), demo.get_config("student")
+    alone, taught = demo.get_config("acoustic"), demo.get_config("student")
     assert taught.distillation.attribute_weight > alone.distillation.attribute_weight == 0
     assert taught.model == alone.model
     assert taught.training == alone.training

@@ -1,6 +1,7 @@
 """Batch stream: content, order, resuming, sharding, and errors."""
 
 import dataclasses
+import pickle
 import shutil
 from multiprocessing.shared_memory import SharedMemory
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from emojax.data import AUDIO, BatchStream, DataConfig, open_corpus, open_split, read_index
+from emojax.data.loading import _KeptRows
 from emojax.data.plan import FILLER
 from emojax.errors import ConfigError, CorpusError
 from emojax.parallel import MeshConfig, make_mesh
@@ -228,3 +230,20 @@ def test_damaged_corpus_raises_naming_the_folder(mini_data_dir, tmp_path):
     (directory / "dataset_info.json").write_text("{")
     with pytest.raises(CorpusError, match=r"cannot be read as a TFDS data set"):
         open_corpus("mini_corpus", tmp_path)
+
+
+def test_rows_are_read_once_up_to_a_limit():
+    read = []
+
+    def rows(positions):
+        read.extend(positions)
+        return [-position for position in positions]
+
+    kept, none = _KeptRows(2), _KeptRows(0)
+    for keeper in (kept, none):
+        assert keeper.get([3, 1], rows) == [-3, -1]
+        assert keeper.get([1, 3], rows) == [-1, -3]
+        assert keeper.get([1, 2], rows) == [-1, -2]
+    assert read == [3, 1, 2, 3, 1, 1, 3, 1, 2]
+    assert pickle.loads(pickle.dumps(kept)).get([3], rows) == [-3]
+    assert read[-1] == 3

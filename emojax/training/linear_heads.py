@@ -25,8 +25,8 @@ LOGISTIC_PENALTIES = (300.0, 100.0, 30.0, 10.0)
 MIDDLE_PENALTY = 100.0
 """Penalty at which single layers are compared."""
 
-_SHARPNESS = 10.0
-"""Of the weights of layers: a score that is lower by 0.1 gives a weight of e⁻¹."""
+_SHARPNESS = 30.0
+"""Of the weights of layers: a score that is lower by 0.1 gives a weight of e⁻³."""
 
 
 def start_heads_at_regression(
