@@ -47,18 +47,23 @@ run $PYTHON -m tfds_builders emobank_spoken --config=fragments
 extract minilm "$MINILM"
 extract whisper "$WHISPER"
 extract whisper_pooled "$WHISPER" "--config.states.layers=()" --config.states.pooling=statistics
+extract minilm_pooled "$MINILM" "--config.states.layers=()" --config.states.pooling=mean
 [ -f "$STORES/transcripts/summary.json" ] || run $PYTHON launch.py --mode=transcribe --config=configs/transcribe.py \
   --workdir="$STORES/transcripts" --config.corpus.name=$CORPUS --config.recognizer.checkpoint="$WHISPER"
 MINILM_OF_TEXT="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
 MINILM_OF_SPEECH="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.transcripts=$STORES/transcripts"
 WHISPER_FRAMES="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper"
 WHISPER_POOLED="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper_pooled"
+MINILM_POOLED="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm_pooled"
 WHISPER_TRAINED="--config.model.acoustic.checkpoint=$WHISPER"
 
 # Representations and their fusion.
 train mfb mfb_emobank.py
 train acoustic acoustic_emobank.py $WHISPER_FRAMES
-train weighted weighted_emobank.py $WHISPER_POOLED
+train pooled pooled_emobank.py:acoustic $WHISPER_POOLED
+train pooled_weighted pooled_emobank.py:weighted $WHISPER_POOLED
+train pooled_lexical pooled_emobank.py:lexical $MINILM_POOLED
+train pooled_fusion pooled_emobank.py:fusion $WHISPER_POOLED $MINILM_POOLED
 train finetuned finetune_emobank.py $WHISPER_TRAINED
 train lexical lexical_emobank.py $MINILM_OF_TEXT
 train lexical_recognized lexical_emobank.py $MINILM_OF_SPEECH
@@ -71,7 +76,7 @@ for number in 0 1 2; do # single attributes, for comparison with all three
   weights[number]=1.0
   only="--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
   train "lexical_only_$number" lexical_emobank.py $MINILM_OF_TEXT "$only"
-  train "weighted_only_$number" weighted_emobank.py $WHISPER_POOLED "$only"
+  train "pooled_only_$number" pooled_emobank.py:acoustic $WHISPER_POOLED "$only"
 done
 
 # Outputs of the multimodal teacher, the mean of its seeds.
