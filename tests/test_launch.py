@@ -252,7 +252,10 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
             ["--mode=evaluate", f"--workdir={workdir}", "--folds=3"],
             "--folds is a flag of --mode=train, got --mode=eval",
         ),
-        ([f"--workdir={tmp_path}", "--splits=dev"], "--splits is a flag of --mode=evaluate or test, got --mode=train"),
+        (
+            [f"--workdir={tmp_path}", "--splits=dev"],
+            "--splits is a flag of --mode=evaluate or test or robustness, got --mode=train",
+        ),
         (
             ["--config=configs/nothing.py", f"--workdir={tmp_path}"],
             "configs/nothing.py: no such config file; the package has",

@@ -158,7 +158,7 @@ class Ensemble:
         waveform = any("log_mel" in member.config.model.modalities for member in self.members)
         audio = student.audio or waveform or any("acoustic" in member.online for member in self.members)
         transcripts = self._transcripts(student, corpus, split) if "lexical" in self.modalities else student.transcripts
-        return BatchInputs(audio, tokenizer, stored, transcripts)
+        return dataclasses.replace(student, audio=audio, tokenizer=tokenizer, stored=stored, transcripts=transcripts)
 
     def _transcripts(self, student: BatchInputs, corpus: str, split: str) -> RecognisedTranscripts | None:
         found = find_transcripts(self.transcripts, corpus, split, "config.teacher.transcripts")
