@@ -46,10 +46,8 @@ run $PYTHON -m tfds_builders emobank_spoken --config="${CORPUS#*/}"
 run $PYTHON -m tfds_builders emobank_spoken --config=fragments
 extract minilm "$MINILM"
 extract whisper "$WHISPER"
-extract whisper_pooled "$WHISPER" "--config.states.layers=()" --config.states.pooling=statistics \
-  --config.states.dtype=float32
-extract minilm_pooled "$MINILM" "--config.states.layers=()" --config.states.pooling=mean \
-  --config.states.dtype=float32
+extract whisper_pooled "$WHISPER" "--config.states.layers=()" --config.states.pooling=statistics
+extract minilm_pooled "$MINILM" "--config.states.layers=()" --config.states.pooling=mean
 [ -f "$STORES/transcripts/summary.json" ] || run $PYTHON launch.py --mode=transcribe --config=configs/transcribe.py \
   --workdir="$STORES/transcripts" --config.corpus.name=$CORPUS --config.recognizer.checkpoint="$WHISPER"
 MINILM_OF_TEXT="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
