@@ -1,6 +1,6 @@
 """Time of the robustness grid's degradations beside audiomentations, on the same clips, and beside a student.
 
-    python benchmarks/degradations.py [--clips=64] [--seconds=4] [--rounds=5] [--threads=2]
+  python -m benchmarks.degradations [--clips=64] [--seconds=4] [--rounds=5] [--threads=2]
 
 Both sides take NumPy clips and return NumPy clips: white noise, environment noise (files of the package), music (the
 same synthesised pieces), rooms, and the band of a telephone. audiomentations (`pip install audiomentations`) takes one
