@@ -79,17 +79,23 @@ for number in 0 1 2; do # single attributes, for comparison with all three
   train "pooled_only_$number" pooled_emobank.py:acoustic $WHISPER_POOLED "$only"
 done
 
-# Outputs of the multimodal teacher, the mean of its seeds.
-TEACHERS=
-for seed in $SEEDS; do TEACHERS=${TEACHERS:+$TEACHERS,}$RUNS/multimodal_seed$seed; done
-teach teacher "$TEACHERS" $CORPUS "--config.corpus.splits=('train',)"
-teach teacher_fragments "$TEACHERS" emobank_spoken/fragments --config.data.max_tokens=32 \
+# Outputs of two teachers, each the mean of its seeds: the frozen encoders' fusion (Mitra et al.) for small students, the
+# fine-tuned multimodal network (Srinivasan et al.) for audio-only students.
+teachers() { # NAME: its workdirs, joined by commas
+  local all=
+  for seed in $SEEDS; do all=${all:+$all,}$RUNS/$1_seed$seed; done
+  echo "$all"
+}
+teach teacher "$(teachers pooled_fusion)" $CORPUS "--config.corpus.splits=('train',)"
+teach teacher_fragments "$(teachers pooled_fusion)" emobank_spoken/fragments --config.data.max_tokens=32 \
   "--config.data.bucket_seconds=(2.0,4.0)" # fragments are short
+teach teacher_multimodal "$(teachers multimodal)" $CORPUS "--config.corpus.splits=('train',)"
 TEACHER="--config.teacher.cache=$STORES/teacher"
+MULTIMODAL="--config.teacher.cache=$STORES/teacher_multimodal"
 
 # Audio-only students of Srinivasan et al.: the teacher's network without the words.
-train finetuned_taught finetune_emobank.py $WHISPER_TRAINED $TEACHER --config.distillation.attribute_weight=1.0
-train finetuned_residual finetune_emobank.py $WHISPER_TRAINED $TEACHER --config.distillation.attribute_weight=1.0 \
+train finetuned_taught finetune_emobank.py $WHISPER_TRAINED $MULTIMODAL --config.distillation.attribute_weight=1.0
+train finetuned_residual finetune_emobank.py $WHISPER_TRAINED $MULTIMODAL --config.distillation.attribute_weight=1.0 \
   --config.distillation.condition=residual
 
 # Small students: alone, and with the teacher.
