@@ -10,12 +10,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from emojax.config import configuration
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import softmax
 from emojax.inference import load
 from emojax.model_tests.model import Clip, Model, Outputs, checked_outputs, import_model
 from emojax.parallel import to_host
 from emojax.reporting.report import unique_names
+from emojax.reporting.table import family_name
 from emojax.robustness.degrade import ClipBatch
 from emojax.schema import to_tree
 from emojax.types import NUM_ATTRIBUTES, CorpusInfo
@@ -35,6 +37,8 @@ class GridModel(Protocol):
       takes_transcripts: whether it has a lexical modality.
       seconds_at_once: audio per batch and device, padding included (s).
       digest: identifies the model; results of another digest are computed again.
+      configuration: config without the seed, equal for runs of one system; "" for a model that is no workdir.
+      seed: seed of its training.
     """
 
     name: str
@@ -44,6 +48,8 @@ class GridModel(Protocol):
     takes_transcripts: bool
     seconds_at_once: int
     digest: str
+    configuration: str
+    seed: int
 
     def predict(self, batch: ClipBatch, transcripts: Sequence[str]) -> Outputs:
         """Predicts the clips of a batch; `transcripts` are empty texts without a lexical modality."""
@@ -71,6 +77,7 @@ class WorkdirOnMesh:
         for path, leaf in jax.tree_util.tree_leaves_with_path(trained.variables):
             digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(to_host(leaf)).tobytes())
         self.digest = digest.hexdigest()
+        self.configuration, self.seed = configuration(to_tree(trained.config)), trained.config.seed
 
     def predict(self, batch: ClipBatch, transcripts: Sequence[str]) -> Outputs:
         """Predicts the clips of a batch."""
@@ -86,6 +93,7 @@ class OnHost:
 
     takes_transcripts = True
     seconds_at_once = 320
+    configuration, seed = "", 0
 
     def __init__(self, model: Model, name: str, digest: str):
         """Wraps a model.
@@ -164,3 +172,30 @@ def open_models(names: Sequence[str], info: CorpusInfo, mesh: Mesh) -> list[Grid
     if len(set(shown)) < len(shown):
         raise ConfigError(f"--models must have different names, got {', '.join(shown)}")
     return models
+
+
+def systems_of(models: Sequence[GridModel]) -> dict[str, list[GridModel]]:
+    """Groups the runs whose configs differ only in the seed: one system, whose scores are means over its runs.
+
+    Args:
+      models: models with different names.
+
+    Returns:
+      The runs of each system, by its name (`student` for `student_seed0` and `student_seed1`).
+
+    Raises:
+      ConfigError: two systems have the same name.
+    """
+    families: dict[str, list[GridModel]] = {}
+    for model in models:
+        families.setdefault(model.configuration or model.name, []).append(model)
+    systems: dict[str, list[GridModel]] = {}
+    for family in families.values():
+        # A copied run is no other seed.
+        together = len(family) > 1 and len({model.seed for model in family}) == len(family)
+        for runs in [family] if together else [[model] for model in family]:
+            name = family_name([model.name for model in runs]) if together else runs[0].name
+            if name in systems:
+                raise ConfigError(f"--models has two systems named {name!r} with different configs; rename a workdir")
+            systems[name] = runs
+    return systems
