@@ -44,28 +44,44 @@ def mono_16khz(blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], n
     Raises:
       AudioError: an invalid rate or sample, no samples, or more than `MAX_SECONDS`.
     """
+    return _joined(_mono_parts(blocks, name, MAX_SECONDS))
+
+
+def _joined(parts: Iterable[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "S"]:
     waveform = _Buffer()
+    for part in parts:
+        waveform.append(part)
+    return waveform.trimmed()
+
+
+def _mono_parts(
+    blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], name: str, most_seconds: float
+) -> Iterator[Float32[np.ndarray, "_"]]:
+    """Yields the parts of the waveform that `mono_16khz` returns; errors are raised when they are found."""
     resampler: Any = None
-    current, position, seconds = 0.0, 0, 0.0
+    current, position, seconds, length = 0.0, 0, 0.0, 0
     for rate, block in blocks:
         if rate != current:
             check_rate(rate, name)
-            waveform.append(_flush(resampler))
+            rest = _flush(resampler)
+            length += len(rest)
+            yield rest
             current, resampler = rate, _resampler(rate)
         check_samples(block, name, position)
         position, seconds = position + len(block), seconds + len(block) / rate
-        if seconds > MAX_SECONDS:
-            raise too_long(name)
+        if seconds > most_seconds:
+            raise too_long(name, limit=most_seconds)
         samples = block.astype(np.float32, copy=False)
         mono = samples[:, 0] if block.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-        waveform.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
+        part = mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono))
+        length += len(part)
+        yield part
     if position == 0:
         raise AudioError(f"{name}: has no samples")
-    waveform.append(_flush(resampler))
-    result = waveform.trimmed()
-    if len(result) == 0:
+    rest = _flush(resampler)
+    yield rest
+    if length + len(rest) == 0:
         raise AudioError(f"{name}: {position} samples at {current:g} Hz are shorter than one at {SAMPLE_RATE} Hz")
-    return result
 
 
 def check_samples(samples: Float[np.ndarray, "..."], name: str, first: int = 0) -> None:
@@ -100,11 +116,10 @@ def check_rate(rate: int | float, name: str) -> None:
         raise AudioError(f"{name}: sample rate must be {MIN_RATE} to {MAX_RATE:,} Hz, got {shown}")
 
 
-def too_long(name: str, seconds: int | float | None = None) -> AudioError:
-    """Creates the error for an item that is longer than `MAX_SECONDS`."""
-    limit = MAX_SECONDS / 3600
+def too_long(name: str, seconds: int | float | None = None, limit: float = MAX_SECONDS) -> AudioError:
+    """Creates the error for an item that is longer than `limit` (s)."""
     length = "more" if seconds is None else f"{seconds / 3600:.1f}"
-    return AudioError(f"{name}: must have at most {limit:g} hours, got {length}")
+    return AudioError(f"{name}: must have at most {limit / 3600:g} hours, got {length}")
 
 
 def _resampler(rate: int | float) -> Any:
@@ -155,6 +170,22 @@ def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") ->
       AudioError: the file is missing, a directory, not audio, damaged, empty, longer than `MAX_SECONDS`, or holds
         samples that are not finite or above `MAX_MAGNITUDE`.
     """
+    return _joined(audio_blocks(source, name))
+
+
+def audio_blocks(
+    source: str | os.PathLike[str] | Readable, name: str = "file", most_seconds: float = MAX_SECONDS
+) -> Iterator[Float32[np.ndarray, "_"]]:
+    """Yields the parts of a file's waveform, of any length, while it is decoded: `read_audio` joins them.
+
+    Args:
+      source: see `read_audio`.
+      name: see `read_audio`.
+      most_seconds: maximal duration (s).
+
+    Raises:
+      AudioError: as `read_audio`, when the part at fault is reached.
+    """
     is_object = hasattr(source, "read")
     if is_object:
         given = getattr(source, "name", None)
@@ -164,12 +195,12 @@ def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") ->
     try:
         with contextlib.ExitStack() as stack:
             file: Any = source if is_object else stack.enter_context(_open(Path(name)))
-            blocks = decoded_blocks(_seekable(file, name), MAX_SECONDS)
-            return mono_16khz(stack.enter_context(contextlib.closing(blocks)), name)
+            blocks = decoded_blocks(_seekable(file, name), most_seconds)
+            yield from _mono_parts(stack.enter_context(contextlib.closing(blocks)), name, most_seconds)
     except AudioError:
         raise
     except TooLong as error:
-        raise too_long(name, error.seconds) from error
+        raise too_long(name, error.seconds, most_seconds) from error
     except Unreadable as error:
         raise AudioError(f"{name}: cannot be read as audio ({error})") from error
     except Exception as error:  # decoders and file objects raise various exceptions
