@@ -11,9 +11,9 @@ from emojax.errors import EmojaxError
 _FIELDS = 8
 """Fields of a SPEAKER line up to the speaker's name."""
 
-_OTHER_TYPES = frozenset(
-    ("SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT")
-    + ("SU", "IP", "CB", "A/P", "SPKR-INFO")
+_OTHER_TYPES = (
+    *("SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER"),
+    *("EDIT", "SU", "IP", "CB", "A/P", "SPKR-INFO"),
 )
 """Types of lines that are ignored."""
 
