@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emojax.annotation.config import ActivityConfig, AnnotateConfig, SegmentsConfig, parse_annotation
@@ -41,6 +41,7 @@ def lengths(draw):
     )
 
 
+@settings(max_examples=50)
 @given(probabilities(), lengths(), st.integers(0, 2**32 - 1))
 def test_segments_do_not_overlap_contain_all_speech_and_keep_their_bounds(found, config, seed):
     levels = np.random.default_rng(seed).uniform(-80, 0, len(found))
@@ -61,6 +62,7 @@ def test_segments_do_not_overlap_contain_all_speech_and_keep_their_bounds(found,
             assert (end - start) * FRAME >= config.min_seconds - 1e-6
 
 
+@settings(max_examples=50)
 @given(probabilities(), lengths())
 def test_segments_are_near_speech(found, config):
     levels = np.zeros(len(found))

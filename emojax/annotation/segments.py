@@ -15,8 +15,8 @@ Runs = list[tuple[int, int]]
 _SMOOTHING_FRAMES = 5
 """Frames over which levels are averaged: a pause is quiet for longer than the closure of a stop."""
 
-_LEAST_SHARE = 4
-"""Parts of a divided segment have at least the longest segment divided by this."""
+_LEAST_SHARE = 2
+"""Parts of a divided segment, except the last, have at least the longest segment divided by this."""
 
 
 def find_segments(
