@@ -38,7 +38,10 @@ def main(argv):
     from emojax.annotation.annotator import Annotator
     from emojax.annotation.config import ActivityConfig, AnnotateConfig
     from emojax.annotation.writing import write_files
+    from emojax.parallel import keep_freed_memory, use_compilation_cache
 
+    keep_freed_memory()  # as launch.py does
+    use_compilation_cache()
     config = AnnotateConfig(activity=ActivityConfig(detector=_DETECTOR.value), transcripts=_TRANSCRIPTS.value)
     model, description = student()
     annotator = Annotator(model, description, config)

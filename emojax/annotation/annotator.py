@@ -112,7 +112,7 @@ class Annotator:
         key: str = "",
         report: Report = lambda stage: None,
     ) -> Annotation:
-        """Annotates a recording; memory is bounded, except for 2 MB per hour for results.
+        """Annotates a recording; memory grows by about 10 MB per hour, for results.
 
         Args:
           path: audio file.

@@ -62,7 +62,7 @@ class Recording:
 def open_recording(
     path: Path, folder: Path, detector: Detector | None, advance: Callable[[float], None] = lambda seconds: None
 ) -> Iterator[Recording]:
-    """Decodes a recording; memory does not depend on its length, apart from its measurements (0.5 MB per hour).
+    """Decodes a recording; memory does not depend on its length, apart from its measurements (1 MB per hour).
 
     Args:
       path: audio file.
