@@ -174,12 +174,21 @@ class _Worker:
 def serve(connection: Connection) -> None:
     """Runs a worker process, which ends when the other side closes the connection or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             task, reading = connection.recv()
             for event in read_clips(task, reading):
                 connection.send(event)
             connection.send(None)
+
+
+def _end_with_parent() -> None:
+    """Ends this process with the one that started it, also while a file system does not answer."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 class _Closed(Exception):
