@@ -9,6 +9,7 @@ if __name__ == "__main__":
     watch_signals()  # what the commands import takes seconds
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,18 @@ from emojax.errors import EmojaxError, reason
 def run() -> None:
     """Runs a command with the arguments of this process, and ends the process with its exit status."""
     watch_signals()
-    sys.exit(main())
+    sys.exit(main(own_process=True))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit status: 0 success, 1 an error, reported in one line. Wrong usage is 2."""
+def main(argv: list[str] | None = None, own_process: bool = False) -> int:
+    """Runs a command; returns its exit status: 0 success, 1 an error, reported in one line. Wrong usage is 2.
+
+    Args:
+      argv: arguments; None: those of this process.
+      own_process: whether the command may change settings of the process: compilation cache, memory allocator.
+    """
     arguments = _parser().parse_args(argv)
+    arguments.own_process = own_process
     try:
         return arguments.command(arguments)
     except EmojaxError as error:
@@ -102,10 +109,15 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from emojax.parallel import keep_freed_memory, use_compilation_cache
+    if arguments.own_process:
+        import jax
 
-    keep_freed_memory()
-    use_compilation_cache()
+        from emojax.parallel import keep_freed_memory, use_compilation_cache
+
+        keep_freed_memory()
+        use_compilation_cache()
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many small programs
     from emojax.inference.command import predict_command
 
     return predict_command(arguments)

@@ -120,15 +120,15 @@ def test_clips_compute_few_empty_rows_and_wait_for_others_within_a_bound(workdir
     model, rows = emojax.load(workdir), []
     forward = model._step.forward
     monkeypatch.setattr(model._step, "forward", lambda v, batch: rows.append(batch.num_samples) or forward(v, batch))
-    clips = [(clip(number)[:9_000], 16_000) for number in range(5)]
+    clips = [(clip(number)[:4_800], 16_000) for number in range(5)]
     expected = [model.predict(item) for item in clips]
-    for most_waiting, counts in ((1_200, [4, 1]), (1.7, [4, 1]), (1.6, [4, 1, 1]), (1.1, [1, 1, 1, 1, 1])):
+    for most_waiting, counts in ((10**7, [4, 1]), (15_000, [4, 1]), (14_000, [4, 1, 1]), (9_000, [1, 1, 1, 1, 1])):
         rows.clear()
-        batches = BatchedPredictions(model, most_waiting=round(most_waiting * 16_000))
+        batches = BatchedPredictions(model, most_waiting=most_waiting)
         found = {}
         for number, (samples, _) in enumerate(clips):
             found |= batches.add(number, samples.astype(np.float32) / 2**15, "")
-            assert batches.samples_waiting <= most_waiting * 16_000
+            assert batches.samples_waiting <= most_waiting
             found |= batches.end(number)
         found |= batches.rest()
         for number, one in enumerate(expected):
