@@ -126,7 +126,8 @@ def _peaks(rng, seconds, slot):
     times = np.arange(0, seconds, 0.02)
     speech = (times % slot > 0.03 * slot) & (times % slot < 0.83 * slot)
     syllables = 0.55 + 0.45 * np.sin(times * 2 * np.pi * 3.1 + 2 * np.sin(times))
-    peaks = np.where(speech, syllables * rng.uniform(0.35, 0.9, len(times)), 0.012)
+    loudness = 0.6 + 0.3 * np.sin(times / 217) + 0.1 * np.sin(times / 31)
+    peaks = np.where(speech, loudness * syllables * rng.uniform(0.35, 0.95, len(times)), 0.012)
     return (np.round(255 * peaks) / 255).tolist()
 
 

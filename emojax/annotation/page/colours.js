@@ -1,22 +1,22 @@
 // Colours of categories, attributes and segments, resolved from the style for the canvas.
 
 // Colours by the usual names of categories; other names take the colours that remain.
-const NAMED = {
-  anger: 'anger', angry: 'anger', frustration: 'anger',
-  happiness: 'happiness', happy: 'happiness', joy: 'happiness', excitement: 'happiness', excited: 'happiness',
-  sadness: 'sadness', sad: 'sadness',
-  fear: 'fear', fearful: 'fear', anxiety: 'fear',
-  disgust: 'disgust', disgusted: 'disgust',
-  surprise: 'surprise', surprised: 'surprise',
-  contempt: 'contempt',
-  boredom: 'boredom', bored: 'boredom', calm: 'boredom',
-  neutral: 'neutral',
-};
+const NAMED = new Map([
+  ...['anger', 'angry', 'frustration'].map((name) => [name, 'anger']),
+  ...['happiness', 'happy', 'joy', 'excitement', 'excited'].map((name) => [name, 'happiness']),
+  ...['sadness', 'sad'].map((name) => [name, 'sadness']),
+  ...['fear', 'fearful', 'anxiety'].map((name) => [name, 'fear']),
+  ...['disgust', 'disgusted'].map((name) => [name, 'disgust']),
+  ...['surprise', 'surprised'].map((name) => [name, 'surprise']),
+  ['contempt', 'contempt'],
+  ...['boredom', 'bored', 'calm'].map((name) => [name, 'boredom']),
+  ['neutral', 'neutral'],
+]);
 const TOKENS = ['anger', 'happiness', 'sadness', 'fear', 'disgust', 'surprise', 'contempt', 'boredom', 'other', 'neutral'];
 
 // Token of the style for each category, e.g. '--anger'.
 function categoryTokens(categories) {
-  const known = categories.map((name) => NAMED[name.toLowerCase()]);
+  const known = categories.map((name) => NAMED.get(name.toLowerCase()));
   const free = TOKENS.filter((token) => token !== 'neutral' && !known.includes(token));
   let next = 0;
   return known.map((token) => `--${token ?? (free.length ? free[next++ % free.length] : 'other')}`);

@@ -59,7 +59,7 @@ class FilterControls {
     const canvas = element('canvas', { 'aria-hidden': 'true' });
     const box = element('div', { className: 'histogram' }, canvas);
     const heading = element('legend', { text: name });
-    byId('ranges').append(element('fieldset', { className: 'range' }, heading, box, limits[0], element('span', { text: 'to' }), limits[1]));
+    byId('ranges').append(element('fieldset', { className: 'range' }, heading, limits[0], element('span', { text: 'to' }), limits[1], box));
     this.connectBrush(name, box);
     const counts = new Uint32Array(BINS);
     for (const value of this.annotation.segments.values[name]) {

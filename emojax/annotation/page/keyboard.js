@@ -11,7 +11,9 @@ function connectKeys(table) {
   );
   byId('open-help').addEventListener('click', () => byId('help').showModal());
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || byId('help').open || !byId('single-keys').checked) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || byId('help').open) return;
+    // The slider keeps its keys, as every slider has them.
+    if (!byId('single-keys').checked && event.target !== byId('plot')) return;
     if (usesKey(event.target, event.key)) return;
     const letter = event.key.length === 1 && event.key.toUpperCase() !== event.key.toLowerCase();
     const key = letter ? event.key.toLowerCase() : event.key;

@@ -97,9 +97,8 @@ function setUpHeader() {
   const hasSpread = segments.spread || annotation.track?.spread;
   byId('footer').textContent =
     `Values are a model's estimates of how raters would perceive the speech, on a scale from ${model.scale.join(' to ')}` +
-    `${kind ? `; its training corpus has ${kind}` : ''}. ` +
-    `${hasSpread ? 'Bands and ±: predicted spread of ratings; ' : 'Bands: '}` +
-    'where several windows share a column of the screen, bands cover all of them.';
+    `${kind ? `; trained on ${kind}` : ''}. ` +
+    `${hasSpread ? 'Bands and ±: predicted spread; where' : 'Bands: where'} several windows share a pixel, the range of all.`;
 }
 
 function setUpColours() {
@@ -164,6 +163,9 @@ byId('text').addEventListener('keydown', (event) => {
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => controls.drawHistograms(readPalette(annotation)));
 new ResizeObserver(() => controls.drawHistograms(readPalette(annotation))).observe(byId('side'));
 
+byId('side').hidden = !segments.count;
+byId('overview-row').hidden = !segments.count && !annotation.waveform;
+byId('filter').open = !NARROW.matches;
 setUpHeader();
 setUpColours();
 showLegend();

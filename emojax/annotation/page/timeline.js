@@ -1,6 +1,8 @@
 // Timeline: overview of the recording, and lanes of the visible range, drawn on a canvas each.
 
-const HEIGHTS = { axis: 22, wave: 64, attribute: 62, segments: 22 };
+const HEIGHTS = { axis: 22, wave: 56, attribute: 58, segments: 22 };
+const NAME_HEIGHT = 13; // of a lane of segments, where names are above the segments
+const NARROW = matchMedia('(max-width: 40rem)');
 const MAX_SPEAKER_LANES = 12;
 const SHORTEST_VIEW = 0.5;
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
@@ -15,33 +17,44 @@ class Timeline {
     this.span = Math.min(annotation.duration, 120);
     this.start = 0;
     this.time = 0;
+    this.width = this.overviewWidth = 0; // in CSS pixels, from the last drawing
     this.shown = new Uint8Array(annotation.segments.count).fill(1);
     this.kind = annotation.categories.length ? 'emotion' : annotation.attributes.includes('valence') ? 'valence' : annotation.attributes[0];
     this.wholeScale = true;
-    this.lanes = this.makeLanes();
-    this.makeLabels();
+    this.arrange();
     this.stale = { palette: true, overview: true, pending: false };
     byId('plot').setAttribute('aria-valuemax', Math.round(annotation.duration));
     new ResizeObserver(() => this.redraw({ overview: true })).observe(this.plot);
+    NARROW.addEventListener('change', () => {
+      this.arrange();
+      this.redraw();
+    });
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.redraw({ palette: true }));
+  }
+
+  arrange() {
+    this.lanes = this.makeLanes();
+    this.makeLabels();
   }
 
   makeLanes() {
     const { annotation } = this;
     const { speakers } = annotation.segments;
-    const lanes = [{ kind: 'axis', label: '' }, { kind: 'wave', label: 'waveform' }];
+    const lanes = [{ kind: 'axis', label: '' }];
+    if (this.peaks) lanes.push({ kind: 'wave', label: 'waveform' });
     lanes.push(...annotation.attributes.map((name) => ({ kind: 'attribute', label: name, name })));
     const accepts = (test, label) => lanes.push({ kind: 'segments', label, test });
     const own = speakers.length > MAX_SPEAKER_LANES ? MAX_SPEAKER_LANES - 1 : speakers.length;
     for (let s = 0; s < own; s++) accepts((speaker) => speaker === s, speakers[s]);
     if (speakers.length > own) accepts((speaker) => speaker >= own, 'other speakers');
-    if (!speakers.length || annotation.segments.speaker.includes(-1)) {
+    if (annotation.segments.speaker.includes(-1)) {
       accepts((speaker) => speaker < 0, speakers.length ? 'no speaker' : 'segments');
     }
     let top = 0;
     for (const lane of lanes) {
       lane.top = top;
-      lane.height = HEIGHTS[lane.kind];
+      lane.inset = lane.kind === 'segments' && NARROW.matches ? NAME_HEIGHT : 0;
+      lane.height = HEIGHTS[lane.kind] + lane.inset;
       top += lane.height;
     }
     this.height = top;
@@ -165,14 +178,13 @@ class Timeline {
     }
     context.fillStyle = css(this.palette.line);
     context.fillRect(0, middle, width, 1);
-    if (this.peaks) {
-      context.fillStyle = css(this.palette.wave);
-      drawPeaks(context, width, middle, lane.height / 2 - 4, (column) => {
-        const perColumn = this.span / width / this.annotation.waveform.hop;
-        const from = this.start / this.annotation.waveform.hop + column * perColumn;
-        return peakBetween(this.peaks, from, from + perColumn) / this.loudest;
-      });
-    }
+    context.fillStyle = css(this.palette.wave);
+    const perColumn = this.span / width / this.annotation.waveform.hop;
+    const begin = this.start / this.annotation.waveform.hop;
+    drawPeaks(context, width, middle, lane.height / 2 - 4, (column) => {
+      const from = begin + column * perColumn;
+      return peakBetween(this.peaks, from, from + perColumn) / this.loudest;
+    });
   }
 
   drawAttribute({ context, width, x }, lane) {
@@ -210,29 +222,30 @@ class Timeline {
       const width = Math.max(Math.min(x(segments.end[i]), this.width + 4) - left - 1, 1);
       context.fillStyle = css(this.colours[i], this.shown[i] ? 1 : 0.18);
       context.beginPath();
-      context.roundRect(left, lane.top + 3, width, lane.height - 6, Math.min(3, width / 2));
+      context.roundRect(left, lane.top + lane.inset + 3, width, lane.height - lane.inset - 6, Math.min(3, width / 2));
       context.fill();
       const text = this.kind === 'emotion' ? categories[segments.emotion[i]] : segments.values[this.kind]?.[i]?.toFixed(1);
-      if (text && this.shown[i] && width > 30 && context.measureText(text).width + 10 < width) {
+      if (text && this.shown[i] && width > 30 && context.measureText(text).width + 7 < width) {
         context.fillStyle = inkOn(this.colours[i]);
-        context.fillText(text, left + 5, lane.top + lane.height / 2 + 0.5);
+        context.fillText(text, left + 4, lane.top + (lane.height + lane.inset) / 2 + 0.5);
       }
     }
   }
 
   drawOverview() {
     const { duration, segments, waveform } = this.annotation;
-    const { context, width, height } = prepare(this.overview, 40);
+    const { context, width, height } = prepare(this.overview, 44);
+    this.overviewWidth = width;
     for (let i = 0; i < segments.count; i++) {
       context.fillStyle = css(this.colours[i], this.shown[i] ? 1 : 0.12);
       const left = (segments.start[i] / duration) * width;
-      context.fillRect(left, height - 8, Math.max(((segments.end[i] - segments.start[i]) / duration) * width, 0.7), 8);
+      context.fillRect(left, height - 10, Math.max(((segments.end[i] - segments.start[i]) / duration) * width, 0.7), 10);
     }
     if (this.peaks) {
       context.fillStyle = css(this.palette.wave);
       const perColumn = duration / width / waveform.hop;
       const level = (column) => peakBetween(this.peaks, column * perColumn, (column + 1) * perColumn) / this.loudest;
-      drawPeaks(context, width, (height - 10) / 2, (height - 12) / 2, level);
+      drawPeaks(context, width, (height - 11) / 2, (height - 15) / 2, level);
     }
   }
 
@@ -242,8 +255,8 @@ class Timeline {
       cursor.style.transform = `translateX(${share * width}px)`;
       cursor.hidden = share < 0 || share > 1;
     };
-    place(this.plot.querySelector('.cursor'), (this.time - this.start) / this.span, this.plot.clientWidth);
-    place(this.overview.querySelector('.cursor'), this.time / duration, this.overview.clientWidth);
+    place(this.plot.querySelector('.cursor'), (this.time - this.start) / this.span, this.width);
+    place(this.overview.querySelector('.cursor'), this.time / duration, this.overviewWidth);
     const frame = byId('window');
     frame.style.left = `${(100 * this.start) / duration}%`;
     frame.style.width = `${(100 * this.span) / duration}%`;

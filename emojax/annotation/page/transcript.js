@@ -173,7 +173,7 @@ class Transcript {
   reveal(i) {
     const row = this.rows[i];
     if (row.hidden) return;
-    const [top, height] = [row.offsetTop - this.list.offsetTop, this.list.clientHeight];
+    const [top, height] = [row.offsetTop, this.list.clientHeight]; // the list is the offset parent
     const [above, below] = [this.list.scrollTop, this.list.scrollTop + height];
     if (top >= above && top + row.offsetHeight <= below - 0.2 * height) return;
     const near = Math.abs(top - above) < 1.5 * height && !matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -183,6 +183,7 @@ class Transcript {
   setShown(mask, text) {
     this.rows.forEach((row, i) => (row.hidden = !mask[i]));
     byId('nothing').hidden = mask.includes(1);
+    this.list.hidden = !mask.includes(1);
     byId('nothing').textContent = mask.length ? 'No segment meets the filter.' : 'The recording has no segments.';
     if (this.rows.length && this.rows[this.focused].hidden) this.setFocusable(mask.indexOf(1));
     this.searched = normalised(text.trim());
