@@ -2,11 +2,13 @@
 
 import base64
 import copy
+import itertools
 import json
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
 
+import numpy as np
 import pytest
 
 from emojax.annotation.page import audio_data_uri, render_annotation_page
@@ -218,7 +220,31 @@ COLOURS = re.findall(
     (files("emojax.annotation.page") / "page.css").read_text(encoding="utf-8"),
 )
 LIGHT, DARK = ({name: pair[i] for name, *pair in COLOURS} for i in (0, 1))
-CATEGORY_TOKENS = ("anger", "happiness", "sadness", "fear", "disgust", "surprise", "neutral")
+TOKENS = ("anger", "happiness", "sadness", "fear", "disgust", "surprise", "contempt", "boredom", "other", "neutral")
+ATTRIBUTE_TOKENS = ("activation", "valence", "dominance")
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def oklab(rgb):
+    """Ottosson (2020): coordinates whose distances are about equally visible; here from 0 to 100."""
+    to_cones = [
+        [0.41222147, 0.53633254, 0.05144599],
+        [0.21190350, 0.68069955, 0.10739696],
+        [0.08830246, 0.28171884, 0.62997870],
+    ]
+    to_lab = [
+        [0.21045426, 0.79361779, -0.00407205],
+        [1.97799850, -2.42859221, 0.45059371],
+        [0.02590404, 0.78277177, -0.80867577],
+    ]
+    return 100 * np.array(to_lab) @ np.cbrt(np.array(to_cones) @ np.clip(rgb, 0, 1))
 
 
 def linear(colour):
@@ -245,5 +271,15 @@ def test_text_and_graphics_have_the_contrast_of_wcag_aa(theme):
         assert contrast(theme["accent"], theme[ground]) >= 4.5
     assert contrast(theme["on-accent"], theme["accent"]) >= 4.5
     assert contrast("1b1f24", theme["word"]) >= 4.5
-    for graphic in ("cursor", "wave", "anger", "sadness", "fear", "disgust", "contempt", "boredom", "other"):
+    for graphic in ("cursor", "wave", *TOKENS):
         assert contrast(theme[graphic], theme["card"]) >= 3, graphic
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("vision", VISION)
+def test_colours_differ_for_colour_blind_readers(theme, vision):
+    least = 5 if vision == "tritanopia" else 7
+    for tokens in (TOKENS, ATTRIBUTE_TOKENS, ("low", "middle", "high")):
+        points = {token: oklab(np.array(VISION[vision]) @ linear(theme[token])) for token in tokens}
+        for first, second in itertools.combinations(tokens, 2):
+            assert np.linalg.norm(points[first] - points[second]) >= least, (first, second)

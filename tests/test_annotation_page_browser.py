@@ -182,8 +182,9 @@ def test_jumps_to_the_extremes(page, label, key, sign):
 
     order = sorted(range(len(SEGMENTS)), key=lambda i: (value(SEGMENTS[i]), i))
     page.run(
-        "const s = document.getElementById('extreme'); s.value = [...s.options].find(o => o.text === arguments[0]).value;"
-        "s.dispatchEvent(new Event('change'))",
+        "const select = document.getElementById('extreme');"
+        "select.value = [...select.options].find((option) => option.text === arguments[0]).value;"
+        "select.dispatchEvent(new Event('change'))",
         label,
     )
     assert not page.find("#extreme-previous").is_enabled()
@@ -302,10 +303,11 @@ def test_rows_are_one_stop_of_the_tab_key(page):
     assert page.run("return document.activeElement.closest('li').dataset.index") == "2"
     page.press(Keys.ENTER)
     assert page.time() == pytest.approx(SEGMENTS[2]["start"], abs=0.01)
-    names = page.run(
-        "return [...document.querySelectorAll('button, select, input')].filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map(e => e.id)"
+    unnamed = page.run(
+        "const named = (e) => e.labels?.length || e.ariaLabel || e.textContent.trim();"
+        "return [...document.querySelectorAll('button, select, input')].filter((e) => !named(e)).map((e) => e.id)"
     )
-    assert names == []
+    assert unnamed == []
 
 
 def test_the_colours_of_segments_can_be_an_attribute(page):

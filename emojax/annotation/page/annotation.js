@@ -27,6 +27,8 @@ function readAnnotation() {
     times: toSeconds(data.track.times),
     window: data.track.window / 1000,
     hop: data.track.hop / 1000,
+    values: toNumbers(data.track.values),
+    spread: data.track.spread && toNumbers(data.track.spread),
   };
   const waveform = data.waveform && { hop: data.waveform.hop, peaks: toBytes(data.waveform.peaks) };
   const duration = Math.max(data.duration / 1000, 0.001);
@@ -36,6 +38,13 @@ function readAnnotation() {
 
 function toSeconds(milliseconds) {
   return Float64Array.from(milliseconds, (time) => time / 1000);
+}
+
+// Arrays of numbers, NaN where there is none.
+function toNumbers(columns) {
+  return Object.fromEntries(
+    Object.entries(columns).map(([name, values]) => [name, Float64Array.from(values, (value) => value ?? NaN)]),
+  );
 }
 
 function toBytes(base64) {
@@ -77,8 +86,9 @@ function valueAt(annotation, name, time) {
     let i = lastAtOrBefore(track.times, time);
     if (i < 0 || (i + 1 < track.times.length && track.times[i + 1] - time < time - track.times[i])) i++;
     const value = track.values[name][i];
-    if (value == null || Math.abs(track.times[i] - time) > track.window / 2) return null;
-    return { value, spread: track.spread?.[name]?.[i] ?? null };
+    if (Number.isNaN(value) || Math.abs(track.times[i] - time) > track.window / 2) return null;
+    const spread = track.spread?.[name]?.[i] ?? NaN;
+    return { value, spread: Number.isNaN(spread) ? null : spread };
   }
   const i = segmentAt(segments, time);
   const value = i < 0 ? null : segments.values[name][i];

@@ -38,12 +38,13 @@ function trackPoints(track, name, from, to, column) {
     const limit = Math.max((Math.floor(times[i] / column) + 1) * column, times[i] + 1e-9);
     let [sum, count, low, high, sumOfTimes] = [0, 0, Infinity, -Infinity, 0];
     for (; i < last && times[i] < limit; i++) {
-      if (values[i] == null) continue;
+      if (Number.isNaN(values[i])) continue;
+      const reach = spread?.[i] || 0; // NaN: no spread
       sum += values[i];
       sumOfTimes += times[i];
       count++;
-      low = Math.min(low, values[i] - (spread?.[i] ?? 0));
-      high = Math.max(high, values[i] + (spread?.[i] ?? 0));
+      low = Math.min(low, values[i] - reach);
+      high = Math.max(high, values[i] + reach);
     }
     if (!count) {
       if (previous !== null) points.push(null);

@@ -84,7 +84,7 @@ class Timeline {
     const values = annotation.track?.values[name] ?? annotation.segments.values[name];
     let [low, high] = [Infinity, -Infinity];
     for (const value of values) {
-      if (value == null) continue;
+      if (value === null || Number.isNaN(value)) continue;
       low = Math.min(low, value);
       high = Math.max(high, value);
     }
@@ -138,6 +138,8 @@ class Timeline {
     if (this.stale.palette || this.stale.overview) {
       const limits = this.kind === 'emotion' || !this.kind ? [0, 1] : this.limits(this.kind);
       this.colours = segmentColours(this.annotation, this.palette, this.kind, limits);
+      this.fills = this.colours.map((colour, i) => css(colour, this.shown[i] ? 1 : 0.18));
+      this.shades = this.colours.map((colour) => css(colour, 0.2));
       this.drawOverview();
     }
     Object.assign(this.stale, { palette: false, overview: false });
@@ -173,7 +175,7 @@ class Timeline {
     for (let i = first; i < last; i++) {
       if (!this.shown[i]) continue;
       const [left, right] = [x(this.annotation.segments.start[i]), x(this.annotation.segments.end[i])];
-      context.fillStyle = css(this.colours[i], 0.2);
+      context.fillStyle = this.shades[i];
       context.fillRect(left, lane.top + 1, Math.max(right - left, 1), lane.height - 2);
     }
     context.fillStyle = css(this.palette.line);
@@ -220,9 +222,14 @@ class Timeline {
       if (!lane.test(segments.speaker[i])) continue;
       const left = Math.max(x(segments.start[i]), -4);
       const width = Math.max(Math.min(x(segments.end[i]), this.width + 4) - left - 1, 1);
-      context.fillStyle = css(this.colours[i], this.shown[i] ? 1 : 0.18);
+      context.fillStyle = this.fills[i];
+      const [top, height] = [lane.top + lane.inset + 3, lane.height - lane.inset - 6];
+      if (width < 5) {
+        context.fillRect(left, top, width, height);
+        continue;
+      }
       context.beginPath();
-      context.roundRect(left, lane.top + lane.inset + 3, width, lane.height - lane.inset - 6, Math.min(3, width / 2));
+      context.roundRect(left, top, width, height, 3);
       context.fill();
       const text = this.kind === 'emotion' ? categories[segments.emotion[i]] : segments.values[this.kind]?.[i]?.toFixed(1);
       if (text && this.shown[i] && width > 30 && context.measureText(text).width + 7 < width) {
@@ -237,7 +244,7 @@ class Timeline {
     const { context, width, height } = prepare(this.overview, 44);
     this.overviewWidth = width;
     for (let i = 0; i < segments.count; i++) {
-      context.fillStyle = css(this.colours[i], this.shown[i] ? 1 : 0.12);
+      context.fillStyle = this.fills[i];
       const left = (segments.start[i] / duration) * width;
       context.fillRect(left, height - 10, Math.max(((segments.end[i] - segments.start[i]) / duration) * width, 0.7), 10);
     }

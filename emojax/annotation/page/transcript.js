@@ -64,12 +64,13 @@ class Transcript {
     const { segments, model } = this.annotation;
     const value = segments.values[name][i];
     const spread = segments.spread?.[name][i] ?? null;
-    const bar = element('span', { className: 'bar' });
-    bar.style.setProperty('--share', (value - model.scale[0]) / (model.scale[1] - model.scale[0]));
-    bar.style.setProperty('--colour', `var(--${name})`);
     const title = element('dt', { title: name }, element('span', { text: name[0].toUpperCase(), 'aria-hidden': 'true' }));
     title.append(element('span', { text: name, className: 'visually-hidden' }));
-    return element('div', {}, title, element('dd', { text: value.toFixed(1), title: `${name} ${formatValue({ value, spread })}` }), bar);
+    const number = element('dd', { text: value.toFixed(1), title: `${name} ${formatValue({ value, spread })}` });
+    const box = element('div', {}, title, number);
+    box.style.setProperty('--share', (value - model.scale[0]) / (model.scale[1] - model.scale[0]));
+    box.style.setProperty('--colour', `var(--${name})`);
+    return box;
   }
 
   buttonOf(i) {
