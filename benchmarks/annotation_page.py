@@ -2,10 +2,10 @@
 
     python -m benchmarks.annotation_page [--segments=2000] [--words=15] [--seconds=10800] [--loads=5] [--frames=120]
 
-Runs headless Chromium without a GPU (packages chromium, chromium-driver and selenium). Loading is from disk to the load
-event, all scripts included. Before each repaint, the range of time changes or the transcript scrolls: shown are the time
-between repaints (16.7 ms at best), and the CPU time of the page's main thread, which other programs on the machine change
-less: in all, and without painting, which a GPU would do.
+Runs headless Chromium without a GPU (packages chromium, chromium-driver and selenium). Loading is from disk to the
+load event, all scripts included. Before each repaint, the range of time changes or the transcript scrolls. Shown are
+the time between repaints (16.7 ms at best), and the CPU time of the page's main thread, which other programs on the
+machine change less: in all, and without painting, which a GPU would do.
 """
 
 import argparse

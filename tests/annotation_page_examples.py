@@ -24,13 +24,14 @@ _SENTENCES = (
 
 
 def long_annotation(segments=2000, words=15, seconds=10800.0, speakers=("Ana", "Ben", "Chidi"), seed=0):
-    """Segments of equal length but for pauses, `words` words each; 2,000 by 15 in three hours by default."""
+    """Segments of `words` words with pauses between them; 2,000 by 15 in three hours by default."""
     rng = np.random.default_rng(seed)
     slot = seconds / segments
     speaker = (np.cumsum(rng.random(segments) < 0.45) % len(speakers)).astype(int)
-    made = [_segment(rng, i, slot, words, speakers[speaker[i]], seconds) for i in range(segments)]
+    share = rng.uniform(0.55, 0.92, segments)  # of a slot that is speech
+    made = [_segment(rng, i, slot, share[i], words, speakers[speaker[i]], seconds) for i in range(segments)]
     times = np.arange(1.5, seconds - 1.4, 0.5)
-    silent = np.interp(times % slot, [0, 0.84 * slot, 0.85 * slot, slot], [0, 0, 1, 1]) > 0.5
+    silent = times % slot > (share * slot + 0.03 * slot)[(times // slot).astype(int)]
     track = {"window": 3.0, "hop": 0.5, "times": times.tolist()}
     for name in ATTRIBUTES:
         values = _course(name, times, seconds) + 0.25 * _smooth(rng.standard_normal(len(times)), 5)
@@ -48,8 +49,8 @@ def long_annotation(segments=2000, words=15, seconds=10800.0, speakers=("Ana", "
         "speech": "recorded",
         "segments": made,
         "track": track,
-        "waveform": {"hop": 0.02, "peaks": _peaks(rng, seconds, slot)},
-        "counts": {"segments": segments, "speech_seconds": 0.85 * seconds, "skipped": 0},
+        "waveform": {"hop": 0.02, "peaks": _peaks(rng, seconds, slot, share)},
+        "counts": {"segments": segments, "speech_seconds": float(slot * share.sum()), "skipped": 0},
     }
 
 
@@ -84,9 +85,9 @@ def write_silence(path, seconds, rate=8000):
         file.truncate(44 + int(seconds * rate))
 
 
-def _segment(rng, i, slot, words, speaker, seconds):
+def _segment(rng, i, slot, share, words, speaker, seconds):
     start = round(i * slot + 0.03 * slot, 3)
-    end = round(start + 0.8 * slot, 3)
+    end = round(start + share * slot, 3)
     values = {name: float(_course(name, start, seconds) + 0.4 * rng.standard_normal()) for name in ATTRIBUTES}
     values = {name: round(min(max(value, 1.0), 7.0), 3) for name, value in values.items()}
     logits = _logits(values["valence"] - 4, values["activation"] - 4) + 0.6 * rng.standard_normal(len(CATEGORIES))
@@ -122,9 +123,10 @@ def _logits(valence, activation):
     return np.array([anger, 0.3 - valence, 0.6 * anger - 0.6, joy, 1.2, 1.1 * sad, 0.8 * activation])
 
 
-def _peaks(rng, seconds, slot):
+def _peaks(rng, seconds, slot, share):
     times = np.arange(0, seconds, 0.02)
-    speech = (times % slot > 0.03 * slot) & (times % slot < 0.83 * slot)
+    into = times % slot - 0.03 * slot
+    speech = (into > 0) & (into < (share * slot)[np.minimum(times // slot, len(share) - 1).astype(int)])
     syllables = 0.55 + 0.45 * np.sin(times * 2 * np.pi * 3.1 + 2 * np.sin(times))
     loudness = 0.6 + 0.3 * np.sin(times / 217) + 0.1 * np.sin(times / 31)
     peaks = np.where(speech, loudness * syllables * rng.uniform(0.35, 0.95, len(times)), 0.012)

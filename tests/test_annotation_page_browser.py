@@ -172,33 +172,40 @@ def test_a_drag_over_a_histogram_selects_a_range(page):
     assert page.shown_rows() == [i for i, s in enumerate(SEGMENTS) if low <= s["activation"] <= high]
 
 
-@pytest.mark.parametrize(
-    ("label", "key", "sign"),
-    [("most negative", "valence", 1), ("most active", "activation", -1), ("most probable anger", None, -1)],
-)
-def test_jumps_to_the_extremes(page, label, key, sign):
-    def value(segment):
-        return sign * (segment[key] if key else segment["probabilities"]["anger"])
-
-    order = sorted(range(len(SEGMENTS)), key=lambda i: (value(SEGMENTS[i]), i))
+def choose(page, selector, label):
     page.run(
-        "const select = document.getElementById('extreme');"
-        "select.value = [...select.options].find((option) => option.text === arguments[0]).value;"
+        "const select = document.querySelector(arguments[0]);"
+        "select.value = [...select.options].find((option) => option.text === arguments[1]).value;"
         "select.dispatchEvent(new Event('change'))",
+        selector,
         label,
     )
-    assert not page.find("#extreme-previous").is_enabled()
-    for rank in (0, 1, 2):
-        page.click("#extreme-next")
-        assert page.find("#rows > [aria-current]").get_attribute("data-index") == str(order[rank])
-        assert page.text("#extreme-found").startswith(f"{rank + 1} of {len(SEGMENTS)}: ")
-    page.click("#extreme-previous")
-    assert page.find("#rows > [aria-current]").get_attribute("data-index") == str(order[1])
+
+
+def current_row(page):
+    return int(page.find("#rows > [aria-current]").get_attribute("data-index"))
+
+
+def test_jumps_to_the_extremes(page):
+    for label, value in (
+        ("most negative", lambda segment: segment["valence"]),
+        ("most active", lambda segment: -segment["activation"]),
+        ("most probable anger", lambda segment: -segment["probabilities"]["anger"]),
+    ):
+        order = sorted(range(len(SEGMENTS)), key=lambda i: (value(SEGMENTS[i]), i))
+        choose(page, "#extreme", label)
+        assert not page.find("#extreme-previous").is_enabled()
+        for rank in (0, 1):
+            page.click("#extreme-next")
+            assert current_row(page) == order[rank]
+            assert page.text("#extreme-found").startswith(f"{rank + 1} of {len(SEGMENTS)}: ")
+        page.click("#extreme-previous")
+        assert current_row(page) == order[0]
     page.click("#title")
     page.press("e")
-    assert page.find("#rows > [aria-current]").get_attribute("data-index") == str(order[2])
+    assert current_row(page) == order[1]
     page.press("E")
-    assert page.find("#rows > [aria-current]").get_attribute("data-index") == str(order[1])
+    assert current_row(page) == order[0]
 
 
 def test_extremes_are_those_of_the_filter(page):
@@ -206,7 +213,7 @@ def test_extremes_are_those_of_the_filter(page):
     kept = page.shown_rows()
     page.click("#extreme-next")
     expected = min(kept, key=lambda i: SEGMENTS[i]["valence"])
-    assert page.find("#rows > [aria-current]").get_attribute("data-index") == str(expected)
+    assert current_row(page) == expected
 
 
 def test_keys_seek_and_move_between_segments(page):
@@ -312,7 +319,7 @@ def test_rows_are_one_stop_of_the_tab_key(page):
 
 def test_the_colours_of_segments_can_be_an_attribute(page):
     assert [item.text for item in page.all("#legend li")][:2] == ["anger", "disgust"]
-    page.run("const s = document.getElementById('colour'); s.value = 'valence'; s.dispatchEvent(new Event('change'))")
+    choose(page, "#colour", "valence")
     assert [item.text for item in page.all("#legend li")] == ["valence 1.0", "4.0", "7.0"]
 
 
@@ -420,7 +427,8 @@ def test_three_hours_and_thirty_thousand_words(page, folder):
     page.until(lambda: page.view() == [0, 100])
     page.click_at("#plot", 0.5, 0.1)
     assert page.time() == pytest.approx(5400, abs=10)
-    page.until(lambda: page.all(".word.current") or page.press(".") or False)
+    page.press("n")
+    page.until(lambda: page.run(IN_LIST, page.find("#rows > [aria-current]")) and page.all(".word.current"))
     assert page.run(words) < 3000
     page.find("#text").send_keys("river")
     page.until(lambda: 0 < len(page.shown_rows()) < 2000)

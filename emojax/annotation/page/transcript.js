@@ -28,6 +28,9 @@ class Transcript {
       { root: this.list, rootMargin: '300px' },
     );
     this.rows.forEach((row) => observer.observe(row));
+    // Rows outside of the window have estimated heights even if they are visible in the list.
+    const entered = ([{ isIntersecting }]) => isIntersecting && this.current >= 0 && this.scrolled < 0 && this.reveal(this.current);
+    new IntersectionObserver(entered).observe(this.list);
     this.list.addEventListener('click', (event) => this.click(event));
     this.list.addEventListener('keydown', (event) => this.moveFocus(event));
     for (const event of ['wheel', 'touchmove', 'pointerdown']) {
@@ -171,14 +174,23 @@ class Transcript {
     return -1;
   }
 
+  // Scrolls to a row. The browser estimates heights of rows until they are near, so that a jump is corrected afterwards.
   reveal(i) {
+    const near = this.scrollToRow(i, !matchMedia('(prefers-reduced-motion: reduce)').matches);
+    const correct = () => i === this.current && this.scrollToRow(i, false);
+    if (near) this.list.addEventListener('scrollend', correct, { once: true });
+    else for (const delay of [50, 150, 400]) setTimeout(correct, delay);
+  }
+
+  // Returns whether the list scrolls smoothly.
+  scrollToRow(i, smooth) {
     const row = this.rows[i];
-    if (row.hidden) return;
     const [top, height] = [row.offsetTop, this.list.clientHeight]; // the list is the offset parent
     const [above, below] = [this.list.scrollTop, this.list.scrollTop + height];
-    if (top >= above && top + row.offsetHeight <= below - 0.2 * height) return;
-    const near = Math.abs(top - above) < 1.5 * height && !matchMedia('(prefers-reduced-motion: reduce)').matches;
+    if (row.hidden || (top >= above && top + row.offsetHeight <= below - 0.15 * height)) return false;
+    const near = smooth && Math.abs(top - above) < 1.5 * height;
     this.list.scrollTo({ top: top - 0.25 * height, behavior: near ? 'smooth' : 'instant' });
+    return near;
   }
 
   setShown(mask, text) {
