@@ -415,6 +415,34 @@ def test_a_recording_without_anything_optional(page, folder):
     assert page.time() == pytest.approx(2, abs=0.01)
 
 
+def test_many_speakers_that_overlap_without_words_or_track(page, folder):
+    partial = {**copy.deepcopy(EXAMPLE), "attributes": ["activation"], "categories": [], "track": None}
+    for i, segment in enumerate(partial["segments"]):
+        segment |= {"speaker": f"S{i % 15:02}", "end": segment["end"] + 5, "emotion": None, "probabilities": None}
+        segment |= {
+            "words": None,
+            "transcript": "só" if i else None,
+            "spread": None,
+            "activation": 2 + i / 20 if i else None,
+        }
+    (folder / "partial.html").write_text(render_annotation_page(partial, "interview.wav"), encoding="utf-8")
+    page.open(folder / "partial.html")
+    lanes = [name.text for name in page.all("#labels .segments .name")]
+    assert lanes == [*(f"S{i:02}" for i in range(11)), "other speakers"]
+    assert page.text("#rows > li:first-child .text") == "no transcript"
+    page.click("#rows > li:nth-child(2) .text")
+    assert page.time() == pytest.approx(SEGMENTS[1]["start"], abs=0.01)
+    assert current_row(page) == 1  # the first goes on
+    assert page.text('#labels [data-attribute="activation"] .value') == "2.05"
+    assert [option.text for option in page.all("#extreme option")] == ["most active", "least active"]
+    page.click("#extreme-next")
+    assert current_row(page) == len(SEGMENTS) - 1
+    assert not page.find("#presets").is_displayed()
+    assert page.shown_rows() == list(range(len(SEGMENTS)))
+    page.all("#ranges input")[0].send_keys("0")
+    assert page.shown_rows() == list(range(1, len(SEGMENTS)))  # without a value: in no range
+
+
 def test_three_hours_and_thirty_thousand_words(page, folder):
     write_silence(folder / "long.wav", 10800)
     (folder / "long.html").write_text(render_annotation_page(long_annotation(), "long.wav"), encoding="utf-8")

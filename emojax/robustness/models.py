@@ -19,6 +19,7 @@ from emojax.parallel import to_host
 from emojax.reporting.report import unique_names
 from emojax.reporting.table import family_name
 from emojax.robustness.degrade import ClipBatch
+from emojax.robustness.shared_states import SharedStates, states_key
 from emojax.schema import to_tree
 from emojax.types import NUM_ATTRIBUTES, CorpusInfo
 
@@ -59,8 +60,14 @@ class GridModel(Protocol):
 class WorkdirOnMesh:
     """The best checkpoint of a workdir, with the windows of evaluation; attributes are those of `GridModel`."""
 
-    def __init__(self, workdir: Path, mesh: Mesh, name: str):
+    def __init__(self, workdir: Path, mesh: Mesh, name: str, shared: SharedStates):
         """Restores the model on all devices of a mesh.
+
+        Args:
+          workdir: folder of the run.
+          mesh: devices that batches are sharded over.
+          name: name in reports.
+          shared: hidden states that models with the same frozen speech encoder share.
 
         Raises:
           CheckpointError: the folder is not a workdir, has no checkpoint, or is damaged.
@@ -73,6 +80,7 @@ class WorkdirOnMesh:
         self.min_samples = self._predictor.min_samples
         self.takes_transcripts = self._predictor.takes_transcripts
         self.seconds_at_once = self._predictor.seconds_at_once
+        self._shared, self._states_key = shared, states_key(trained)
         digest = hashlib.sha256(json.dumps(to_tree(trained.config), sort_keys=True).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(trained.variables):
             digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(to_host(leaf)).tobytes())
@@ -82,7 +90,10 @@ class WorkdirOnMesh:
     def predict(self, batch: ClipBatch, transcripts: Sequence[str]) -> Outputs:
         """Predicts the clips of a batch."""
         n = len(batch.ids)
-        output = self._predictor.forward(batch.waveform, batch.num_samples, list(transcripts))
+        stored = None
+        if self._states_key and not self._predictor.windows.divide(batch.waveform.shape[1]):
+            stored = self._shared(self._states_key, self._predictor.trained, batch)
+        output = self._predictor.forward(batch.waveform, batch.num_samples, list(transcripts), stored)
         attributes = np.where(self.predicted, output.attributes[:n].astype(np.float64), np.nan)
         probabilities = softmax(output.emotion_logits[:n]) if self.categories else np.zeros((n, 0))
         return Outputs(attributes, probabilities)
@@ -159,10 +170,11 @@ def open_models(names: Sequence[str], info: CorpusInfo, mesh: Mesh) -> list[Grid
         if not path.is_dir():
             raise CheckpointError(f"{path}: no such workdir")
     labels = dict(zip(paths, unique_names(paths), strict=True)) if paths else {}
+    shared = SharedStates(mesh)
     models: list[GridModel] = []
     for name in names:
         if is_workdir(name):
-            models.append(WorkdirOnMesh(Path(name), mesh, labels[Path(name)]))
+            models.append(WorkdirOnMesh(Path(name), mesh, labels[Path(name)], shared))
         elif name == CONSTANT:
             models.append(OnHost(Constant(info.categories), CONSTANT, CONSTANT))
         else:
