@@ -41,7 +41,7 @@ class Stream:
         """
         self._model = model
         trained = model.trained
-        self._settings = _streaming_settings(trained.config.model.modalities, trained.config.model.log_mel)
+        self._settings = check_streaming(trained.config.model.modalities, trained.config.model.log_mel)
         self._network = TCGRU(self._settings.network, jnp.dtype(trained.config.model.dtype))
         settings = trained.config.model
         self._heads = EmotionHeads(trained.model.num_categories, jnp.dtype(settings.dtype), settings.rating_bins)
@@ -91,7 +91,7 @@ class Stream:
         return None if self._output is None else self._model.named(jax.device_get(self._output), 0)
 
 
-def _streaming_settings(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
+def check_streaming(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
     if modalities != ("log_mel",):
         raise ConfigError(f"model.modalities must be ('log_mel',) for streaming, got {modalities}")
     if settings.normalisation == "utterance":
