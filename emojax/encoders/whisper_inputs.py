@@ -141,6 +141,7 @@ def whisper_log_mel(
 
 
 def whisper_filterbank(num_bands: int) -> LogMelConfig:
+    """Filterbank of the features, for `log_mel` on the clip reflected at both ends."""
     return LogMelConfig(
         num_bands=num_bands,
         window_ms=1000 * WINDOW / SAMPLE_RATE,

@@ -141,8 +141,8 @@ def check_onnx_model(trained: TrainedModel) -> None:
         module: Any = trained.model.encoders["acoustic"].module
         if not isinstance(module, WhisperEncoder):
             raise ConfigError(
-                f"{trained.workdir}: ONNX export has log-mel networks and Whisper encoders, got {type(module).__name__}; "
-                "--format=huggingface writes a folder for PyTorch, which exports to ONNX"
+                f"{trained.workdir}: ONNX export has log-mel networks and Whisper encoders, got a "
+                f"{type(module).__name__}; --format=huggingface writes a folder for PyTorch, which exports to ONNX"
             )
         if module.config.activation != "gelu":
             raise ConfigError(f"{trained.workdir}: ONNX export has activation 'gelu', got {module.config.activation!r}")

@@ -9,7 +9,7 @@ import numpy as np
 from emojax.encoders import resolve_layers
 from emojax.encoders.whisper_inputs import FLOOR, HOP, RANGE, WINDOW, whisper_filterbank
 from emojax.export.onnx_front_end import Frames, cut_samples, log_mel_energies, masked
-from emojax.export.onnx_graph import Graph, Value
+from emojax.export.onnx_graph import BOOL, Graph, Value
 from emojax.export.onnx_network import dense, gelu_erf, layer_norm
 from emojax.export.onnx_pooling import pooled
 from emojax.models import EncoderInputConfig, EncoderPart
@@ -67,10 +67,9 @@ def _combined(
     scores = np.asarray(params["layer_scores"], np.float64)
     weights = np.exp(scores - scores.max())
     weights = (weights / weights.sum()).astype(np.float32)
-    total = None
-    for weight, value in zip(weights, values, strict=True):
-        part = graph.op("Mul", value, weight) if len(values) > 1 else value
-        total = part if total is None else graph.op("Add", total, part)
+    total, *others = (graph.op("Mul", value, weight) for value, weight in zip(values, weights, strict=True))
+    for part in others:
+        total = graph.op("Add", total, part)
     return layers[0].replace(total), size
 
 
@@ -131,7 +130,7 @@ def _log_mel(graph: Graph, waveform: Value, num_samples: Value | None, bands: in
     frames = masked(graph, energies, counts)
     considered = energies
     if frames.mask is not None:
-        considered = graph.op("Where", graph.op("Cast", frames.mask, to=9), energies, np.float32(math.log10(FLOOR)))
+        considered = graph.op("Where", graph.op("Cast", frames.mask, to=BOOL), energies, np.float32(math.log10(FLOOR)))
     lowest = graph.op("Sub", graph.op("ReduceMax", considered, axes=[1, 2]), np.float32(RANGE))
     scaled = graph.op("Mul", graph.op("Add", graph.op("Max", energies, lowest), np.float32(4)), np.float32(0.25))
     return masked(graph, scaled, counts)
@@ -142,7 +141,7 @@ def _convolutions(graph: Graph, features: Frames, config: Any, params: Mapping[s
     frames = features
     for number, stride in ((0, 1), (1, 2)):
         layer = params[f"conv_{number}"]
-        kernel = graph.parameter(layer["kernel"], lambda kernel: np.ascontiguousarray(kernel.transpose(2, 1, 0)), axis=0)
+        kernel = graph.parameter(layer["kernel"], lambda kernel: kernel.transpose(2, 1, 0), axis=0)
         channels_first = graph.op("Transpose", frames.values, perm=[0, 2, 1])
         bias = graph.parameter(layer["bias"])
         convolved = graph.op("Conv", channels_first, kernel, bias, strides=[stride], pads=[1, 1], kernel_shape=[3])

@@ -7,7 +7,7 @@ import numpy as np
 from emojax.audio import LogMelConfig
 from emojax.audio.features import VARIANCE_FLOOR
 from emojax.audio.log_mel import mel_filterbank
-from emojax.export.onnx_graph import Graph, Value
+from emojax.export.onnx_graph import FLOAT, Graph, Value
 from emojax.models import LogMelInputConfig
 
 
@@ -36,7 +36,7 @@ def masked(graph: Graph, values: Value, lengths: Value | None) -> Frames:
         return Frames(values)
     positions = graph.positions(graph.size(values, 1))
     inside = graph.op("Less", positions, graph.op("Unsqueeze", lengths, [1]))
-    mask = graph.op("Unsqueeze", graph.op("Cast", inside, to=1), [2])
+    mask = graph.op("Unsqueeze", graph.op("Cast", inside, to=FLOAT), [2])
     return Frames(graph.op("Mul", values, mask), lengths, mask)
 
 
@@ -66,7 +66,8 @@ def log_mel_frames(graph: Graph, waveform: Value, num_samples: Value | None, con
       num_samples: valid samples of each row, int64 (B,); None: all.
       config: config of the modality.
     """
-    filterbank, least = config.filterbank, config.min_samples
+    filterbank = config.filterbank
+    least = max(config.min_samples, filterbank.window_samples)
     samples = graph.op("Max", graph.size(waveform, 1), [least])
     lengths = None
     if num_samples is not None:
@@ -194,7 +195,7 @@ def _tables(graph: Graph, bins: np.ndarray, config: LogMelConfig) -> tuple[Value
     """Cosines and sines (width, bins), which the runtime computes once: a third of the file otherwise."""
     offsets = np.arange(config.fft_size // 4 + 1)
     product = graph.op("Mul", offsets[:, None].astype(np.int64), bins[None].astype(np.int64))
-    turns = graph.op("Cast", graph.op("Mod", product, np.int64(config.fft_size)), to=1)
+    turns = graph.op("Cast", graph.op("Mod", product, np.int64(config.fft_size)), to=FLOAT)
     angle = graph.op("Mul", turns, np.float32(2 * np.pi / config.fft_size))
     return graph.op("Cos", angle), graph.op("Sin", angle)
 
@@ -213,7 +214,7 @@ def masked_mean(graph: Graph, frames: Frames) -> Value:
     """Mean over valid frames (B, 1, D); frames that are not valid must be zero."""
     if frames.lengths is None:
         return graph.op("ReduceMean", frames.values, axes=[1])
-    count = graph.op("Cast", graph.op("Max", frames.lengths, [1]), to=1)
+    count = graph.op("Cast", graph.op("Max", frames.lengths, [1]), to=FLOAT)
     return graph.op("Div", graph.op("ReduceSum", frames.values, [1]), graph.op("Unsqueeze", count, [1, 2]))
 
 

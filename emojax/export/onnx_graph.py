@@ -11,13 +11,19 @@ from emojax.workdir.quantised import quantise
 OPSET = 17
 """Version of the ONNX operators: the first with layer normalisation."""
 
+FLOAT, INT32, BOOL = 1, 6, 9
+"""Codes of types, for the operator `Cast`."""
+
+END = int(np.iinfo(np.int64).max)
+"""End of a slice: that of the axis."""
+
 _IR_VERSION = 8
 """File format of that version, which older runtimes read too."""
 
 Value = str
 """Name of a tensor of the graph."""
 
-Operand = Value | np.ndarray | float | Sequence[int] | None
+Operand = Value | np.ndarray | np.generic | float | Sequence[int] | None
 """Input of a node: a tensor, a constant (Python integers become int64, floating point float32), or None: omitted."""
 
 
@@ -99,13 +105,12 @@ class Graph:
         if not self.quantised or array.ndim < 2:
             return self.constant(np.ascontiguousarray(arrange(array)))
         integers, scale = quantise(array)
-        arranged = arrange(integers)
-        # Scales take part in what `arrange` does to channels.
-        scales = np.moveaxis(arrange(np.broadcast_to(scale, array.shape)), axis, 0)
-        scales = np.ascontiguousarray(scales.reshape(scales.shape[0], -1)[:, 0])
-        zero = self.constant(np.zeros(len(scales), np.int8))
-        axis = axis % arranged.ndim
-        return self.op("DequantizeLinear", self.constant(arranged), self.constant(scales), zero, axis=axis)
+        # Scales take part in what `arrange` does to channels; they are equal along all other axes.
+        scales = arrange(np.broadcast_to(scale, array.shape))
+        axis = axis % scales.ndim
+        scales = scales[tuple(slice(None) if each == axis else slice(0, 1) for each in range(scales.ndim))]
+        # Not DequantizeLinear: ONNX Runtime would fuse it with the product and round the activations to 8 bits too.
+        return self.op("Mul", self.op("Cast", self.constant(arrange(integers)), to=FLOAT), scales)
 
     def model(self, name: str, metadata: Mapping[str, str]) -> Any:
         """Completes the graph: an `onnx.ModelProto`, checked.
@@ -128,9 +133,7 @@ class Graph:
         """Length of an axis, int64 of shape (1,)."""
         return self.op("Shape", value, start=axis, end=axis + 1)
 
-    def slice(
-        self, value: Value, axis: int, start: Operand = 0, end: Operand = np.iinfo(np.int64).max, step: int = 1
-    ) -> Value:
+    def slice(self, value: Value, axis: int, start: Operand = 0, end: Operand = END, step: int = 1) -> Value:
         """Slices one axis; start and end are numbers or tensors of shape (1,)."""
         start, end = ([bound] if isinstance(bound, int) else bound for bound in (start, end))
         return self.op("Slice", value, start, end, [axis], [step])

@@ -27,7 +27,9 @@ WAVEFORM, NUM_SAMPLES = "waveform", "num_samples"
 """Names of the inputs: 16 kHz mono, full scale 1.0; valid samples of each row."""
 
 
-def clip_model(trained: TrainedModel, description: Description, *, quantised: bool = False, single: bool = False) -> Any:
+def clip_model(
+    trained: TrainedModel, description: Description, *, quantised: bool = False, single: bool = False
+) -> Any:
     """Writes a model of whole clips as an `onnx.ModelProto`.
 
     Inputs: `waveform` float32 (batch, samples), `num_samples` int64 (batch); samples after those of a row never matter.
@@ -52,7 +54,8 @@ def clip_model(trained: TrainedModel, description: Description, *, quantised: bo
         size = _stacked_size(config.log_mel)
     else:
         part = trained.model.encoders["acoustic"]
-        frames, size = encoder_frames(graph, waveform, num_samples, config.acoustic, part, params["acoustic"], statistics)
+        own = params["acoustic"]
+        frames, size = encoder_frames(graph, waveform, num_samples, config.acoustic, part, own, statistics)
     network, own = config.network(modality), params.get(f"{modality}_network", {})
     computed, _ = network_frames(graph, frames, network, own, size)
     if computed.lengths is not None:  # frames that are not valid become zero
@@ -65,9 +68,9 @@ def clip_model(trained: TrainedModel, description: Description, *, quantised: bo
 def stream_model(trained: TrainedModel, description: Description, *, quantised: bool = False) -> Any:
     """Writes a model of a stream as an `onnx.ModelProto`.
 
-    Inputs: `waveform` float32 (batch, samples), new samples, any number, and the state, one input `state_NAME` per part,
-    zeros at the start (`state_waiting` has 0 samples then). Outputs: those of the model for all samples so far, and
-    `next_NAME` per part of the state. They have no meaning as long as `next_frames` is 0.
+    Inputs: `waveform` float32 (batch, samples), new samples, any number, and the state, one input `state_NAME` per
+    part, zeros at the start (`state_waiting` has 0 samples then). Outputs: those of the model for all samples so far,
+    without meaning as long as `next_frames` is 0, and `next_NAME` per part of the state.
 
     Args:
       trained: log-mel model that can run on a stream (see `stream_obstacle`).

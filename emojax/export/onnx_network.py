@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emojax.export.onnx_front_end import Frames
-from emojax.export.onnx_graph import Graph, Value
+from emojax.export.onnx_graph import INT32, Graph, Value
 from emojax.models import TCGRUConfig
 
 LAYER_NORM_EPSILON = 1e-5
@@ -201,7 +201,7 @@ def _gru(
     initial = None
     if state is not None:
         initial = graph.op("Unsqueeze", state.read(name, size), [0])
-    lengths = None if lengths is None else graph.op("Cast", lengths, to=6)  # int32
+    lengths = None if lengths is None else graph.op("Cast", lengths, to=INT32)
     states, last = graph.ops(
         "GRU", 2, values, *weights, biases[None], lengths, initial, hidden_size=size, linear_before_reset=1
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from emojax.export.onnx_front_end import Frames, masked_mean
-from emojax.export.onnx_graph import Graph, Value
+from emojax.export.onnx_graph import BOOL, FLOAT, Graph, Value
 from emojax.export.onnx_network import NetworkState, dense
 from emojax.models.pooling import LEAST_VARIANCE, VARIANCE_FLOOR
 
@@ -29,7 +29,7 @@ def pooled(graph: Graph, frames: Frames, kind: str, params: Mapping[str, Any]) -
         return graph.op("Squeeze", graph.slice(values, 1, 0, 1), [1])
     if kind == "max":
         if frames.mask is not None:
-            values = graph.op("Where", graph.op("Cast", frames.mask, to=9), values, np.float32(_LOWEST))
+            values = graph.op("Where", graph.op("Cast", frames.mask, to=BOOL), values, np.float32(_LOWEST))
         return graph.op("ReduceMax", values, axes=[1], keepdims=0)
     if kind == "sum":
         return graph.op("ReduceSum", values, [1], keepdims=0)
@@ -63,7 +63,7 @@ def pooled_stream(
       The pooled vectors (B, P), and the number of frames so far (B, 1).
     """
     before = state.read("frames", 1)
-    added = graph.op("Cast", graph.size(values, 1), to=1)
+    added = graph.op("Cast", graph.size(values, 1), to=FLOAT)
     count = state.write("frames", graph.op("Add", before, added))
     started = graph.op("Greater", before, np.float32(0))
     if kind in ("mean", "statistics"):
@@ -109,7 +109,7 @@ def _finished(graph: Graph, mean: Value, square: Value | None) -> Value:
 def _attentive(graph: Graph, frames: Frames, deviation: bool, params: Mapping[str, Any]) -> Value:
     values, scores = frames.values, _scores(graph, frames.values, params)
     if frames.mask is not None:
-        scores = graph.op("Where", graph.op("Cast", frames.mask, to=9), scores, np.float32(_LOWEST))
+        scores = graph.op("Where", graph.op("Cast", frames.mask, to=BOOL), scores, np.float32(_LOWEST))
     weights = graph.op("Softmax", scores, axis=1)
     mean = graph.op("ReduceSum", graph.op("Mul", weights, values), [1], keepdims=0)
     square = None

@@ -92,6 +92,11 @@ class Stream:
 
 
 def check_streaming(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
+    """Checks that a model can run on a stream; returns its settings of the log-mel input.
+
+    Raises:
+      ConfigError: it cannot; the message names the field.
+    """
     if modalities != ("log_mel",):
         raise ConfigError(f"model.modalities must be ('log_mel',) for streaming, got {modalities}")
     if settings.normalisation == "utterance":
