@@ -44,12 +44,12 @@ def exported(student, clips, tmp_path_factory):
     return target
 
 
-def run_example(name, folder, clip, blocked):
-    """Output of an example in a process in which neither jax nor emojax can be imported."""
-    for module in ("jax", "flax", "emojax"):
+def run_example(name, folder, clip, blocked, blocked_modules=("jax", "flax", "emojax")):
+    """Output of an example in a process in which these modules cannot be imported."""
+    for module in blocked_modules:
         (blocked / f"{module}.py").write_text(f"raise ImportError('{module} is not installed')\n")
     environment = {**os.environ, "PYTHONPATH": str(blocked)}
-    check = subprocess.run([sys.executable, "-c", "import jax"], env=environment, capture_output=True)
+    check = subprocess.run([sys.executable, "-c", f"import {blocked_modules[0]}"], env=environment, capture_output=True)
     assert check.returncode == 1
     command = [sys.executable, name, str(clip)]
     found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -156,7 +156,7 @@ def test_models_that_onnx_has_no_graph_for_are_refused_in_one_line(checkpoints, 
         "hubert": "Whisper encoders, got a SpeechEncoder; --format=huggingface",
     }
     for name, tree in trees.items():
-        tree.objective.emotion_weight = 0.5
+        tree.data.max_tokens = 16
         workdir = write_workdir(tmp_path / name, tree)
         with pytest.raises(ConfigError, match=reasons[name]) as error:
             export_workdir(workdir, tmp_path / "out", "onnx", (str(clips),))
@@ -194,3 +194,40 @@ def test_the_scale_is_that_of_the_corpus(exported):
     assert INFO.scale == (1.0, 5.0)
     metadata = onnxruntime.InferenceSession(exported / "model.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(metadata["scale"]) == [1.0, 5.0]
+
+
+@pytest.fixture(scope="module")
+def program(student, clips, tmp_path_factory):
+    pytest.importorskip("flatbuffers")
+    target = tmp_path_factory.mktemp("exports") / "stablehlo"
+    export = export_workdir(student, target, "stablehlo", (str(clips),))
+    assert set(export.checks) == {"model.stablehlo", "stream.stablehlo"}
+    return target
+
+
+def test_stablehlo_runs_in_jax_alone(program, student, clips, tmp_path):
+    lines = run_example("example.py", program, clips / "0.wav", tmp_path, blocked_modules=("flax", "emojax"))
+    expected = emojax.load(student).predict(clips / "0.wav").attributes
+    found = next(line for line in lines.splitlines() if line.startswith("attributes"))
+    values = np.fromstring(found.rpartition("[")[2].rstrip("]"), sep=" ")
+    np.testing.assert_allclose(values, list(expected.values()), atol=1e-3)
+
+
+def test_encoders_without_free_lengths_are_refused(checkpoints, clips, tmp_path):
+    tree = default.get_config()
+    tree.model.modalities = ("acoustic",)
+    tree.model.acoustic.checkpoint = str(checkpoints["acoustic"])
+    workdir = write_workdir(tmp_path / "run", tree)
+    with pytest.raises(ConfigError, match="cannot be exported with free batch and length") as error:
+        export_workdir(workdir, tmp_path / "out", "stablehlo", (str(clips),))
+    assert "\n" not in str(error.value)
+
+
+def test_fusions_of_the_waveform_are_programs(whisper, clips, tmp_path):
+    tree = student_config()
+    tree.model.modalities = ("log_mel", "acoustic")
+    tree.model.acoustic.update({"checkpoint": str(whisper)})
+    tree.model.acoustic.network.update({"gru_layers": 0, "conv_channels": 0, "pooling": "mean"})
+    workdir = write_workdir(tmp_path / "run", tree)
+    export = export_workdir(workdir, tmp_path / "out", "stablehlo", (str(clips),))
+    assert list(export.checks) == ["model.stablehlo"]

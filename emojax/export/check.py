@@ -12,7 +12,7 @@ import numpy as np
 from emojax.errors import ConfigError, EmojaxError
 from emojax.export.clips import Clip
 from emojax.export.description import Description
-from emojax.inference import Predictor, Stream
+from emojax.inference import Prediction, Predictor, Stream
 from emojax.types import ATTRIBUTES
 from emojax.workdir import TrainedModel
 from emojax.workdir.quantised import quantise
@@ -86,7 +86,7 @@ def check_clips(run: Run, predictor: Predictor, clips: Sequence[Clip], descripti
     together = model_outputs(predictor, waveform, num_samples, description)
     alone = clips[0][None], np.array([len(clips[0])])
     single = model_outputs(predictor, *alone, description)
-    return _passed(compare([run(waveform, num_samples), run(*alone)], [together, single], description))
+    return passed(compare([run(waveform, num_samples), run(*alone)], [together, single], description))
 
 
 def check_single_clips(run: Run, predictor: Predictor, clips: Sequence[Clip], description: Description) -> Parity:
@@ -97,7 +97,7 @@ def check_single_clips(run: Run, predictor: Predictor, clips: Sequence[Clip], de
     """
     waveform, num_samples = padded(clips)
     found = [run(clip[None], np.array([len(clip)])) for clip in clips]
-    return _passed(compare(found, [model_outputs(predictor, waveform, num_samples, description)], description))
+    return passed(compare(found, [model_outputs(predictor, waveform, num_samples, description)], description))
 
 
 def check_stream(session: Any, predictor: Predictor, clip: Clip, description: Description) -> Parity:
@@ -118,11 +118,11 @@ def check_stream(session: Any, predictor: Predictor, clip: Clip, description: De
         if (prediction is None) != (outputs["next_frames"][0, 0] == 0):
             raise ExportError(f"stream: has {outputs['next_frames'][0, 0]:g} frames where the model has others")
         if prediction is not None:
-            wanted.append(_rows(prediction))
+            wanted.append(prediction_row(prediction))
             found.append(outputs)
     if not wanted:
         raise ConfigError(f"stream: the first clip ({len(clip)} samples) has no frame; give longer ones by --clips")
-    return _passed(compare(found, wanted, description))
+    return passed(compare(found, wanted, description))
 
 
 def initial_state(session: Any) -> dict[str, np.ndarray]:
@@ -136,7 +136,7 @@ def model_outputs(
 ) -> Outputs:
     """Outputs of the model, named and scaled as in exported files."""
     output = predictor.forward(waveform, num_samples.astype(np.int32), [""] * len(num_samples))
-    rows = [_rows(predictor.named(output, row)) for row in range(len(num_samples))]
+    rows = [prediction_row(predictor.named(output, row)) for row in range(len(num_samples))]
     return {name: np.concatenate([row[name] for row in rows]) for name in description.outputs}
 
 
@@ -167,7 +167,8 @@ def quantised_model(trained: TrainedModel) -> TrainedModel:
     return dataclasses.replace(trained, variables={**variables, "params": params})
 
 
-def _rows(prediction: Any) -> dict[str, np.ndarray]:
+def prediction_row(prediction: Prediction) -> dict[str, np.ndarray]:
+    """A prediction as outputs of one row."""
     ratings = [prediction.ratings[name].probabilities for name in ATTRIBUTES if name in prediction.ratings]
     return {
         "attributes": np.array([list(prediction.attributes.values())]),
@@ -177,7 +178,12 @@ def _rows(prediction: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _passed(parity: Parity) -> Parity:
+def passed(parity: Parity) -> Parity:
+    """Returns a comparison without a difference above its tolerance.
+
+    Raises:
+      ExportError: it has one.
+    """
     if not parity.passed:
         raise ExportError(f"differs from the model: {parity}")
     return parity

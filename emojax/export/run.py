@@ -11,7 +11,9 @@ from emojax.export.card import render_export_card
 from emojax.export.clips import read_clips
 from emojax.export.description import check_waveform_model, describe
 from emojax.export.files import Export, Source
+from emojax.export.huggingface import export_huggingface
 from emojax.export.onnx_files import export_onnx
+from emojax.export.stablehlo import export_stablehlo
 from emojax.files import atomic_write, is_vacant
 from emojax.inference import Predictor
 from emojax.parallel import MeshConfig, make_mesh
@@ -19,6 +21,8 @@ from emojax.workdir import holds, restore_model
 
 FORMATS: Mapping[str, Callable[[Source], Export]] = {
     "onnx": export_onnx,
+    "stablehlo": export_stablehlo,
+    "huggingface": export_huggingface,
 }
 """Formats by name: each writes and compares its files."""
 

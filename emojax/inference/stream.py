@@ -61,6 +61,10 @@ class Stream:
         self._waiting = np.zeros(0, np.float32)
         self._output: EmotionOutput | None = None
 
+    def advance(self, samples: Float[Array, "1 S"], state: StreamState) -> tuple[EmotionOutput, StreamState]:
+        """Computes outputs and the next state from whole stacks of frames; a pure function for use in programs."""
+        return self._advance(self._variables, samples, state)
+
     def __call__(self, chunk: Float32[np.ndarray, "S"]) -> Prediction | None:
         """Adds a chunk and returns the updated prediction.
 
