@@ -42,7 +42,7 @@ ROWS = {
     | EMBEDDING
     | {"corpus.unlabelled_name": "emobank_spoken/fragments", "corpus.unlabelled_split": "unlabelled"},
     # Noisy and reverberant input of the student, clean input of the teacher (Mitra et al. 2023), and the same alone.
-    "noisy": ATTRIBUTES | NOISE,
+    "noisy": ATTRIBUTES | EMBEDDING | NOISE,
     "noisy_labels": NOISE,
 }
 """Fields by row that differ from configs/student_emobank.py."""

@@ -14,7 +14,7 @@ from emojax.metrics import (
     confusion_matrix,
     regression_scores,
 )
-from emojax.metrics.bootstrap import bootstrap_gain
+from emojax.metrics.paired import bootstrap_gain
 
 
 def ends(interval):

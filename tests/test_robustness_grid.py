@@ -1,4 +1,4 @@
-"""Grids of models whose result is known: constant, oracle, deaf to high frequencies; resume, transcripts, sounds."""
+"""Grids of models whose result is known: constant, oracle, deaf to high frequencies; seeds of a system; resume."""
 
 import dataclasses
 import json
@@ -8,65 +8,30 @@ import numpy as np
 import pytest
 import soundfile
 
-from emojax.errors import AudioError, ConfigError
+from emojax.errors import ConfigError
 from emojax.interruption import Interruption
-from emojax.metrics.bootstrap import bootstrap_gain, bootstrap_uar_gain
+from emojax.metrics.paired import bootstrap_gain
 from emojax.metrics.scores import ccc
-from emojax.model_tests import Clip
 from emojax.parallel import MeshConfig, make_mesh
-from emojax.robustness import RobustnessGridConfig, measure, measure_grid
+from emojax.robustness import RobustnessGridConfig, measure_grid
 from emojax.robustness.config import ChannelGridConfig, NoiseGridConfig, RoomGridConfig, parse_robustness
 from emojax.robustness.models import Constant, OnHost
 from emojax.robustness.page import render_grid_page
-from emojax.robustness.results import GridResults, summary_lines
-from emojax.robustness.sounds import load_sounds, talkers_of
-from emojax.robustness.transcripts import ConditionTranscripts
+from emojax.robustness.results import summary_lines
+from emojax.robustness.sounds import load_sounds
 from emojax.schema import default_tree
-from tests.model_doubles import BandDouble, Double, in_memory, toy_info
-
-N = 24
-CONFIG = RobustnessGridConfig(
-    noise=NoiseGridConfig(snrs_db=(10.0, 0.0), files=2, seconds=1.0),
-    rooms=RoomGridConfig(count=1, seconds=0.3, noise_snrs_db=(0.0,)),
-    channels=ChannelGridConfig(codecs=("gsm",)),
-    bootstrap_resamples=100,
-)
+from tests.grid_doubles import CONFIG, N, a_model, run, sounds_for, tone_utterances
+from tests.model_doubles import BandDouble, Double, in_memory
 
 
 @pytest.fixture(scope="module")
 def utterances():
-    """Harmonic tones with a pause, whose spectrum follows activation, of four speakers."""
-    random = np.random.default_rng(0)
-    labels = random.random((N, 3))
-    clips = []
-    for row in range(N):
-        time = np.arange(4800 + 200 * row) / 16_000
-        low, high = np.sin(2 * np.pi * 500 * time), np.sin(2 * np.pi * 1500 * time)
-        wave = (1 - labels[row, 0]) * low + labels[row, 0] * high + 0.01 * random.standard_normal(len(time))
-        wave[2000:3000] = 0
-        clips.append(Clip(f"u{row}", (0.2 * wave).astype(np.float32), f"word{row}"))
-    emotion = (labels[:, 0] > 0.5).astype(int)
-    speakers = [f"s{row % 4}" for row in range(N)]
-    return in_memory(toy_info(("calm", "excited")), clips, labels, emotion, speakers)
+    return tone_utterances()
 
 
 @pytest.fixture(scope="module")
 def sounds(utterances):
     return sounds_for(CONFIG, utterances)
-
-
-def sounds_for(config, utterances):
-    clips = utterances.read(range(N))
-    return load_sounds(config, talkers_of([c.waveform for c in clips], utterances.ids, utterances.speakers))
-
-
-def a_model(double, name):
-    return OnHost(double, name, name)
-
-
-def run(models, utterances, sounds, directory, config=CONFIG, devices=1) -> GridResults:
-    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
-    return measure_grid(models, utterances, sounds, config, mesh, directory, Interruption())
 
 
 def without_time(results):
@@ -88,7 +53,7 @@ def measured(utterances, sounds, tmp_path_factory):
 def test_a_constant_has_ccc_0_and_no_change_in_every_condition(measured):
     *_, results = measured
     scores = [score for score in results.scores if score.model == "constant"]
-    assert len({score.condition for score in scores}) == len(results.conditions) == 13
+    assert len({score.condition for score in scores}) == len(results.conditions) == 15
     for score in scores:
         expected = 0.5 if score.metric == "UAR" else 0.0
         assert (score.score.value, score.change.value, score.change.low, score.change.high) == (expected, 0, 0, 0)
@@ -121,7 +86,7 @@ def test_a_model_of_the_spectrum_loses_by_noise_and_its_loss_is_relative_to_clea
     assert noisy.relative_loss.low < noisy.relative_loss.value < noisy.relative_loss.high
     assert results.score("band", "babble 10 dB", "activation").score.value > noisy.score.value
     assert results.score("band", "clean", "valence") is None
-    levels = [results.at_level("band", "activation", level) for level in (None, 10.0, 0.0)]
+    levels = [results.at_level("band", "activation", level).score.value for level in (None, 10.0, 0.0)]
     assert levels[0] == clean.score.value
     kinds = [results.score("band", f"{kind} 0 dB", "activation") for kind in CONFIG.noise.kinds]
     assert levels[2] == pytest.approx(np.mean([score.score.value for score in kinds]))
@@ -214,89 +179,6 @@ def test_finished_cells_are_not_computed_again_and_interrupted_work_continues(ut
     assert sum(calls) == 13 * N  # another model of this name
 
 
-@dataclasses.dataclass
-class Reader(Constant):
-    """A constant that keeps the transcripts it gets."""
-
-    takes_transcripts = True
-
-    def __init__(self):
-        super().__init__(())
-        self.seen = {}
-
-    def __call__(self, clips):
-        self.seen |= {clip.id: clip.transcript for clip in clips}
-        return super().__call__(clips)
-
-
-class FakeGridRecognizer:
-    """Texts that follow from the loudness of the clips."""
-
-    calls = 0
-
-    def __init__(self, config):
-        self.description = {"checkpoint": config.checkpoint}
-
-    def __call__(self, clips):
-        type(self).calls += len(clips)
-        return [f"level {np.abs(clip).sum():.1f}" for clip in clips]
-
-
-def test_models_that_read_words_get_transcripts_of_the_degraded_audio(utterances, sounds, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "GridRecognizer", FakeGridRecognizer)
-    FakeGridRecognizer.calls = 0
-    reader = Reader()
-    config = dataclasses.replace(CONFIG, noise=dataclasses.replace(CONFIG.noise, kinds=("white",)))
-    results = run([a_model(reader, "reader")], utterances, sounds, tmp_path, config)
-    assert results.transcripts == {"reader": "recognised from the degraded audio"}
-    conditions = [condition.name for condition in results.conditions]
-    assert FakeGridRecognizer.calls == len(conditions) * N
-    assert reader.seen["u3"].startswith("level ")
-    assert results.counts["clean"].word_error_rate == 3.0  # e.g. level 123.4, in place of one word
-    texts = {
-        path.stem: [json.loads(line)["text"] for line in path.read_text().splitlines()[1:]]
-        for path in (tmp_path / "test" / "transcripts").glob("*.jsonl")
-    }
-    assert len(texts) == len(conditions)
-    assert len({tuple(each) for each in texts.values()}) == len(conditions)  # no condition has those of another
-    other = Reader()
-    run([a_model(reader, "reader"), a_model(other, "other")], utterances, sounds, tmp_path, config)
-    assert FakeGridRecognizer.calls == len(conditions) * N  # kept for the second model
-    assert other.seen == reader.seen
-
-
-def test_transcripts_of_the_corpus_are_used_if_asked_for_and_labelled(utterances, sounds, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "GridRecognizer", None)
-    reader = Reader()
-    config = dataclasses.replace(CONFIG, transcripts="corpus")
-    results = run([a_model(reader, "reader")], utterances, sounds, tmp_path, config)
-    assert reader.seen["u3"] == "word3"
-    assert results.shown_name("reader") == "reader (corpus transcripts)"
-    page = render_grid_page([results])
-    assert "no condition affects" in page
-    assert "reader (corpus transcripts)" in page
-
-
-def test_transcripts_cut_off_by_a_kill_are_recognised_again(tmp_path):
-    calls = []
-
-    def recognise(clips):
-        calls.append(len(clips))
-        return [f"text {len(clip)}" for clip in clips]
-
-    path, clips = tmp_path / "folder" / "x.jsonl", [np.zeros(n, np.float32) for n in (1, 2, 3)]
-    ConditionTranscripts(path, "key", recognise).texts(["a", "b", "c"], lambda: clips)
-    path.write_bytes(path.read_bytes()[:-5])
-    found = ConditionTranscripts(path, "key", recognise)
-    assert found.texts(["c", "a", "b"], lambda: [clips[2], *clips[:2]]) == ["text 3", "text 1", "text 2"]
-    assert calls == [3, 1]
-    assert ConditionTranscripts(path, "key", recognise).texts(["a"], lambda: pytest.fail("kept")) == ["text 1"]
-    ConditionTranscripts(path, "other", recognise).texts(["a"], lambda: clips[:1])
-    assert calls == [3, 1, 1]
-    assert found.word_error_rate(["a", "b"], ["text 1", ""]) == 0.0
-    assert found.word_error_rate(["a"], [""]) is None
-
-
 def test_conditions_that_cannot_be_applied_are_reported_and_not_scored(utterances, tmp_path, monkeypatch):
     from emojax.robustness import conditions
 
@@ -334,70 +216,6 @@ def test_silent_clips_are_counted(utterances, sounds, tmp_path):
     assert "1 clip without noise" in render_grid_page([results])
 
 
-def write_sounds(folder, *names):
-    for number, name in enumerate(names):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        wave = np.random.default_rng(number).standard_normal(800) * np.exp(-np.arange(800) / 100)
-        soundfile.write(path, 0.1 * wave, 16_000)
-
-
-KINDS = {"environment": "folder", "music": "music_folder"}
-
-
-def with_folders(**folders):
-    noise = {name: str(path) for name, path in folders.items() if name != "rooms"}
-    noise["kinds"] = tuple(kind for kind, name in KINDS.items() if name in noise)
-    rooms = RoomGridConfig(folder=str(folders["rooms"])) if "rooms" in folders else RoomGridConfig(count=0)
-    return RobustnessGridConfig(noise=NoiseGridConfig(**noise), rooms=rooms, all_files=True)
-
-
-def test_layouts_of_musan_and_rirs_noises_are_known(tmp_path):
-    musan, rirs = tmp_path / "musan", tmp_path / "RIRS_NOISES"
-    write_sounds(musan, "noise/free-sound/n0.wav", "noise/n1.wav", "music/fma/m0.wav", "speech/us-gov/s0.wav")
-    real = "real_rirs_isotropic_noises"
-    write_sounds(rirs, "simulated_rirs/smallroom/Room001/Room001-00001.wav", f"{real}/RVB2014_type1_rir_small_1.wav")
-    write_sounds(rirs, f"{real}/RVB2014_type1_noise_small_1.wav", "pointsource_noises/noise-free-sound-0000.wav")
-    write_sounds(rirs, f"{real}/air_type1_air_binaural_booth_0_1.wav")
-    found = load_sounds(with_folders(folder=musan, music_folder=musan, rooms=rirs), None)
-    assert set(found.noises["environment"].names) == {"noise/free-sound/n0.wav", "noise/n1.wav"}
-    assert found.noises["music"].names == ("music/fma/m0.wav",)
-    assert len(found.rooms.names) == 3
-    assert not any("noise" in name.rpartition("/")[2] for name in found.rooms.names)
-    assert list(found.rt60) == sorted(found.rt60)
-    noises = load_sounds(with_folders(folder=rirs), None).noises["environment"]
-    assert len(noises.names) == 2
-    assert all("noise" in name.rpartition("/")[2] for name in noises.names)
-
-
-def test_wrong_folders_are_one_error_that_names_them(tmp_path):
-    with pytest.raises(ConfigError, match=r"none: no such folder"):
-        load_sounds(with_folders(folder=tmp_path / "none"), None)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"empty: has no audio files \(\.wav"):
-        load_sounds(with_folders(rooms=tmp_path / "empty"), None)
-    write_sounds(tmp_path / "some", "a.wav", "b.wav")
-    (tmp_path / "some" / "c.wav").write_bytes(b"RIFF of nothing")
-    with pytest.raises(AudioError, match=r"some/c\.wav"):
-        load_sounds(with_folders(music_folder=tmp_path / "some"), None)
-    write_sounds(tmp_path / "few", "a.wav")  # used in training, by the hash of its name
-    few = dataclasses.replace(with_folders(folder=tmp_path / "few"), all_files=False)
-    with pytest.raises(ConfigError, match=r"for evaluation.*all_files=True"):
-        load_sounds(few, None)
-    assert load_sounds(dataclasses.replace(few, all_files=True), None).noises["environment"].names == ("a.wav",)
-
-
-def test_bundled_rooms_have_the_reverberation_times_of_their_table():
-    import csv
-
-    from emojax.robustness import sounds
-
-    found = load_sounds(RobustnessGridConfig(noise=NoiseGridConfig(kinds=())), None)
-    with open(sounds.__file__.replace("robustness/sounds.py", "sounds/rooms.csv")) as file:
-        table = {row["file"].removeprefix("rooms/"): float(row["rt60_t20_s"]) for row in csv.DictReader(file)}
-    assert dict(zip(found.rooms.names, found.rt60, strict=True)) == pytest.approx(table, rel=0.08)
-
-
 def test_the_config_file_has_the_defaults_and_rules_are_checked():
     from configs import robustness
 
@@ -407,30 +225,6 @@ def test_the_config_file_has_the_defaults_and_rules_are_checked():
         parse_robustness(tree | {"noise": tree["noise"] | {"snrs_db": [5.0, 5.0]}})
     with pytest.raises(ConfigError, match=r"config\.utterances must be >= 2"):
         parse_robustness(tree | {"utterances": 1})
-
-
-def test_paired_differences_of_uar_equal_explicit_resampling():
-    random = np.random.default_rng(0)
-    labels = random.integers(3, size=90)
-    speakers = [f"s{n % 6}" for n in range(90)]
-    first, second = (np.where(random.random(90) < share, labels, random.integers(3, size=90)) for share in (0.3, 0.6))
-    labels[::10] = -1
-
-    def uar(rows, predictions):
-        rows = rows[labels[rows] >= 0]
-        return np.mean([(predictions[rows][labels[rows] == c] == c).mean() for c in range(3)])
-
-    gains = []
-    for _ in range(2000):
-        drawn = np.concatenate([np.arange(90)[np.arange(90) % 6 == s] for s in random.integers(6, size=6)])
-        gains.append(uar(drawn, second) - uar(drawn, first))
-    found = bootstrap_uar_gain(first, second, labels, 3, speakers, 2000)
-    everything = np.arange(90)
-    assert found["before"] == pytest.approx(uar(everything, first))
-    assert found["gain"] == pytest.approx(uar(everything, second) - uar(everything, first))
-    assert found["relative"] == pytest.approx(uar(everything, second) / uar(everything, first) - 1)
-    width = np.ptp(np.percentile(gains, [2.5, 97.5]))
-    np.testing.assert_allclose([found["low"], found["high"]], np.percentile(gains, [2.5, 97.5]), atol=0.08 * width)
 
 
 def test_scores_are_those_of_the_metrics(measured, utterances):
@@ -447,3 +241,50 @@ def test_scores_are_those_of_the_metrics(measured, utterances):
     assert score.change.low == pytest.approx(expected["activation"]["low"])
     assert score.n == N
     assert results.units == "4 speakers"
+
+
+def with_seed(double, name, seed):
+    model = a_model(double, name)
+    model.configuration, model.seed = "one config", seed
+    return model
+
+
+def test_runs_that_differ_in_seeds_are_one_system_whose_scores_are_means(utterances, sounds, tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        noise=dataclasses.replace(CONFIG.noise, kinds=("white", "music")),
+        rooms=RoomGridConfig(count=0),
+        channels=ChannelGridConfig(False, ()),
+        reference="band",
+    )
+    models = [
+        a_model(Constant(()), "constant"),
+        with_seed(BandDouble(300, 2000), "band_seed0", 0),
+        with_seed(BandDouble(300, 7900), "band_seed1", 1),
+    ]
+    together = run(models, utterances, sounds, tmp_path, config)
+    assert (together.models, together.reference) == (("constant", "band"), "band")
+    assert together.runs == {"constant": ("constant",), "band": ("band_seed0", "band_seed1")}
+    models[2].seed = 0  # a copy of a run
+    apart = run(models, utterances, sounds, tmp_path, dataclasses.replace(config, reference="constant"))
+    assert apart.models == ("constant", "band_seed0", "band_seed1")
+    for name in ("clean", "white 0 dB", "music 10 dB", "mean of noises 0 dB"):
+        runs = [apart.score(f"band_seed{seed}", name, "activation") for seed in (0, 1)]
+        found = together.score("band", name, "activation")
+        for quantity in ("score", "change"):
+            values = [getattr(each, quantity).value for each in runs]
+            assert getattr(found, quantity).value == pytest.approx(np.mean(values))
+        assert found.gain.value is None
+        assert together.score("constant", name, "activation").gain.value == pytest.approx(-found.score.value)
+    mean = together.score("band", "mean of noises 0 dB", "activation")
+    kinds = [together.score("band", f"{kind} 0 dB", "activation") for kind in ("white", "music")]
+    for quantity in ("score", "change"):
+        assert getattr(mean, quantity).value == pytest.approx(
+            np.mean([getattr(kind, quantity).value for kind in kinds])
+        )
+    assert mean.change.low <= mean.change.value <= mean.change.high
+    page = render_grid_page([together])
+    assert "band: mean of 2 runs" in page
+    assert "constant − band" in page
+    with pytest.raises(ConfigError, match=r"config\.reference must be one of constant, band_seed0, got 'other'"):
+        run(models[:2], utterances, sounds, tmp_path, dataclasses.replace(config, reference="other"))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,16 @@ from emojax.inference.distributions import RatingDistribution, rating_distributi
 from emojax.inference.items import Item, as_list, as_transcripts, item_name, read_item
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh, to_global_arrays
 from emojax.tokenizer import Tokenizer
-from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE, Batch, CorpusInfo, EmotionOutput
+from emojax.types import (
+    ATTRIBUTES,
+    MISSING_EMOTION,
+    NUM_ATTRIBUTES,
+    SAMPLE_RATE,
+    Batch,
+    CorpusInfo,
+    EmotionOutput,
+    StoredRows,
+)
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
 
 _READ_AT_ONCE = 512
@@ -67,8 +76,8 @@ class Predictor:
         self._tokenizer = None
         if "lexical" in trained.online:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
-        windows = windows_of(trained.config, trained.model, trained.online)
-        self._step = PredictStep(trained.model, self.mesh, windows)
+        self.windows = windows_of(trained.config, trained.model, trained.online)
+        self._step = PredictStep(trained.model, self.mesh, self.windows)
         self.min_samples = trained.model.min_samples
         self.seconds_at_once = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
 
@@ -131,18 +140,25 @@ class Predictor:
             predictions |= {i: self.named(output, row) for row, i in enumerate(members)}
         return [predictions[i] for i in range(len(waveforms))]
 
-    def forward(self, waveform: Any, num_samples: np.ndarray, texts: list[str]) -> EmotionOutput:
+    def forward(
+        self,
+        waveform: Any,
+        num_samples: np.ndarray,
+        texts: list[str],
+        stored: Mapping[str, StoredRows] | None = None,
+    ) -> EmotionOutput:
         """Predicts a padded batch.
 
         Args:
           waveform: (B, S) on the host or on the devices of `mesh`, whose number B is a multiple of.
           num_samples: (B,) valid samples per row; 0 for rows that complete the batch.
           texts: transcripts of the first rows; ignored without a lexical modality.
+          stored: hidden states by modality, in place of those that its encoder computes.
 
         Returns:
           NumPy arrays of all rows; attributes on [0, 1].
         """
-        batch = self._batch(waveform, num_samples, texts)
+        batch = self._batch(waveform, num_samples, texts).replace(stored=dict(stored or {}))  # type: ignore[attr-defined]
         if self.mesh.size > 1:
             batch = jax.tree.map(self._on_mesh, batch)
         return self._step(self.trained.variables, batch)

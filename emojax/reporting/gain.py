@@ -11,7 +11,8 @@ import numpy as np
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.evaluation.predictions import Predictions
 from emojax.evaluation.validation import undefined_scores
-from emojax.metrics.bootstrap import Gain, bootstrap_gain, resampled_by
+from emojax.metrics.bootstrap import resampled_by
+from emojax.metrics.paired import Gain, bootstrap_gain
 from emojax.reporting.evaluate import evaluation_directory
 from emojax.schema import parse, settings
 from emojax.types import ATTRIBUTES, CorpusInfo

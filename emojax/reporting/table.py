@@ -32,7 +32,7 @@ def group_seeds(runs: list[Run]) -> list[Result]:
         if len({run.seed for run in family}) < len(family):
             results += apart
             continue
-        name = _family_name([run.name for run in family])
+        name = family_name([run.name for run in family])
         for same_split in by_split(apart).values():
             measured = {(result.n, result.speakers, result.categories) for result in same_split}
             comparable = len(same_split) > 1 and len(measured) == 1
@@ -78,8 +78,8 @@ def _mean_interval(scores: list[Score]) -> tuple[float | None, float | None]:
     )
 
 
-def _family_name(names: list[str]) -> str:
-    """`student_seed0`, `student_seed1`: `student`."""
+def family_name(names: list[str]) -> str:
+    """Name of runs that differ in their seeds: `student` for `student_seed0` and `student_seed1`."""
     stems = {re.sub(r"[-_.]?(seed|s)?[-_.]?\d+$", "", name) for name in names}
     stem = stems.pop()
     return stem if stem and not stems else f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -36,6 +37,7 @@ class Condition:
       channel: `TELEPHONE` or a codec; "" for none.
       missing: reason why the condition cannot be applied here; "" if it can.
       note: what differs from the description of the condition; "" if nothing.
+      mean_of: names of the conditions whose scores are averaged; () for a condition of its own.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Condition:
     channel: str = ""
     missing: str = ""
     note: str = ""
+    mean_of: tuple[str, ...] = ()
 
 
 def grid_conditions(config: RobustnessGridConfig, sounds: GridSounds) -> list[Condition]:
@@ -78,6 +81,23 @@ def grid_conditions(config: RobustnessGridConfig, sounds: GridSounds) -> list[Co
     for codec in config.channels.codecs:
         found.append(Condition(CODEC_NAMES[codec], "channels", channel=codec, missing=missing_codec(codec)))
     return found
+
+
+def mean_conditions(conditions: Sequence[Condition]) -> list[Condition]:
+    """Means over the kinds of noise, one per signal-to-noise ratio with several kinds and no room.
+
+    Args:
+      conditions: conditions that can be applied.
+    """
+    levels: dict[float, list[str]] = {}
+    for condition in conditions:
+        if condition.room is None and condition.snr_db is not None:
+            levels.setdefault(condition.snr_db, []).append(condition.name)
+    return [
+        Condition(f"mean of noises {db:g} dB", "mean of noises", snr_db=db, mean_of=tuple(names))
+        for db, names in levels.items()
+        if len(names) > 1
+    ]
 
 
 def condition_digest(condition: Condition, config: RobustnessGridConfig, sounds: GridSounds) -> str:

@@ -90,6 +90,9 @@ class RobustnessGridConfig:
         Literal["scale", "clip"],
         "Degraded clips beyond full scale: scaled to a peak of 1, which keeps the signal-to-noise ratio, or clipped.",
     ] = "scale"
+    reference: Annotated[
+        str, "Name of the model that the others are compared with, without a seed if it has several; empty: the first."
+    ] = ""
     transcripts: Annotated[
         Literal["recognised", "corpus"],
         "Transcripts of models with a lexical modality: recognised from the degraded audio, or the corpus's own, which "

@@ -9,6 +9,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from emojax.errors import ConfigError
 from emojax.evaluation.categories import parse_category_map
 from emojax.interruption import Interruption
 from emojax.metrics import resampled_by
@@ -18,17 +19,17 @@ from emojax.model_tests.utterances import Utterances
 from emojax.reporting.evaluate import file_name
 from emojax.robustness.cells import CellStore, cell_key, utterances_digest
 from emojax.robustness.compute import GridWork, compute_grid
-from emojax.robustness.conditions import Condition, condition_digest, grid_conditions
+from emojax.robustness.conditions import Condition, condition_digest, grid_conditions, mean_conditions
 from emojax.robustness.config import RobustnessGridConfig
 from emojax.robustness.degrade import Degrader
-from emojax.robustness.models import GridModel
+from emojax.robustness.models import GridModel, systems_of
 from emojax.robustness.results import (
     CORPUS_TRANSCRIPTS,
     RECOGNISED_TRANSCRIPTS,
     ConditionCounts,
     GridResults,
 )
-from emojax.robustness.scores import Scoring, score_grid
+from emojax.robustness.scores import Scoring, System, score_grid
 from emojax.robustness.sounds import GridSounds
 from emojax.robustness.transcripts import ConditionTranscripts, GridRecognizer, write_description
 from emojax.schema import to_tree
@@ -48,7 +49,7 @@ def measure_grid(
     """Measures models on the utterances of one split; finished cells in the folder are not computed again.
 
     Args:
-      models: models, with different names; the others are compared with the first.
+      models: models, with different names; runs that differ in their seeds are one system.
       utterances: utterances of a split.
       sounds: noises, talkers and rooms.
       config: settings of the grid.
@@ -60,12 +61,22 @@ def measure_grid(
 
     Returns:
       Results, without the time taken; None if interrupted.
+
+    Raises:
+      ConfigError: `config.reference` is no system, or two systems have one name.
     """
     pairs = parse_category_map(category_map)
     tests = ModelTestsConfig(seed=config.seed, robustness=RobustnessConfig(utterances=config.utterances))
     as_tested: list[Any] = list(models)  # `Measurement` uses what both kinds of models have
-    measurements = [Measurement(model, utterances, tests, _pairs_of(model, models, pairs)) for model in as_tested]
-    rows = measurements[0].drawn
+    measurements = {
+        model.name: Measurement(model, utterances, tests, _pairs_of(model, models, pairs)) for model in as_tested
+    }
+    grouped = systems_of(models)
+    systems = {name: System(name, tuple(measurements[run.name] for run in runs)) for name, runs in grouped.items()}
+    reference = config.reference or next(iter(systems))
+    if reference not in systems:
+        raise ConfigError(f"config.reference must be one of {', '.join(systems)}, got {reference!r}")
+    rows = measurements[models[0].name].drawn
     ids = [utterances.ids[row] for row in rows]
     conditions = grid_conditions(config, sounds)
     applied = [condition for condition in conditions if not condition.missing]
@@ -79,7 +90,7 @@ def measure_grid(
             recognizer = GridRecognizer(config.recognizer)
             write_description(folder / "transcripts" / "recognizer.json", recognizer)
             source = RECOGNISED_TRANSCRIPTS
-        sources = {model.name: source for model in models if model.takes_transcripts}
+        sources = {name: source for name, runs in grouped.items() if runs[0].takes_transcripts}
     recognised = json.dumps(recognizer.description) if recognizer else source
 
     @functools.cache
@@ -117,6 +128,8 @@ def measure_grid(
         cell = cells[models[0].name, condition.name]
         rate = open_transcripts(condition).word_error_rate(ids, references) if recognizer else None
         counts[condition.name] = ConditionCounts(int(cell.no_snr.sum()), int(cell.beyond.sum()), rate)
+    means = mean_conditions(applied)
+    scoring = Scoring(config.bootstrap_resamples, config.seed)
     return GridResults(
         corpus=utterances.info.name,
         split=utterances.split,
@@ -124,11 +137,13 @@ def measure_grid(
         n=len(rows),
         too_short=utterances.too_short,
         units=_units(utterances, rows.tolist()),
-        models=tuple(model.name for model in models),
+        models=tuple(systems),
+        reference=reference,
+        runs={name: tuple(run.name for run in runs) for name, runs in grouped.items()},
         transcripts=sources,
-        conditions=tuple(conditions),
+        conditions=(conditions[0], *means, *conditions[1:]),
         counts=counts,
-        scores=tuple(score_grid(measurements, applied, cells, Scoring(config.bootstrap_resamples, config.seed))),
+        scores=tuple(score_grid(list(systems.values()), [*applied, *means], cells, scoring, reference)),
         settings=to_tree(config),
         seconds=0.0,
     )

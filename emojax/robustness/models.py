@@ -10,13 +10,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from emojax.config import configuration
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import softmax
 from emojax.inference import load
 from emojax.model_tests.model import Clip, Model, Outputs, checked_outputs, import_model
 from emojax.parallel import to_host
 from emojax.reporting.report import unique_names
+from emojax.reporting.table import family_name
 from emojax.robustness.degrade import ClipBatch
+from emojax.robustness.shared_states import SharedStates, states_key
 from emojax.schema import to_tree
 from emojax.types import NUM_ATTRIBUTES, CorpusInfo
 
@@ -35,6 +38,8 @@ class GridModel(Protocol):
       takes_transcripts: whether it has a lexical modality.
       seconds_at_once: audio per batch and device, padding included (s).
       digest: identifies the model; results of another digest are computed again.
+      configuration: config without the seed, equal for runs of one system; "" for a model that is no workdir.
+      seed: seed of its training.
     """
 
     name: str
@@ -44,6 +49,8 @@ class GridModel(Protocol):
     takes_transcripts: bool
     seconds_at_once: int
     digest: str
+    configuration: str
+    seed: int
 
     def predict(self, batch: ClipBatch, transcripts: Sequence[str]) -> Outputs:
         """Predicts the clips of a batch; `transcripts` are empty texts without a lexical modality."""
@@ -53,8 +60,14 @@ class GridModel(Protocol):
 class WorkdirOnMesh:
     """The best checkpoint of a workdir, with the windows of evaluation; attributes are those of `GridModel`."""
 
-    def __init__(self, workdir: Path, mesh: Mesh, name: str):
+    def __init__(self, workdir: Path, mesh: Mesh, name: str, shared: SharedStates):
         """Restores the model on all devices of a mesh.
+
+        Args:
+          workdir: folder of the run.
+          mesh: devices that batches are sharded over.
+          name: name in reports.
+          shared: hidden states that models with the same frozen speech encoder share.
 
         Raises:
           CheckpointError: the folder is not a workdir, has no checkpoint, or is damaged.
@@ -67,15 +80,20 @@ class WorkdirOnMesh:
         self.min_samples = self._predictor.min_samples
         self.takes_transcripts = self._predictor.takes_transcripts
         self.seconds_at_once = self._predictor.seconds_at_once
+        self._shared, self._states_key = shared, states_key(trained)
         digest = hashlib.sha256(json.dumps(to_tree(trained.config), sort_keys=True).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(trained.variables):
             digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(to_host(leaf)).tobytes())
         self.digest = digest.hexdigest()
+        self.configuration, self.seed = configuration(to_tree(trained.config)), trained.config.seed
 
     def predict(self, batch: ClipBatch, transcripts: Sequence[str]) -> Outputs:
         """Predicts the clips of a batch."""
         n = len(batch.ids)
-        output = self._predictor.forward(batch.waveform, batch.num_samples, list(transcripts))
+        stored = None
+        if self._states_key and not self._predictor.windows.divide(batch.waveform.shape[1]):
+            stored = self._shared(self._states_key, self._predictor.trained, batch)
+        output = self._predictor.forward(batch.waveform, batch.num_samples, list(transcripts), stored)
         attributes = np.where(self.predicted, output.attributes[:n].astype(np.float64), np.nan)
         probabilities = softmax(output.emotion_logits[:n]) if self.categories else np.zeros((n, 0))
         return Outputs(attributes, probabilities)
@@ -86,6 +104,7 @@ class OnHost:
 
     takes_transcripts = True
     seconds_at_once = 320
+    configuration, seed = "", 0
 
     def __init__(self, model: Model, name: str, digest: str):
         """Wraps a model.
@@ -151,10 +170,11 @@ def open_models(names: Sequence[str], info: CorpusInfo, mesh: Mesh) -> list[Grid
         if not path.is_dir():
             raise CheckpointError(f"{path}: no such workdir")
     labels = dict(zip(paths, unique_names(paths), strict=True)) if paths else {}
+    shared = SharedStates(mesh)
     models: list[GridModel] = []
     for name in names:
         if is_workdir(name):
-            models.append(WorkdirOnMesh(Path(name), mesh, labels[Path(name)]))
+            models.append(WorkdirOnMesh(Path(name), mesh, labels[Path(name)], shared))
         elif name == CONSTANT:
             models.append(OnHost(Constant(info.categories), CONSTANT, CONSTANT))
         else:
@@ -164,3 +184,30 @@ def open_models(names: Sequence[str], info: CorpusInfo, mesh: Mesh) -> list[Grid
     if len(set(shown)) < len(shown):
         raise ConfigError(f"--models must have different names, got {', '.join(shown)}")
     return models
+
+
+def systems_of(models: Sequence[GridModel]) -> dict[str, list[GridModel]]:
+    """Groups the runs whose configs differ only in the seed: one system, whose scores are means over its runs.
+
+    Args:
+      models: models with different names.
+
+    Returns:
+      The runs of each system, by its name (`student` for `student_seed0` and `student_seed1`).
+
+    Raises:
+      ConfigError: two systems have the same name.
+    """
+    families: dict[str, list[GridModel]] = {}
+    for model in models:
+        families.setdefault(model.configuration or model.name, []).append(model)
+    systems: dict[str, list[GridModel]] = {}
+    for family in families.values():
+        # A copied run is no other seed.
+        together = len(family) > 1 and len({model.seed for model in family}) == len(family)
+        for runs in [family] if together else [[model] for model in family]:
+            name = family_name([model.name for model in runs]) if together else runs[0].name
+            if name in systems:
+                raise ConfigError(f"--models has two systems named {name!r} with different configs; rename a workdir")
+            systems[name] = runs
+    return systems

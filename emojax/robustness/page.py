@@ -45,6 +45,7 @@ def render_grid_page(grids: Sequence[GridResults]) -> str:
 
 def _describe(results: GridResults) -> str:
     parts = [f"{results.speech} speech, {results.n} utterances, intervals over {results.units}"]
+    parts += [f"{model}: mean of {len(runs)} runs" for model, runs in results.runs.items() if len(runs) > 1]
     parts += [f"transcripts of {model}: {source}" for model, source in results.transcripts.items()]
     if results.too_short:
         parts.append(f"{results.too_short} utterances are too short for a model and skipped")
@@ -63,12 +64,11 @@ def _figures(results: GridResults, where: str) -> list[Element]:
 def _table(results: GridResults, output: str) -> Element:
     """Scores of an output: a row per condition, columns of each model."""
     metric = next(score.metric for score in results.scores if score.output == output)
-    first = results.models[0]
     titles = ["condition"]
     for model in results.models:
         name = results.shown_name(model)
         titles += [name, f"{name}: change", "relative loss"]
-        titles += [f"{name} − {first}"] if model != first else []
+        titles += [f"{name} − {results.reference}"] if model != results.reference else []
     table = element("table", element("thead", element("tr", *[element("th", title) for title in titles])))
     rows = []
     for condition in results.conditions:
@@ -81,7 +81,7 @@ def _table(results: GridResults, output: str) -> Element:
             row.append(_cell(score.score if score else nothing, ".3f"))
             row.append(_cell(score.change if score else nothing, "+.3f"))
             row.append(_cell(score.relative_loss if score else nothing, ".0%"))
-            if model != first:
+            if model != results.reference:
                 row.append(_cell(score.gain if score else nothing, "+.3f"))
         rows.append(row)
     table.append(element("tbody", *rows))
@@ -106,6 +106,7 @@ def _notes(results: GridResults) -> list[str]:
     for condition in results.conditions:
         if condition.missing:
             notes.append(f"{condition.name}: not measured, {condition.missing}")
+        if condition.name not in results.counts:
             continue
         counts = results.counts[condition.name]
         parts = [condition.note] if condition.note else []

@@ -38,10 +38,12 @@ class GridResults:
       n: utterances.
       too_short: utterances that are too short for a model, which are skipped.
       units: what intervals resample: `speaker` or `utterance`, and their number.
-      models: names of the models; the others are compared with the first.
-      transcripts: source of the transcripts by model, for those with a lexical modality.
-      conditions: all conditions, those that cannot be applied among them.
-      counts: counts by condition.
+      models: names of the systems.
+      reference: the one that the others are compared with.
+      runs: names of the models of each system: one, or its seeds.
+      transcripts: source of the transcripts by system, for those with a lexical modality.
+      conditions: all conditions: those that cannot be applied, and means of others, among them.
+      counts: counts by condition, without the means.
       scores: scores.
       settings: settings of the grid.
       seconds: time taken.
@@ -54,6 +56,8 @@ class GridResults:
     too_short: int
     units: str
     models: tuple[str, ...]
+    reference: str
+    runs: dict[str, tuple[str, ...]]
     transcripts: dict[str, str]
     conditions: tuple[Condition, ...]
     counts: dict[str, ConditionCounts]
@@ -62,7 +66,7 @@ class GridResults:
     seconds: float
 
     def shown_name(self, model: str) -> str:
-        """Name of a model in plots and tables, which marks transcripts that no condition affects."""
+        """Name of a system in plots and tables, which marks transcripts that no condition affects."""
         source = self.transcripts.get(model, "")
         return f"{model} (corpus transcripts)" if source == CORPUS_TRANSCRIPTS else model
 
@@ -79,16 +83,15 @@ class GridResults:
     def _by_place(self) -> dict[tuple[str, str, str], GridScore]:
         return {(score.model, score.condition, score.output): score for score in self.scores}
 
-    def at_level(self, model: str, output: str, snr_db: float | None) -> float | None:
-        """Mean score over the kinds of noise at a ratio, without rooms; None: of clean clips. None if undefined."""
+    def at_level(self, model: str, output: str, snr_db: float | None) -> GridScore | None:
+        """Score at a ratio, averaged over the kinds of noise, without rooms; None: of clean clips."""
         names = [
             condition.name
-            for condition in self.conditions
+            for condition in sorted(self.conditions, key=lambda condition: not condition.mean_of)
             if (condition.name == CLEAN if snr_db is None else condition.room is None and condition.snr_db == snr_db)
         ]
-        found = [self.score(model, name, output) for name in names]
-        values = [score.score.value for score in found if score is not None and score.score.value is not None]
-        return sum(values) / len(values) if values else None
+        found = (self.score(model, name, output) for name in names)
+        return next((score for score in found if score is not None), None)
 
 
 CORPUS_TRANSCRIPTS = "the corpus's own, which no condition affects"
@@ -109,10 +112,12 @@ def write_results(directory: Path, name: str, results: GridResults) -> None:
     conditions = {condition.name: condition for condition in results.conditions}
     rows = []
     for score in results.scores:
-        condition, counts = conditions[score.condition], results.counts[score.condition]
+        condition, counts = conditions[score.condition], results.counts.get(score.condition)
         described = {key: getattr(condition, key) for key in ("group", "snr_db", "rt60")}
         row = {"corpus": results.corpus, "split": results.split, **score.row(), **described}
-        row |= {**dataclasses.asdict(counts), "transcripts": results.transcripts.get(score.model, "")}
+        names = [field.name for field in dataclasses.fields(ConditionCounts)]
+        row |= {name: getattr(counts, name, None) for name in names}
+        row |= {"runs": len(results.runs[score.model]), "transcripts": results.transcripts.get(score.model, "")}
         rows.append(row)
     directory.mkdir(parents=True, exist_ok=True)
     with (
@@ -135,7 +140,8 @@ def summary_lines(results: GridResults) -> list[str]:
     metrics = {score.output: score.metric for score in results.scores}
     for model in results.models:
         for output in results.outputs:
-            values = [results.at_level(model, output, level) for level in levels]
+            scores = [results.at_level(model, output, level) for level in levels]
+            values = [None if score is None else score.score.value for score in scores]
             texts = ["–" if value is None else f"{value:.3f}" for value in values]
             if any(text != "–" for text in texts):
                 label = f"{metrics[output]} {output}"
