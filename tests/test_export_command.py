@@ -13,7 +13,7 @@ from configs import default, student_l, student_s
 from emojax.errors import ConfigError
 from emojax.export import export_workdir
 from emojax.export.check import ExportError
-from tests import whisper_checkpoints
+from tests import speech_checkpoints, whisper_checkpoints
 from tests.exported_models import INFO, write_clips, write_workdir
 
 onnx = pytest.importorskip("onnx")
@@ -213,14 +213,20 @@ def test_stablehlo_runs_in_jax_alone(program, student, clips, tmp_path):
     np.testing.assert_allclose(values, list(expected.values()), atol=1e-3)
 
 
-def test_encoders_without_free_lengths_are_refused(checkpoints, clips, tmp_path):
-    tree = default.get_config()
-    tree.model.modalities = ("acoustic",)
-    tree.model.acoustic.checkpoint = str(checkpoints["acoustic"])
-    workdir = write_workdir(tmp_path / "run", tree)
+def test_encoders_without_free_lengths_are_refused(clips, tmp_path):
+    folder = tmp_path / "base"
+    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.BASE, **speech_checkpoints.FRAMES_OF_20_MS)
+    speech_checkpoints.write_checkpoint(folder, model)
+    workdir = write_workdir(tmp_path / "run", acoustic_config(folder))
     with pytest.raises(ConfigError, match="cannot be exported with free batch and length") as error:
         export_workdir(workdir, tmp_path / "out", "stablehlo", (str(clips),))
     assert "\n" not in str(error.value)
+
+
+def test_hubert_is_a_program(checkpoints, clips, tmp_path):
+    workdir = write_workdir(tmp_path / "run", acoustic_config(checkpoints["acoustic"]))
+    export = export_workdir(workdir, tmp_path / "out", "stablehlo", (str(clips),))
+    assert list(export.checks) == ["model.stablehlo"]
 
 
 def test_fusions_of_the_waveform_are_programs(whisper, clips, tmp_path):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
+from jax.errors import InconclusiveDimensionOperation
 
 from emojax.errors import ConfigError, reason
 from emojax.export.check import Outputs, Parity, check_clips, compare, passed, prediction_row
@@ -118,10 +119,10 @@ def stream_program(source: Source) -> tuple[bytes, dict[str, np.ndarray]]:
 def _serialised(function: Callable[..., Any], shapes: tuple[Any, ...], context: str) -> bytes:
     try:
         exported = jax_export.export(jax.jit(function), platforms=PLATFORMS)(*shapes)
-    except (TypeError, ValueError, NotImplementedError) as error:  # what JAX raises for undecidable comparisons
+    except (InconclusiveDimensionOperation, TypeError, ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"{context}: cannot be exported with free batch and length ({reason(error)}); StableHLO export has log-mel "
-            "networks and Whisper encoders"
+            "networks, Whisper encoders, and those of HuBERT's family without group norm"
         ) from error
     try:
         return bytes(exported.serialize())
