@@ -201,5 +201,5 @@ def test_a_missing_package_is_named(monkeypatch):
     from emojax.export.onnx_graph import Graph
 
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ConfigError, match="pip install -r requirements-export"):
+    with pytest.raises(ConfigError, match="pip install onnx"):
         Graph()

@@ -134,7 +134,7 @@ def whisper_log_mel(
     waveform = _reflect_end(jnp.pad(waveform, ((0, 0), (0, beyond))), num_samples, beyond)
     waveform = jnp.concatenate([jnp.flip(waveform[:, 1 : half + 1], axis=1), waveform], axis=1)
     energies = log_mel(waveform, whisper_filterbank(num_bands))[:, :total] / math.log(10)
-    mask = jnp.arange(total) < (num_samples // HOP)[:, None]
+    mask = jnp.arange(energies.shape[1]) < (num_samples // HOP)[:, None]
     valid = mask[..., None]
     maximum = jnp.where(valid, energies, math.log10(FLOOR)).max(axis=(1, 2), keepdims=True)
     return jnp.where(valid, (jnp.maximum(energies, maximum - RANGE) + 4.0) / 4.0, 0.0), mask

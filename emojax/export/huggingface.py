@@ -199,7 +199,7 @@ def _torch_run(files: Mapping[str, bytes], source: Source) -> Run:
     try:
         import torch
     except ImportError as error:
-        raise ConfigError("--format=huggingface needs PyTorch: pip install -r requirements-convert.txt") from error
+        raise ConfigError("--format=huggingface needs PyTorch, which is not installed (pip install torch)") from error
     from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
     with tempfile.TemporaryDirectory() as folder:

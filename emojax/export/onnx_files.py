@@ -79,7 +79,7 @@ def onnx_session(content: bytes) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(
-            "--mode=export needs the package onnxruntime: pip install -r requirements-export.txt (or 'emojax[export]')"
+            "--mode=export needs onnxruntime, which is not installed (pip install onnxruntime)"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -36,9 +36,7 @@ def import_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise ConfigError(
-            "--mode=export needs the package onnx: pip install -r requirements-export.txt (or 'emojax[export]')"
-        ) from error
+        raise ConfigError("--mode=export needs onnx, which is not installed (pip install onnx)") from error
     return onnx
 
 

@@ -128,7 +128,7 @@ def _serialised(function: Callable[..., Any], shapes: tuple[Any, ...], context: 
         return bytes(exported.serialize())
     except ImportError as error:
         raise ConfigError(
-            "--format=stablehlo needs the package flatbuffers: pip install -r requirements-export.txt"
+            "--format=stablehlo needs flatbuffers, which is not installed (pip install flatbuffers)"
         ) from error
 
 
