@@ -9,8 +9,10 @@ if __name__ == "__main__":
     watch_signals()  # what the commands import takes seconds
 
 import argparse
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from emojax.errors import EmojaxError, reason
 
@@ -20,12 +22,18 @@ from emojax.errors import EmojaxError, reason
 def run() -> None:
     """Runs a command with the arguments of this process, and ends the process with its exit status."""
     watch_signals()
-    sys.exit(main())
+    sys.exit(main(own_process=True))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit status: 0 success, 1 an error, reported in one line. Wrong usage is 2."""
+def main(argv: list[str] | None = None, own_process: bool = False) -> int:
+    """Runs a command; returns its exit status: 0 success, 1 an error, reported in one line. Wrong usage is 2.
+
+    Args:
+      argv: arguments; None: those of this process.
+      own_process: whether the command may change settings of the process: compilation cache, memory allocator.
+    """
     arguments = _parser().parse_args(argv)
+    arguments.own_process = own_process
     try:
         return arguments.command(arguments)
     except EmojaxError as error:
@@ -103,42 +111,25 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from emojax.inference.files import find_audio, predict_files
+    if arguments.own_process:
+        import jax
 
-    files = find_audio(arguments.inputs)
-    from emojax.inference import load  # after the files: a wrong path is reported at once
+        from emojax.parallel import keep_freed_memory, use_compilation_cache
 
-    predictor, recognizer = load(arguments.workdir), None
-    if arguments.recognizer:
-        from emojax.recognition import load_recognizer
+        keep_freed_memory()
+        use_compilation_cache()
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many small programs
+    from emojax.inference.command import predict_command
 
-        recognizer = load_recognizer(arguments.recognizer)
-    failed = predict_files(predictor, files, arguments.format, sys.stdout, sys.stderr, recognizer)
-    return 1 if failed else 0
+    return predict_command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_program(), description="Commands on trained models and workdirs.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    command = commands.add_parser(
-        "predict",
-        help="predict audio files",
-        description="Predicts audio files by the best checkpoint of a workdir; prints one row per file. Files that "
-        "cannot be read are reported on stderr, and the exit status is then 1.",
-    )
-    command.add_argument("workdir", type=Path, metavar="WORKDIR", help="folder of a trained model")
-    command.add_argument(
-        "inputs", nargs="+", type=Path, metavar="FILE", help="audio files, or folders that are searched for them"
-    )
-    command.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="output (default: csv)")
-    command.add_argument(
-        "--recognizer",
-        default="",
-        metavar="CHECKPOINT",
-        help="speech recognizer that transcribes the files, for a model with a lexical modality",
-    )
-    command.set_defaults(command=_predict)
+    _add_predict(commands)
 
     command = commands.add_parser(
         "report",
@@ -203,6 +194,56 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", nargs="?", default="", metavar="NAME", help="field or group, e.g. optimizer")
     command.set_defaults(command=_config)
     return parser
+
+
+def _add_predict(commands: Any) -> None:
+    command = commands.add_parser(
+        "predict",
+        help="predict audio files",
+        description="Predicts audio by the best checkpoint of a workdir; one row per clip: file, start, end and the "
+        "model's outputs. A clip that cannot be predicted is a line on stderr, and the exit status is then 1. With "
+        "--output, a command that was stopped continues when it is run again.",
+    )
+    command.add_argument("workdir", type=Path, metavar="WORKDIR", help="folder of a trained model")
+    command.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="audio file; folder, searched recursively; table with a column file and optionally start, end and "
+        "transcript (.csv, .tsv, .jsonl, .parquet; audformat); list of files (.txt); - for standard input: a list, a "
+        "table, or audio",
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="file of the rows (default: standard output)")
+    command.add_argument(
+        "--format",
+        choices=("csv", "jsonl", "parquet"),
+        help="format of the rows (default: by the suffix of --output, else csv)",
+    )
+    command.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help="also write the embeddings, in the order of the rows: .npy, .npz",
+    )
+    command.add_argument(
+        "--failures", type=Path, metavar="FILE", help="table of the clips that failed (default: OUTPUT.failed.csv)"
+    )
+    command.add_argument(
+        "--root", type=Path, metavar="FOLDER", help="folder of relative paths in tables (default: the table's own)"
+    )
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode audio; 0: none (default: by files and cores)"
+    )
+    command.add_argument(
+        "--batch-seconds", type=int, metavar="S", help="audio per forward pass (default: 320, with an encoder 40)"
+    )
+    command.add_argument(
+        "--recognizer",
+        default="",
+        metavar="CHECKPOINT",
+        help="speech recognizer that transcribes clips without transcript, for a model with a lexical modality",
+    )
+    command.set_defaults(command=_predict)
 
 
 def _add_styles(command: argparse.ArgumentParser) -> None:

@@ -39,9 +39,9 @@ def padded_batches(
     """
     buckets: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
-        buckets.setdefault(_bucket_length(len(sequence), shortest, longest), []).append(index)
+        buckets.setdefault(bucket_length(len(sequence), shortest, longest), []).append(index)
     for length, indices in sorted(buckets.items()):
-        max_rows = devices * _power_of_two_below(min(max(batch_size // length, 1), _MAX_ROWS))
+        max_rows = devices * most_rows(length, batch_size)
         counts = [max_rows] * -(-len(indices) // max_rows)
         if not fill:
             counts = [devices * rows for rows in row_counts(-(-len(indices) // devices), max_rows // devices)]
@@ -55,6 +55,16 @@ def padded_batches(
                 lengths[row] = len(sequences[index])
                 inputs[row, : lengths[row]] = sequences[index]
             yield rows, inputs, lengths
+
+
+def most_rows(length: int, batch_size: int) -> int:
+    """Largest number of rows on one device of a bucket: a power of two.
+
+    Args:
+      length: length of the bucket.
+      batch_size: values a batch holds on one device, unless a single sequence is longer.
+    """
+    return 1 << (min(max(batch_size // length, 1), _MAX_ROWS).bit_length() - 1)
 
 
 def row_counts(count: int, most: int) -> list[int]:
@@ -78,7 +88,7 @@ def row_counts(count: int, most: int) -> list[int]:
     return counts
 
 
-def _bucket_length(length: int, shortest: int, longest: int | None) -> int:
+def bucket_length(length: int, shortest: int, longest: int | None) -> int:
     """Rounds up to the next of `shortest` x 1, 1.5, 2, 3, 4, 6, 8, ...: at most a third of a long bucket is padding."""
     bucket = shortest
     for numerator, denominator in itertools.cycle(((3, 2), (4, 3))):
@@ -86,7 +96,3 @@ def _bucket_length(length: int, shortest: int, longest: int | None) -> int:
             break
         bucket = bucket * numerator // denominator
     return bucket if longest is None else min(bucket, longest)
-
-
-def _power_of_two_below(number: int) -> int:
-    return 1 << (number.bit_length() - 1)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emojax.data import open_corpus, open_split
+from emojax.segment_times import parse_end, parse_seconds
 from tfds_builders.__main__ import main
-from tfds_builders.folder.times import parse_end, parse_seconds
 
 # Time in seconds, and how pandas 3.1 writes it: `str(Timedelta)`, `Series.to_csv`, `isoformat`, `str(to_pytimedelta)`.
 PANDAS = [

@@ -149,12 +149,15 @@ def config_of(modalities, seconds):
     return parse_experiment(tree.to_dict())
 
 
-def test_only_speech_encoders_have_windows_where_the_config_leaves_it_open(checkpoints):
+def test_windows_follow_the_memory_of_the_model_where_the_config_leaves_it_open(checkpoints):
     parts = {modality: EncoderPart.of(load_encoder(folder, params=False)) for modality, folder in checkpoints.items()}
     model = EmotionModel(small_config(), 0, parts)
     automatic = Windows(640_000, equal=True, at_once=640_000)
+    ten_minutes = Windows(9_600_000, equal=True, at_once=9_600_000)
     for modalities, online, expected in (
-        (("log_mel",), (), WHOLE),
+        (("log_mel",), (), ten_minutes),
+        (("log_mel", "lexical"), ("lexical",), ten_minutes),
+        (("log_mel", "lexical"), (), WHOLE),
         (("lexical",), ("lexical",), WHOLE),
         (("acoustic",), (), WHOLE),
         (("acoustic",), ("acoustic",), automatic),

@@ -14,7 +14,8 @@ import emojax
 from configs import default
 from emojax.__main__ import main
 from emojax.config import parse_experiment
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, ConfigError
+from emojax.inference.batches import BatchedPredictions
 from emojax.metrics import regression_scores
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
@@ -115,17 +116,40 @@ def test_few_shapes_are_compiled(workdir):
     assert model._step.forward._cache_size() == 5  # 1, 1.5, 2, 3 and 4 s
 
 
-def test_two_clips_compute_two_rows_and_items_are_read_a_part_at_a_time(workdir, monkeypatch):
+def test_clips_compute_few_empty_rows_and_wait_for_others_within_a_bound(workdir, monkeypatch):
     model, rows = emojax.load(workdir), []
     forward = model._step.forward
     monkeypatch.setattr(model._step, "forward", lambda v, batch: rows.append(batch.num_samples) or forward(v, batch))
-    monkeypatch.setattr("emojax.inference.predictor._READ_AT_ONCE", 3)
-    clips = [(clip(number)[:9_000], 16_000) for number in range(5)]
+    clips = [(clip(number)[:4_800], 16_000) for number in range(5)]
     expected = [model.predict(item) for item in clips]
+    for most_waiting, counts in ((10**7, [4, 1]), (15_000, [4, 1]), (14_000, [4, 1, 1]), (9_000, [1, 1, 1, 1, 1])):
+        rows.clear()
+        batches = BatchedPredictions(model, most_waiting=most_waiting)
+        found = {}
+        for number, (samples, _) in enumerate(clips):
+            found |= batches.add(number, samples.astype(np.float32) / 2**15, "")
+            assert batches.samples_waiting <= most_waiting
+            found |= batches.end(number)
+        found |= batches.rest()
+        for number, one in enumerate(expected):
+            same(found[number], one)
+        assert [len(batch) for batch in rows] == counts
     rows.clear()
-    for found, one in zip(model.predict(clips), expected, strict=True):
-        same(found, one)
-    assert [len(counts) for counts in rows] == [4, 1, 1]  # 3 clips and an empty row, then 2
+    model.predict(clips[:2])
+    assert [len(batch) for batch in rows] == [1, 1]
+
+
+def test_warmup_compiles_every_shape_of_later_calls(workdir):
+    model = emojax.load(workdir)
+    assert model.warmup(seconds=2.0, batch=4) == 6  # 1, 1.5 and 2 s, 1 and 4 rows
+    compiled = model._step.forward._cache_size()
+    assert compiled == 6
+    for count in (1, 2, 3, 4):
+        model.predict([(np.zeros(length, np.float32), 16_000) for length in (100, 17_000, 32_000, 9_000)[:count]])
+        model.predict([(np.zeros(9_000, np.float32), 16_000)] * count)
+    assert model._step.forward._cache_size() == compiled
+    with pytest.raises(ConfigError, match=r"^warmup: seconds must be > 0 and batch >= 1, got 0 and 1$"):
+        model.warmup(seconds=0)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,18 @@ def test_a_long_recording_is_the_mean_of_equal_parts_and_a_short_one_is_whole(mo
     assert max(rows * samples for rows, samples in shapes) <= RATE
 
 
+def test_batches_of_windows_equal_the_step_of_evaluation_to_a_millionth(model):
+    loaded, _ = model
+    clips = [noise(samples) for samples in (15_000, 20_000, 40_001, 16_000, 113_600)]
+    padded, lengths = np.zeros((len(clips), 120_000), np.float32), np.array([len(clip) for clip in clips], np.int32)
+    for row, clip in enumerate(clips):
+        padded[row, : len(clip)] = clip
+    output = loaded.forward(padded, lengths, [""] * len(clips))
+    for row, prediction in enumerate(loaded.predict([(clip, RATE) for clip in clips])):
+        assert prediction.attributes == pytest.approx(loaded.named(output, row).attributes, abs=1e-6)
+        np.testing.assert_allclose(prediction.embedding, output.embedding[row], atol=2e-6)
+
+
 def test_a_clip_below_the_receptive_field_is_named_and_one_of_its_length_is_not(model):
     loaded, _ = model
     for samples in (1, 100, RECEPTIVE_FIELD - 1):

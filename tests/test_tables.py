@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emojax.errors import CorpusError
-from tfds_builders.tables import MISSING_VALUES, json_object, parse_csv, parse_json_lines, parse_number, read_table
-from tfds_builders.text_files import read_lines, read_text
+from emojax.tables import MISSING_VALUES, json_object, parse_csv, parse_json_lines, parse_number, read_table
+from emojax.text_files import read_lines, read_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 SEPARATORS = "a\u2028b\x85c\x0bd\x0ce\x1cf\r\ng\rh\ni"

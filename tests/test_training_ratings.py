@@ -10,13 +10,13 @@ import pytest
 
 import emojax
 from configs import default
+from emojax.__main__ import main
 from emojax.config import parse_experiment
 from emojax.cross_validation import cross_validate
 from emojax.data import open_corpus, read_index
 from emojax.data.ratings import table_columns
 from emojax.errors import ConfigError
 from emojax.evaluation import Predictions
-from emojax.inference.files import predict_files
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.workdir.restore import quantise_workdir
@@ -136,14 +136,12 @@ def clip(tmp_path):
     return path
 
 
-def test_the_command_writes_distributions(trained, clip):
-    model, out = emojax.load(trained[0]), io.StringIO()
-    assert predict_files(model, [clip], "csv", out, io.StringIO()) == 0
-    (row,) = csv.DictReader(io.StringIO(out.getvalue()))
+def test_the_command_writes_distributions(trained, clip, capsys):
+    assert main(["predict", str(trained[0]), str(clip)]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert sum(float(row[f"share_valence_{value}"]) for value in range(1, 8)) == pytest.approx(1)
-    lines = io.StringIO()
-    predict_files(model, [clip], "jsonl", lines, io.StringIO())
-    tree = json.loads(lines.getvalue())["ratings"]["valence"]
+    assert main(["predict", str(trained[0]), str(clip), "--format=jsonl"]) == 0
+    tree = json.loads(capsys.readouterr().out)["ratings"]["valence"]
     assert tree["std"] == pytest.approx(float(row["std_valence"]))
     assert tree["quantiles"]["0.95"] == float(row["q95_valence"])
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from emojax.annotation.activity import FRAME_SAMPLES, energy_probabilities, frame_levels
 from emojax.annotation.annotation import PEAK_SECONDS
-from emojax.audio.files import audio_blocks
+from emojax.audio.files import read_blocks
 from emojax.types import SAMPLE_RATE
 
 MAX_SECONDS = 24 * 3600.0
@@ -75,7 +75,7 @@ def open_recording(
       AudioError: the file cannot be read, is empty, or longer than `MAX_SECONDS`.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        yield measure(audio_blocks(path, str(path), MAX_SECONDS), file, detector, advance)
+        yield measure(read_blocks(path, str(path), MAX_SECONDS), file, detector, advance)
 
 
 def measure(

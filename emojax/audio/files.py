@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from emojax.types import SAMPLE_RATE
 
 MAX_SECONDS = 4 * 3600.0
 """Maximal duration of an item (s); its waveform takes 0.9 GB."""
+
+MAX_STREAMED_SECONDS = 7 * 24 * 3600.0
+"""Maximal duration of a file that is read in blocks (s)."""
 
 MAX_MAGNITUDE = 1000.0
 """Largest sample magnitude, 60 dB above full scale; squares of larger samples may not be finite."""
@@ -33,55 +36,47 @@ MAX_CHANNELS = 16
 _FULL_SCALE = {"uint8": 2.0**7, "int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31}
 
 
-def mono_16khz(blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], name: str) -> Float32[np.ndarray, "S"]:
-    """Checks, averages channels and resamples block by block, so that only the result is held in memory.
+def mono_16khz(
+    blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], name: str, most_seconds: float = MAX_SECONDS
+) -> Iterator[Float32[np.ndarray, "S"]]:
+    """Checks, averages channels and resamples block by block.
 
     Args:
       blocks: sample rate (Hz) and floating-point samples (n, channels) of full scale 1.0; a change of the rate starts
         a new recording.
       name: name in error messages.
+      most_seconds: maximal duration (s).
+
+    Yields:
+      Blocks of any length, 0 included.
 
     Raises:
-      AudioError: an invalid rate or sample, no samples, or more than `MAX_SECONDS`.
+      AudioError: an invalid rate or sample, no samples, or more than `most_seconds`.
     """
-    return _joined(_mono_parts(blocks, name, MAX_SECONDS))
-
-
-def _joined(parts: Iterable[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "S"]:
-    waveform = _Buffer()
-    for part in parts:
-        waveform.append(part)
-    return waveform.trimmed()
-
-
-def _mono_parts(
-    blocks: Iterable[tuple[int | float, Float[np.ndarray, "_ _"]]], name: str, most_seconds: float
-) -> Iterator[Float32[np.ndarray, "_"]]:
-    """Yields the parts of the waveform that `mono_16khz` returns; errors are raised when they are found."""
     resampler: Any = None
-    current, position, seconds, length = 0.0, 0, 0.0, 0
+    current, position, seconds, samples = 0.0, 0, 0.0, 0
     for rate, block in blocks:
         if rate != current:
             check_rate(rate, name)
             rest = _flush(resampler)
-            length += len(rest)
+            samples += len(rest)
             yield rest
             current, resampler = rate, _resampler(rate)
         check_samples(block, name, position)
         position, seconds = position + len(block), seconds + len(block) / rate
         if seconds > most_seconds:
-            raise too_long(name, limit=most_seconds)
-        samples = block.astype(np.float32, copy=False)
-        mono = samples[:, 0] if block.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
-        part = mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono))
-        length += len(part)
-        yield part
+            raise too_long(name, most=most_seconds)
+        values = block.astype(np.float32, copy=False)
+        mono = values[:, 0] if block.shape[1] == 1 else values.mean(axis=1, dtype=np.float32)
+        mono = mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono))
+        samples += len(mono)
+        yield mono
     if position == 0:
         raise AudioError(f"{name}: has no samples")
     rest = _flush(resampler)
-    yield rest
-    if length + len(rest) == 0:
+    if samples + len(rest) == 0:
         raise AudioError(f"{name}: {position} samples at {current:g} Hz are shorter than one at {SAMPLE_RATE} Hz")
+    yield rest
 
 
 def check_samples(samples: Float[np.ndarray, "..."], name: str, first: int = 0) -> None:
@@ -116,10 +111,11 @@ def check_rate(rate: int | float, name: str) -> None:
         raise AudioError(f"{name}: sample rate must be {MIN_RATE} to {MAX_RATE:,} Hz, got {shown}")
 
 
-def too_long(name: str, seconds: int | float | None = None, limit: float = MAX_SECONDS) -> AudioError:
-    """Creates the error for an item that is longer than `limit` (s)."""
+def too_long(name: str, seconds: int | float | None = None, most: float = MAX_SECONDS) -> AudioError:
+    """Creates the error for an item that is longer than the limit, `most` (s)."""
+    limit = most / 3600
     length = "more" if seconds is None else f"{seconds / 3600:.1f}"
-    return AudioError(f"{name}: must have at most {limit / 3600:g} hours, got {length}")
+    return AudioError(f"{name}: must have at most {limit:g} hours, got {length}")
 
 
 def _resampler(rate: int | float) -> Any:
@@ -128,6 +124,14 @@ def _resampler(rate: int | float) -> Any:
     import soxr
 
     return soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+
+
+def _joined(blocks: Iterable[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "S"]:
+    """Joins blocks, so that only the result is held in memory."""
+    waveform = _Buffer()
+    for block in blocks:
+        waveform.append(block)
+    return waveform.trimmed()
 
 
 def _flush(resampler: Any) -> np.ndarray:
@@ -170,21 +174,22 @@ def read_audio(source: str | os.PathLike[str] | Readable, name: str = "file") ->
       AudioError: the file is missing, a directory, not audio, damaged, empty, longer than `MAX_SECONDS`, or holds
         samples that are not finite or above `MAX_MAGNITUDE`.
     """
-    return _joined(audio_blocks(source, name))
+    with contextlib.closing(read_blocks(source, name, MAX_SECONDS)) as blocks:
+        return _joined(blocks)
 
 
-def audio_blocks(
-    source: str | os.PathLike[str] | Readable, name: str = "file", most_seconds: float = MAX_SECONDS
-) -> Iterator[Float32[np.ndarray, "_"]]:
-    """Yields the parts of a file's waveform, of any length, while it is decoded: `read_audio` joins them.
+def read_blocks(
+    source: str | os.PathLike[str] | Readable, name: str = "file", most_seconds: float = MAX_STREAMED_SECONDS
+) -> Generator[Float32[np.ndarray, "_"], None, None]:
+    """Reads what `read_audio` returns in blocks of any length, so that a file of any length needs little memory.
 
     Args:
-      source: see `read_audio`.
-      name: see `read_audio`.
+      source: path, or binary file object, which is read from its current position.
+      name: name in error messages of a file object without `name`.
       most_seconds: maximal duration (s).
 
     Raises:
-      AudioError: as `read_audio`, when the part at fault is reached.
+      AudioError: as `read_audio`; blocks before a damaged part have then been returned.
     """
     is_object = hasattr(source, "read")
     if is_object:
@@ -195,8 +200,8 @@ def audio_blocks(
     try:
         with contextlib.ExitStack() as stack:
             file: Any = source if is_object else stack.enter_context(_open(Path(name)))
-            blocks = decoded_blocks(_seekable(file, name), most_seconds)
-            yield from _mono_parts(stack.enter_context(contextlib.closing(blocks)), name, most_seconds)
+            blocks = stack.enter_context(contextlib.closing(decoded_blocks(_seekable(file, name), most_seconds)))
+            yield from mono_16khz(blocks, name, most_seconds)
     except AudioError:
         raise
     except TooLong as error:
@@ -231,14 +236,15 @@ def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") 
     samples = _time_first(array, name)
     if len(samples) / rate > MAX_SECONDS:
         raise too_long(name, len(samples) / rate)
-    return mono_16khz(_blocks(samples, rate), name)
+    return _joined(mono_16khz(_blocks(samples, rate), name))
 
 
 def _open(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except FileNotFoundError as error:
-        raise AudioError(f"{path}: no such file") from error
+        link = f" (a link to {path.readlink()})" if path.is_symlink() else ""
+        raise AudioError(f"{path}: no such file{link}") from error
     except IsADirectoryError as error:
         raise AudioError(f"{path}: must be an audio file, got a directory") from error
 

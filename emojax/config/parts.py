@@ -215,9 +215,9 @@ class EvaluationConfig:
         Le(3600),
         "Length (s) of the windows that utterances are divided into in validation, evaluation and `predict`; "
         "predictions are averaged, weighted by window length, and a last window shorter than a quarter is skipped. 0: "
-        "whole utterances, except that models with a speech encoder, whose attention needs memory quadratic in the "
-        "length, divide utterances of more than 40 s (Whisper: 30 s) into as few equal windows as possible. Stored "
-        "features are not divided.",
+        "whole utterances, except that those of more than 40 s with a speech encoder (Whisper: 30 s), whose attention "
+        "needs memory quadratic in the length, and of more than 10 minutes with log-mel features alone are divided "
+        "into as few equal windows as possible. Stored features are not divided.",
     ] = 0.0
     linear_baselines: Annotated[
         bool,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,9 @@ ENCODER_SECONDS = 40
 """Default window (s) of models with a speech encoder, and audio (s) per forward pass and device of windowed utterances.
 Attention takes memory by the square of it. The longest utterances of the corpora with a builder (34 s, IEMOCAP) are one
 window."""
+
+LOG_MEL_SECONDS = 600
+"""Default window (s) of models without a speech encoder, whose memory is proportional to the length of an utterance."""
 
 _LEAST_SHARE = 0.25
 """A last window shorter than this share of a full one is skipped, unless it is the only one."""
@@ -72,6 +75,13 @@ class Windows:
         lengths = np.clip(num_samples[:, None] - starts, 0, self.samples)
         return starts, np.where((lengths < _LEAST_SHARE * self.samples) & (numbers > 0), 0, lengths)
 
+    def of(self, num_samples: int) -> list[tuple[int, int]]:
+        """First sample and length of each window of one utterance, in order; one that is skipped is absent."""
+        if not self.samples:
+            return [(0, num_samples)]
+        starts, lengths = self.bounds(np.array([num_samples]))
+        return [(int(start), int(length)) for start, length in zip(starts[0], lengths[0], strict=True) if length]
+
     def row_groups(self, rows: int, shards: int) -> Iterator[Int[np.ndarray, "R"]]:
         """Yields the rows of a batch per forward pass: the same number from every shard."""
         own = rows // shards
@@ -99,11 +109,14 @@ def windows_of(config: ExperimentConfig, model: EmotionModel, online: tuple[str,
         window is longer than the speech encoder's longest input.
     """
     seconds, encoder_samples = config.evaluation.window_seconds, ENCODER_SECONDS * SAMPLE_RATE
+    stored = [modality for modality in config.model.encoder_modalities if modality not in online]
     at_once = encoder_samples if "acoustic" in online else 0
     limit, padded = (model.max_samples if at_once else None) or math.inf, at_once > 0 and config.model.acoustic.padded
+    if seconds == 0 and at_once:
+        return Windows(int(min(encoder_samples, limit)), True, at_once, padded)
     if seconds == 0:
-        return Windows(int(min(encoder_samples, limit)), True, at_once, padded) if at_once else WHOLE
-    stored = [modality for modality in config.model.encoder_modalities if modality not in online]
+        samples = LOG_MEL_SECONDS * SAMPLE_RATE
+        return WHOLE if stored or "log_mel" not in config.model.modalities else Windows(samples, True, samples)
     if stored:
         raise ConfigError(
             f"config.evaluation.window_seconds must be 0 if the {stored[0]} modality reads a feature store, "
@@ -141,12 +154,19 @@ def predict_windows(
       ratings are averaged and returned as logarithms.
     """
 
-    def averageable(window: Batch) -> tuple[Any, ...]:
-        output = to_host(forward(window))
-        ratings = () if output.rating_logits is None else (_flat(softmax(output.rating_logits)),)
-        return output.attributes, softmax(output.emotion_logits), output.embedding, *ratings
+    return averaged_output(average_windows(lambda window: averageable(to_host(forward(window))), batch, windows, mesh))
 
-    attributes, probabilities, embedding, *ratings = average_windows(averageable, batch, windows, mesh)
+
+def averageable(output: EmotionOutput) -> tuple[Float[np.ndarray, "B _"], ...]:
+    """Arrays of an output whose means over windows are taken: attributes, probabilities of categories, embedding and,
+    if the model predicts them, probabilities of ratings."""
+    ratings = () if output.rating_logits is None else (_flat(softmax(output.rating_logits)),)
+    return output.attributes, softmax(output.emotion_logits), output.embedding, *ratings
+
+
+def averaged_output(means: Sequence[Any]) -> EmotionOutput:
+    """Output from means of the arrays of `averageable` (B, D); logits are logarithms of probabilities."""
+    attributes, probabilities, embedding, *ratings = means
     by_attribute = _logarithms(ratings[0]).reshape(*attributes.shape, -1) if ratings else None
     return EmotionOutput(attributes, _logarithms(probabilities), embedding, rating_logits=by_attribute)
 

@@ -41,12 +41,12 @@ class RatingDistribution:
             "quantiles": {f"{level:g}": self.quantile(level) for level in QUANTILES},
         }
 
-    def csv_cells(self, attribute: str) -> dict[str, str]:
-        """Cells by column: `std_A`, `q05_A` to `q95_A`, and `share_A_V` of each value V."""
-        cells = {f"std_{attribute}": repr(self.std)}
-        cells |= {f"q{round(100 * level):02d}_{attribute}": repr(self.quantile(level)) for level in QUANTILES}
+    def columns(self, attribute: str) -> dict[str, float]:
+        """Numbers by column: `std_A`, `q05_A` to `q95_A`, and `share_A_V` of each value V."""
+        columns = {f"std_{attribute}": self.std}
+        columns |= {f"q{round(100 * level):02d}_{attribute}": self.quantile(level) for level in QUANTILES}
         pairs = zip(self.values, self.probabilities, strict=True)
-        return cells | {f"share_{attribute}_{value:.6g}": repr(share) for value, share in pairs}
+        return columns | {f"share_{attribute}_{value:.6g}": share for value, share in pairs}
 
 
 def rating_distribution(logits: Float[Any, "K"], scale: tuple[float, float]) -> RatingDistribution:

@@ -1,6 +1,7 @@
 """Prediction with a trained model: audio files or arrays in, attributes and categories by name out."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int32
 
-from emojax.bucketing import padded_batches
-from emojax.errors import CorpusError
+from emojax.errors import ConfigError, CorpusError
 from emojax.evaluation import ENCODER_SECONDS, PredictStep, softmax, windows_of
+from emojax.evaluation.windows import averageable
+from emojax.inference.batches import BatchedPredictions, BatchShapes
 from emojax.inference.distributions import RatingDistribution, rating_distribution
 from emojax.inference.items import Item, as_list, as_transcripts, item_name, read_item
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh, to_global_arrays
@@ -29,9 +31,6 @@ from emojax.types import (
     StoredRows,
 )
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
-
-_READ_AT_ONCE = 512
-"""Items in memory at a time."""
 
 _SECONDS_AT_ONCE = 320
 """Audio per forward pass, padding included, unless one item is longer; with a speech encoder `ENCODER_SECONDS`."""
@@ -87,6 +86,11 @@ class Predictor:
         return self.trained.metadata.info
 
     @property
+    def takes_audio(self) -> bool:
+        """Whether the model has a modality of the waveform."""
+        return self.trained.config.model.modalities != ("lexical",)
+
+    @property
     def takes_transcripts(self) -> bool:
         """Whether the model has a lexical modality."""
         return self._tokenizer is not None
@@ -123,22 +127,68 @@ class Predictor:
         texts = as_transcripts(transcripts, len(listed))
         if transcripts is not None and not self.takes_transcripts:
             raise CorpusError("transcripts must be None: this model has no text input")
-        predictions: list[Prediction] = []
-        for start in range(0, len(listed), _READ_AT_ONCE):
-            part = slice(start, start + _READ_AT_ONCE)
-            read = [
-                read_item(item, item_name(item, start + i), self.min_samples) for i, item in enumerate(listed[part])
-            ]
-            predictions += self._predict_waveforms(read, texts[part])
-        return predictions[0] if single else predictions
+        found: dict[int, Prediction] = {}
+        batches = BatchedPredictions(self)
+        for number, (item, text) in enumerate(zip(listed, texts, strict=True)):
+            waveform = read_item(item, item_name(item, number), self.min_samples)
+            for start, length in self.window_bounds(len(waveform)):
+                found |= batches.add(number, waveform[start : start + length], text)
+            found |= batches.end(number)
+        found |= batches.rest()
+        return found[0] if single else [found[number] for number in range(len(listed))]
 
-    def _predict_waveforms(self, waveforms: list[np.ndarray], texts: list[str]) -> list[Prediction]:
-        predictions: dict[int, Prediction] = {}
-        at_once = self.seconds_at_once * SAMPLE_RATE
-        for members, padded, lengths in padded_batches(waveforms, SAMPLE_RATE, at_once, None):
-            output = self.forward(padded, lengths, [texts[i] for i in members])
-            predictions |= {i: self.named(output, row) for row, i in enumerate(members)}
-        return [predictions[i] for i in range(len(waveforms))]
+    @property
+    def shapes(self) -> BatchShapes:
+        """Shapes of the batches of `predict`."""
+        windows = self.windows
+        return BatchShapes(self.seconds_at_once * SAMPLE_RATE, windows.samples or None, windows.always)
+
+    def window_bounds(self, num_samples: int) -> list[tuple[int, int]]:
+        """First sample and length of each window of an utterance; of a model without audio input a second is enough."""
+        if not self.takes_audio:
+            return [(0, min(num_samples, SAMPLE_RATE))]
+        return self.windows.of(num_samples)
+
+    def window_outputs(
+        self, waveform: Float32[np.ndarray, "B S"], num_samples: Int32[np.ndarray, "B"], texts: list[str]
+    ) -> tuple[Float[np.ndarray, "B _"], ...]:
+        """Predicts a padded batch of windows; `BatchedPredictions` averages them.
+
+        Args:
+          waveform: windows, none longer than `windows.samples`.
+          num_samples: valid samples per row; 0 for rows that complete the batch.
+          texts: transcripts of the first rows.
+
+        Returns:
+          Arrays of `emojax.evaluation.windows.averageable`.
+        """
+        batch = self._batch(waveform, num_samples, texts)
+        return averageable(jax.device_get(self._step.forward(self.trained.variables, batch)))
+
+    def warmup(self, seconds: float = 10.0, batch: int = 1) -> int:
+        """Compiles what `predict` computes for any clips up to a length and a number, so that no request waits for it.
+
+        With `emojax.parallel.use_compilation_cache()` before it, later processes read the programs from disk.
+
+        Args:
+          seconds: longest clip (s).
+          batch: most clips per call of `predict`.
+
+        Returns:
+          Number of shapes: padded lengths times row counts.
+
+        Raises:
+          ConfigError: `seconds` or `batch` is not positive.
+        """
+        check_not_forked()
+        if not (0 < seconds < math.inf and batch >= 1):
+            raise ConfigError(f"warmup: seconds must be > 0 and batch >= 1, got {seconds} and {batch}")
+        bounds = self.window_bounds(math.ceil(seconds * SAMPLE_RATE))
+        shapes = self.shapes.up_to(max(length for _, length in bounds), batch * len(bounds))
+        for rows, length in shapes:
+            waveform, lengths = np.zeros((rows, length), np.float32), np.full(rows, length, np.int32)
+            self.window_outputs(waveform, lengths, [""] * rows)
+        return len(shapes)
 
     def forward(
         self,

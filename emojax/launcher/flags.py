@@ -24,6 +24,7 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=quantise --workdir=DIR --output=SMALLER
+  python launch.py --mode=export --workdir=DIR --format=onnx|stablehlo|huggingface --output=FOLDER [--clips=FILE,...]
   python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
 
 Modes:
@@ -40,6 +41,7 @@ Modes:
   import      Converts a published emotion model to a workdir.
   pretrain    Trains a speech encoder without labels and writes it to DIR/encoder.
   quantise    Writes a workdir with 8-bit weights, which is evaluated and loaded like any other.
+  export      Writes the model as files that run without emojax, each compared with it on recordings (docs/export.md).
   plan        Compiles the training step for a TPU slice, without one; reports memory, communication, predicted speed.
 
 Config files: a path, or the name of a config of the package if there is no such file (`mfb` for `configs/mfb.py`).
@@ -62,7 +64,7 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _MODE_NAMES = ["train", "evaluate", "test", "robustness", "extract", "transcribe", "annotate"]
-_MODE_NAMES += ["import", "pretrain", "quantise", "plan"]
+_MODE_NAMES += ["import", "pretrain", "quantise", "export", "plan"]
 MODE = flags.DEFINE_enum("mode", "train", _MODE_NAMES, "What to do.")
 CORPUS = flags.DEFINE_string("corpus", "", "evaluate, test, robustness: a corpus other than the training corpus.")
 SPLITS = flags.DEFINE_list("splits", [], "evaluate, test, robustness: splits; default: the test splits of the config.")
@@ -77,8 +79,14 @@ TRANSCRIPTS = flags.DEFINE_string(
 FOLDS = flags.DEFINE_string(
     "folds", "", "train: cross-validation by speaker; `speaker` for one fold per speaker, or a number of folds."
 )
-OUTPUT = flags.DEFINE_string("output", "", "quantise, annotate: the folder to write.")
+OUTPUT = flags.DEFINE_string("output", "", "quantise, annotate, export: the folder to write.")
 RTTM = flags.DEFINE_list("rttm", [], "annotate: RTTM files with the speakers of the recordings.")
+FORMAT = flags.DEFINE_enum("format", "onnx", ["onnx", "stablehlo", "huggingface"], "export: format of the files.")
+CLIPS = flags.DEFINE_list(
+    "clips",
+    [],
+    "export: audio files and folders to compare on; default: utterances of the test split of the training corpus.",
+)
 TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several processes: their number.")
@@ -110,6 +118,8 @@ _FLAGS = (
     TRANSCRIPTS,
     OUTPUT,
     RTTM,
+    FORMAT,
+    CLIPS,
     TOPOLOGY,
     COORDINATOR,
     NUM_PROCESSES,

@@ -13,11 +13,13 @@ from absl import logging
 from emojax.interruption import INTERRUPTED, end_process
 from emojax.launcher.flags import (
     CATEGORY_MAP,
+    CLIPS,
     CONFIG,
     COORDINATOR,
     CORPUS,
     DATA_DIR,
     FOLDS,
+    FORMAT,
     HEARTBEAT_SECONDS,
     JOIN_SECONDS,
     MODE,
@@ -253,6 +255,18 @@ def _quantise(workdir: Path) -> int:
     return 0
 
 
+def _export(workdir: Path) -> int:
+    if not OUTPUT.value:
+        raise UsageError("--output=FOLDER is missing")
+    if CONFIG.value is not None:
+        raise UsageError("--mode=export takes its config from the workdir; omit --config")
+    from emojax.export import export_workdir
+
+    export_workdir(workdir, Path(OUTPUT.value), FORMAT.value, tuple(CLIPS.value))
+    print(f"{OUTPUT.value}: exported", flush=True)
+    return 0
+
+
 def _plan(workdir: Path) -> int:
     if not TOPOLOGY.value:
         raise UsageError("--topology=CHIP:AxB is missing, e.g. --topology=v5e:4x4")
@@ -273,6 +287,7 @@ _MODES = {
     "import": _import,
     "pretrain": _pretrain,
     "quantise": _quantise,
+    "export": _export,
     "plan": _plan,
 }
 """What runs a mode of `--mode`: takes the workdir, returns the exit status."""

@@ -160,8 +160,8 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
     if (workdir / QUANTISED).exists():
 
         def read_integers(wanted: Any, layout: Any) -> dict[str, Any]:
-            variables = jax.tree.map(to_device, read_quantised(workdir, wanted), layout)
-            return {"statistics": {}, **variables}
+            variables = {"statistics": {}, **read_quantised(workdir, wanted)}  # absent from files of models without
+            return jax.tree.map(to_device, variables, layout)
 
         yield _SavedWeights(0, str(workdir / QUANTISED), quantised_shapes(workdir), read_integers, whole=True)
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from emojax.errors import CorpusError
-from tfds_builders.tables import parse_number, read_table
+from emojax.tables import parse_number, read_table
 
 SPLITS = ("train", "dev", "test")
 """EmoBank's own splits."""

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from emojax.errors import CorpusError
-from tfds_builders.tables import read_table
+from emojax.tables import read_table
 from tfds_builders.utterance import Made, read_pcm, utterance
 
 CATEGORIES = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")

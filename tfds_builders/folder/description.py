@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from emojax.errors import ConfigError, CorpusError
 from emojax.schema import MinLen, parse, settings
+from emojax.tables import MISSING_VALUES, is_unicode, json_object
+from emojax.text_files import listing, read_text
 from emojax.types import ATTRIBUTES
-from tfds_builders.tables import MISSING_VALUES, is_unicode, json_object
-from tfds_builders.text_files import listing, read_text
 
 DESCRIPTION = "corpus.json"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from emojax.errors import CorpusError
+from emojax.segment_times import check_segment, parse_end, parse_seconds
+from emojax.tables import is_unicode, parse_csv, parse_json_lines, parse_number
+from emojax.text_files import read_text
 from tfds_builders.folder.columns import match_columns, unused_columns
 from tfds_builders.folder.description import DESCRIPTION, LABELS, VOTES, Description
-from tfds_builders.folder.times import check_segment, parse_end, parse_seconds
-from tfds_builders.tables import is_unicode, parse_csv, parse_json_lines, parse_number
-from tfds_builders.text_files import read_text
 
 NO_CONSENSUS = "-1"
 """Value of `emotion` without consensus."""

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from emojax.errors import CorpusError
+from emojax.tables import MISSING_VALUES, parse_number
+from emojax.text_files import read_lines
 from emojax.types import MISSING_EMOTION
-from tfds_builders.tables import MISSING_VALUES, parse_number
-from tfds_builders.text_files import read_lines
 from tfds_builders.utterance import count_ratings
 
 CATEGORIES = (

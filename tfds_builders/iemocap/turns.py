@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from emojax.errors import CorpusError
+from emojax.text_files import find_folder, listing
 from emojax.types import MISSING_EMOTION, SplitAssignment
 from tfds_builders.iemocap.labels import CATEGORIES, Turn, read_evaluation, read_transcription
-from tfds_builders.text_files import find_folder, listing
 from tfds_builders.utterance import Made, read_pcm, utterance
 
 SESSIONS = tuple(f"session{number}" for number in range(1, 6))

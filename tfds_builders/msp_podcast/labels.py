@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from emojax.errors import CorpusError
+from emojax.tables import MISSING_VALUES, parse_csv, parse_number, read_table
+from emojax.text_files import read_lines, read_text
 from emojax.types import MISSING_EMOTION
-from tfds_builders.tables import MISSING_VALUES, parse_csv, parse_number, read_table
-from tfds_builders.text_files import read_lines, read_text
 from tfds_builders.utterance import count_ratings
 
 CATEGORIES = (

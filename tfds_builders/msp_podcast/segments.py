@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from emojax.errors import CorpusError
+from emojax.text_files import find_folder, listing, read_text
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES
 from tfds_builders.msp_podcast.labels import (
     CATEGORIES,
@@ -23,7 +24,6 @@ from tfds_builders.msp_podcast.labels import (
     read_speakers,
 )
 from tfds_builders.msp_podcast.releases import Release
-from tfds_builders.text_files import find_folder, listing, read_text
 from tfds_builders.utterance import Made, read_pcm, utterance
 
 RATING_BINS = SCALE[1] - SCALE[0] + 1

@@ -23,6 +23,11 @@ def read_text(path: Path) -> tuple[str, bool]:
         raw = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+    return decode_text(raw)
+
+
+def decode_text(raw: bytes) -> tuple[str, bool]:
+    """Decodes the content of a text file as `read_text` does."""
     encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return raw.decode(encoding), True

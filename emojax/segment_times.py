@@ -3,7 +3,7 @@
 import math
 import re
 
-from tfds_builders.tables import parse_number
+from emojax.tables import parse_number
 
 # 0 days · 1 days 02:03:04.5 · -1 days +23:59:59 · 1 day, 2:03:04 · 02:03:04 · 3:04
 _CLOCK = re.compile(

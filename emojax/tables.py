@@ -11,7 +11,7 @@ from typing import Any
 
 from emojax.errors import CorpusError
 from emojax.files import parse_json
-from tfds_builders.text_files import read_text
+from emojax.text_files import read_text
 
 MISSING_VALUES = frozenset(
     {

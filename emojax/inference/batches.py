@@ -1,0 +1,223 @@
+"""Windows of many utterances in batches of similar length, and the mean of their predictions.
+
+A few lengths and row counts are compiled (`emojax.bucketing`). Windows wait for others of their length; the number of
+samples that wait is bounded, whatever the number and the lengths of the utterances.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int32
+
+from emojax.bucketing import bucket_length, most_rows, row_counts
+from emojax.evaluation.windows import averaged_output
+from emojax.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from emojax.inference.predictor import Prediction, Predictor
+
+WAITING_SECONDS = 1200
+"""Audio that waits for a full batch (s), 77 MB; a single window may be longer."""
+
+_MOST_OVERTAKING = 1024
+"""Utterances that may be added after one that waits: rows in the order of the list are held back no longer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Part of an utterance that the model computes at once; the whole, if it is short.
+
+    Attributes:
+      clip: key of the utterance.
+      number: number of the utterance, in the order in which they were added.
+      samples: 16 kHz mono, full scale 1.0.
+      text: transcript of the utterance.
+    """
+
+    clip: Hashable
+    number: int
+    samples: Float32[np.ndarray, "S"]
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchShapes:
+    """Shapes of the batches of windows.
+
+    Attributes:
+      at_once: samples per batch, padding included, unless a single window is longer.
+      longest: length of the longest window; None: no limit.
+      fixed: whether every window is padded to `longest`.
+    """
+
+    at_once: int
+    longest: int | None
+    fixed: bool
+
+    def padded(self, num_samples: int) -> int:
+        """Length to which a window is padded."""
+        if self.fixed and self.longest:
+            return self.longest
+        return bucket_length(num_samples, SAMPLE_RATE, self.longest)
+
+    def rows(self, length: int, count: int) -> list[int]:
+        """Row counts of the batches of `count` windows that are padded to `length`."""
+        return row_counts(count, self.most_rows(length))
+
+    def most_rows(self, length: int) -> int:
+        """Largest row count of a padded length."""
+        return most_rows(length, self.at_once)
+
+    def up_to(self, num_samples: int, count: int) -> list[tuple[int, int]]:
+        """Every shape (rows, length) of batches of up to `count` windows of up to `num_samples`."""
+        shapes, length = [], 0
+        while length < self.padded(num_samples):
+            length = self.padded(length + 1)
+            counts = range(1, min(count, self.most_rows(length)) + 1)
+            shapes += [(rows, length) for rows in sorted({rows for each in counts for rows in self.rows(length, each)})]
+        return shapes
+
+
+class LengthBuckets:
+    """Windows by padded length."""
+
+    def __init__(self, shapes: BatchShapes, most_waiting: int):
+        """Starts without windows.
+
+        Args:
+          shapes: shapes of batches.
+          most_waiting: samples that may wait.
+        """
+        self._shapes, self._most_waiting = shapes, most_waiting
+        self._buckets: dict[int, list[Window]] = {}
+        self.samples_waiting = 0
+
+    def add(self, window: Window) -> Iterator[tuple[list[Window], int, int]]:
+        """Adds a window; yields the batches to compute now: windows, rows and padded length."""
+        length = self._shapes.padded(len(window.samples))
+        bucket = self._buckets.setdefault(length, [])
+        bucket.append(window)
+        self.samples_waiting += len(window.samples)
+        if len(bucket) >= self._shapes.most_rows(length):
+            yield from self._take(length)
+        while self.samples_waiting > self._most_waiting:
+            yield from self._take(max(self._buckets, key=lambda each: each * len(self._buckets[each])))
+        oldest = window.number - _MOST_OVERTAKING
+        for length in [length for length, (first, *_) in self._buckets.items() if first.number < oldest]:
+            yield from self._take(length)
+
+    def rest(self) -> Iterator[tuple[list[Window], int, int]]:
+        """Yields all windows that wait."""
+        for length in sorted(self._buckets):
+            yield from self._take(length)
+
+    def _take(self, length: int) -> Iterator[tuple[list[Window], int, int]]:
+        windows = self._buckets.pop(length)
+        self.samples_waiting -= sum(len(window.samples) for window in windows)
+        start = 0
+        for rows in self._shapes.rows(length, len(windows)):
+            yield windows[start : start + rows], rows, length
+            start += rows
+
+
+def pad(windows: list[Window], rows: int, length: int) -> tuple[Float32[np.ndarray, "B S"], Int32[np.ndarray, "B"]]:
+    """Pads windows to one length; returns waveforms and their lengths, 0 for rows without a window."""
+    waveform, lengths = np.zeros((rows, length), np.float32), np.zeros(rows, np.int32)
+    for row, window in enumerate(windows):
+        lengths[row] = len(window.samples)
+        waveform[row, : lengths[row]] = window.samples
+    return waveform, lengths
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Sums over the windows of one utterance, weighted by their lengths."""
+
+    added: int = 0
+    computed: int = 0
+    expected: int | None = None
+    weight: int = 0
+    arrays: list[np.ndarray] | None = None
+
+    def add(self, weight: int, arrays: list[Float[np.ndarray, "..."]]) -> None:
+        if self.arrays is None:
+            self.arrays = [np.zeros(values.shape) for values in arrays]
+        for total, values in zip(self.arrays, arrays, strict=True):
+            total += weight * values
+        self.weight += weight
+        self.computed += 1
+
+    @property
+    def complete(self) -> bool:
+        return self.computed == self.expected
+
+
+class BatchedPredictions:
+    """Predicts utterances whose windows are added in any order; each is returned when its last window is computed."""
+
+    def __init__(self, predictor: "Predictor", most_waiting: int = WAITING_SECONDS * SAMPLE_RATE):
+        """Starts without utterances.
+
+        Args:
+          predictor: model.
+          most_waiting: samples that may wait for a full batch.
+        """
+        self._predictor = predictor
+        self._buckets = LengthBuckets(predictor.shapes, most_waiting)
+        self._sums: dict[Hashable, _Sums] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._next_number = 0
+        self.seconds_computed = 0.0
+
+    @property
+    def samples_waiting(self) -> int:
+        """Samples that wait for a full batch."""
+        return self._buckets.samples_waiting
+
+    def add(self, clip: Hashable, samples: Float32[np.ndarray, "S"], text: str) -> Iterator[tuple[Any, "Prediction"]]:
+        """Adds a window; yields key and prediction of the utterances that are then complete."""
+        if clip not in self._sums:
+            self._sums[clip] = _Sums()
+            self._numbers[clip] = self._next_number
+            self._next_number += 1
+        self._sums[clip].added += 1
+        for batch in self._buckets.add(Window(clip, self._numbers[clip], samples, text)):
+            yield from self._compute(*batch)
+
+    def end(self, clip: Hashable) -> Iterator[tuple[Any, "Prediction"]]:
+        """Declares that all windows of an utterance were added."""
+        self._sums[clip].expected = self._sums[clip].added
+        if self._sums[clip].complete:
+            yield self._result(clip)
+
+    def drop(self, clip: Hashable) -> None:
+        """Forgets an utterance that could not be read to its end."""
+        self._sums.pop(clip, None)
+        self._numbers.pop(clip, None)
+
+    def rest(self) -> Iterator[tuple[Any, "Prediction"]]:
+        """Computes what waits."""
+        for batch in self._buckets.rest():
+            yield from self._compute(*batch)
+
+    def _compute(self, windows: list[Window], rows: int, length: int) -> Iterator[tuple[Any, "Prediction"]]:
+        windows = [window for window in windows if window.clip in self._sums]
+        if not windows:
+            return
+        waveform, lengths = pad(windows, rows, length)
+        arrays = self._predictor.window_outputs(waveform, lengths, [window.text for window in windows])
+        for row, window in enumerate(windows):
+            sums = self._sums[window.clip]
+            sums.add(len(window.samples), [values[row] for values in arrays])
+            self.seconds_computed += len(window.samples) / SAMPLE_RATE
+            if sums.complete:
+                yield self._result(window.clip)
+
+    def _result(self, clip: Hashable) -> tuple[Any, "Prediction"]:
+        sums = self._sums[clip]
+        assert sums.arrays is not None
+        means = [total[None] / sums.weight for total in sums.arrays]
+        self.drop(clip)
+        return clip, self._predictor.named(averaged_output(means), 0)

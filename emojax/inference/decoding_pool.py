@@ -1,0 +1,241 @@
+"""Decoding of files in worker processes, read ahead by a bounded number of samples."""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any, Self
+
+from emojax.inference.reading import End, Event, Failure, Reading, Samples, read_clips
+from emojax.inference.sources import Clip
+from emojax.types import SAMPLE_RATE
+
+MOST_WORKERS = 8
+"""Worker processes by default, if there are as many cores: decoding is hundreds of times as fast as real time."""
+
+LEAST_FILES = 32
+"""Files for which worker processes are started by default; their start takes seconds."""
+
+_READ_AHEAD = 600 * SAMPLE_RATE
+"""Samples that are decoded and not yet taken (38 MB), in addition to one window per worker."""
+
+_SEGMENTS_AT_ONCE = 256
+"""Segments of a file that are read in one pass."""
+
+Task = list[tuple[int, Clip]]
+"""Clips of one file with their numbers."""
+
+
+def default_workers(num_files: int) -> int:
+    """Number of worker processes for a number of files; 0: decode in this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if num_files < LEAST_FILES else min(cores, MOST_WORKERS)
+
+
+def tasks_of(clips: Iterable[tuple[int, Clip]]) -> Iterator[Task]:
+    """Groups adjacent clips of the same file, which are read in one pass."""
+    for _, group in itertools.groupby(clips, key=lambda clip: clip[1].path):
+        while task := list(itertools.islice(group, _SEGMENTS_AT_ONCE)):
+            yield task
+
+
+class DecodingPool:
+    """Worker processes that decode files; a context manager.
+
+    If a process ends while it decodes a file (a damaged file can end a decoder), the clips of this file fail, and the
+    process is replaced.
+    """
+
+    def __init__(self, workers: int):
+        """Starts the processes; they import what they need while this process goes on.
+
+        Args:
+          workers: number of processes; 0: decode in this process.
+        """
+        self._context = multiprocessing.get_context("forkserver")
+        if workers:
+            self._context.set_forkserver_preload([__name__])
+        self._workers = [_Worker(self._context) for _ in range(workers)]
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Ends the processes."""
+        for worker in self._workers:
+            worker.stop()
+
+    def read(self, clips: Iterable[tuple[int, Clip]], reading: Reading) -> Iterator[Event]:
+        """Reads clips; see `read_clips`. Clips of several files alternate, those of one file are in order.
+
+        Args:
+          clips: clips with their numbers.
+          reading: what is read of each.
+        """
+        if not self._workers:
+            for task in tasks_of(clips):
+                yield from read_clips(task, reading)
+            return
+        queue = _ReadAhead(_READ_AHEAD)
+        thread = threading.Thread(target=self._receive, args=(tasks_of(clips), reading, queue), daemon=True)
+        thread.start()
+        try:
+            yield from queue
+        finally:
+            queue.close()
+            thread.join(1.0)
+
+    def _receive(self, tasks: Iterator[Task], reading: Reading, queue: "_ReadAhead") -> None:
+        """Runs the thread that gives tasks to workers and collects their events."""
+        try:
+            for worker in self._workers:
+                worker.give(next(tasks, None), reading)
+            while busy := {worker.connection: worker for worker in self._workers if worker.task}:
+                for connection in wait(list(busy)):
+                    worker = busy[connection]
+                    try:
+                        event = worker.receive()
+                    except (EOFError, OSError):
+                        for failure in worker.failures():
+                            queue.put(failure)
+                        event, worker = None, self._replaced(worker)
+                    if event is not None:
+                        queue.put(event)
+                    else:  # the process waits for its next task, so that sending it cannot block
+                        worker.give(next(tasks, None), reading)
+            queue.end(None)
+        except _Closed:
+            pass
+        except BaseException as error:  # raised again by the reader of the queue
+            queue.end(error)
+
+    def _replaced(self, worker: "_Worker") -> "_Worker":
+        position = self._workers.index(worker)
+        self._workers[position] = _Worker(self._context)
+        return self._workers[position]
+
+
+class _Worker:
+    """One process.
+
+    Attributes:
+      connection: connection to the process.
+      task: clips that it reads; None: none.
+    """
+
+    def __init__(self, context: Any):
+        self.connection, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other,), daemon=True)
+        self._process.start()
+        other.close()
+        self.task: Task | None = None
+        self._finished: set[int] = set()
+
+    def give(self, task: Task | None, reading: Reading) -> None:
+        """Sends a task, if there is one."""
+        self.task, self._finished = task, set()
+        if task is not None:
+            with contextlib.suppress(OSError):  # a process that has ended is found when its events are received
+                self.connection.send(([(n, dataclasses.replace(clip, transcript=None)) for n, clip in task], reading))
+
+    def receive(self) -> Event | None:
+        """The next event of the task; None at its end."""
+        event = self.connection.recv()
+        if isinstance(event, End | Failure):
+            self._finished.add(event.clip)
+        return event
+
+    def failures(self) -> list[Failure]:
+        """Failures of the clips that a process that has ended did not finish."""
+        self._process.join()
+        self.connection.close()
+        code = self._process.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        message = f"cannot be read as audio (the process that decoded it ended with {how})"
+        left = [(n, clip) for n, clip in self.task or () if n not in self._finished]
+        return [Failure(n, f"{clip.name}: {message}") for n, clip in left]
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.connection.close()
+        self._process.join(0.2)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def serve(connection: Connection) -> None:
+    """Runs a worker process, which ends when the other side closes the connection or ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            task, reading = connection.recv()
+            for event in read_clips(task, reading):
+                connection.send(event)
+            connection.send(None)
+
+
+def _end_with_parent() -> None:
+    """Ends this process with the one that started it, also while a file system does not answer."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class _Closed(Exception):
+    """The reader of the queue has stopped."""
+
+
+@dataclasses.dataclass
+class _ReadAhead:
+    """Events between a thread and its reader; `put` waits while more than `most` samples are in the queue."""
+
+    most: int
+    samples: int = 0
+
+    def __post_init__(self):
+        self._events: collections.deque[Event] = collections.deque()
+        self._changed = threading.Condition()
+        self._ended, self._closed, self._error = False, False, None
+
+    def put(self, event: Event) -> None:
+        size = len(event.values) if isinstance(event, Samples) else 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self.samples == 0 or self.samples + size <= self.most)
+            if self._closed:
+                raise _Closed
+            self._events.append(event)
+            self.samples += size
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._events or self._ended)
+                if not self._events:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                event = self._events.popleft()
+                self.samples -= len(event.values) if isinstance(event, Samples) else 0
+                self._changed.notify_all()
+            yield event
