@@ -165,11 +165,15 @@ def recording_key(path: Path, name: Path, method: Mapping[str, Any], turns: Turn
       method: model and settings.
       turns: turns of its speakers.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+        content = [status.st_size, status.st_mtime_ns]
+    except OSError:
+        content = []  # e.g. a link without a file; reading it will name the error
     spoken = None
     if turns is not None:
         spoken = [turns.speakers, turns.starts.tolist(), turns.ends.tolist(), turns.numbers.tolist()]
-    determining = [method, relative_path(path, name), status.st_size, status.st_mtime_ns, spoken]
+    determining = [method, relative_path(path, name), *content, spoken]
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
