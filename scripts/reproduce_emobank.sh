@@ -51,10 +51,13 @@ extract minilm_pooled "$MINILM" "--config.states.layers=()" --config.states.pool
 [ -f "$STORES/transcripts/summary.json" ] || run $PYTHON launch.py --mode=transcribe --config=configs/transcribe.py \
   --workdir="$STORES/transcripts" --config.corpus.name=$CORPUS --config.recognizer.checkpoint="$WHISPER"
 MINILM_OF_TEXT="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm"
-MINILM_OF_SPEECH="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.transcripts=$STORES/transcripts"
+extract minilm_recognized "$MINILM" "--config.states.layers=()" --config.states.pooling=mean \
+  --config.encoder.transcripts="$STORES/transcripts"
 WHISPER_FRAMES="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper"
 WHISPER_POOLED="--config.model.acoustic.checkpoint=$WHISPER --config.model.acoustic.store=$STORES/whisper_pooled"
 MINILM_POOLED="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.store=$STORES/minilm_pooled"
+MINILM_RECOGNIZED="--config.model.lexical.checkpoint=$MINILM --config.model.lexical.transcripts=$STORES/transcripts \
+  --config.model.lexical.store=$STORES/minilm_recognized"
 WHISPER_TRAINED="--config.model.acoustic.checkpoint=$WHISPER"
 
 # Representations and their fusion.
@@ -64,19 +67,18 @@ train pooled pooled_emobank.py:acoustic $WHISPER_POOLED
 train pooled_weighted pooled_emobank.py:weighted $WHISPER_POOLED
 train pooled_lexical pooled_emobank.py:lexical $MINILM_POOLED
 train pooled_fusion pooled_emobank.py:fusion $WHISPER_POOLED $MINILM_POOLED
+train pooled_lexical_recognized pooled_emobank.py:lexical $MINILM_RECOGNIZED
+train pooled_fusion_recognized pooled_emobank.py:fusion $WHISPER_POOLED $MINILM_RECOGNIZED
 train finetuned finetune_emobank.py $WHISPER_TRAINED
 train lexical lexical_emobank.py $MINILM_OF_TEXT
-train lexical_recognized lexical_emobank.py $MINILM_OF_SPEECH
-train fusion fusion_emobank.py $WHISPER_FRAMES $MINILM_OF_TEXT
-train fusion_recognized fusion_emobank.py $WHISPER_FRAMES $MINILM_OF_SPEECH
 train fusion_mfb fusion_emobank.py $MINILM_OF_TEXT "--config.model.modalities=('log_mel','lexical')"
 train multimodal multimodal_emobank.py $WHISPER_TRAINED $MINILM_OF_TEXT
 for number in 0 1 2; do # single attributes, for comparison with all three
   weights=(0.0 0.0 0.0)
   weights[number]=1.0
   only="--config.objective.attribute_weights=(${weights[0]},${weights[1]},${weights[2]})"
-  train "lexical_only_$number" lexical_emobank.py $MINILM_OF_TEXT "$only"
   train "pooled_only_$number" pooled_emobank.py:acoustic $WHISPER_POOLED "$only"
+  train "pooled_fusion_only_$number" pooled_emobank.py:fusion $WHISPER_POOLED $MINILM_POOLED "$only"
 done
 
 # Outputs of two teachers, each the mean of its seeds: the frozen encoders' fusion (Mitra et al.) for small students, the
