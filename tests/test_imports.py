@@ -35,10 +35,12 @@ def test_commands_and_the_package_import_no_heavy_library(module):
     ("package", "above"),
     [
         ("evaluation", {"reporting", "training", "inference"}),
-        ("inference", {"reporting", "training", "model_tests", "robustness"}),
+        ("inference", {"reporting", "training", "model_tests", "robustness", "annotation"}),
+        ("annotation", {"reporting", "training", "model_tests", "robustness", "launcher"}),
         ("reporting", {"training", "inference", "launcher", "model_tests", "robustness"}),
         ("model_tests", {"training", "launcher", "robustness"}),
         ("robustness", {"training", "launcher"}),
+        ("export", {"training", "launcher", "model_tests", "robustness"}),
     ],
 )
 def test_results_are_imported_by_what_is_above_them_alone(package, above):

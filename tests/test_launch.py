@@ -159,6 +159,30 @@ def test_one_command_draws_the_robustness_grid(finished, forked):
     assert "ETA" not in again.stderr  # nothing was left to compute
 
 
+def test_one_command_annotates_recordings(finished, forked, tmp_path):
+    import soundfile
+
+    from emojax.annotation import read_annotation
+    from tests.annotation_examples import bursts
+
+    workdir, _ = finished
+    soundfile.write(tmp_path / "talk.ogg", bursts(6.0, [(1.0, 4.0)]), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    arguments = ("--mode=annotate", f"--workdir={workdir}", f"--output={tmp_path / 'out'}")
+    result = forked(*arguments, "--config=annotate", "--config.activity.detector=energy", tmp_path / "talk.ogg")
+    assert result.returncode == 0, result.stderr
+    assert "1 of 1 recordings annotated; " in result.stdout
+    found = read_annotation(tmp_path / "out" / "talk.json")
+    assert found.segments
+    assert found.model.categories
+    result = forked(*arguments, tmp_path / "broken.wav")
+    assert result.returncode == 1
+    assert error_line(result).startswith(f"error: {tmp_path / 'broken.wav'}: cannot be read as audio")
+    result = forked(*arguments)
+    assert result.returncode == 2
+    assert error_line(result) == "error: recordings are missing: --mode=annotate --workdir=DIR FILE_OR_FOLDER ..."
+
+
 def test_a_wrong_category_map_is_an_error_of_one_line(finished, forked):
     result = forked("--mode=evaluate", f"--workdir={finished[0]}", "--category_map=joy:happiness,sad")
     line = error_line(result)

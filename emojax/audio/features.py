@@ -97,7 +97,7 @@ def add_deltas(
     return jnp.concatenate(parts, axis=-1)
 
 
-_VARIANCE_FLOOR = 1e-5
+VARIANCE_FLOOR = 1e-5
 """Added to variances of log energies (about 1 or more in speech), so that silence becomes zero, not noise."""
 
 
@@ -122,7 +122,7 @@ def normalise_utterance(features: Float[Array, "B T D"], frame_mask: Bool[Array,
     mean = jnp.where(mask, features, 0).sum(axis=1, keepdims=True) / count
     centred = jnp.where(mask, features - mean, 0)
     variance = jnp.square(centred).sum(axis=1, keepdims=True) / count
-    return (centred / jnp.sqrt(variance + _VARIANCE_FLOOR)).astype(features.dtype)
+    return (centred / jnp.sqrt(variance + VARIANCE_FLOOR)).astype(features.dtype)
 
 
 def normalise_with(
@@ -157,7 +157,7 @@ def merge_statistics(first: FeatureStatistics, second: FeatureStatistics) -> Fea
 def mean_and_std(statistics: FeatureStatistics) -> tuple[Float[Array, "*D"], Float[Array, "*D"]]:
     """Computes the arguments of `normalise_with`; constant features get a small positive standard deviation."""
     variance = jnp.asarray(statistics.m2) / jnp.maximum(statistics.count, 1)
-    return jnp.asarray(statistics.mean), jnp.sqrt(variance + _VARIANCE_FLOOR)
+    return jnp.asarray(statistics.mean), jnp.sqrt(variance + VARIANCE_FLOOR)
 
 
 def _frames_of(features: Array, frame_mask: Array) -> Array:

@@ -1,7 +1,7 @@
 """Log-mel filterbank energies, computed inside jit, and mel scales."""
 
 import functools
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,9 @@ _FRAMES_PER_STEP = 2048
 """Frames of the batch transformed at a time; their samples and spectra fit into the cache of a CPU core."""
 
 _MIN_FRAMES_PER_ROW_AND_STEP = 32
+
+_FRAMES_PER_SYMBOLIC_STEP = 128
+"""Frames of each row transformed at a time where the number of rows is not fixed; the last step is padded to them."""
 
 
 @settings
@@ -150,12 +153,7 @@ def log_mel(waveform: Float[Array, "B S"] | Int[Array, "B S"], config: LogMelCon
     window = (tables.window * scale).astype(dtype)
     batch, samples = waveform.shape
     total = num_frames(samples, config)
-    if batch == 0 or total == 0:
-        return jnp.zeros((batch, total, config.num_bands), dtype)
     hop, runs = config.hop_samples, -(-config.window_samples // config.hop_samples)
-    missing = (total + runs - 1) * hop - samples  # The last frame's end, rounded up to whole hops.
-    if missing > 0:
-        waveform = jnp.pad(waveform, ((0, 0), (0, missing)))
 
     def energies(start, frames_per_row):
         chunk = lax.dynamic_slice_in_dim(waveform, start * hop, (frames_per_row + runs - 1) * hop, axis=1)
@@ -163,6 +161,18 @@ def log_mel(waveform: Float[Array, "B S"] | Int[Array, "B S"], config: LogMelCon
         bands = _mel_energies(frames, tables, config.fft_size)
         return jnp.log(jnp.maximum(bands, jnp.asarray(config.floor, dtype)))
 
+    if not (isinstance(batch, int) and isinstance(samples, int)):  # symbolic, in an export
+        waveform = jnp.pad(waveform, ((0, 0), (0, (_FRAMES_PER_SYMBOLIC_STEP + runs) * hop)))
+        steps = -(-total // _FRAMES_PER_SYMBOLIC_STEP)
+        starts = _FRAMES_PER_SYMBOLIC_STEP * jnp.arange(steps)
+        chunks = lax.map(lambda start: energies(start, _FRAMES_PER_SYMBOLIC_STEP), starts)
+        rows = (batch, steps * _FRAMES_PER_SYMBOLIC_STEP, config.num_bands)
+        return jnp.moveaxis(chunks, 0, 1).reshape(rows)[:, :total]
+    if batch == 0 or total == 0:
+        return jnp.zeros((batch, total, config.num_bands), dtype)
+    missing = (total + runs - 1) * hop - samples  # The last frame's end, rounded up to whole hops.
+    if missing > 0:
+        waveform = jnp.pad(waveform, ((0, 0), (0, missing)))
     per_step = max(_FRAMES_PER_STEP // batch, _MIN_FRAMES_PER_ROW_AND_STEP)
     steps = -(-total // per_step)
     if steps == 1:
@@ -178,21 +188,21 @@ def num_frames(num_samples, config: LogMelConfig):
     """Returns the number of complete frames of clips, at least one for a clip with at least one sample.
 
     Args:
-      num_samples: int, or an integer array (NumPy, JAX) of any shape.
+      num_samples: int, also a symbolic one, or an integer array (NumPy, JAX) of any shape.
       config: config with window and hop.
 
     Returns:
       Value of the same type and shape as `num_samples`.
     """
     inside = 1 + (num_samples - config.window_samples) // config.hop_samples
-    if isinstance(num_samples, int):
+    if not hasattr(num_samples, "shape"):
         return max(inside, min(num_samples, 1))
     if isinstance(num_samples, jax.Array):
         return jnp.maximum(inside, jnp.minimum(num_samples, 1))
     return np.maximum(inside, np.minimum(num_samples, 1))
 
 
-def frame_mask(num_samples: Int[Array, "B"], total_frames: int, config: LogMelConfig) -> Bool[Array, "B T"]:
+def frame_mask(num_samples: Int[Array, "B"], total_frames: Any, config: LogMelConfig) -> Bool[Array, "B T"]:
     """Returns a mask that is True on the first `num_frames(num_samples, config)` of `total_frames` frames."""
     return jnp.arange(total_frames) < num_frames(num_samples, config)[:, None]
 

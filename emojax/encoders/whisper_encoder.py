@@ -138,7 +138,9 @@ class WhisperFeatureEncoder(nn.Module):
         config = self.config
         states = jnp.where(mask[..., None], features, 0.0)
         states = jnp.where(mask[..., None], PaddedConvolution(config, 1, name="conv_0")(states), 0.0)
-        states, mask = PaddedConvolution(config, 2, name="conv_1")(states), mask[:, ::2]
+        states = PaddedConvolution(config, 2, name="conv_1")(states)
+        # That is `mask[:, ::2]`, whose length would not be known to be that of the states where it is symbolic.
+        mask = jnp.arange(states.shape[1]) < ((mask.sum(axis=1) + 1) // 2)[:, None]
         shape = (config.max_frames, config.hidden_size)
         # A constant of the architecture, a parameter because checkpoints store it.
         positions = jax.lax.stop_gradient(self.param("sinusoids", _init_sinusoids, shape))

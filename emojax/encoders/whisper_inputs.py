@@ -27,8 +27,8 @@ HOP = 160
 SAMPLES_PER_FRAME = 2 * HOP
 """Samples between two hidden states (20 ms): the second convolution has stride 2."""
 
-_FLOOR = 1e-10
-_RANGE = 8.0
+FLOOR = 1e-10
+RANGE = 8.0
 """Range of the features below their maximum, in powers of ten of the energy."""
 
 
@@ -133,14 +133,15 @@ def whisper_log_mel(
     total = waveform.shape[1] // HOP
     waveform = _reflect_end(jnp.pad(waveform, ((0, 0), (0, beyond))), num_samples, beyond)
     waveform = jnp.concatenate([jnp.flip(waveform[:, 1 : half + 1], axis=1), waveform], axis=1)
-    energies = log_mel(waveform, _filterbank(num_bands))[:, :total] / math.log(10)
-    mask = jnp.arange(total) < (num_samples // HOP)[:, None]
+    energies = log_mel(waveform, whisper_filterbank(num_bands))[:, :total] / math.log(10)
+    mask = jnp.arange(energies.shape[1]) < (num_samples // HOP)[:, None]
     valid = mask[..., None]
-    maximum = jnp.where(valid, energies, math.log10(_FLOOR)).max(axis=(1, 2), keepdims=True)
-    return jnp.where(valid, (jnp.maximum(energies, maximum - _RANGE) + 4.0) / 4.0, 0.0), mask
+    maximum = jnp.where(valid, energies, math.log10(FLOOR)).max(axis=(1, 2), keepdims=True)
+    return jnp.where(valid, (jnp.maximum(energies, maximum - RANGE) + 4.0) / 4.0, 0.0), mask
 
 
-def _filterbank(num_bands: int) -> LogMelConfig:
+def whisper_filterbank(num_bands: int) -> LogMelConfig:
+    """Filterbank of the features, for `log_mel` on the clip reflected at both ends."""
     return LogMelConfig(
         num_bands=num_bands,
         window_ms=1000 * WINDOW / SAMPLE_RATE,
@@ -150,7 +151,7 @@ def _filterbank(num_bands: int) -> LogMelConfig:
         high_hz=SAMPLE_RATE / 2,
         mel_scale="slaney",
         mel_norm="slaney",
-        floor=_FLOOR,
+        floor=FLOOR,
     )
 
 

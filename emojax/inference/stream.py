@@ -41,7 +41,7 @@ class Stream:
         """
         self._model = model
         trained = model.trained
-        self._settings = _streaming_settings(trained.config.model.modalities, trained.config.model.log_mel)
+        self._settings = check_streaming(trained.config.model.modalities, trained.config.model.log_mel)
         self._network = TCGRU(self._settings.network, jnp.dtype(trained.config.model.dtype))
         settings = trained.config.model
         self._heads = EmotionHeads(trained.model.num_categories, jnp.dtype(settings.dtype), settings.rating_bins)
@@ -60,6 +60,10 @@ class Stream:
         self.state: StreamState = self._network.apply(self._variables["network"], features, method="start")  # type: ignore[assignment]
         self._waiting = np.zeros(0, np.float32)
         self._output: EmotionOutput | None = None
+
+    def advance(self, samples: Float[Array, "1 S"], state: StreamState) -> tuple[EmotionOutput, StreamState]:
+        """Computes outputs and the next state from whole stacks of frames; a pure function for use in programs."""
+        return self._advance(self._variables, samples, state)
 
     def __call__(self, chunk: Float32[np.ndarray, "S"]) -> Prediction | None:
         """Adds a chunk and returns the updated prediction.
@@ -91,7 +95,12 @@ class Stream:
         return None if self._output is None else self._model.named(jax.device_get(self._output), 0)
 
 
-def _streaming_settings(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
+def check_streaming(modalities: tuple[str, ...], settings: LogMelInputConfig) -> LogMelInputConfig:
+    """Checks that a model can run on a stream; returns its settings of the log-mel input.
+
+    Raises:
+      ConfigError: it cannot; the message names the field.
+    """
     if modalities != ("log_mel",):
         raise ConfigError(f"model.modalities must be ('log_mel',) for streaming, got {modalities}")
     if settings.normalisation == "utterance":

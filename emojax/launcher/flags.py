@@ -20,9 +20,11 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=robustness --workdir=DIR [--models=RUN,...] [--corpus=NAME] [--config=configs/robustness.py]
   python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
   python launch.py --mode=transcribe --config=configs/transcribe.py --workdir=TEXTS [--config.GROUP.FIELD=VALUE ...]
+  python launch.py --mode=annotate --workdir=DIR [--output=FOLDER] [--rttm=FILE,...] [--config=annotate] AUDIO ...
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=quantise --workdir=DIR --output=SMALLER
+  python launch.py --mode=export --workdir=DIR --format=onnx|stablehlo|huggingface --output=FOLDER [--clips=FILE,...]
   python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
 
 Modes:
@@ -34,17 +36,20 @@ Modes:
               Continues an unfinished grid.
   extract     Stores the outputs of an encoder or a teacher for a corpus. Continues an unfinished store.
   transcribe  Stores transcripts of a corpus by a speech recognizer. Continues an unfinished store.
+  annotate    Annotates recordings: segments of speech, speakers, transcripts, emotions over time (docs/annotate.md).
+              Continues unfinished work.
   import      Converts a published emotion model to a workdir.
   pretrain    Trains a speech encoder without labels and writes it to DIR/encoder.
   quantise    Writes a workdir with 8-bit weights, which is evaluated and loaded like any other.
+  export      Writes the model as files that run without emojax, each compared with it on recordings (docs/export.md).
   plan        Compiles the training step for a TPU slice, without one; reports memory, communication, predicted speed.
 
 Config files: a path, or the name of a config of the package if there is no such file (`mfb` for `configs/mfb.py`).
 `python -m emojax config` lists every field with type, bounds, default and meaning; `python -m emojax config optimizer`
 those of one group.
 
-Signals: during training, extraction, transcription and robustness Ctrl-C and SIGTERM save first, and the same command
-continues from there. At other times they end the command. A second signal ends it immediately.
+Signals: during training, extraction, transcription, annotation and robustness Ctrl-C and SIGTERM save first, and the
+same command continues from there. At other times they end the command. A second signal ends it immediately.
 
 Exit status: 0 success (or saved after SIGTERM), 1 an error, reported in one line, 2 wrong usage, 130 ended by Ctrl-C,
 143 ended by SIGTERM with nothing saved. Only one command at a time writes to a folder; a second one ends with an error
@@ -58,8 +63,8 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, or name of a config of the package; --config.GROUP.FIELD=VALUE sets a field."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-_MODE_NAMES = ["train", "evaluate", "test", "robustness", "extract", "transcribe"]
-_MODE_NAMES += ["import", "pretrain", "quantise", "plan"]
+_MODE_NAMES = ["train", "evaluate", "test", "robustness", "extract", "transcribe", "annotate"]
+_MODE_NAMES += ["import", "pretrain", "quantise", "export", "plan"]
 MODE = flags.DEFINE_enum("mode", "train", _MODE_NAMES, "What to do.")
 CORPUS = flags.DEFINE_string("corpus", "", "evaluate, test, robustness: a corpus other than the training corpus.")
 SPLITS = flags.DEFINE_list("splits", [], "evaluate, test, robustness: splits; default: the test splits of the config.")
@@ -74,7 +79,14 @@ TRANSCRIPTS = flags.DEFINE_string(
 FOLDS = flags.DEFINE_string(
     "folds", "", "train: cross-validation by speaker; `speaker` for one fold per speaker, or a number of folds."
 )
-OUTPUT = flags.DEFINE_string("output", "", "quantise: the workdir to write.")
+OUTPUT = flags.DEFINE_string("output", "", "quantise, annotate, export: the folder to write.")
+RTTM = flags.DEFINE_list("rttm", [], "annotate: RTTM files with the speakers of the recordings.")
+FORMAT = flags.DEFINE_enum("format", "onnx", ["onnx", "stablehlo", "huggingface"], "export: format of the files.")
+CLIPS = flags.DEFINE_list(
+    "clips",
+    [],
+    "export: audio files and folders to compare on; default: utterances of the test split of the training corpus.",
+)
 TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several processes: their number.")
@@ -105,6 +117,9 @@ _FLAGS = (
     FOLDS,
     TRANSCRIPTS,
     OUTPUT,
+    RTTM,
+    FORMAT,
+    CLIPS,
     TOPOLOGY,
     COORDINATOR,
     NUM_PROCESSES,

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from absl import logging
 from emojax.interruption import INTERRUPTED, end_process
 from emojax.launcher.flags import (
     CATEGORY_MAP,
+    CLIPS,
     CONFIG,
     COORDINATOR,
     CORPUS,
     DATA_DIR,
     FOLDS,
+    FORMAT,
     HEARTBEAT_SECONDS,
     JOIN_SECONDS,
     MODE,
@@ -25,6 +28,7 @@ from emojax.launcher.flags import (
     OUTPUT,
     PREDICTOR,
     PROCESS_ID,
+    RTTM,
     SPLITS,
     TOPOLOGY,
     TRANSCRIPTS,
@@ -46,11 +50,11 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs one mode; returns the exit status. After an error the process ends here."""
     logging.set_verbosity(logging.WARNING)  # at INFO, TFDS and JAX log which files and backends they looked for
-    if len(argv) > 1:
+    if len(argv) > 1 and MODE.value != "annotate":
         return fail(f"{argv[1]!r} is not a flag; see {program()} --help", USAGE)
     if not WORKDIR.value:
         return fail("--workdir=DIR is missing", USAGE)
-    status, message = _run(Path(WORKDIR.value))
+    status, message = _run(Path(WORKDIR.value), argv[1:])
     if status in (1, USAGE):
         # At once: the exit handlers of libraries would wait for lost processes, or print tracebacks of a full disk.
         sys.stdout.flush()
@@ -58,7 +62,7 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _run(workdir: Path) -> tuple[int, str]:
+def _run(workdir: Path, recordings: Sequence[str]) -> tuple[int, str]:
     """Runs the mode; returns the exit status and, for an error, the line that reports it."""
     from emojax.errors import EmojaxError, is_full_disk, reason
     from emojax.parallel import LOST, is_lost_process_error, keep_freed_memory, use_compilation_cache
@@ -68,6 +72,8 @@ def _run(workdir: Path) -> tuple[int, str]:
     try:
         check_flags_of_mode()
         _join_processes()
+        if MODE.value == "annotate":
+            return _annotate(workdir, recordings), ""
         return _MODES[MODE.value](workdir), ""
     except EmojaxError as error:
         return 1, f"error: {error}"
@@ -220,6 +226,25 @@ def _pretrain(workdir: Path) -> int:
     return 0
 
 
+def _annotate(workdir: Path, recordings: Sequence[str]) -> int:
+    if not recordings:
+        raise UsageError("recordings are missing: --mode=annotate --workdir=DIR FILE_OR_FOLDER ...")
+    from emojax.annotation import AnnotateConfig, annotate_files, parse_annotation
+    from emojax.annotation.run import ANNOTATIONS
+
+    run = annotate_files(
+        workdir,
+        AnnotateConfig() if CONFIG.value is None else parse_annotation(config_tree()),
+        [Path(each) for each in recordings],
+        Path(OUTPUT.value) if OUTPUT.value else workdir / ANNOTATIONS,
+        [Path(each) for each in RTTM.value],
+    )
+    if run.interrupted_by is not None:
+        return _interrupted(run.interrupted_by, "stopped; finished recordings are kept")
+    print(f"{OUTPUT.value or workdir / ANNOTATIONS}: {run}", flush=True)
+    return 1 if run.missing else 0
+
+
 def _quantise(workdir: Path) -> int:
     if not OUTPUT.value:
         raise UsageError("--output=DIR is missing")
@@ -227,6 +252,18 @@ def _quantise(workdir: Path) -> int:
 
     path = quantise_workdir(workdir, Path(OUTPUT.value))
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
+    return 0
+
+
+def _export(workdir: Path) -> int:
+    if not OUTPUT.value:
+        raise UsageError("--output=FOLDER is missing")
+    if CONFIG.value is not None:
+        raise UsageError("--mode=export takes its config from the workdir; omit --config")
+    from emojax.export import export_workdir
+
+    export_workdir(workdir, Path(OUTPUT.value), FORMAT.value, tuple(CLIPS.value))
+    print(f"{OUTPUT.value}: exported", flush=True)
     return 0
 
 
@@ -250,6 +287,7 @@ _MODES = {
     "import": _import,
     "pretrain": _pretrain,
     "quantise": _quantise,
+    "export": _export,
     "plan": _plan,
 }
 """What runs a mode of `--mode`: takes the workdir, returns the exit status."""

@@ -118,7 +118,7 @@ def stack_frames(
     stacks = features.shape[1] // count
     kept = features[:, : stacks * count]
     valid = mask.sum(axis=1) // count
-    return kept.reshape(features.shape[0], stacks, -1), jnp.arange(stacks) < valid[:, None]
+    return kept.reshape(features.shape[0], stacks, count * features.shape[2]), jnp.arange(stacks) < valid[:, None]
 
 
 def raw_log_mel(batch: Batch, config: LogMelConfig) -> tuple[Float[Array, "B T K"], Bool[Array, "B T"]]:

@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.models.layers import Dense
 
-_LEAST_VARIANCE = 1e-5
+LEAST_VARIANCE = 1e-5
 """Floor of a difference of squares, which rounding can make negative; the published models' own value."""
 
-_VARIANCE_FLOOR = 1e-10
+VARIANCE_FLOOR = 1e-10
 """Added below the root, whose gradient at 0 is infinite; far below any variance of features of unit scale."""
 
 RunningPool = dict[str, Array]
@@ -156,7 +156,7 @@ class StatisticsPooling(Pooling):
         if not self.deviation:
             return mean
         variance = _masked_mean((frames - mean[:, None]) ** 2, frame_mask)
-        return jnp.concatenate([mean, jnp.sqrt(variance + _VARIANCE_FLOOR)], axis=-1)
+        return jnp.concatenate([mean, jnp.sqrt(variance + VARIANCE_FLOOR)], axis=-1)
 
     def start(self, batch: int, size: int) -> RunningPool:
         """Zeros: number of frames, mean, sum of squared differences from it."""
@@ -180,7 +180,7 @@ class StatisticsPooling(Pooling):
         """Mean, and standard deviation."""
         if not self.deviation:
             return state["mean"]
-        deviation = jnp.sqrt(state["squares"] / state["weight"][:, None] + _VARIANCE_FLOOR)
+        deviation = jnp.sqrt(state["squares"] / state["weight"][:, None] + VARIANCE_FLOOR)
         return jnp.concatenate([state["mean"], deviation], axis=-1)
 
 
@@ -235,7 +235,7 @@ class AttentivePooling(Pooling):
         if not self.deviation:
             return state["mean"]
         variance = state["square"] - jnp.square(state["mean"])
-        return jnp.concatenate([state["mean"], jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE))], axis=-1)
+        return jnp.concatenate([state["mean"], jnp.sqrt(jnp.maximum(variance, LEAST_VARIANCE))], axis=-1)
 
 
 def _masked_mean(frames: Array, frame_mask: Array) -> Array:

@@ -166,7 +166,8 @@ class TCGRU(nn.Module):
         """
         if self.config.conv_channels and not self.config.causal:
             raise ConfigError("network.causal must be True in a stream, got False")
-        size = self.config.block_channels if self.config.block_dilations else features.shape[-1]
+        size = features.shape[-1] + self.config.conv_channels
+        size = self.config.block_channels if self.config.block_dilations else size
         size = self.config.gru_size if self.config.gru_layers else size
         return StreamState(self._start(features), self.pooling.start(features.shape[0], size))
 

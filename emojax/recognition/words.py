@@ -9,7 +9,7 @@ from jaxtyping import Float
 from emojax.recognition.transcript import Word
 from emojax.recognition.whisper_tokens import WhisperTokens
 
-_WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")
+WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue")
 """Languages whose words are not separated by spaces: each character is a word there."""
 
 _OPENING = "\"'“¿([{-"
@@ -35,7 +35,7 @@ def make_words(
       vocabulary: decodes them.
       language: determines whether words are separated by spaces.
     """
-    spans = _attach_punctuation(_split(tokens, vocabulary, language not in _WITHOUT_SPACES))
+    spans = _attach_punctuation(_split(tokens, vocabulary, language not in WITHOUT_SPACES))
     return tuple(
         Word(text.strip(), float(times[start]), float(times[end]), float(np.mean(probabilities[start:end])))
         for text, start, end in spans

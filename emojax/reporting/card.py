@@ -60,21 +60,13 @@ def write_card(trained: TrainedModel) -> Path | None:
 
 def render_card(trained: TrainedModel) -> str:
     """The card as Markdown: front matter, model, training data, scores, intended use, limits, loading."""
-    run = read_run(trained.workdir)
-    name, results = run.name, list(run.results)
+    name = read_run(trained.workdir).name
     lines = [
-        *("---", *_front_matter(name, trained, results), "---", ""),
+        *("---", *front_matter(trained), "---", ""),
         f"# {_escape(name)}",
         "",
         "A speech emotion model, trained or converted with emojax (JAX/Flax). This card is written by its evaluation.",
-        *("", "## Model", "", *_model_lines(trained)),
-        *("", "## Training data", "", *_data_lines(trained)),
-        *("", "## Scores", "", *_score_lines(results)),
-        *("", "## Intended use", ""),
-        "Research on speech emotion: estimates of how listeners rate utterances like those of the training data. The",
-        "outputs describe the expression in a recording, not what a speaker feels. Not intended for decisions about",
-        "people, nor for emotion recognition at the workplace or in education, which laws may forbid.",
-        *("", "## Limits", "", *_limit_lines(trained, results)),
+        *("", *describe_model(trained)),
         *("", "## Use", "", "```python", "import emojax", "", 'model = emojax.load("PATH/TO/THIS/FOLDER")'),
         'prediction = model.predict("clip.wav")',
         "prediction.attributes  # by name, in the scale above",
@@ -84,14 +76,38 @@ def render_card(trained: TrainedModel) -> str:
     return "\n".join(lines)
 
 
-def _front_matter(name: str, trained: TrainedModel, results: list[Result]) -> list[str]:
+def describe_model(trained: TrainedModel) -> list[str]:
+    """Sections of a card on the model, its training data, scores, intended use and limits, as lines of Markdown."""
+    results = list(read_run(trained.workdir).results)
+    return [
+        *("## Model", "", *_model_lines(trained)),
+        *("", "## Training data", "", *_data_lines(trained)),
+        *("", "## Scores", "", *_score_lines(results)),
+        *("", "## Intended use", ""),
+        "Research on speech emotion: estimates of how listeners rate utterances like those of the training data. The",
+        "outputs describe the expression in a recording, not what a speaker feels. Not intended for decisions about",
+        "people, nor for emotion recognition at the workplace or in education, which laws may forbid.",
+        *("", "## Limits", "", *_limit_lines(trained, results)),
+    ]
+
+
+def front_matter(trained: TrainedModel, library: str = "emojax") -> list[str]:
+    """Lines of YAML that the Hugging Face Hub reads.
+
+    Args:
+      trained: model of a workdir.
+      library: library that loads the files, as the Hub names it.
+    """
+    run = read_run(trained.workdir)
+    name, results = run.name, list(run.results)
     info = trained.metadata.info
     licence = info.licence.lower().replace(" ", "-")
     listed = _HUB_LICENCES.fullmatch(licence) is not None
     lines = [f"license: {licence}"] if listed else ["license: other", f"license_name: {_yaml(info.licence)}"]
     scores = shown_scores(results)
-    lines += ["library_name: emojax", "pipeline_tag: audio-classification", "tags:"]
-    tags = ["speech", "speech-emotion-recognition", "emotion-recognition", "jax", "flax"]
+    lines += [f"library_name: {library}", "pipeline_tag: audio-classification", "tags:"]
+    tags = ["speech", "speech-emotion-recognition", "emotion-recognition"]
+    tags += ["jax", "flax"] if library == "emojax" else []
     lines += [f"- {tag}" for tag in [*tags, *_outputs(trained)[0]]]
     if scores:
         lines += ["metrics:", *(f"- {metric}" for metric in dict.fromkeys(_METRICS[score] for score in scores))]

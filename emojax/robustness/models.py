@@ -1,12 +1,9 @@
 """Models of the grid: workdirs on all devices, importable models, and a constant predictor, on degraded batches."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,7 +12,6 @@ from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import softmax
 from emojax.inference import load
 from emojax.model_tests.model import Clip, Model, Outputs, checked_outputs, import_model
-from emojax.parallel import to_host
 from emojax.reporting.report import unique_names
 from emojax.reporting.table import family_name
 from emojax.robustness.degrade import ClipBatch
@@ -81,10 +77,7 @@ class WorkdirOnMesh:
         self.takes_transcripts = self._predictor.takes_transcripts
         self.seconds_at_once = self._predictor.seconds_at_once
         self._shared, self._states_key = shared, states_key(trained)
-        digest = hashlib.sha256(json.dumps(to_tree(trained.config), sort_keys=True).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(trained.variables):
-            digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(to_host(leaf)).tobytes())
-        self.digest = digest.hexdigest()
+        self.digest = trained.digest
         self.configuration, self.seed = configuration(to_tree(trained.config)), trained.config.seed
 
     def predict(self, batch: ClipBatch, transcripts: Sequence[str]) -> Outputs:

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Literal
 
 import flax.traverse_util
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from emojax.config import ExperimentConfig
@@ -24,7 +27,8 @@ from emojax.models import (
     trainable_mask,
     variable_shapes,
 )
-from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device
+from emojax.parallel import MeshConfig, make_mesh, state_sharding, to_device, to_host
+from emojax.schema import to_tree
 from emojax.workdir.checkpoints import Checkpoints, abstract_like
 from emojax.workdir.encoders import copy_without_weights, load_encoders
 from emojax.workdir.files import CONFIG, CORPUS, read_config
@@ -89,6 +93,14 @@ class TrainedModel:
         """Outputs that were trained."""
         return trained_outputs(self.config.objective, self.config.distillation, self.metadata)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its config and variables."""
+        digest = hashlib.sha256(json.dumps(to_tree(self.config), sort_keys=True).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables):
+            digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(to_host(leaf)).tobytes())
+        return digest.hexdigest()
+
 
 def restore_model(
     workdir: Path, mesh: Mesh, stored: Collection[str] = (), dtype: Literal["float32", "bfloat16"] | None = None
@@ -148,8 +160,8 @@ def _saved_weights(workdir: Path, config: ExperimentConfig) -> Iterator[_SavedWe
     if (workdir / QUANTISED).exists():
 
         def read_integers(wanted: Any, layout: Any) -> dict[str, Any]:
-            variables = jax.tree.map(to_device, read_quantised(workdir, wanted), layout)
-            return {"statistics": {}, **variables}
+            variables = {"statistics": {}, **read_quantised(workdir, wanted)}  # absent from files of models without
+            return jax.tree.map(to_device, variables, layout)
 
         yield _SavedWeights(0, str(workdir / QUANTISED), quantised_shapes(workdir), read_integers, whole=True)
         return

@@ -1,0 +1,243 @@
+"""Log-mel features in ONNX: the transform of `emojax.audio.log_mel` from parts that every runtime computes fast."""
+
+import dataclasses
+
+import numpy as np
+
+from emojax.audio import LogMelConfig
+from emojax.audio.features import VARIANCE_FLOOR
+from emojax.audio.log_mel import mel_filterbank
+from emojax.export.onnx_graph import FLOAT, Graph, Value
+from emojax.models import LogMelInputConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Feature frames of a batch.
+
+    Attributes:
+      values: (B, T, D).
+      lengths: valid frames of each row, int64 (B,); None: all of every row.
+      mask: 1 on valid frames, float32 (B, T, 1); None: all.
+    """
+
+    values: Value
+    lengths: Value | None = None
+    mask: Value | None = None
+
+    def replace(self, values: Value) -> "Frames":
+        """The same lengths with other values."""
+        return dataclasses.replace(self, values=values)
+
+
+def masked(graph: Graph, values: Value, lengths: Value | None) -> Frames:
+    """Frames with the mask of their lengths; those after the end become zero."""
+    if lengths is None:
+        return Frames(values)
+    positions = graph.positions(graph.size(values, 1))
+    inside = graph.op("Less", positions, graph.op("Unsqueeze", lengths, [1]))
+    mask = graph.op("Unsqueeze", graph.op("Cast", inside, to=FLOAT), [2])
+    return Frames(graph.op("Mul", values, mask), lengths, mask)
+
+
+def cut_samples(graph: Graph, waveform: Value, num_samples: Value | None) -> Value:
+    """Sets the samples after the end of each row to zero."""
+    if num_samples is None:
+        return waveform
+    positions = graph.positions(graph.size(waveform, 1))
+    inside = graph.op("Less", positions, graph.op("Unsqueeze", num_samples, [1]))
+    return graph.op("Where", inside, waveform, np.float32(0))
+
+
+def num_frames(graph: Graph, num_samples: Value, config: LogMelConfig) -> Value:
+    """Complete frames of clips, at least one: `emojax.audio.log_mel.num_frames`."""
+    later = graph.op("Div", graph.op("Sub", num_samples, [config.window_samples]), [config.hop_samples])
+    return graph.op("Max", graph.op("Add", later, [1]), [1])
+
+
+def log_mel_frames(graph: Graph, waveform: Value, num_samples: Value | None, config: LogMelInputConfig) -> Frames:
+    """Log-mel input of a network: energies, normalised, with deltas, stacked.
+
+    Clips shorter than one (stacked) frame are extended by zeros to one.
+
+    Args:
+      graph: graph that nodes are added to.
+      waveform: (B, S).
+      num_samples: valid samples of each row, int64 (B,); None: all.
+      config: config of the modality.
+    """
+    filterbank = config.filterbank
+    least = max(config.min_samples, filterbank.window_samples)
+    samples = graph.op("Max", graph.size(waveform, 1), [least])
+    lengths = None
+    if num_samples is not None:
+        # Frames lie inside of their clips: samples after the end matter to clips alone that are extended to one frame.
+        first, rest = graph.slice(waveform, 1, 0, least), graph.slice(waveform, 1, least)
+        waveform = graph.concat([cut_samples(graph, first, num_samples), rest], 1)
+        lengths = num_frames(graph, graph.op("Max", num_samples, [least]), filterbank)
+    return Frames(log_mel_energies(graph, waveform, num_frames(graph, samples, filterbank), filterbank), lengths)
+
+
+def prepared_frames(graph: Graph, energies: Frames, config: LogMelInputConfig, statistics: dict) -> Frames:
+    """Normalises log-mel energies, appends deltas and stacks frames, as `LogMelInput` does.
+
+    Args:
+      graph: graph that nodes are added to.
+      energies: (B, T, K), not masked.
+      config: config of the modality.
+      statistics: `mean` and `std` (K,) of the training corpus; empty without its normalisation.
+    """
+    values = energies.values
+    if config.normalisation == "corpus":
+        values = graph.op("Sub", values, np.asarray(statistics["mean"], np.float32))
+        values = graph.op("Mul", values, 1.0 / np.asarray(statistics["std"], np.float32))
+    frames = masked(graph, values, energies.lengths)
+    if config.normalisation == "utterance":
+        frames = frames.replace(_normalised(graph, frames))
+    parts = [frames.values]
+    for _ in range(config.deltas.order):
+        parts.append(_deltas(graph, frames.replace(parts[-1]), config.deltas.width))
+    frames = frames.replace(graph.concat(parts, 2))
+    if config.stack == 1:
+        return frames
+    size = config.filterbank.num_bands * (config.deltas.order + 1)
+    return stacked(graph, frames, config.stack, size)
+
+
+def stacked(graph: Graph, frames: Frames, count: int, size: int) -> Frames:
+    """Concatenates every `count` frames of `size` features; an incomplete last stack is dropped."""
+    stacks = graph.op("Div", graph.size(frames.values, 1), [count])
+    kept = graph.slice(frames.values, 1, 0, graph.op("Mul", stacks, [count]))
+    values = graph.op("Reshape", kept, graph.shape(graph.size(frames.values, 0), stacks, count * size))
+    lengths = None if frames.lengths is None else graph.op("Div", frames.lengths, [count])
+    return masked(graph, values, lengths)
+
+
+def log_mel_energies(graph: Graph, waveform: Value, total: Value, config: LogMelConfig) -> Value:
+    """Natural logarithms of mel energies (B, T, K) of T = `total` frames.
+
+    Relative to the middle of a frame, cosines are even and sines odd, and of samples m and fft_size/2 - m cosines are
+    equal for even bins and opposite for odd ones. Four products with tables of a sixteenth of the size replace the
+    transform. Samples in reverse order are slices with a negative step within blocks of one hop.
+
+    Args:
+      graph: graph that nodes are added to.
+      waveform: (B, S).
+      total: T, int64 of shape (1,).
+      config: parameters of the features.
+    """
+    hop, half, quarter = config.hop_samples, config.fft_size // 2, config.fft_size // 4
+    width = quarter + 1  # samples m = 0 .. quarter from the middle, and fft_size/2 - m
+    runs = -(-width // hop)
+    before = half - config.window_samples // 2 + runs * hop  # zeros before the clip, so that no slice starts before it
+    middle = before + config.window_samples // 2
+    last = graph.op("Mul", total, [hop])
+    end = graph.op("Add", last, [before + half + config.window_samples // 2 + (runs + 1) * hop])
+    after = graph.op("Max", graph.op("Sub", end, graph.size(waveform, 1)), [0])
+    signal = graph.op("Pad", waveform, graph.shape(0, before, 0, after), np.float32(0))
+    rows = graph.shape(graph.size(waveform, 0), total, hop)
+
+    def hops(start: int) -> Value:
+        """(B, T, hop) samples from `start` of every frame on."""
+        part = graph.slice(signal, 1, start, graph.op("Add", last, [start]))
+        return graph.op("Reshape", part, rows)
+
+    def ahead(start: int) -> Value:
+        """(B, T, width) samples from `start` on."""
+        parts = [graph.slice(hops(start + run * hop), 2, 0, min(hop, width - run * hop)) for run in range(runs)]
+        return graph.concat(parts, 2)
+
+    def back(start: int) -> Value:
+        """(B, T, width) samples from `start` backwards."""
+        parts = []
+        for run in range(runs):
+            count = min(hop, width - run * hop)
+            block = hops(start - (run + 1) * hop + 1)
+            stop = hop - 1 - count if count < hop else np.iinfo(np.int64).min
+            parts.append(graph.slice(block, 2, hop - 1, stop, -1))
+        return graph.concat(parts, 2)
+
+    offsets = np.arange(width)
+    window = [_hann(offsets, config), _hann(half - offsets, config)]
+    near, far = (ahead(middle), back(middle)), (back(middle + half), ahead(middle - half))
+    even, odd = [], []
+    for (later, earlier), factors in zip((near, far), window, strict=True):
+        even.append(graph.op("Mul", graph.op("Add", later, earlier), factors))
+        odd.append(graph.op("Mul", graph.op("Sub", later, earlier), factors))
+    sides = [
+        (graph.op("Add", *even), graph.op("Sub", *odd)),  # even bins: sums of cosines, of sines
+        (graph.op("Sub", *even), graph.op("Add", *odd)),
+    ]
+    mel = mel_filterbank(
+        config.num_bands, config.fft_size, config.low_hz, config.high_hz, config.mel_scale, config.mel_norm
+    )
+    used = np.flatnonzero(mel.any(axis=1))
+    energies = []
+    for parity, (cosine_side, sine_side) in enumerate(sides):
+        bins = used[used % 2 == parity]
+        cosines, sines = _tables(graph, bins, config)
+        real, imaginary = graph.op("MatMul", cosine_side, cosines), graph.op("MatMul", sine_side, sines)
+        power = graph.op("Add", graph.op("Mul", real, real), graph.op("Mul", imaginary, imaginary))
+        energies.append(graph.op("MatMul", power, mel[bins].astype(np.float32)))
+    return graph.op("Log", graph.op("Max", graph.op("Add", *energies), np.float32(config.floor)))
+
+
+def _hann(offsets: np.ndarray, config: LogMelConfig) -> np.ndarray:
+    """Periodic Hann window at distances from its middle; 0 beyond it. Samples that occur twice count half."""
+    window = np.where(
+        offsets <= config.window_samples // 2, 0.5 + 0.5 * np.cos(2 * np.pi * offsets / config.window_samples), 0.0
+    )
+    twice = (offsets == 0) | (offsets == config.fft_size // 4)
+    return np.where(twice, 0.5 * window, window).astype(np.float32)
+
+
+def _tables(graph: Graph, bins: np.ndarray, config: LogMelConfig) -> tuple[Value, Value]:
+    """Cosines and sines (width, bins), which the runtime computes once: a third of the file otherwise."""
+    offsets = np.arange(config.fft_size // 4 + 1)
+    product = graph.op("Mul", offsets[:, None].astype(np.int64), bins[None].astype(np.int64))
+    turns = graph.op("Cast", graph.op("Mod", product, np.int64(config.fft_size)), to=FLOAT)
+    angle = graph.op("Mul", turns, np.float32(2 * np.pi / config.fft_size))
+    return graph.op("Cos", angle), graph.op("Sin", angle)
+
+
+def _normalised(graph: Graph, frames: Frames) -> Value:
+    """Every row to mean 0 and variance 1 per feature (`normalise_utterance`)."""
+    mean = masked_mean(graph, frames)
+    centred = graph.op("Sub", frames.values, mean)
+    if frames.mask is not None:
+        centred = graph.op("Mul", centred, frames.mask)
+    variance = masked_mean(graph, frames.replace(graph.op("Mul", centred, centred)))
+    return graph.op("Div", centred, graph.op("Sqrt", graph.op("Add", variance, np.float32(VARIANCE_FLOOR))))
+
+
+def masked_mean(graph: Graph, frames: Frames) -> Value:
+    """Mean over valid frames (B, 1, D); frames that are not valid must be zero."""
+    if frames.lengths is None:
+        return graph.op("ReduceMean", frames.values, axes=[1])
+    count = graph.op("Cast", graph.op("Max", frames.lengths, [1]), to=FLOAT)
+    return graph.op("Div", graph.op("ReduceSum", frames.values, [1]), graph.op("Unsqueeze", count, [1, 2]))
+
+
+def _deltas(graph: Graph, frames: Frames, width: int) -> Value:
+    """Slopes of a line through `width` frames around each (`emojax.audio.features.deltas`)."""
+    reach = width // 2
+    total = graph.size(frames.values, 1)
+    last = total if frames.lengths is None else frames.lengths
+    last = graph.op("Unsqueeze", graph.op("Max", graph.op("Sub", last, [1]), [0]), [1])
+    # Positions beyond either end are those of the first and the last valid frame.
+    positions = graph.positions(graph.op("Add", total, [2 * reach]))
+    positions = graph.op("Max", graph.op("Sub", positions, [reach]), [0])
+    positions = graph.op("Unsqueeze", graph.op("Min", positions, last), [2])
+    rows = graph.op("Expand", positions, graph.shape(graph.size(frames.values, 0), 1, 1))
+    held = graph.op("GatherND", frames.values, rows, batch_dims=1)
+
+    def shifted(step: int) -> Value:
+        return graph.slice(held, 1, reach + step, graph.op("Add", total, [reach + step]))
+
+    slopes = None
+    for step in range(1, reach + 1):
+        slope = graph.op("Mul", graph.op("Sub", shifted(step), shifted(-step)), np.float32(step))
+        slopes = slope if slopes is None else graph.op("Add", slopes, slope)
+    scale = 2 * sum(step * step for step in range(1, reach + 1))
+    values = graph.op("Mul", slopes, np.float32(1 / scale))
+    return values if frames.mask is None else graph.op("Mul", values, frames.mask)
