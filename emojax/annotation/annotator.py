@@ -181,7 +181,8 @@ class Annotator:
         starts = window_starts(total, window, hop)
         length = min(window, total)
         times = (starts + length / 2) / SAMPLE_RATE
-        rows = np.flatnonzero(in_segments(times, spans)) if length >= self._model.min_samples else np.zeros(0, int)
+        computed = length >= self._model.min_samples and bool(self._description.attributes)
+        rows = np.flatnonzero(in_segments(times, spans) & computed)
         bounds = [(int(start), int(start) + length) for start in starts[rows]]
         spoken = None
         if texts is not None and self._model.takes_transcripts:
