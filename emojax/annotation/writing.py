@@ -15,7 +15,7 @@ from emojax.annotation.speakers import recording_id
 from emojax.annotation.tiers import to_elan, to_textgrid
 from emojax.errors import ConfigError
 from emojax.files import atomic_write
-from emojax.inference.files import find_audio
+from emojax.inference.sources import find_audio
 
 JSON = ".json"
 
@@ -51,7 +51,7 @@ def output_names(inputs: Sequence[Path], directory: Path) -> dict[Path, Path]:
     given: dict[Path, Path] = {}
     seen: set[Path] = set()
     for each in inputs:
-        for path in find_audio([each]):
+        for path in find_audio(each):
             resolved = path.resolve()
             if resolved in seen:
                 continue
