@@ -1,6 +1,6 @@
 """A folder of mixed clips: the command `predict` beside a loop with transformers and audinterface with audonnx.
 
-    python -m benchmarks.predict_folder --clips=500 [--hidden=128 --layers=4] [--json=FILE]
+    python -m benchmarks.predict_folder --clips=500 [--hidden=128] [--layers=4] [--json=FILE]
 
 One random wav2vec 2.0 with mean pooling and three outputs, imported by `--mode=import`, is computed by every side: by
 PyTorch in a plain loop over files (soundfile, soxr, one clip at a time, `inference_mode`), by ONNX Runtime inside

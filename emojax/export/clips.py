@@ -11,7 +11,7 @@ from emojax.data import open_corpus
 from emojax.data.corpus import open_split, read_utterances
 from emojax.errors import ConfigError, CorpusError
 from emojax.export.description import Description
-from emojax.inference.files import find_audio
+from emojax.inference.sources import find_audio
 from emojax.types import SAMPLE_RATE
 from emojax.workdir import TrainedModel
 
@@ -39,7 +39,7 @@ def read_clips(trained: TrainedModel, description: Description, paths: Sequence[
       AudioError: a file cannot be read.
     """
     if paths:
-        files = find_audio([Path(path) for path in paths])
+        files = [file for path in paths for file in find_audio(Path(path))]
         clips, source = [read_audio(file, str(file)) for file in files[:NUM_CLIPS]], ", ".join(paths)
     else:
         clips, source = _corpus_clips(trained)
