@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emojax.annotation import read_annotation, run, writing
+from emojax.annotation import read_annotation, run
 from emojax.annotation.annotator import Annotator, batches_of, describe
 from emojax.annotation.config import ActivityConfig, AnnotateConfig, SegmentsConfig, TrackConfig
 from emojax.annotation.recording import measure
@@ -264,20 +264,10 @@ def test_too_long_recordings_are_refused(folder, model, tmp_path, monkeypatch, c
     assert "one.wav: must have at most 0.00277778 hours, got 0.0" in capsys.readouterr().err
 
 
-def test_the_page_is_written_where_its_module_exists(folder, model, tmp_path, monkeypatch):
-    pages = []
-
-    class Page:
-        @staticmethod
-        def render_annotation_page(annotation, audio_source):
-            pages.append((annotation["format"], audio_source))
-            return "<html></html>"
-
+def test_the_page_plays_the_recording(folder, model, tmp_path):
     (folder / "one.wav").rename(folder / "one #1.wav")
-    monkeypatch.setattr(writing.importlib, "import_module", lambda name: Page)
-    monkeypatch.setattr(writing, "has_page", lambda: True)
-    monkeypatch.setattr(run, "has_page", lambda: True)
-    config = dataclasses.replace(CONFIG, formats=("html",))
+    config = dataclasses.replace(CONFIG, formats=("html", "elan"))
     run.annotate_files(tmp_path / "mfb", config, [folder / "one #1.wav"], tmp_path / "out")
-    assert (tmp_path / "out" / "one #1.html").read_text() == "<html></html>"
-    assert pages == [("emojax annotation", "../recordings/one%20%231.wav")]
+    page = (tmp_path / "out" / "one #1.html").read_text()
+    assert '"./../recordings/one%20%231.wav"' in page
+    assert "../recordings/one%20%231.wav" in (tmp_path / "out" / "one #1.eaf").read_text()

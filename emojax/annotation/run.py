@@ -18,7 +18,6 @@ from emojax.annotation.speakers import Turns, check_recordings, read_rttm, recor
 from emojax.annotation.writing import (
     JSON,
     SUFFIXES,
-    has_page,
     output_names,
     relative_path,
     write_files,
@@ -103,8 +102,6 @@ def annotate_files(
     if rttm:
         check_recordings(list(names), turns)
     _check_not_overwritten(names, config, rttm)
-    if "html" in config.formats and not has_page():
-        config = dataclasses.replace(config, formats=tuple(each for each in config.formats if each != "html"))
     predictor = load(workdir)
     annotator = Annotator(predictor, describe(predictor, workdir.resolve().name), config)
     if annotator.detector == "energy" and config.activity.detector == "auto" and is_first_process():

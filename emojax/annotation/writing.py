@@ -1,7 +1,5 @@
 """Files of an annotation: names, contents, order."""
 
-import importlib
-import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from urllib.parse import quote
 from emojax.annotation.annotation import Annotation, read_annotation, write_annotation
 from emojax.annotation.captions import to_audacity, to_csv, to_rttm, to_srt, to_webvtt
 from emojax.annotation.config import Format
+from emojax.annotation.page import render_annotation_page
 from emojax.annotation.speakers import recording_id
 from emojax.annotation.tiers import to_elan, to_textgrid
 from emojax.errors import ConfigError
@@ -30,8 +29,6 @@ SUFFIXES: Mapping[Format, str] = {
     "html": ".html",
 }
 """End of the name of each file."""
-
-_PAGE = "emojax.annotation.page"
 
 
 def output_names(inputs: Sequence[Path], directory: Path) -> dict[Path, Path]:
@@ -100,7 +97,6 @@ def write_missing_files(name: Path, formats: Sequence[Format]) -> None:
 
 
 def _write(annotation: Annotation, tree: Mapping[str, Any], name: Path, formats: Sequence[Format]) -> None:
-    source = quote(annotation.file)
     contents: dict[Format, Callable[[], str]] = {
         "csv": lambda: to_csv(annotation, annotation.file),
         "rttm": lambda: to_rttm(annotation, recording_id(Path(annotation.file))),
@@ -108,14 +104,9 @@ def _write(annotation: Annotation, tree: Mapping[str, Any], name: Path, formats:
         "srt": lambda: to_srt(annotation),
         "audacity": lambda: to_audacity(annotation),
         "textgrid": lambda: to_textgrid(annotation),
-        "elan": lambda: to_elan(annotation, source),
-        "html": lambda: importlib.import_module(_PAGE).render_annotation_page(tree, source),
+        "elan": lambda: to_elan(annotation, quote(annotation.file)),
+        "html": lambda: render_annotation_page(tree, annotation.file),
     }
     for format in formats:
         with atomic_write(Path(f"{name}{SUFFIXES[format]}")) as temporary:
             temporary.write_text(contents[format](), encoding="utf-8")
-
-
-def has_page() -> bool:
-    """Whether pages can be written."""
-    return importlib.util.find_spec(_PAGE) is not None
