@@ -16,7 +16,7 @@ from tests import speech_checkpoints, text_checkpoints
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NO_SYSTEMS = ("default", "extract", "extract_teacher", "published", "published_text")
-NO_SYSTEMS += ("pretrain_hubert", "pretrain_hubert_tiny", "transcribe", "model_tests", "robustness")
+NO_SYSTEMS += ("pretrain_hubert", "pretrain_hubert_tiny", "transcribe", "annotate", "model_tests", "robustness")
 SYSTEMS = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem not in NO_SYSTEMS)
 SYSTEMS += ["demo:lexical", "demo:acoustic", "demo:fusion", "raters_emobank:acoustic,both"]
 SPEECH = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}

@@ -37,7 +37,7 @@ def test_models_are_compared_in_files_and_on_a_page(mini_data_dir, tmp_path, cap
     directory = workdir / "robustness" / "mini_corpus-1.0.0"
     tree = json.loads((directory / "test.json").read_text())
     assert (tree["corpus"], tree["n"], tree["models"]) == ("mini_corpus/1.0.0", 6, ["band 300 to 2000 Hz", "constant"])
-    names = ["clean", "white 0 dB", "babble 0 dB", *(c.name for c in results.conditions[3:])]
+    names = ["clean", "mean of noises 0 dB", "white 0 dB", "babble 0 dB", *(c.name for c in results.conditions[4:])]
     assert [condition["name"] for condition in tree["conditions"]] == names
     assert tree["settings"]["utterances"] == 6
     rows = list(csv.DictReader((directory / "test.csv").open()))

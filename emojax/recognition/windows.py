@@ -44,8 +44,9 @@ def divide_window(tokens: Sequence[int], first_timestamp: int, num_samples: int)
     cuts = [i + 1 for i in range(len(tokens) - 1) if is_stamp[i] and is_stamp[i + 1]]
     duration = num_samples / SAMPLE_RATE
     if not cuts:
-        stamps = [token for token in tokens if token > first_timestamp]
-        end = min((stamps[-1] - first_timestamp) * STEP_SECONDS, duration) if stamps else duration
+        last = max((i for i, stamp in enumerate(is_stamp) if stamp), default=None)
+        step = 0 if last is None else tokens[last] - first_timestamp
+        end = min(step * STEP_SECONDS, duration) or duration  # a last time stamp of 0 s is none, as in transformers
         return (Piece(tuple(tokens), 0.0, end),), num_samples
     closed = is_stamp[-2:] == [False, True]
     ends = [*cuts, len(tokens)] if closed else cuts
