@@ -84,7 +84,7 @@ function showLegend() {
 
 function setUpHeader() {
   const { model, speech, skipped } = annotation;
-  const name = annotation.file || 'recording';
+  const name = (annotation.file || 'recording').split('/').pop();
   document.title = `${name} – emojax annotation`;
   byId('title').textContent = name;
   const count = segments.speakers.length;
