@@ -5,9 +5,10 @@ import types
 import numpy as np
 from hypothesis import strategies as st
 
-from emojax.annotation.annotation import Annotation, ModelDescription, Segment, Track, Word
+from emojax.annotation.annotation import Annotation, ModelDescription, Segment, Track
 from emojax.inference.distributions import RatingDistribution
 from emojax.inference.predictor import Prediction
+from emojax.recognition.transcript import Word
 from emojax.types import ATTRIBUTES, CorpusInfo
 
 CATEGORIES = ("anger", "joy")

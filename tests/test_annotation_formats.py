@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from emojax.annotation.annotation import Annotation, Word, read_annotation, write_annotation
+from emojax.annotation.annotation import Annotation, read_annotation, write_annotation
 from emojax.annotation.captions import (
     COLUMNS,
     caption_lines,
@@ -23,6 +23,7 @@ from emojax.annotation.speakers import read_rttm
 from emojax.annotation.tiers import disjoint, tiers_of, to_elan, to_textgrid
 from emojax.errors import EmojaxError
 from emojax.evaluation.predictions import read_cell
+from emojax.recognition.transcript import Word
 from tests.annotation_examples import PLAIN, annotations, make_annotation, make_segment
 
 REASON = "pip install {}: an independent implementation of the format"
@@ -172,7 +173,7 @@ def test_intervals_do_not_overlap_and_keep_every_text(annotation):
         edges = [edge for interval in intervals for edge in interval[:2]]
         assert edges == sorted(edges), name
         assert all(start < end for start, end, _ in intervals)
-    words = " ".join(filter(None, (one_line(word.word) for each in annotation.segments for word in each.words)))
+    words = " ".join(filter(None, (one_line(word.text) for each in annotation.segments for word in each.words)))
     assert " ".join(interval.text for interval in tiers_of(annotation).get("words", [])) == words
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emojax.annotation import transcripts
-from emojax.annotation.annotation import Word
 from emojax.annotation.recording import measure
 from emojax.annotation.transcripts import (
     assign_words,
@@ -17,8 +16,7 @@ from emojax.annotation.transcripts import (
     transcribe,
 )
 from emojax.recognition import DecodingOptions
-from emojax.recognition.transcript import Segment, Transcript
-from emojax.recognition.transcript import Word as FoundWord
+from emojax.recognition.transcript import Segment, Transcript, Word
 from emojax.transcription.config import RecognizerConfig
 from tests.annotation_examples import bursts
 
@@ -74,7 +72,7 @@ class Spoken:
         found = []
         for clip in clips:
             seconds = len(clip) // 16_000
-            words = tuple(FoundWord(f"w{number}", number + 0.25, number + 0.75, 0.5) for number in range(seconds))
+            words = tuple(Word(f"w{number}", number + 0.25, number + 0.75, 0.5) for number in range(seconds))
             found.append(Transcript("…", (Segment("…", 0.0, seconds, -0.1, 1.0, words=words),), self._language))
         return found
 

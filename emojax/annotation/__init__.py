@@ -3,7 +3,6 @@
 from emojax.annotation.annotation import Annotation as Annotation
 from emojax.annotation.annotation import Segment as Segment
 from emojax.annotation.annotation import Track as Track
-from emojax.annotation.annotation import Word as Word
 from emojax.annotation.annotation import read_annotation as read_annotation
 from emojax.annotation.config import AnnotateConfig as AnnotateConfig
 from emojax.annotation.config import parse_annotation as parse_annotation

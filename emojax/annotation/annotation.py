@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from emojax.errors import EmojaxError
 from emojax.files import atomic_write, checked_content, read_json_object, with_digest
+from emojax.recognition.transcript import Word
 
 FORMAT, VERSION = "emojax annotation", 1
 
@@ -18,23 +19,6 @@ PEAK_SECONDS = 0.02
 """Time of each peak of the waveform."""
 
 _PEAK_LEVELS = 255
-
-
-@dataclasses.dataclass(frozen=True)
-class Word:
-    """A word with its time.
-
-    Attributes:
-      word: the word with its punctuation.
-      start: start in seconds from the start of the recording.
-      end: end in seconds.
-      probability: mean probability of its tokens.
-    """
-
-    word: str
-    start: float
-    end: float
-    probability: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +207,7 @@ def _segment_tree(segment: Segment) -> dict[str, Any]:
 
 def _word_tree(word: Word) -> dict[str, Any]:
     times = {"start": round(word.start, 3), "end": round(word.end, 3)}
-    return {"word": word.word, **times, "probability": round(word.probability, 4)}
+    return {"word": word.text, **times, "probability": round(word.probability, 4)}
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
@@ -254,7 +238,7 @@ def _from_tree(tree: Mapping[str, Any]) -> Annotation:
                 spread=each["spread"],
                 probabilities=each["probabilities"],
                 transcript=each["transcript"],
-                words=None if each["words"] is None else tuple(Word(**word) for word in each["words"]),
+                words=None if each["words"] is None else tuple(map(_read_word, each["words"])),
             )
             for each in tree["segments"]
         ),
@@ -273,3 +257,7 @@ def _from_tree(tree: Mapping[str, Any]) -> Annotation:
 
 def _with_nans(values: Sequence[float | None]) -> Float[np.ndarray, "N"]:
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _read_word(tree: Mapping[str, Any]) -> Word:
+    return Word(tree["word"], tree["start"], tree["end"], tree["probability"])

@@ -30,7 +30,7 @@ def tiers_of(annotation: Annotation) -> dict[str, list[Interval]]:
             for each in segments
         ]
     tiers["transcript"] = ((each.start, each.end, each.transcript or "") for each in segments)
-    tiers["words"] = ((word.start, word.end, word.word) for each in segments for word in each.words or ())
+    tiers["words"] = ((word.start, word.end, word.text) for each in segments for word in each.words or ())
     duration = _milliseconds(annotation.duration)
     found = {name: disjoint(intervals, duration) for name, intervals in tiers.items()}
     return {name: intervals for name, intervals in found.items() if intervals}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from emojax.annotation.annotation import Word
 from emojax.annotation.recording import Recording
 from emojax.encoders import ComputeOptions
 from emojax.recognition import Recognizer, load_recognizer
+from emojax.recognition.transcript import Word
 from emojax.recognition.words import WITHOUT_SPACES
 from emojax.transcription.config import RecognizerConfig
 from emojax.types import SAMPLE_RATE
@@ -80,7 +80,7 @@ def transcribe(
             ]
             joint = "" if row in found and found[row].language in WITHOUT_SPACES else " "
             by_segment = assign_words(words, [segments[number] for number in group])
-            texts += [SegmentText(joint.join(word.word for word in own), tuple(own)) for own in by_segment]
+            texts += [SegmentText(joint.join(word.text for word in own), tuple(own)) for own in by_segment]
             advance(len(clips[row]) / SAMPLE_RATE)
     return texts
 
@@ -108,4 +108,4 @@ def assign_words(words: Sequence[Word], segments: Sequence[Span]) -> list[list[W
 def texts_between(words: Sequence[Word], spans: Sequence[Span]) -> list[str]:
     """Text of the words whose middle lies in each span; words are in the order of time."""
     middles = np.maximum.accumulate(np.array([(word.start + word.end) / 2 for word in words] + [np.inf]))[:-1]
-    return [" ".join(word.word for word in words[slice(*np.searchsorted(middles, span).tolist())]) for span in spans]
+    return [" ".join(word.text for word in words[slice(*np.searchsorted(middles, span).tolist())]) for span in spans]
