@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from configs import default
+
 SCALE = (1.0, 7.0)
 CATEGORIES = ("anger", "happiness", "neutral")
 SIZES = {"train": 37, "dev": 11, "test": 9}
@@ -93,3 +95,16 @@ def build(data_dir: Path, **options) -> Path:
     builder = MiniCorpus(data_dir=str(data_dir), **options)
     builder.download_and_prepare()
     return Path(builder.data_dir)
+
+
+def log_mel_config(data_dir):
+    """Config tree of a small log-mel model of attributes and categories on this corpus, evaluated on `test`."""
+    config = default.get_config()
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
+    config.corpus.update({"validation_split": "dev", "test_splits": ("test",)})
+    config.data.update({"batch_size": 8, "bucket_seconds": (1.0, 2.5), "workers": 0})
+    config.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 8, "embedding_size": 8})
+    config.objective.emotion_weight = 0.5
+    config.training.epochs = 1
+    config.evaluation.bootstrap_resamples = 20
+    return config

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from configs import default
 from emojax.__main__ import main
 from emojax.config import parse_experiment
 from emojax.reporting import evaluate_workdir
@@ -30,18 +29,7 @@ SIZE = mini_corpus.SIZES["test"]
 @pytest.fixture(scope="module")
 def workdir(mini_data_dir, tmp_path_factory):
     """An evaluated run whose longer utterances have windows of half a second."""
-    config = default.get_config()
-    config.corpus.name = "mini_corpus"
-    config.corpus.data_dir = str(mini_data_dir)
-    config.corpus.validation_split = "dev"
-    config.corpus.test_splits = ("test",)
-    config.data.batch_size = 8
-    config.data.bucket_seconds = (1.0, 2.5)
-    config.data.workers = 0
-    config.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 8, "embedding_size": 8})
-    config.objective.emotion_weight = 0.5
-    config.training.epochs = 1
-    config.evaluation.bootstrap_resamples = 20
+    config = mini_corpus.log_mel_config(mini_data_dir)
     config.evaluation.window_seconds = 0.5
     directory = tmp_path_factory.mktemp("runs") / "mini"
     train_workdir(parse_experiment(config.to_dict()), directory)
