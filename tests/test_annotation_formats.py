@@ -1,6 +1,7 @@
 """Text formats of annotations against independent readers and writers, with awkward texts and times."""
 
 import csv
+import dataclasses
 import io
 import xml.etree.ElementTree as ElementTree
 
@@ -145,6 +146,14 @@ def test_webvtt_and_srt_are_read_by_webvtt_py(tmp_path, annotation):
         assert cue.voice is None or segment.speaker is not None
     if annotation.segments:
         assert len(list(webvtt.from_srt(str(srt)))) == len(expected)
+
+
+@pytest.mark.parametrize("speaker", ["--", "a--", "--->", "-", "->"])
+def test_no_speaker_or_text_makes_an_arrow_inside_a_cue(speaker):
+    segment = dataclasses.replace(EXAMPLE.segments[0], speaker=speaker, transcript=f"so {speaker}> ----> it is")
+    annotation = dataclasses.replace(EXAMPLE, segments=(segment,))
+    for text in (to_webvtt(annotation), to_srt(annotation)):
+        assert text.count("-->") == 1  # the times
 
 
 def test_captions_have_transcript_prediction_and_speaker():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 from emojax.annotation.annotation import Annotation, Segment
 from emojax.evaluation.predictions import write_cell
@@ -55,7 +56,9 @@ def to_webvtt(annotation: Annotation) -> str:
     for segment in annotation.segments:
         text = "\n".join(map(_escaped, caption_lines(segment)))
         if segment.speaker is not None:
-            text = f"<v {_escaped(one_line(segment.speaker))}>{text}</v>"
+            speaker = _escaped(one_line(segment.speaker))
+            # Readers strip the space; without it the tag of a speaker named `--` would end in an arrow.
+            text = f"<v {speaker}{' ' if speaker.endswith('--') else ''}>{text}</v>"
         cues.append(f"{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}\n{text}\n")
     return "\n".join(cues)
 
@@ -93,7 +96,8 @@ def caption_lines(segment: Segment) -> list[str]:
 
 def one_line(text: str) -> str:
     """Text without line breaks, tabs, control characters, and arrows, which end or begin a cue."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).replace("-->", "->").split())
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(re.sub("-{2,}>", "->", printable).split())
 
 
 def _escaped(text: str) -> str:
