@@ -9,6 +9,8 @@ import { byId, element, formatTime } from './shared.js';
 import { MAX_SECONDS, openFile } from './sources.js';
 import { Track } from './track.js';
 
+const LONG_SECONDS = 600; // of a file, above which values are computed every 0.5 s rather than every 0.1 s
+
 const description = JSON.parse(byId('data').textContent);
 const columns = [...description.attributes, ...description.categories];
 const record = location.hash === '#record'; // tests read the samples and values of a run
@@ -59,8 +61,9 @@ async function run(id, kind, label, open) {
     source = await open();
     if (id !== latest) source.stop?.();
     plot.duration = Number.isFinite(source.seconds) ? source.seconds : 0;
-    const seconds = Number(byId('window').value);
-    await engine.start({ rate: source.rate, seconds, whole: kind === 'file', record });
+    const window = Number(byId('window').value);
+    const step = plot.duration > LONG_SECONDS ? 0.5 : 0.1;
+    await engine.start({ rate: source.rate, window, step, whole: kind === 'file', record });
     byId('state').textContent = `${label}${plot.duration ? `, ${formatTime(plot.duration, 1)}` : ''}: running`;
     for await (const samples of source.pieces()) {
       if (kind === 'file' && id !== latest) break;

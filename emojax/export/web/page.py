@@ -110,6 +110,7 @@ def page_files(description: Description, state: dict[str, Any]) -> dict[str, str
         "page.css": _annotation_resource("base.css") + "\n" + _resource("page.css"),
         "shared.js": f"{shared}\nexport {{ {exported} }};\n",
         "serve.py": SERVER,
+        "onnxruntime/LICENSE": _resource("onnxruntime_licence.txt"),
         **{name: _resource(name) for name in SCRIPTS},
     }
 

@@ -3,7 +3,6 @@
 import { Resampler, SAMPLE_RATE } from './resample.js';
 import { StreamModel } from './stream_model.js';
 
-const STEP = SAMPLE_RATE / 10; // most samples of one update
 const MAX_MAGNITUDE = 1000; // of samples, as in emojax
 
 let model;
@@ -13,14 +12,15 @@ const calls = {
   async load({ description }) {
     const [runtime, bytes] = await Promise.all([fetched('onnxruntime/runtime.wasm'), fetched('stream.onnx')]);
     model = await StreamModel.load(description, runtime, bytes);
-    await model.advance(new Float32Array(STEP)); // the first call is slower
+    await model.advance(new Float32Array(SAMPLE_RATE)); // the first call is slower
   },
 
-  // `seconds`: length of the window, 0 for none; `whole`: only complete steps are computed, for the same times in every
-  // file; `record`: the samples are kept, for tests.
-  start({ id, rate, seconds, whole, record }) {
-    model.reset(seconds * SAMPLE_RATE);
-    run = { id, whole, resampler: new Resampler(rate), rest: new Float32Array(0), busy: 0, record: record ? [] : null };
+  // `window`: length of the window (s), 0 for none; `step`: longest time between updates (s); `whole`: only complete
+  // steps are computed before the end, for the same times in every file; `record`: the samples are kept, for tests.
+  start({ id, rate, window, step, whole, record }) {
+    model.reset(window * SAMPLE_RATE);
+    const [resampler, rest] = [new Resampler(rate), new Float32Array(0)];
+    run = { id, step: step * SAMPLE_RATE, whole, resampler, rest, busy: 0, record: record ? [] : null };
   },
 
   async push({ samples }) {
@@ -42,8 +42,8 @@ const calls = {
 async function compute(samples, whole) {
   const input = joined([run.rest, samples]);
   let at = 0;
-  while (input.length - at >= (whole ? STEP : 1)) {
-    const step = input.slice(at, at + STEP);
+  while (input.length - at >= (whole ? run.step : 1)) {
+    const step = input.slice(at, at + run.step);
     at += step.length;
     const point = await model.advance(step);
     run.record?.push(step);
