@@ -1,5 +1,6 @@
 """An exported page in headless Chromium: the numbers of `emojax.Stream` for a file and for a fake microphone."""
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -75,6 +76,11 @@ def address(runtime, workdir, recordings, tmp_path_factory):
     target = tmp_path_factory.mktemp("exports") / "web"
     export_workdir(workdir, target, "web", (str(recordings / "clip.wav"),), runtime)
     os.link(recordings / "clip.wav", target / "clip.wav")
+    page = (target / "index.html").read_text()
+    for name, labels in (("attributes", ["activation", "valence", "dominance"]), ("categories", list(CATEGORIES))):
+        block = json.dumps(labels, separators=(",", ":")).replace("<", "\\u003c")
+        assert f'"{name}":{block}' in page
+        (target / f"no_{name}.html").write_text(page.replace(f'"{name}":{block}', f'"{name}":[]'))
     with served(target) as address:
         yield address
 
@@ -250,6 +256,22 @@ def test_texts_of_the_model_are_text_and_curves_have_an_alternative(page, record
     lines = page.run("return Array.from(recording.track.csv()).join('').split('\\n')")
     assert lines[0] == "time,since,activation,valence,dominance,anger,</script><b>joy</b>"
     assert len(lines) == 22
+
+
+@pytest.mark.parametrize("missing", ["categories", "attributes"])
+def test_pages_of_models_without_categories_or_attributes(browser, opened, address, recordings, missing):
+    page = WebPage(browser).open(address, f"no_{missing}.html")
+    try:
+        page.choose(recordings / "clip.wav")
+        columns = {"categories": ["activation", "valence", "dominance"], "attributes": list(CATEGORIES)}[missing]
+        assert page.run("return recording.track.columns") == columns
+        assert page.track()[2].shape == (20, len(columns))
+        assert not page.find(f"#{missing}").is_displayed()
+        words = page.find("#plot").get_attribute("aria-label")
+        assert ("activation" in words) == (missing == "categories")
+        assert page.problems() == []
+    finally:
+        opened.open(address)
 
 
 def test_nothing_is_wider_than_a_phone(page, browser):

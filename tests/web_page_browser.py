@@ -42,10 +42,10 @@ return btoa(text);
 class WebPage(PageDriver):
     """Actions of a visitor, and the values and samples that the page keeps for tests."""
 
-    def open(self, address):
+    def open(self, address, page="index.html"):
         self.browser.get_log("browser")
         self.browser.get("about:blank")
-        self.browser.get(f"{address}/index.html#record")
+        self.browser.get(f"{address}/{page}#record")
         self.until(lambda: self.text("#state") == "Ready" or self.notice(), 60)
         return self
 

@@ -1,9 +1,10 @@
 // Curves of the attributes, the most probable category and the level of the input over time, on one canvas.
 
-import { byId, categoryTokens, css, element, formatTime, readPalette } from './shared.js';
+import { byId, css, element, formatTime, readPalette } from './shared.js';
 
 const HEIGHTS = { level: 34, attribute: 74, category: 30, axis: 20 };
 const STEPS = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200];
+const FONT = '11px system-ui, sans-serif';
 const SHORTEST = 5; // seconds that are always shown
 
 export class Plot {
@@ -52,7 +53,6 @@ export class Plot {
 
   readColours() {
     this.palette = readPalette(this.description);
-    this.tokens = categoryTokens(this.description.categories);
     this.redraw();
   }
 
@@ -72,7 +72,7 @@ export class Plot {
     const last = track?.count ? track.times[track.count - 1] : 0;
     const all = Math.max(last, this.duration, SHORTEST);
     if (!this.span) return [0, all];
-    const end = Math.max(last, Math.min(this.span, Math.max(this.duration, this.span)));
+    const end = Math.max(last, this.span);
     return [end - this.span, end];
   }
 
@@ -88,17 +88,17 @@ export class Plot {
     const x = (time) => ((time - start) / (end - start)) * width;
     this.drawAxis(context, x, start, end, width);
     if (!track?.count) return;
-    const first = Math.max(track.firstFrom(start) - 1, 0);
+    const points = shownPoints(Math.max(track.firstFrom(start) - 1, 0), track.count, width);
     for (const lane of this.lanes) {
-      if (lane.kind === 'level') this.drawLevel(context, lane, x, first);
-      if (lane.kind === 'attribute') this.drawCurve(context, lane, x, first, width);
-      if (lane.kind === 'category') this.drawCategories(context, lane, x, first);
+      if (lane.kind === 'level') this.drawLevel(context, lane, x, points);
+      if (lane.kind === 'attribute') this.drawCurve(context, lane, x, points, width);
+      if (lane.kind === 'category') this.drawCategories(context, lane, x, points);
     }
   }
 
   drawAxis(context, x, start, end, width) {
     const { palette } = this;
-    context.font = '11px system-ui, sans-serif';
+    context.font = FONT;
     context.textBaseline = 'middle';
     const step = STEPS.find((each) => (each / (end - start)) * width >= 56) ?? STEPS.at(-1);
     const axis = this.lanes.at(-1);
@@ -121,18 +121,21 @@ export class Plot {
     }
   }
 
-  drawLevel(context, lane, x, first) {
+  drawLevel(context, lane, x, points) {
     const { track } = this;
     context.fillStyle = css(this.palette.wave);
-    for (let i = first; i < track.count; i++) {
-      const before = i ? x(track.times[i - 1]) : x(0);
-      const half = Math.max(Math.min(track.peaks[i], 1) * (lane.height / 2 - 3), 0.5);
-      context.fillRect(before, lane.top + lane.height / 2 - half, Math.max(x(track.times[i]) - before, 1), 2 * half);
+    let next = points[0];
+    for (const point of points) {
+      const before = next ? x(track.times[next - 1]) : x(0);
+      let peak = 0;
+      for (; next <= point; next++) peak = Math.max(peak, track.peaks[next]);
+      const half = Math.max(Math.min(peak, 1) * (lane.height / 2 - 3), 0.5);
+      context.fillRect(before, lane.top + lane.height / 2 - half, Math.max(x(track.times[point]) - before, 1), 2 * half);
     }
   }
 
   // A line on the whole scale, with a dot at its end.
-  drawCurve(context, lane, x, first, width) {
+  drawCurve(context, lane, x, points, width) {
     const { track, description } = this;
     const [low, high] = description.scale;
     const y = (value) => {
@@ -154,9 +157,9 @@ export class Plot {
     context.lineWidth = 2;
     context.lineJoin = 'round';
     context.beginPath();
-    for (let i = first; i < track.count; i++) context.lineTo(x(track.times[i]), y(track.value(i, lane.column)));
+    for (const point of points) context.lineTo(x(track.times[point]), y(track.value(point, lane.column)));
     context.stroke();
-    const last = track.count - 1;
+    const last = points.at(-1);
     context.fillStyle = context.strokeStyle;
     context.beginPath();
     context.arc(x(track.times[last]), y(track.value(last, lane.column)), 3, 0, 2 * Math.PI);
@@ -164,23 +167,32 @@ export class Plot {
     context.restore();
   }
 
-  drawCategories(context, lane, x, first) {
+  // Colour and name of the most probable category; neighbours that are the same are one bar.
+  drawCategories(context, lane, x, points) {
     const { track, description, palette } = this;
     const offset = description.attributes.length;
-    context.font = '11px system-ui, sans-serif';
-    for (let i = first; i < track.count; ) {
-      const category = track.largest(i, offset);
+    context.font = FONT;
+    for (let i = 0; i < points.length; ) {
+      const column = track.largest(points[i], offset);
       let end = i + 1;
-      while (end < track.count && track.largest(end, offset) === category) end++;
-      const from = Math.max(i ? x(track.times[i - 1]) : x(0), 0);
-      const to = x(track.times[end - 1]);
-      const colour = palette.categories[category - offset];
-      context.fillStyle = css(colour);
+      while (end < points.length && track.largest(points[end], offset) === column) end++;
+      const from = Math.max(i ? x(track.times[points[i - 1]]) : x(points[0] ? track.times[points[0] - 1] : 0), 0);
+      const to = x(track.times[points[end - 1]]);
+      context.fillStyle = css(palette.categories[column - offset]);
       context.fillRect(from, lane.top + lane.height - 9, Math.max(to - from, 1), 6);
-      const name = description.categories[category - offset];
+      const name = description.categories[column - offset];
       context.fillStyle = css(palette.ink);
       if (context.measureText(name).width < to - from - 6) context.fillText(name, from + 2, lane.top + 11);
       i = end;
     }
   }
+}
+
+// Points to draw: at most two a pixel, the same ones as time goes on, and always the last.
+function shownPoints(first, count, width) {
+  const stride = Math.ceil((count - first) / Math.max(2 * width, 1));
+  const points = [];
+  for (let point = first - (first % stride); point < count - 1; point += stride) points.push(point);
+  points.push(count - 1);
+  return points;
 }
