@@ -4,6 +4,7 @@ import base64
 import contextlib
 import functools
 import http.server
+import struct
 import threading
 
 import numpy as np
@@ -39,6 +40,22 @@ return btoa(text);
 """
 
 
+def wav_header(frames, rate=16_000):
+    """Header of a mono WAV file of 16 bits."""
+    size = 2 * frames
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", size
+    )
+
+
+def write_silence(path, hours):
+    """A sparse WAV file."""
+    frames = round(hours * 3600 * 16_000)
+    with path.open("wb") as file:
+        file.write(wav_header(frames))
+        file.truncate(44 + 2 * frames)
+
+
 class WebPage(PageDriver):
     """Actions of a visitor, and the values and samples that the page keeps for tests."""
 
@@ -52,18 +69,18 @@ class WebPage(PageDriver):
     def notice(self):
         return self.text("#notice")
 
-    def choose(self, path, ending=": done"):
+    def choose(self, path, ending=": done", seconds=60):
         """Chooses a file and waits for the end of its run; returns the text of the state."""
         self.run("globalThis.recording = undefined")
         self.find("#file").send_keys(str(path))
-        return self.finished(path.name, ending)
+        return self.finished(path.name, ending, seconds)
 
-    def finished(self, label, ending=": done"):
+    def finished(self, label, ending=": done", seconds=60):
         state = self.until(
             lambda: (lambda text: text if text.startswith(f"{label}: ") and "opening" not in text else "")(
                 self.text("#state")
             ),
-            60,
+            seconds,
         )
         assert ending in state, (state, self.notice())
         return state
