@@ -75,8 +75,8 @@ def measured(page: WebPage, name: str, run) -> None:
     rate, factor = page.run("return [recording.rate, recording.factor]")
     print(
         f"{name}: {audio:.1f} s of audio in {wall:.1f} s; reported: real-time factor {factor:.4f}, {rate:.1f} "
-        f"updates/s; CPU per second of audio: computing thread {worker / audio:.4f} s, whole process {process / audio:.4f} s; "
-        f"largest memory {peak_memory(page) / 2**20:.0f} MiB"
+        f"updates/s; CPU per second of audio: computing thread {worker / audio:.4f} s, whole process "
+        f"{process / audio:.4f} s; largest memory {peak_memory(page) / 2**20:.0f} MiB"
     )
 
 

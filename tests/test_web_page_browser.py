@@ -170,7 +170,7 @@ def test_files_of_other_formats_and_rates_are_read_as_emojax_reads_them(page, re
 
 def test_the_microphone_has_the_numbers_of_a_stream_and_ten_updates_a_second(page, model, recordings):
     page.click("#microphone")
-    page.until(lambda: page.text("#clock") >= "0:03.5", 30)
+    page.until(lambda: page.text("#clock") >= "0:03.5", 60)
     assert page.text("#microphone") == "Stop microphone"
     page.click("#microphone")
     assert page.finished("Microphone").startswith("Microphone: done, 0:0")
@@ -184,7 +184,7 @@ def test_the_microphone_has_the_numbers_of_a_stream_and_ten_updates_a_second(pag
     np.testing.assert_allclose(values, streamed(model, samples, ends), rtol=0, atol=1e-4)
     rate, factor = page.run("return [recording.rate, recording.factor]")
     assert float(page.text("#rate")) == pytest.approx(rate, abs=0.06)
-    assert page.text("#factor").startswith(f"{factor:.2g}"[:3])
+    assert float(page.text("#factor").split()[0]) == pytest.approx(factor, rel=0.06)
     assert len(times) >= 10 * times[-1]
     if factor < 0.5:  # else other programs take the time that the page needs
         assert rate >= 10
@@ -230,7 +230,7 @@ def test_eight_hours_of_silence_are_read_in_pieces_until_stopped(page, tmp_path)
 
 def test_texts_of_the_model_are_text_and_curves_have_an_alternative(page, recordings):
     page.choose(recordings / "clip.wav")
-    page.until(lambda: page.text("#clock") == "0:02.0")
+    page.until(lambda: page.text("#clock") == "0:02.0", 60)
     assert page.text("#title") == "a <b>student"
     assert [each.text for each in page.all("#categories .name")] == list(CATEGORIES)
     assert not page.all("main b")
