@@ -216,6 +216,30 @@ def test_bad_files_are_one_line_each_and_the_next_file_runs(page, recordings, tm
     assert page.notice() == ""
 
 
+FAIL = """
+navigator.mediaDevices.getUserMedia = arguments[0] &&
+  (() => Promise.reject(new DOMException('Requested device not found', arguments[0])));
+"""
+
+
+def test_a_microphone_that_is_missing_or_refused_is_one_line(page, recordings):
+    lines = {
+        "NotFoundError": "Microphone: there is none",
+        "NotAllowedError": "Microphone: the browser or the visitor refused access",
+        None: "Microphone: browsers allow it on https and on localhost only",
+    }
+    try:
+        for name, line in lines.items():
+            page.run(FAIL, name)
+            page.click("#microphone")
+            page.until(lambda line=line: page.notice() == line)
+            assert page.text("#microphone") == "Start microphone"
+    finally:
+        page.run("delete navigator.mediaDevices.getUserMedia")
+    page.choose(recordings / "clip.wav")
+    assert page.notice() == ""
+
+
 def test_eight_hours_of_silence_are_read_in_pieces_until_stopped(page, tmp_path):
     write_silence(tmp_path / "silence.wav", 8)
     page.find("#file").send_keys(str(tmp_path / "silence.wav"))
