@@ -1,5 +1,6 @@
 """Outermost layer of the application: one line of JSON and one count per request, and no traceback to clients."""
 
+import contextlib
 import datetime
 import json
 import sys
@@ -11,7 +12,6 @@ from typing import Any, TextIO
 from starlette.requests import ClientDisconnect
 
 from emojax.serve.metrics import Metrics
-from emojax.serve.problems import MEDIA_TYPE, Problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -62,7 +62,9 @@ class AccessLog:
         except Exception as error:
             note(scope, error=f"{type(error).__name__}: {error}"[:300])
             write_log(sys.stderr, level="error", message="internal error", traceback=traceback.format_exc())
-            await self._answer_500(scope, sent)
+            if scope["type"] == "websocket":  # HTTP requests were answered by the application's handler
+                with contextlib.suppress(Exception):
+                    await sent({"type": "websocket.close", "code": 1011})
         seconds = time.monotonic() - start
         route = scope["path"] if scope["path"] in self._routes else "other"
         self._metrics.requests.labels(route, str(sent.status)).inc()
@@ -78,24 +80,6 @@ class AccessLog:
             seconds=round(seconds, 6),
             **scope.get("emojax.log", {}),
         )
-
-    async def _answer_500(self, scope: Scope, sent: "_Sent") -> None:
-        """Answers, unless an answer has started."""
-        problem = Problem(500, "internal error; the log of the service has the reason")
-        try:
-            if scope["type"] == "websocket":
-                await sent({"type": "websocket.close", "code": 1011})
-            elif not sent.status:
-                content = json.dumps(problem.content).encode()
-                headers = [
-                    (b"content-type", MEDIA_TYPE.encode()),
-                    (b"content-length", str(len(content)).encode()),
-                    (b"connection", b"close"),
-                ]
-                await sent({"type": "http.response.start", "status": 500, "headers": headers})
-                await sent({"type": "http.response.body", "body": content})
-        except Exception:
-            sent.status = sent.status or _CLIENT_GONE
 
 
 class _Sent:

@@ -75,7 +75,11 @@ def make_application(service: Service) -> AccessLog:
         Route("/metrics", metrics),
         Route("/openapi.json", openapi),
     ]
-    handlers: dict[Any, Any] = {Problem: _answer_problem, HTTPException: _answer_http_exception}
+    handlers: dict[Any, Any] = {
+        Problem: _answer_problem,
+        HTTPException: _answer_http_exception,
+        Exception: _answer_internal_error,
+    }
     application = Starlette(routes=routes, exception_handlers=handlers)
     application.router.redirect_slashes = False
     return AccessLog(application, service.metrics, {route.path for route in routes})
@@ -93,6 +97,11 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
     details = {404: f"{request.url.path[:80]!r} does not exist", 405: f"{request.method} is not a method of this path"}
     problem = Problem(error.status_code, details.get(error.status_code, str(error.detail)))
     return _response(problem, dict(error.headers or {}))
+
+
+def _answer_internal_error(request: Request, error: Exception) -> Response:
+    """Any other error; `AccessLog` writes the traceback."""
+    return _response(Problem(500, "internal error; the log of the service has the reason", close=True))
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
