@@ -62,7 +62,7 @@ class Prediction:
     def json_tree(self) -> dict[str, Any]:
         """Tree for JSON, without the embedding: `attributes`, `emotion` (null without categories), `emotions`, and
         `ratings` if there are any."""
-        tree = {"attributes": self.attributes, "emotion": self.emotion, "emotions": self.emotions}
+        tree: dict[str, Any] = {"attributes": self.attributes, "emotion": self.emotion, "emotions": self.emotions}
         if self.ratings:
             tree["ratings"] = {name: distribution.json_tree() for name, distribution in self.ratings.items()}
         return tree

@@ -66,7 +66,7 @@ class Stream:
         self._waiting = np.zeros(0, np.float32)
         self._output: EmotionOutput | None = None
 
-    def advance(self, samples: Float[Array, "B S"], state: StreamState) -> tuple[EmotionOutput, StreamState]:
+    def advance(self, samples: Float[Any, "B S"], state: StreamState) -> tuple[EmotionOutput, StreamState]:
         """Computes outputs and the next state from whole stacks of frames; a pure function for use in programs."""
         return self._advance(self._variables, samples, state)
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -137,7 +137,7 @@ class BatchQueue(Generic[Item, Result]):
                     self._compute_batch([entry], loop)
 
 
-def _resolve(future: "asyncio.Future[Result]", result: Result, error: Exception | None) -> None:
+def _resolve(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
     if future.done():  # the caller was cancelled
         return
     if error is not None:

@@ -41,7 +41,7 @@ def serve(workdir: Path, config: ServeConfig) -> int:
         predictor = load(workdir)
         check_servable(predictor, workdir)
         with Interruption() as interruption:
-            return asyncio.run(_serve(predictor, workdir.resolve().name, config, listener, interruption))
+            return asyncio.run(_serve(predictor, config.name or workdir.resolve().name, config, listener, interruption))
 
 
 def open_socket(host: str, port: int) -> socket.socket:

@@ -1,5 +1,7 @@
 """Metrics of the service in the text format of Prometheus."""
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -34,7 +36,7 @@ class Metrics:
         """
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        options = {"registry": self.registry, "namespace": "emojax"}
+        options: dict[str, Any] = {"registry": self.registry, "namespace": "emojax"}
         self.requests = Counter("requests", "Requests", ["route", "status"], **options)
         self.seconds = Histogram("request_seconds", "Time per request", ["route"], buckets=_SECONDS, **options)
         self.decode_seconds = Histogram("decode_seconds", "Time to decode a clip", buckets=_SECONDS, **options)

@@ -22,6 +22,7 @@ class ServeConfig:
 
     host: Annotated[str, "Address to listen on; 0.0.0.0: all of them."] = "127.0.0.1"
     port: Annotated[int, Ge(0), Le(65_535), "Port; 0: a free one, printed at the start."] = 8000
+    name: Annotated[str, "Name of the model in answers and metrics; empty: that of its folder."] = ""
     max_seconds: Annotated[float, Gt(0), Le(_MOST_SECONDS), "Longest clip (s); longer ones get 422."] = 60.0
     max_bytes: Annotated[int, Ge(1), Le(1 << 30), "Largest request body; larger ones get 413."] = 25_000_000
     queue: Annotated[
@@ -61,8 +62,8 @@ class ServeConfig:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds an option per field of `ServeConfig`."""
-    defaults = {field.name: field.default for field in dataclasses.fields(ServeConfig)}  # type: ignore[arg-type]
-    for name, hint in fields_of(ServeConfig).items():  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in dataclasses.fields(ServeConfig)}
+    for name, hint in fields_of(ServeConfig).items():
         kind, *extras = typing.get_args(hint)
         text = next(extra for extra in extras if isinstance(extra, str))
         metavar = {int: "N", float: "S", str: "TEXT"}[kind]
@@ -77,7 +78,7 @@ def parse_options(options: argparse.Namespace) -> ServeConfig:
     Raises:
       ConfigError: a value is out of bounds; the message names the option.
     """
-    values: dict[str, Any] = {name: getattr(options, name) for name in fields_of(ServeConfig)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {name: getattr(options, name) for name in fields_of(ServeConfig)}
     try:
         return ServeConfig(**values)
     except ConfigError as error:
@@ -93,8 +94,8 @@ def option(name: str) -> str:
 def markdown_table() -> str:
     """Table of the options for docs/serve.md."""
     rows = ["| option | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(ServeConfig):  # type: ignore[arg-type]
-        _, *extras = typing.get_args(fields_of(ServeConfig)[field.name])  # type: ignore[arg-type]
+    for field in dataclasses.fields(ServeConfig):
+        _, *extras = typing.get_args(fields_of(ServeConfig)[field.name])
         text = next(extra for extra in extras if isinstance(extra, str))
         bounds = describe_bounds(extras).removeprefix("be ")
         rows.append(f"| `{option(field.name)}` | {field.default} | {text}{f' Must be {bounds}.' if bounds else ''} |")
