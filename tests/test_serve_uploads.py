@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -16,7 +17,7 @@ from emojax.errors import ConfigError
 from emojax.serve.__main__ import main
 from emojax.serve.decoding import Decoders, EncodedAudio, decode_audio
 from emojax.serve.problems import Problem
-from emojax.serve.settings import ServeConfig, option
+from emojax.serve.settings import ServeConfig, markdown_table, option
 from emojax.serve.uploads import Parameters, check_content_type, parse_parameters, parse_upload, receive_body
 
 FILE = Parameters(None, "s16le", False)
@@ -253,6 +254,10 @@ def test_worker_processes_decode_and_are_replaced_after_the_time_limit_or_their_
 def test_an_invalid_option_is_one_line(arguments, message, capsys, tmp_path):
     assert main([str(tmp_path), *arguments]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_the_document_has_the_options():
+    assert markdown_table() in (Path(__file__).parents[1] / "docs" / "serve.md").read_text()
 
 
 def test_options_have_the_names_of_fields():

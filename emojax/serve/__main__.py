@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
 def _check_packages() -> None:
     for module, package in _PACKAGES.items():
         if importlib.util.find_spec(module) is None:
-            raise ConfigError(f"{package} is not installed (pip install {package}; all packages: extra `serve`)")
+            raise ConfigError(f"{package} is not installed; it is part of the extra `serve` of emojax")
 
 
 def _prepare_process() -> None:
