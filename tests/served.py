@@ -48,7 +48,7 @@ class Served:
         finally:
             command.Service = made
 
-    def wait_until_ready(self, seconds=120.0):
+    def wait_until_ready(self, seconds=900.0):
         end = time.monotonic() + seconds
         while (answer := self.request("GET", "/health")).status != 200:
             assert time.monotonic() < end, answer

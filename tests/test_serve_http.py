@@ -32,7 +32,7 @@ from tests.test_serve_uploads import multipart, wav
 def model():
     tree = default.get_config()
     tree.model.rating_bins = 7
-    return small(tree)
+    return small(tree, gru_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,31 @@ def served(model):
     assert service.stop() == 0
 
 
-def same(tree, prediction):
-    assert tree["attributes"] == pytest.approx(prediction.attributes, abs=6e-6)  # 1e-6 of the scale
-    assert tree["emotions"] == pytest.approx(prediction.emotions, abs=1e-6)
+OF_THE_SCALE = 6e-6
+"""1e-6 of the scale, for the same windows or the same chunks."""
+
+ROUNDING = 2e-4
+"""For other chunks of the same samples, as in the tests of `emojax.Stream`."""
+
+
+def same(tree, prediction, tolerance=OF_THE_SCALE):
+    assert tree["attributes"] == pytest.approx(prediction.attributes, abs=tolerance)
+    assert tree["emotions"] == pytest.approx(prediction.emotions, abs=tolerance / 6)
     assert tree["emotion"] == prediction.emotion
     for name, ratings in prediction.ratings.items():
-        assert tree["ratings"][name]["std"] == pytest.approx(ratings.std, abs=1e-5)
-        assert tree["ratings"][name]["probabilities"] == pytest.approx(ratings.probabilities, abs=1e-6)
+        assert tree["ratings"][name]["std"] == pytest.approx(ratings.std, abs=10 * tolerance)
+        assert tree["ratings"][name]["probabilities"] == pytest.approx(ratings.probabilities, abs=tolerance / 6)
 
 
 def clips(count):
     return [speech(2_000 + 1_700 * (number % 8), number) for number in range(count)]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_file_is_predicted_as_by_predict(served, model):
@@ -152,6 +166,18 @@ def test_bytes_that_are_no_http_get_an_answer_without_a_traceback(served):
     assert served.request("GET", "/health").status == 200
 
 
+def test_a_client_that_leaves_frees_its_place(served, capsys):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: audio/wav\r\nContent-Length: 9\r\n\r\nab"
+        )
+        wait_for(lambda: served.service.num_admitted[0] == 1)
+    wait_for(lambda: served.service.num_admitted[0] == 0)
+    logged = ""
+    while '"status": 499' not in logged:
+        logged += capsys.readouterr().out
+
+
 def test_an_internal_error_shows_no_traceback(served, monkeypatch, capsys):
     monkeypatch.setattr(served.service.predictor, "named", lambda *arguments: 1 / 0)
     answer = served.predict(wav(speech(4_000), 16_000))
@@ -221,8 +247,8 @@ def test_a_session_of_another_rate_ends_with_the_prediction_of_the_resampled_who
     final = converse(served, "?rate=44100&encoding=f32le&embedding=true", chunks)[-1]
     whole = emojax.Stream(model)(soxr.resample(samples, 44_100, 16_000, quality="HQ"))
     assert final["seconds"] == pytest.approx(60_000 / 44_100)
-    same(final, whole)
-    np.testing.assert_allclose(final["embedding"], whole.embedding, atol=1e-5)
+    same(final, whole, ROUNDING)
+    np.testing.assert_allclose(final["embedding"], whole.embedding, atol=1e-4)
 
 
 def test_concurrent_sessions_are_independent(served, model):
@@ -233,7 +259,7 @@ def test_concurrent_sessions_are_independent(served, model):
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         finals = list(threads.map(session, range(4)))
     for number, final in enumerate(finals):
-        same(final, emojax.Stream(model)(speech(16_000, number)))
+        same(final, emojax.Stream(model)(speech(16_000, number)), ROUNDING)
 
 
 def last_messages(client):
@@ -278,10 +304,7 @@ def test_sessions_are_bounded_and_end_with_their_clients(served):
     assert caught.value.response.headers["Retry-After"] == "1"
     for number, client in enumerate(clients):
         client.close() if number else client.socket.close()
-    end = time.monotonic() + 20
-    while served.service.num_admitted[1]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: served.service.num_admitted[1] == 0)
 
 
 def test_a_full_queue_refuses_and_a_stop_answers_what_was_admitted(model):
@@ -297,8 +320,7 @@ def test_a_full_queue_refuses_and_a_stop_answers_what_was_admitted(model):
     body = wav(speech(4_000), 16_000)
     with concurrent.futures.ThreadPoolExecutor(2) as threads, connect(service.url()) as client:
         admitted = [threads.submit(service.predict, body) for _ in range(2)]
-        while service.service.num_admitted[0] < 2:
-            time.sleep(0.01)
+        wait_for(lambda: service.service.num_admitted[0] == 2)
         refused = service.predict(body)
         assert refused.status == 503
         assert refused.headers["Retry-After"] == "1"
@@ -327,8 +349,8 @@ def test_streams_advanced_together_have_the_predictions_of_each(model):
             expected = stream(chunk)
             assert (estimate is None) == (expected is None)
             if expected is not None:
-                assert estimate.attributes == pytest.approx(expected.attributes, abs=6e-6)  # 1e-6 of the scale
-                np.testing.assert_allclose(estimate.embedding, expected.embedding, atol=1e-6)
+                assert estimate.attributes == pytest.approx(expected.attributes, abs=ROUNDING)
+                np.testing.assert_allclose(estimate.embedding, expected.embedding, atol=1e-4)
     assert COMPILATIONS.programs == compiled
 
 

@@ -9,17 +9,12 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TextIO
 
-from starlette.requests import ClientDisconnect
-
 from emojax.serve.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_CLIENT_GONE = 499
-"""Status in log and metrics of a request whose client left before the answer (as nginx)."""
 
 
 def write_log(out: TextIO, **fields: Any) -> None:
@@ -57,8 +52,6 @@ class AccessLog:
         start, sent = time.monotonic(), _Sent(send)
         try:
             await self._application(scope, receive, sent)
-        except ClientDisconnect:
-            sent.status = sent.status or _CLIENT_GONE
         except Exception as error:
             note(scope, error=f"{type(error).__name__}: {error}"[:300])
             write_log(sys.stderr, level="error", message="internal error", traceback=traceback.format_exc())

@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -78,6 +78,7 @@ def make_application(service: Service) -> AccessLog:
     handlers: dict[Any, Any] = {
         Problem: _answer_problem,
         HTTPException: _answer_http_exception,
+        ClientDisconnect: _answer_nobody,
         Exception: _answer_internal_error,
     }
     application = Starlette(routes=routes, exception_handlers=handlers)
@@ -97,6 +98,11 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
     details = {404: f"{request.url.path[:80]!r} does not exist", 405: f"{request.method} is not a method of this path"}
     problem = Problem(error.status_code, details.get(error.status_code, str(error.detail)))
     return _response(problem, dict(error.headers or {}))
+
+
+def _answer_nobody(request: Request, error: Exception) -> Response:
+    """The client left while it sent its body; the status is that of nginx, for log and metrics."""
+    return Response(status_code=499)
 
 
 def _answer_internal_error(request: Request, error: Exception) -> Response:

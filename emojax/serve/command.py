@@ -88,8 +88,8 @@ async def _serve(
         write_log(sys.stderr, level="info", message="stopped", all_answered=answered)
     finally:
         service.close()
-    if not starting.done():
-        end_process(0)  # the thread that compiles cannot be stopped otherwise
+    if not (starting.done() and answered):
+        end_process(0)  # the thread that compiles or computes cannot be stopped otherwise
     return int(_failed(starting))
 
 
