@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import platform
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -55,8 +56,8 @@ class Programs:
         self._variables, self._folder = variables, folder
         self._key = _digest(description, _signature(variables), _environment())
         function = functools.partial(forward.__wrapped__)
-        # A name of its own: an executable from JAX's compilation cache cannot be serialised.
-        function.__name__ = f"predict_{self._key[:12]}"  # type: ignore[attr-defined]
+        # A name that was never compiled: an executable from JAX's compilation cache cannot be serialised.
+        function.__name__ = f"predict_{secrets.token_hex(8)}"  # type: ignore[attr-defined]
         self._forward = jax.jit(function)
         self._programs: dict[str, Future[Program]] = {}
         self._threads = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), "emojax-programs")
