@@ -109,8 +109,9 @@ class Programs:
 
 def _restored(content: bytes) -> Program:
     device = jax.local_devices()[0]
+    payload, inputs, outputs = pickle.loads(content)
     return serialize_executable.deserialize_and_load(
-        *pickle.loads(content), backend=device.client, execution_devices=[device]
+        payload, inputs, outputs, backend=device.client, execution_devices=[device]
     )
 
 
