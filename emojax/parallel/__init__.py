@@ -27,6 +27,7 @@ from emojax.parallel.processes import is_first_process as is_first_process
 from emojax.parallel.processes import is_lost_process_error as is_lost_process_error
 from emojax.parallel.processes import is_single_process as is_single_process
 from emojax.parallel.processes import join_processes as join_processes
+from emojax.parallel.processes import leave_processes as leave_processes
 from emojax.parallel.processes import min_over_processes as min_over_processes
 from emojax.parallel.processes import run_on_first_process as run_on_first_process
 from emojax.parallel.processes import stop_requested as stop_requested
