@@ -254,11 +254,11 @@ def test_a_file_that_has_changed_since_is_predicted_again(clips, outputs):
     with pytest.raises(AttributeError):
         to_files(double, clips[5:9], files)  # the last one is not computed
     soundfile.write(clips[5].path, np.full(RATE, 0.5), RATE)
-    os.utime(clips[7].path, ns=(0, 0))
     clips[6].path.unlink()
     again, lines = Double(), []
+    again.seconds_at_once = 1
     assert to_files(again, clips[5:9], files, lines) == 1
-    assert len(again.computed) == 3
+    assert len(again.computed) == 2  # the changed file and the one that was not computed
     assert lines[-1] == f"{files.table}: 3 clips, 1 failed: {files.failures}"
     rows = list(csv.DictReader(files.table.open()))
     assert [row["file"] for row in rows] == ["05.wav", "07.wav", "08.wav"]
