@@ -134,7 +134,7 @@ def annotate_files(
                     report,
                 )
             except AudioError as error:
-                bar.write(f"error: {error}")
+                bar.write_error(f"error: {error}")
                 run.missing += 1
                 continue
             except _Stopped:
