@@ -232,6 +232,7 @@ def _annotate(workdir: Path, recordings: Sequence[str]) -> int:
         raise UsageError("recordings are missing: --mode=annotate --workdir=DIR FILE_OR_FOLDER ...")
     from emojax.annotation import AnnotateConfig, annotate_files, parse_annotation
     from emojax.annotation.run import ANNOTATIONS
+    from emojax.parallel import leave_processes
 
     run = annotate_files(
         workdir,
@@ -243,6 +244,7 @@ def _annotate(workdir: Path, recordings: Sequence[str]) -> int:
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished recordings are kept")
     print(f"{OUTPUT.value or workdir / ANNOTATIONS}: {run}", flush=True)
+    leave_processes()
     return 1 if run.missing else 0
 
 
