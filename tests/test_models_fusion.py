@@ -47,7 +47,7 @@ def config(modalities=MODALITIES, kind="early", **encoder):
     tree.model.fusion.kind = kind
     tree.model.fusion.size = 8
     for modality in MODALITIES:
-        tree.model[modality].network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 5})
+        tree.model[modality].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
         tree.model[modality].network.pooling = "mean"
         if modality != "log_mel":
             tree.model[modality].checkpoint = "somewhere"

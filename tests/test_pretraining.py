@@ -27,7 +27,7 @@ def config(data_dir, **changes):
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "train_split": "train[:40%]"})
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0})
     tree.encoder.update(
-        {"channels": (8,) * 7, "hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 16}
+        {"channels": (8,) * 7, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 16}
     )
     tree.encoder.update({"position_taps": 4, "norm_first": True, "dropout": 0.1})
     tree.units.update({"clusters": 5, "fit_frames": 500, "layer": 1, "centred": True})
@@ -153,9 +153,8 @@ def test_a_run_that_was_stopped_continues_bit_for_bit_on_other_devices_nearly(
     again = pretrain_workdir(config(mini_data_dir), tmp_path / "stopped")
     assert again.best_score == whole[1].best_score
     assert losses(tmp_path / "stopped") == losses(whole[0])
-    devices = jax.local_devices()[:4]
-    monkeypatch.setattr(jax, "devices", lambda: devices)
-    sharded = dataclasses.replace(config(mini_data_dir), mesh=type(config(mini_data_dir).mesh)(data=2, fsdp=2))
+    monkeypatch.setattr(jax, "devices", jax.local_devices)
+    sharded = dataclasses.replace(config(mini_data_dir), mesh=type(config(mini_data_dir).mesh)(data=2, fsdp=4))
     pretrain_workdir(sharded, tmp_path / "sharded")
     np.testing.assert_allclose(losses(tmp_path / "sharded"), losses(whole[0]), rtol=2e-3)
 

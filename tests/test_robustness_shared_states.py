@@ -22,7 +22,7 @@ def experiment(data_dir, checkpoints, seed, **changes):
     tree.seed = seed
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "test_splits": ()})
     tree.data.update({"batch_size": 16, "bucket_seconds": (1.5,), "workers": 0})
-    tree.model.modalities = ("acoustic",)
+    tree.model.modalities, tree.model.clip_attributes = ("acoustic",), False
     settings = tree.model.acoustic
     settings.update({"checkpoint": str(checkpoints["acoustic"]), "layers": (), "pooling": "statistics"})
     settings.network.update({"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_size": 4})
