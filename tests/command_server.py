@@ -8,6 +8,7 @@ native libraries log errors only: `launch.py` sets their level before it imports
 import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.blank_figures import patch_figures
+from tests.uncompressed_cache import patch_compression
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,19 +74,22 @@ class CommandServer:
         self._folder = tempfile.TemporaryDirectory(prefix="emojax-commands-")
         self._count = 0
 
-    def start(self, *arguments: object, data_dir: object = "", devices: int = 1) -> Command:
+    def start(
+        self, *arguments: object, data_dir: object = "", devices: int = 1, largest_file: int | None = None
+    ) -> Command:
         """Starts a command.
 
         Args:
           arguments: of `launch.py`.
           data_dir: `$TFDS_DATA_DIR`.
           devices: virtual CPU devices.
+          largest_file: bytes beyond which no file can grow, output included: writes fail then as on a full disk.
         """
         output = Path(self._folder.name) / str(self._count)
         output.mkdir()
         self._count += 1
         request = {"arguments": list(map(str, arguments)), "output": str(output), "devices": devices}
-        request["data_dir"] = str(data_dir)
+        request |= {"data_dir": str(data_dir), "largest_file": largest_file}
         return Command(self, self.ask(request), output)
 
     def run(self, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -130,6 +135,7 @@ def _serve() -> None:
         importlib.import_module(name)
     warnings.simplefilter("ignore")  # that JAX, which has not started here, does not like forks
     patch_figures(pytest.MonkeyPatch())
+    patch_compression()
     for line in sys.stdin:
         request = json.loads(line)
         if "status" in request:
@@ -153,6 +159,8 @@ def _run(request: dict) -> None:
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), number)
     os.environ["TFDS_DATA_DIR"] = request["data_dir"]
     jax.config.update("jax_num_cpu_devices", request["devices"])
+    if request["largest_file"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"],) * 2)
     sys.argv = ["launch.py", *request["arguments"]]
     sys.path[0] = os.getcwd()
     runpy.run_path("launch.py", run_name="__main__")

@@ -51,10 +51,19 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.uncompressed_cache import patch_compression
+
+patch_compression()
+
 # Pure functions of arrays. `emojax.types` stays out: its pytrees are rebuilt by JAX with leaves that are no arrays.
 install_import_hook(
     [f"emojax.{part}" for part in ("audio", "encoders", "metrics", "models", "losses")], "beartype.beartype"
 )
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests come first, so that at the end no worker waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish(session):
@@ -97,6 +106,29 @@ def one_device_in_module():
     devices = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda: devices)
+        yield
+
+
+def patch_extraction(patch):
+    from emojax.encoders.waveform_inputs import WaveformInputs
+    from emojax.extraction import encoder_states
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.local_devices()[:1])
+    patch.setattr(encoder_states, "_local_mesh", lambda: mesh)
+    patch.setattr(WaveformInputs, "shortest_bucket", 36_000)  # samples: more than the longest clip of `mini_corpus` has
+
+
+@pytest.fixture
+def one_shape(monkeypatch):
+    """Hidden states of all clips are extracted in one shape on one device: one program in place of four."""
+    patch_extraction(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def one_shape_in_module():
+    """`one_shape` for a whole module and its fixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch_extraction(patch)
         yield
 
 

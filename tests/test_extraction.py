@@ -19,22 +19,20 @@ from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import CheckpointError, ConfigError, CorpusError
 from emojax.extraction import extract_store, filling, parse_extraction, run, shards
 from emojax.feature_store import Store
-from tests import mini_corpus, speech_checkpoints, text_checkpoints
+from tests import mini_corpus, speech_checkpoints
 from tests.test_workdir_integrity import make_workdir
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def hubert(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hubert")
-    model = speech_checkpoints.make_model("Hubert", **speech_checkpoints.LARGE, **speech_checkpoints.FRAMES_OF_20_MS)
-    return speech_checkpoints.write_checkpoint(folder, model, normalize=True)
+def hubert(checkpoints):
+    return checkpoints["acoustic"]
 
 
 @pytest.fixture(scope="module")
-def bert(tmp_path_factory):
-    return text_checkpoints.write_checkpoint(tmp_path_factory.mktemp("bert"), text_checkpoints.make_model("BertModel"))
+def bert(checkpoints):
+    return checkpoints["lexical"]
 
 
 def config(data_dir, checkpoint, splits=("test",), **changes):
@@ -71,6 +69,7 @@ def test_frames_of_several_layers_are_those_of_each_utterance_alone(mini_data_di
     assert outcome.audio_hours_per_hour > 0
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_pooled_means_of_layers_take_one_row(mini_data_dir, hubert, tmp_path):
     extract_store(config(mini_data_dir, hubert, layers=(0, 1)), tmp_path / "frames")
     pooled = config(mini_data_dir, hubert, layers=(0, 1), combine="mean", pooling="statistics")
@@ -104,6 +103,7 @@ def test_tokens_are_cut_as_in_training_and_empty_transcripts_have_none(mini_data
     assert outcome.cut == sum(bool(text) for text in texts) > 0
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_a_killed_run_continues_without_redoing_finished_shards(mini_data_dir, hubert, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "_SHARD_UTTERANCES", 5)
     job = config(mini_data_dir, hubert, splits=())
@@ -204,6 +204,7 @@ def test_utterances_too_short_for_a_teacher_are_counted_and_stored_as_zeros(
     assert (~outputs(tmp_path / "store").any(axis=(1, 2))).tolist() == short
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_another_checkpoint_or_setting_is_refused(mini_data_dir, hubert, tmp_path):
     extract_store(config(mini_data_dir, hubert), tmp_path / "store")
     with pytest.raises(CheckpointError, match=r"was made with layers \[2\], not \[1\]"):
@@ -219,6 +220,7 @@ def test_another_checkpoint_or_setting_is_refused(mini_data_dir, hubert, tmp_pat
         extract_store(config(mini_data_dir, other), tmp_path / "store")
 
 
+@pytest.mark.usefixtures("one_shape")
 def test_another_corpus_version_is_refused(hubert, tmp_path):
     mini_corpus.build(tmp_path, sizes={"test": 3})
     extract_store(config(tmp_path, hubert), tmp_path / "store")
@@ -239,6 +241,7 @@ def test_wrong_settings_are_named(mini_data_dir, hubert, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.usefixtures("one_shape")
 @pytest.mark.parametrize("pooling", ["none", "mean"])
 def test_audio_below_one_frame_is_counted_and_stored_without_states(
     mini_data_dir, hubert, tmp_path, monkeypatch, pooling

@@ -17,6 +17,8 @@ from emojax.importers.card import read_card
 from emojax.reporting import evaluate_workdir
 from tests import speech_checkpoints
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 CLIPS = speech_checkpoints.waveforms((16_000, 9_000, 23_456))
 SETTINGS = speech_checkpoints.LARGE | {"conv_bias": False} | speech_checkpoints.FRAMES_OF_20_MS
 

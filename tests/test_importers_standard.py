@@ -19,6 +19,8 @@ from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from tests import speech_checkpoints, test_encoders_whisper, text_checkpoints
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 CLIPS = speech_checkpoints.waveforms((8_000, 4_000, 11_117))
 LABELS = ("neu", "Happy", "SAD")
 ATTRIBUTES = ("arousal", "dominance", "valence")

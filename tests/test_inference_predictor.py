@@ -30,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("one_device_in_module")
 @pytest.fixture(scope="module")
 def workdir(mini_data_dir, tmp_path_factory):
     config = mini_corpus.log_mel_config(mini_data_dir)
-    config.training.epochs = 2
     directory = tmp_path_factory.mktemp("runs") / "mini"
     train_workdir(parse_experiment(config.to_dict()), directory)
     evaluate_workdir(directory)

@@ -16,6 +16,8 @@ from emojax.workdir import QUANTISED
 from emojax.workdir.quantised import quantise
 from emojax.workdir.restore import quantise_workdir
 
+pytestmark = pytest.mark.usefixtures("one_device_in_module")
+
 
 @hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(
@@ -36,7 +38,7 @@ def workdir(mini_data_dir, tmp_path_factory):
     config = student_s.get_config()
     config.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
     config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
-    config.training.update({"epochs": 3})
+    config.training.epochs = 1
     config.evaluation.bootstrap_resamples = 10
     directory = tmp_path_factory.mktemp("runs") / "student"
     train_workdir(parse_experiment(config.to_dict()), directory)

@@ -37,7 +37,7 @@ def start_alone(mini_data_dir):
 
     def started(workdir, number, port):
         others = (f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}")
-        arguments = (*training(workdir), *others, "--heartbeat_seconds=20", "--join_seconds=60")
+        arguments = (*training(workdir), *others, "--heartbeat_seconds=10", "--join_seconds=60")
         settings = environment(mini_data_dir) | {"JAX_NUM_CPU_DEVICES": "2"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command(*arguments), cwd=ROOT, env=settings, **pipes)
@@ -157,18 +157,34 @@ time.sleep(120)  # in set-up, say: nothing is exchanged
 """
 
 
-@pytest.mark.parametrize(("victim", "number"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
-def test_idle_process_exits_when_another_is_lost(victim, number):
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
+LOST = {signal.SIGKILL: 0, signal.SIGTERM: 1}
+"""Signal -> number of the process that gets it."""
+
+
+@pytest.fixture(scope="module")
+def idle():
+    """Signal -> two idle processes of which one has got it: both pairs wait for heartbeats at the same time."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", _IDLE, address]
-    processes = [subprocess.Popen([*command, str(k)], cwd=ROOT, **pipes) for k in range(2)]
-    for process in processes:
-        assert process.stdout.readline() == "joined\n"
-    processes[victim].send_signal(number)
-    codes, errors = finish(processes, timeout=90)
+    pairs = {}
+    for number in LOST:
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            command = [sys.executable, "-c", _IDLE, f"localhost:{probe.getsockname()[1]}"]
+        pairs[number] = [subprocess.Popen([*command, str(k)], cwd=ROOT, **pipes) for k in range(2)]
+    for number, processes in pairs.items():
+        for process in processes:
+            assert process.stdout.readline() == "joined\n"
+        processes[LOST[number]].send_signal(number)
+    yield pairs
+    for processes in pairs.values():
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", LOST)
+def test_idle_process_exits_when_another_is_lost(idle, number):
+    victim = LOST[number]
+    codes, errors = finish(idle[number], timeout=90)
     assert_lost(codes[1 - victim], errors[1 - victim])
     if number is signal.SIGTERM:  # which JAX alone would swallow
         assert (codes[victim], errors[victim].splitlines()[-1]) == (

@@ -98,12 +98,12 @@ def shallow(tmp_path_factory):
 
 def small(data_dir, checkpoints, layout, **changes):
     tree = default.get_config()
-    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "none"})
     tree.corpus.test_splits = ("test",)
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 6})
     for modality in ("acoustic", "lexical"):
         tree.model[modality].checkpoint = str(checkpoints[modality])
-        tree.model[modality].network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
+        tree.model[modality].network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 8})
     tree.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 8})
     tree.model.fusion.size = 8
     tree.objective.emotion_weight = 0.2

@@ -11,8 +11,8 @@ from emojax.robustness import shared_states
 from emojax.robustness.degrade import ClipBatch
 from emojax.robustness.models import open_models
 from emojax.robustness.run import grid_mesh
-from emojax.training import train_workdir
 from tests.model_doubles import toy_info
+from tests.untrained_workdirs import write_untrained
 
 pytestmark = pytest.mark.usefixtures("one_device_in_module")
 
@@ -22,7 +22,7 @@ def experiment(data_dir, checkpoints, seed, **changes):
     tree.seed = seed
     tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "test_splits": ()})
     tree.data.update({"batch_size": 16, "bucket_seconds": (1.5,), "workers": 0})
-    tree.model.modalities = ("acoustic",)
+    tree.model.modalities, tree.model.clip_attributes = ("acoustic",), False
     settings = tree.model.acoustic
     settings.update({"checkpoint": str(checkpoints["acoustic"]), "layers": (), "pooling": "statistics"})
     settings.network.update({"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_size": 4})
@@ -45,7 +45,7 @@ def workdirs(mini_data_dir, checkpoints, tmp_path_factory):
         ("pooled_seed1", 1, {}),
         *((name, 0, changes) for name, changes in others.items()),
     ):
-        train_workdir(experiment(mini_data_dir, checkpoints, seed, **changes), folder / name)
+        write_untrained(experiment(mini_data_dir, checkpoints, seed, **changes), folder / name)
     return [str(path) for path in sorted(folder.glob("[!.]*"))]
 
 

@@ -15,8 +15,9 @@ from emojax.parallel import MeshConfig, make_mesh
 from emojax.teachers import TeacherSplit, load_ensemble
 from emojax.training import train_workdir
 from tests import mini_corpus
+from tests.untrained_workdirs import write_untrained
 
-pytestmark = pytest.mark.usefixtures("one_device_in_module")
+pytestmark = pytest.mark.usefixtures("one_device_in_module", "one_shape_in_module")
 
 MAX_TOKENS = 6
 FLOAT16 = {"rtol": 0, "atol": 2e-3}
@@ -31,11 +32,11 @@ def small(config, data_dir):
 
 @pytest.fixture(scope="module")
 def teacher(checkpoints, mini_data_dir, tmp_path_factory):
-    """A model with log-mel, acoustic and lexical input, trained from stores of both encoders."""
+    """A model with log-mel, acoustic and lexical input, of stores of both encoders."""
     root = tmp_path_factory.mktemp("teacher")
     config = small(default.get_config(), mini_data_dir)
     config.model.modalities = ("log_mel", "acoustic", "lexical")
-    config.model.fusion.size = 8
+    config.model.fusion.size, config.model.clip_attributes = 8, False
     for modality, checkpoint in checkpoints.items():
         store = extract.get_config()
         store.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ("train", "dev", "test")})
@@ -43,9 +44,8 @@ def teacher(checkpoints, mini_data_dir, tmp_path_factory):
         extract_store(parse_extraction(store.to_dict()), root / modality)
         config.model[modality].update({"checkpoint": str(checkpoint), "store": str(root / modality)})
     for modality in config.model.modalities:
-        config.model[modality].network.update({"gru_size": 6, "conv_channels": 0, "embedding_size": 5})
-    config.training.update({"epochs": 1})
-    train_workdir(parse_experiment(config.to_dict()), root / "run")
+        config.model[modality].network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 5})
+    write_untrained(parse_experiment(config.to_dict()), root / "run")
     return root
 
 
@@ -59,7 +59,8 @@ def cached(teacher, data_dir, place):
 
 def student(teacher, data_dir, place):
     config = small(default.get_config(), data_dir)
-    config.model.log_mel.network.update({"gru_size": 6, "conv_channels": 0, "embedding_size": 5})
+    config.corpus.validation_split = "none"
+    config.model.log_mel.network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 5})
     config.training.update({"epochs": 1, "log_every_steps": 1})
     config.distillation.attribute_weight = 1.0
     config.teacher.workdir = str(teacher / "run")

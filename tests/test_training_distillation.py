@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_device_in_module")
 
 def tree(data_dir, **distillation):
     config = default.get_config()
-    config.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
+    config.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "none"})
     config.data.update({"batch_size": 16, "bucket_seconds": (2.5,), "workers": 0})
     config.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 6})
     config.optimizer.update({"warmup_steps": 1, "learning_rate": 3e-3})
@@ -353,8 +353,8 @@ def test_a_mixed_batch_holds_both_and_hides_labels(mini_data_dir):
 def test_a_run_that_was_stopped_continues_bit_for_bit(mini_data_dir, teachers, tmp_path):
     config = tree(mini_data_dir, **EVERYTHING)
     config.teacher.workdir = str(teachers[0][0])
+    config.corpus.validation_split = "dev"  # after every epoch a checkpoint is saved
     whole = train(config, tmp_path / "whole")
-    config.training.epochs = 2
     from emojax.training import run
 
     real = run.train

@@ -22,7 +22,7 @@ from emojax.training import train_workdir
 from emojax.workdir import batch_inputs, restore_model
 from tests import mini_corpus, speech_checkpoints
 
-pytestmark = pytest.mark.usefixtures("one_device_in_module")
+pytestmark = pytest.mark.usefixtures("one_device_in_module", "one_shape_in_module")
 
 MAX_TOKENS = 6
 
@@ -43,7 +43,7 @@ def stores(checkpoints, mini_data_dir, tmp_path_factory):
 
 def experiment(data_dir, checkpoints, stores=None, modalities=("acoustic", "lexical"), **changes):
     tree = default.get_config()
-    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "dev"})
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "none"})
     tree.corpus.test_splits = ("test",)
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": MAX_TOKENS})
     tree.model.modalities = modalities
@@ -51,7 +51,7 @@ def experiment(data_dir, checkpoints, stores=None, modalities=("acoustic", "lexi
         tree.model[modality].checkpoint = str(checkpoints[modality])
         tree.model[modality].store = str(stores / modality) if stores else ""
         tree.model[modality].layers = (1, -1)
-        tree.model[modality].network.update({"gru_layers": 1, "gru_size": 6, "conv_channels": 0, "embedding_size": 5})
+        tree.model[modality].network.update({"gru_layers": 0, "conv_channels": 0, "embedding_size": 5})
     tree.model.fusion.size = 8
     tree.objective.emotion_weight = 0.2
     tree.training.update({"epochs": 2, "log_every_steps": 1, "patience": 0})

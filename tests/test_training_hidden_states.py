@@ -17,8 +17,9 @@ from emojax.losses import hidden_state_heads, hidden_state_loss
 from emojax.training import train_workdir
 from emojax.types import FrameStates
 from emojax.workdir.restore import quantise_workdir
+from tests.untrained_workdirs import write_untrained
 
-pytestmark = pytest.mark.usefixtures("one_device_in_module")
+pytestmark = pytest.mark.usefixtures("one_device_in_module", "one_shape_in_module")
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])
@@ -74,7 +75,7 @@ def test_without_a_valid_frame_loss_and_gradient_are_zero():
 
 def tree_of(data_dir, checkpoints, modalities=("acoustic",)):
     tree = default.get_config()
-    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "none"})
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": 6})
     tree.model.modalities = modalities
     for modality in ("acoustic", "lexical"):
@@ -133,7 +134,7 @@ def test_a_fusion_teacher_in_the_step_gives_the_losses_of_its_encoders_store(
     mini_data_dir, checkpoints, from_store, tmp_path
 ):
     teacher = tree_of(mini_data_dir, checkpoints, ("acoustic", "lexical"))
-    train_workdir(parse_experiment(teacher.to_dict()), tmp_path / "teacher")
+    write_untrained(parse_experiment(teacher.to_dict()), tmp_path / "teacher")
     tree = student(mini_data_dir, checkpoints, workdir=str(tmp_path / "teacher"))
     tree.distillation.update({"attribute_weight": 1e-9, "embedding_weight": 1e-9})
     train_workdir(parse_experiment(tree.to_dict()), tmp_path / "run")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_device_in_module")
 
 def experiment(data_dir, **changes):
     tree = default.get_config()
-    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir)})
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "none"})
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0})
     tree.model.log_mel.network.update({"gru_layers": 0, "conv_channels": 0, "pooling": "mean", "embedding_size": 5})
     tree.objective.emotion_weight = 0.2

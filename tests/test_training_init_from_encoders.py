@@ -21,7 +21,9 @@ MAX_TOKENS = 6
 def experiment(data_dir, checkpoints, **changes):
     """A text encoder whose states are averaged."""
     tree = default.get_config()
-    tree.corpus.update({"name": "mini_corpus", "data_dir": str(data_dir), "test_splits": ()})
+    tree.corpus.update(
+        {"name": "mini_corpus", "data_dir": str(data_dir), "validation_split": "none", "test_splits": ()}
+    )
     tree.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0, "max_tokens": MAX_TOKENS})
     tree.model.modalities = ("lexical",)
     tree.model.lexical.checkpoint = str(checkpoints["lexical"])

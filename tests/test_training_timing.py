@@ -58,6 +58,7 @@ def test_a_run_compiles_its_step_once_per_length_and_tells_its_times(mini_data_d
     original = Experiment.train_step
     monkeypatch.setattr(Experiment, "train_step", kept)
     config = tree(mini_data_dir)
+    config.corpus.validation_split = "dev"
     config.data.update({"batch_size": 8, "bucket_seconds": (1.0, 1.5, 2.5)})
     config.training.update({"epochs": 3, "profile_steps": 2})
     train_workdir(parse_experiment(config.to_dict()), tmp_path / "run")

@@ -268,7 +268,7 @@ def trained(mini_data_dir, checkpoints, store, tmp_path_factory):
         checkpoints,
         modalities=("lexical",),
         model__lexical__transcripts=str(store),
-        model__lexical__network__gru_layers=0,
+        corpus__validation_split="dev",
         training__epochs=1,
     )
     train_workdir(experiment, workdir)

@@ -1,6 +1,7 @@
 """Verification of workdirs: flipped bytes, invalid values, inconsistent sizes."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError, EmojaxError
 from emojax.files import checked_content, with_digest
-from emojax.models import EmotionModel, example_batch
+from emojax.models import EmotionModel, example_batch, variable_shapes
 from emojax.parallel import MeshConfig, make_mesh, replicated
 from emojax.reporting.results import read_run
 from emojax.schema import to_tree
@@ -60,6 +61,23 @@ def make_workdir(folder, checkpoint_dir=""):
             scaled = jax.tree.map(lambda leaf, step=step: leaf * step, variables)
             checkpoints.save(step, scaled, TRAINING, {"position": step, "best": 0.5}, score)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_once():
+    """Shapes of equal models are computed once: workdirs are restored hundreds of times here."""
+
+    @functools.lru_cache
+    def shapes(config, num_categories):
+        model = EmotionModel(config, num_categories)
+        return variable_shapes(model, example_batch(model))
+
+    def cached(model, batch):
+        return variable_shapes(model, batch) if model.encoders else dict(shapes(model.config, model.num_categories))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emojax.workdir.restore.variable_shapes", cached)
+        yield
 
 
 @pytest.fixture(scope="module")

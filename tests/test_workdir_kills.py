@@ -59,7 +59,7 @@ def test_killed_run_continues_from_its_latest_checkpoint(tmp_path):
     directory, draw = tmp_path / "checkpoints", random.Random(0)
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    latest, unfinished, longest = 0, 0, 0.3
+    latest, unfinished, longest = 0, 0, 0.15
     with subprocess.Popen([sys.executable, "-c", _SAVE, directory], cwd=ROOT, env=environment, **pipes) as driver:
         for kill in range(KILLS):
             driver.stdin.write("go\n")

@@ -85,17 +85,17 @@ class Rule:
     path: str
     transform: str = "same"
 
-    @property
+    @functools.cached_property
     def sources(self) -> tuple[str, ...]:
         """Published names as a tuple."""
         return (self.names,) if isinstance(self.names, str) else self.names
 
-    @property
+    @functools.cached_property
     def leaf(self) -> str:
         """`path` without the row of a stacked parameter."""
         return re.sub(r"\[\{\w+\}\]", "", self.path)
 
-    @property
+    @functools.cached_property
     def row(self) -> str | None:
         """Name of the placeholder that picks the row of a stacked parameter."""
         found = re.search(r"\[\{(\w+)\}\]", self.path)
