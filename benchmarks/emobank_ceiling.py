@@ -5,8 +5,9 @@
 
 `prosody`: linear regression on the drawn cues (rate, pitch, range, level), an upper limit for acoustic models. `ridge`:
 ridge regression on statistics of log-mel energies, F0 and duration. `encoder`: ridge regression on mean and standard
-deviation of the frozen hidden states of a speech encoder, of its last layer, and of the layer that is best on dev, from
-the first 30 s of an utterance. "Stretched": predictions scaled to the standard deviation of the training ratings, as training with a CCC loss does.
+deviation of the frozen hidden states of a speech encoder, of its last layer, and of the layer that is best on dev, for
+the first 30 s of an utterance. "Stretched": predictions scaled to the standard deviation of the training ratings, as
+training with a CCC loss does.
 """
 
 import argparse

@@ -142,9 +142,8 @@ def read_parameters(
     return module, convert(stored, table, parameter_shapes(module, family), put, label=label)
 
 
-@functools.lru_cache(
-    maxsize=8
-)  # tracing takes longer than reading a small checkpoint, and a run loads it several times
+# Tracing takes longer than reading a small checkpoint, and a run loads it several times.
+@functools.lru_cache(maxsize=8)
 def parameter_shapes(module: nn.Module, family: Family) -> Mapping[str, Any]:
     """Computes the tree of shapes and dtypes of a module's parameters, without their values."""
     return jax.eval_shape(module.init, jax.random.key(0), *family.inputs.example())["params"]
