@@ -4,6 +4,7 @@ from emojax.parallel.host import COMPILATIONS as COMPILATIONS
 from emojax.parallel.host import check_not_forked as check_not_forked
 from emojax.parallel.host import keep_freed_memory as keep_freed_memory
 from emojax.parallel.host import use_compilation_cache as use_compilation_cache
+from emojax.parallel.mesh import BATCH_AXES as BATCH_AXES
 from emojax.parallel.mesh import AxesOf as AxesOf
 from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import batch_sharding as batch_sharding
@@ -15,6 +16,7 @@ from emojax.parallel.mesh import leaf_sharding as leaf_sharding
 from emojax.parallel.mesh import make_mesh as make_mesh
 from emojax.parallel.mesh import num_batch_shards as num_batch_shards
 from emojax.parallel.mesh import replicated as replicated
+from emojax.parallel.mesh import runs_on_tpu as runs_on_tpu
 from emojax.parallel.mesh import state_sharding as state_sharding
 from emojax.parallel.mesh import to_device as to_device
 from emojax.parallel.mesh import to_global_arrays as to_global_arrays

@@ -165,6 +165,12 @@ def with_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return call
 
 
+def runs_on_tpu() -> bool:
+    """Whether what is being traced runs on TPU: the mesh of `with_mesh`, or else the default devices."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.device_kind.startswith("TPU") if device is not None else jax.default_backend() == "tpu"
+
+
 def constrain_batch(rows: jax.Array) -> jax.Array:
     """Constrains the first axis of an array and of its gradient to be sharded as a batch; requires `with_mesh`.
 

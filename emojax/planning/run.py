@@ -15,7 +15,8 @@ from emojax.models import count_parameters
 from emojax.parallel import make_mesh
 from emojax.planning.abstract import AbstractStep, abstract_run
 from emojax.planning.chips import Chip, count_flops, find_chip, topology_devices
-from emojax.planning.hlo import Collective, collectives, memory_traffic, parse_program
+from emojax.planning.hlo import Collective, collectives, parse_program
+from emojax.planning.traffic import memory_traffic
 from emojax.workdir import (
     check_same_config,
     holds,
