@@ -19,7 +19,11 @@ from emojax.errors import ConfigError
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.planning.abstract import abstract_run
 from emojax.planning.chips import CHIPS, count_flops, find_chip
-from emojax.planning.hlo import array_bytes, collectives, memory_traffic, parse_program
+from emojax.planning.hlo import array_bytes, collectives, parse_program
+from emojax.planning.loops import Loop, find_loops
+from emojax.planning.run import run_length
+from emojax.planning.step import predict
+from emojax.planning.traffic import memory_traffic, traffic
 from emojax.training import make_optimizer
 from emojax.training.data import open_data, training_stream
 from emojax.training.experiment import build_experiment
@@ -84,6 +88,104 @@ def test_exchanges_of_a_compiled_program_are_told_by_kind_and_axis():
     assert gathered
     assert gathered[0].group_size == 4
     assert memory_traffic(program) > 5 * 64 * 64 * 4
+
+
+def test_traffic_of_a_loop_is_told_by_operation_and_line():
+    size, steps = 512, 7
+
+    def run(x, weights):
+        return jax.lax.fori_loop(0, steps, lambda _, x: x @ weights, x)
+
+    shape = jax.ShapeDtypeStruct((size, size), jnp.float32)
+    program = parse_program(jax.jit(run).lower(shape, shape).compile().as_text())
+    largest = traffic(program)[0]
+    # Both factors are read and the product is written, in every iteration.
+    assert largest.bytes == steps * 3 * size * size * 4
+    assert (largest.count, largest.array) == (steps, "f32[512,512]")
+    assert "dot_general" in largest.operation
+    assert largest.source.startswith("test_planning.py:")
+    assert memory_traffic(program) == sum(row.bytes for row in traffic(program))
+    # The compiler may copy the product once per iteration, and no more.
+    assert memory_traffic(program) < 2 * largest.bytes
+
+
+LOOP = """HloModule m
+
+%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %p = (s32[], f32[4,8]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
+  %a = f32[4,8]{1,0} tanh(%x), backend_config={"window_config":{"estimated_cycles":"1900"}}
+  %b = f32[4,8]{1,0} sine(%a), backend_config={"window_config":{"estimated_cycles":"CYCLES"}}
+  ROOT %t = (s32[], f32[4,8]) tuple(%i, %b)
+}
+
+%condition (q: (s32[], f32[4,8])) -> pred[] {
+  %q = (s32[], f32[4,8]) parameter(0)
+  %j = s32[] get-tuple-element(%q), index=0
+  %n = s32[] BOUND
+  ROOT %less = pred[] compare(%j, %n), direction=LT
+}
+
+ENTRY %main (x: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %x = (s32[], f32[4,8]) parameter(0)
+  ROOT %w = (s32[], f32[4,8]) while(%x), condition=%condition, body=%body, metadata={op_name="jit(f)/jvp(M)/gru/while"}
+}
+"""
+
+
+def loop_of(cycles, bound="constant(1200)", empty_cycles=1818):
+    (loop,) = find_loops(parse_program(LOOP.replace("CYCLES", cycles).replace("BOUND", bound)), empty_cycles)
+    return loop
+
+
+def test_sequential_iterations_take_the_latency_of_their_operations():
+    recurrent = loop_of("1820")
+    assert (recurrent.name, recurrent.iterations, recurrent.cycles) == ("jvp(M).gru", 1200, 2 * 1818)
+    assert recurrent.waiting_cycles == 1200 * 2 * 1818
+    assert loop_of("50000").waiting_cycles == 0  # it computes most of the time
+    endless = loop_of("1820", "get-tuple-element(%q), index=0")
+    assert (endless.iterations, endless.waiting_cycles) == (None, None)
+    assert loop_of("1820", empty_cycles=None).waiting_cycles is None
+
+
+def planned(flops=197e12, traffic_bytes=0):
+    return {
+        "chips": 1,
+        "batch_size": 8,
+        "flops_per_step": flops,
+        "useful_flops_per_step": flops / 2,
+        "memory_traffic_bytes_per_chip": traffic_bytes,
+        "compiler_cycles": None,
+    }
+
+
+def test_time_of_recurrent_loops_is_added_and_unknown_latency_is_said():
+    chip = CHIPS["v5e"]
+    loop = Loop("gru", 1_000_000, 1500, 2000)
+    found = predict(planned(), chip, [], [loop])
+    assert found["seconds"] == {"compute": 1.0, "memory": 0.0, "interconnect": 0.0, "sequential": 1.0, "step": 2.0}
+    assert (found["mfu"], found["examples_per_second"]) == (0.25, 4.0)
+    for loops, kind in (([Loop("gru", None, 1500, 2000)], chip), ([loop], CHIPS["v6e"])):
+        unknown = predict(planned(), kind, [], loops)
+        assert (unknown["bound_by"], unknown["mfu"], unknown["examples_per_second"]) == ("unknown", None, None)
+        assert unknown["mfu_at_most"] > 0
+        assert (
+            run_length(parse_experiment(default.get_config().to_dict()), planned() | {"predicted": unknown}, 1.0)[
+                "hours"
+            ]
+            is None
+        )
+
+
+def test_a_run_takes_its_epochs_of_the_corpus():
+    tree = default.get_config()
+    tree.data.batch_size, tree.training.epochs = 8, 3
+    plan = planned() | {"predicted": {"examples_per_second": 4.0}, "chips": 16}
+    found = run_length(parse_experiment(tree.to_dict()), plan, corpus_hours=565.0)
+    assert (found["utterances"], found["steps"]) == (360_000, 135_000)
+    assert found["hours"] == pytest.approx(3 * 360_000 / 4 / 3600)
+    assert found["chip_hours"] == pytest.approx(16 * found["hours"])
 
 
 def test_the_texts_of_groups_mean_what_they_say():

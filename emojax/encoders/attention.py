@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
@@ -31,7 +32,8 @@ class SelfAttention(nn.Module):
         config = self.config
 
         def project(name: str, use_bias: bool = True) -> Float[Array, "B T D"]:
-            return Linear(config.hidden_size, self.dtype, use_bias, name=name)(states).astype(self.dtype)
+            projected = Linear(config.hidden_size, self.dtype, use_bias, name=name)(states).astype(self.dtype)
+            return checkpoint_name(projected, name)
 
         query, key, value = project("query"), project("key", config.key_bias), project("value")
         gate = None
@@ -40,7 +42,7 @@ class SelfAttention(nn.Module):
         rate = config.attention_dropout if self.train else 0.0
         dropout_key = self.make_rng("dropout") if rate else None
         attended = attend(query, key, value, mask, config.num_heads, position_bias, gate, rate, dropout_key)
-        return Linear(config.hidden_size, self.dtype, name="output")(attended)
+        return Linear(config.hidden_size, self.dtype, name="output")(checkpoint_name(attended, "attended"))
 
 
 def attend(
@@ -72,7 +74,10 @@ def attend(
       dropout_key: random key; None where the rate is 0.
     """
     batch, frames, width = query.shape
-    numbers = (jnp.zeros(2, jnp.int32) if dropout_key is None else seeds(dropout_key), jnp.arange(batch, dtype=jnp.int32))
+    numbers = (
+        jnp.zeros(2, jnp.int32) if dropout_key is None else seeds(dropout_key),
+        jnp.arange(batch, dtype=jnp.int32),
+    )
     heads = jnp.arange(num_heads, dtype=jnp.int32)
     if runs_on_tpu() and fits_on_chip(frames, width, num_heads, position_bias is not None):
         sharded = _sharded_flash(num_heads, dropout_rate, batch, position_bias is not None)

@@ -146,6 +146,11 @@ def _call(settings, kernel, arrays, num_frames, numbers, position, results, fram
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=2 * _VMEM_BYTES
         ),
+        cost_estimate=pl.CostEstimate(
+            flops=(8 if backward else 4) * batch * frames**2 * width,  # without the scores computed again
+            transcendentals=batch * settings.num_heads * frames**2,
+            bytes_accessed=sum(each.size * each.dtype.itemsize for each in (*arrays, *position, *shapes)),
+        ),
         name=kernel.__name__.strip("_"),
     )(num_frames.astype(jnp.int32), numbers, *arrays, *position)
 

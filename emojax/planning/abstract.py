@@ -111,7 +111,9 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
     parts: dict[str, EncoderPart] = {}
     for modality, checkpoint in checkpoints.items():
         settings = getattr(config.model, modality)
-        options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
+        options = ComputeOptions(
+            jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers, settings.remat_saves
+        )
         part = describe_encoder(checkpoint, options, settings.keep_layers)
         if isinstance(settings, AcousticInputConfig) and settings.padded:
             module = padded_module(part.module, "config.model.acoustic.padded")

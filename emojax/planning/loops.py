@@ -19,16 +19,24 @@ class Loop:
       iterations: per call of the program, all runs of an inner loop together; None if the program does not say.
       cycles: of one iteration, the sum over its operations of the compiler's estimate, each at most the estimate for an
         operation on one element (`empty_cycles`); None if the program has no estimates.
+      estimated: of one iteration, the sum of the compiler's estimates; None likewise.
     """
 
     name: str
     iterations: int | None
     cycles: int | None
+    estimated: int | None
 
     @property
-    def total_cycles(self) -> int | None:
-        """Cycles of all iterations; None if unknown."""
-        return None if self.iterations is None or self.cycles is None else self.iterations * self.cycles
+    def waiting_cycles(self) -> int | None:
+        """Cycles that iterations wait, 0 for a loop whose iterations mostly compute; None if unknown.
+
+        An iteration mostly waits if latency is more than half of the compiler's estimate for it, as in recurrent
+        networks; a transformer layer in a loop does not.
+        """
+        if self.iterations is None or self.cycles is None or self.estimated is None:
+            return None
+        return self.iterations * self.cycles if 2 * self.cycles > self.estimated else 0
 
 
 def find_loops(program: Program, empty_cycles: int | None) -> list[Loop]:
@@ -51,7 +59,7 @@ def find_loops(program: Program, empty_cycles: int | None) -> list[Loop]:
             estimates = [cycles for line in lines if (cycles := estimated_cycles(line)) is not None]
             known = bool(estimates) and empty_cycles is not None
             cycles = sum(min(each, empty_cycles) for each in estimates) if known and empty_cycles else None
-            found.append(Loop(_path(loop), iterations, cycles))
+            found.append(Loop(_path(loop), iterations, cycles, sum(estimates) if known else None))
     return sorted(found, key=lambda loop: (loop.iterations is not None, -(loop.iterations or 0), loop.name))
 
 

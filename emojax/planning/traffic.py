@@ -8,7 +8,9 @@ from emojax.planning.hlo import Instruction, Program, array_bytes
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "iota"}
 _FREE |= {"partition-id", "after-all", "opt-barrier"}
 
-_WRAPPER = re.compile(r"^(jit|pjit|jvp|transpose|vmap|remat|checkpoint|closed_call|while|body|shmap_body|cond|branch_\d+)\b")
+_WRAPPER = re.compile(
+    r"^(jit|pjit|jvp|transpose|vmap|remat|checkpoint|closed_call|while|body|shmap_body|cond|branch_\d+)\b"
+)
 """Parts of an operation's path that name no part of the model."""
 
 
@@ -143,5 +145,3 @@ def _fusion(lines: list[Instruction], operands: list[int], result: int) -> tuple
 
 def _is_reducer(lines: list[Instruction]) -> bool:
     return all(re.match(r"\w+\[\]", line.type) for line in lines)
-
-
