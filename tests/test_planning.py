@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding
 
-from configs import default
+from configs import default, finetune_hubert
 from emojax.config import parse_experiment
 from emojax.data import AUDIO
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, EmojaxError
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.planning.abstract import abstract_run
 from emojax.planning.chips import CHIPS, count_flops, find_chip
 from emojax.planning.hlo import array_bytes, collectives, parse_program
 from emojax.planning.loops import Loop, find_loops
 from emojax.planning.run import run_length
+from emojax.planning.search import search
 from emojax.planning.step import predict
 from emojax.planning.traffic import memory_traffic, traffic
 from emojax.training import make_optimizer
@@ -176,6 +177,41 @@ def test_time_of_recurrent_loops_is_added_and_unknown_latency_is_said():
             ]
             is None
         )
+
+
+def test_search_takes_the_fastest_step_that_fits():
+    tree = finetune_hubert.get_config()
+    tree.training.micro_batches = 4
+    tried = []
+
+    def evaluate(config):
+        """Sharding saves memory and a fixed time; recomputation saves memory per row and takes time per row."""
+        rows, fsdp, acoustic = config.data.batch_size // 16, config.mesh.fsdp, config.model.acoustic
+        kind = acoustic.remat_saves if acoustic.remat else "off"
+        per_row, each = {"off": (4, 1.0), "products": (1, 1.05), "attention": (0.5, 1.3), "nothing": (0.4, 1.4)}[kind]
+        peak = 4 / fsdp + rows * per_row
+        tried.append((fsdp, kind, rows))
+        step = 4 / fsdp + rows * each
+        predicted = {"seconds": {"step": step}, "mfu_at_most": 0.5}
+        plan = {"fits": peak <= 16, "peak_bytes_per_chip": round(peak * 2**30), "batch_size": config.data.batch_size}
+        return plan | ({"predicted": predicted} if peak <= 16 else {})
+
+    best, trials = search(parse_experiment(tree.to_dict()), 16, evaluate)
+    assert (best.fsdp, best.remat, best.rows) == (8, "products", 8)
+    assert best.config.training.micro_batches == 1
+    assert best.flags == (
+        "--config.data.batch_size=128 --config.mesh.data=2 --config.mesh.fsdp=8 "
+        "--config.model.acoustic.remat=True --config.model.acoustic.remat_saves=products"
+    )
+    assert tried == [(trial.fsdp, trial.remat, trial.rows) for trial in trials]
+    assert {trial.remat for trial in trials if trial.fsdp == 8} == {"products"}
+    assert (1, "off", 2) in tried  # four rows do not fit, and fewer are tried
+
+    def nothing_fits(config):
+        return {"fits": False, "peak_bytes_per_chip": 20 * 2**30}
+
+    with pytest.raises(EmojaxError, match=r"nothing fits on 16 chips; the least needs 20\.0 GiB"):
+        search(parse_experiment(tree.to_dict()), 16, nothing_fits)
 
 
 def test_a_run_takes_its_epochs_of_the_corpus():

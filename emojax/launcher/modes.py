@@ -17,6 +17,7 @@ from emojax.launcher.flags import (
     CONFIG,
     COORDINATOR,
     CORPUS,
+    CORPUS_HOURS,
     DATA_DIR,
     FOLDS,
     FORMAT,
@@ -29,6 +30,7 @@ from emojax.launcher.flags import (
     PREDICTOR,
     PROCESS_ID,
     RTTM,
+    SEARCH,
     SPLITS,
     TOPOLOGY,
     TRANSCRIPTS,
@@ -273,7 +275,13 @@ def _plan(workdir: Path) -> int:
     from emojax.config import parse_experiment
     from emojax.planning import plan_workdir
 
-    plan_workdir(parse_experiment(config_tree()), workdir, TOPOLOGY.value)
+    plan_workdir(
+        parse_experiment(config_tree()),
+        workdir,
+        TOPOLOGY.value,
+        corpus_hours=CORPUS_HOURS.value,
+        searched=SEARCH.value,
+    )
     return 0
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 
 from emojax.config import ExperimentConfig
-from emojax.planning.chips import find_chip, topology_devices
+from emojax.planning.abstract import plan_metadata
+from emojax.planning.chips import Chip, find_chip, topology_devices
 from emojax.planning.report import describe
+from emojax.planning.search import describe_remat, search
 from emojax.planning.step import plan_step, utterance_seconds
 from emojax.training.defaults import fill_epochs
 from emojax.workdir import check_same_config, holds, write_config, write_corpus_metadata, write_json
@@ -22,7 +24,7 @@ MSP_PODCAST = {"release": "1.11", "utterances": 84_030, "mean_seconds": 5.65}
 
 @holds("workdir")
 def plan_workdir(
-    config: ExperimentConfig, workdir: Path, topology: str, *, corpus_hours: float = 0.0
+    config: ExperimentConfig, workdir: Path, topology: str, *, corpus_hours: float = 0.0, searched: bool = False
 ) -> dict[str, Any]:
     """Compiles the training step of a config for a TPU slice and writes `plan.json`.
 
@@ -36,6 +38,7 @@ def plan_workdir(
       topology: e.g. `v5e:16x16`.
       corpus_hours: length of the training corpus (h), in utterances of the mean length of MSP-Podcast's; 0: that of
         MSP-Podcast.
+      searched: choose mesh, rows per chip and rematerialisation (`emojax.planning.search`) in place of the config's.
 
     Returns:
       The content of `plan.json`.
@@ -48,16 +51,35 @@ def plan_workdir(
     check_same_config(config, workdir)
     devices = topology_devices(topology)
     print(f"compiling the step for {len(devices)} chips", flush=True)
-    plan, run = plan_step(config, chip, devices)
+    if searched:
+        config, plan = _search(config, chip, devices)
+    else:
+        plan = plan_step(config, chip, devices)
     plan = {"topology": topology, **plan}
     write_config(workdir, config)
-    write_corpus_metadata(workdir, run.metadata)
+    write_corpus_metadata(workdir, plan_metadata(config))
     if "predicted" in plan:
         plan["run"] = run_length(config, plan, corpus_hours)
     plan["suggestions"] = suggestions(config, plan)
     write_json(workdir / PLAN, plan)
     print(describe(plan), flush=True)
     return plan
+
+
+def _search(config: ExperimentConfig, chip: Chip, devices: list[Any]) -> tuple[ExperimentConfig, dict[str, Any]]:
+    """The best config and its plan, with the list of what was tried."""
+
+    def evaluate(tried: ExperimentConfig) -> dict[str, Any]:
+        plan = plan_step(tried, chip, devices)
+        rows = tried.data.batch_size // len(devices)
+        fits = f"{plan['peak_bytes_per_chip'] / 2**30:.2f} GiB" + ("" if plan["fits"] else ", does not fit")
+        step = f", {1e3 * plan['predicted']['seconds']['step']:.1f} ms" if "predicted" in plan else ""
+        print(f"  {rows} rows per chip, fsdp {tried.mesh.fsdp}{describe_remat(tried)}: {fits}{step}", flush=True)
+        return plan
+
+    best, trials = search(config, len(devices), evaluate)
+    print(f"best: {best.flags}", flush=True)
+    return best.config, best.plan | {"search": [trial.summary for trial in trials], "flags": best.flags}
 
 
 def run_length(config: ExperimentConfig, plan: dict[str, Any], corpus_hours: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def utterance_seconds(config: ExperimentConfig) -> float:
     return max(config.data.bucket_seconds, default=config.data.max_seconds)
 
 
-def plan_step(config: ExperimentConfig, chip: Chip, devices: list[Any]) -> tuple[dict[str, Any], AbstractStep]:
+def plan_step(config: ExperimentConfig, chip: Chip, devices: list[Any]) -> dict[str, Any]:
     """Compiles the training step of a config for some devices and estimates memory, traffic and time.
 
     Args:
@@ -40,7 +40,7 @@ def plan_step(config: ExperimentConfig, chip: Chip, devices: list[Any]) -> tuple
       devices: devices of a topology.
 
     Returns:
-      The plan, in values of JSON, and the abstract step.
+      The plan, in values of JSON.
 
     Raises:
       EmojaxError: the config cannot run on these devices, or cannot be compiled.
@@ -78,7 +78,7 @@ def plan_step(config: ExperimentConfig, chip: Chip, devices: list[Any]) -> tuple
         plan["loops"] = [dataclasses.asdict(loop) for loop in loops]
         plan["compiler_cycles"] = compiler_cycles(program)
         plan["predicted"] = predict(plan, chip, exchanged, loops)
-    return plan, run
+    return plan
 
 
 def predict(plan: dict[str, Any], chip: Chip, exchanged: list[Collective], loops: list[Loop]) -> dict[str, Any]:
