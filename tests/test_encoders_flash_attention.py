@@ -8,6 +8,7 @@ import pytest
 from emojax.encoders import attention, flash_attention
 from emojax.encoders.attention import attend
 from emojax.encoders.random_bits import seeds
+from emojax.parallel import MeshConfig, make_mesh
 
 LENGTHS = jnp.array([20, 13, 0])
 
@@ -74,7 +75,7 @@ def test_rows_and_heads_of_a_device_get_the_dropout_of_the_whole_batch(monkeypat
 
     arrays = (query, key, value, bias, gate)
     alone = value_and_gradients(attended, arrays)
-    mesh = jax.make_mesh((2, 1, 2), ("data", "fsdp", "tensor"), (jax.sharding.AxisType.Auto,) * 3)
+    mesh = make_mesh(MeshConfig(2, 1, 2), jax.devices()[:4])
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         both = value_and_gradients(attended, jax.device_put(arrays, jax.NamedSharding(mesh, jax.P())))
     for one, other in zip(*map(jax.tree.leaves, (both, alone)), strict=True):

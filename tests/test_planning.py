@@ -19,7 +19,7 @@ from emojax.errors import ConfigError, EmojaxError
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.planning.abstract import abstract_run
 from emojax.planning.chips import CHIPS, count_flops, find_chip
-from emojax.planning.hlo import array_bytes, collectives, parse_program
+from emojax.planning.hlo import Collective, array_bytes, collectives, parse_program
 from emojax.planning.loops import Loop, find_loops
 from emojax.planning.run import run_length
 from emojax.planning.search import search
@@ -110,6 +110,49 @@ def test_traffic_of_a_loop_is_told_by_operation_and_line():
     assert memory_traffic(program) < 2 * largest.bytes
 
 
+SLICES = """HloModule m
+
+%inner (a: f32[6,8,8], i: s32[]) -> f32[1,8,8] {
+  %a = f32[6,8,8]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %s = f32[1,8,8]{2,1,0} dynamic-slice(%a, %i), dynamic_slice_sizes={1,8,8}
+}
+
+%outer (b: f32[6,8,8], c: f32[6,8,8], j: s32[]) -> (f32[6,8,8], f32[8,8]) {
+  %b = f32[6,8,8]{2,1,0} parameter(0)
+  %c = f32[6,8,8]{2,1,0} parameter(1)
+  %j = s32[] parameter(2)
+  %v = f32[6,8,8]{2,1,0} bitcast(%b)
+  %f = f32[1,8,8]{2,1,0} fusion(%v, %j), kind=kLoop, calls=%inner
+  %u = f32[6,8,8]{2,1,0} dynamic-update-slice(%c, %f, %j)
+  %r = f32[8,8]{1,0} bitcast(%f)
+  ROOT %t = (f32[6,8,8]{2,1,0}, f32[8,8]{1,0}) tuple(%u, %r)
+}
+
+ENTRY %main (x: f32[6,8,8], y: f32[6,8,8], k: s32[]) -> f32[8,8] {
+  %x = f32[6,8,8]{2,1,0} parameter(0)
+  %y = f32[6,8,8]{2,1,0} parameter(1)
+  %k = s32[]{:S(2)} parameter(2)
+  %w = (f32[6,8,8]{2,1,0}, f32[8,8]{1,0:S(1)}) fusion(%x, %y, %k), kind=kLoop, calls=%outer
+  %g = f32[6,8,8]{2,1,0} get-tuple-element(%w), index=0
+  %p = ((f32[6,8,8]{2,1,0}), f32[2,8,8]{2,1,0:S(1)}, s32[]{:S(2)}) slice-start(%g), slice={[0:2], [0:8], [0:8]}
+  %q = f32[2,8,8]{2,1,0:S(1)} slice-done(%p)
+  %d = (f32[6,8,8]{2,1,0:S(1)}, f32[6,8,8]{2,1,0}, u32[]{:S(2)}) copy-start(%g)
+  ROOT %e = f32[6,8,8]{2,1,0:S(1)} copy-done(%d)
+}
+"""
+
+
+def test_slices_within_fusions_and_asynchronous_copies_count_what_passes_through_memory():
+    found = {row.operation: row.bytes for row in traffic(parse_program(SLICES))}
+    one = 8 * 8 * 4
+    assert found == {
+        "compiler: fusion": 2 * one,  # reads a slice, updates another in place; the second result stays on the chip
+        "compiler: slice-start": 2 * one,
+        "compiler: copy-start": 6 * one,
+    }
+
+
 LOOP = """HloModule m
 
 %body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
@@ -167,6 +210,8 @@ def test_time_of_recurrent_loops_is_added_and_unknown_latency_is_said():
     found = predict(planned(), chip, [], [loop])
     assert found["seconds"] == {"compute": 1.0, "memory": 0.0, "interconnect": 0.0, "sequential": 1.0, "step": 2.0}
     assert (found["mfu"], found["examples_per_second"]) == (0.25, 4.0)
+    between = Collective("all-reduce", "dcn", 2, 1, 100)
+    assert predict(planned(), chip, [between], [])["mfu"] is None
     for loops, kind in (([Loop("gru", None, 1500, 2000)], chip), ([loop], CHIPS["v6e"])):
         unknown = predict(planned(), kind, [], loops)
         assert (unknown["bound_by"], unknown["mfu"], unknown["examples_per_second"]) == ("unknown", None, None)
@@ -248,8 +293,8 @@ def test_bytes_of_types_on_the_chip_count_only_when_asked():
 
 
 def test_other_topologies_are_refused():
-    assert find_chip("v5e:16x16") is CHIPS["v5e"]
-    for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4"):
+    assert find_chip("v5e:16x16") is find_chip("v5e:16x16@2") is CHIPS["v5e"]
+    for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4", "v5e:4x4@0"):
         with pytest.raises(ConfigError, match=r"--topology must be CHIP:AxB"):
             find_chip(wrong)
 

@@ -66,6 +66,7 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
     {  # 8: remat kept nothing but the input of each layer
         "model.acoustic.remat_saves": "nothing",
         "model.lexical.remat_saves": "nothing",
+        "mesh.dcn": 1,
     },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""

@@ -49,14 +49,14 @@ CHIPS = {
 
 
 def find_chip(topology: str) -> Chip:
-    """The chip of a topology such as `v5e:4x4`.
+    """The chip of a topology such as `v5e:4x4`, or `v5e:4x4@2` for two slices.
 
     Raises:
       ConfigError: unknown name.
     """
     name, _, shape = topology.partition(":")
-    if name not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
-        allowed = f"CHIP:AxB or CHIP:AxBxC, CHIP of {', '.join(CHIPS)}"
+    if name not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}(@[1-9]\d*)?", shape):
+        allowed = f"CHIP:AxB or CHIP:AxBxC, or CHIP:AxB@SLICES, CHIP of {', '.join(CHIPS)}"
         raise ConfigError(f"--topology must be {allowed}, got {topology!r}")
     return CHIPS[name]
 
@@ -77,8 +77,10 @@ def topology_devices(topology: str) -> list[Any]:
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     from jax.experimental import topologies
 
+    slice_topology, _, slices = topology.partition("@")
+    settings = dict(chip.settings) | ({"num_slices": int(slices)} if slices else {})
     try:
-        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **dict(chip.settings))
+        described = topologies.get_topology_desc(platform="tpu", topology_name=slice_topology, **settings)
     except Exception as error:  # libtpu raises several types
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"--topology: {topology!r} is not known to libtpu ({line[:200]})") from error

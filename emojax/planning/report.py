@@ -59,7 +59,7 @@ def _times(plan: dict[str, Any]) -> list[str]:
     lines = [f"predicted       {parts}; bound by {predicted['bound_by']}"]
     if predicted["mfu"] is None:
         bound = f"MFU at most {100 * predicted['mfu_at_most']:.1f} %"
-        lines.append(f"predicted       {bound}; examples/s unknown: the latency of loops on this chip is not known")
+        lines.append(f"predicted       {bound}; examples/s unknown, as one of these times is")
         return lines
     lines.append(
         f"predicted       MFU {100 * predicted['mfu']:.1f} %, {predicted['examples_per_second']:.0f} examples/s"

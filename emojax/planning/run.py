@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from emojax.config import ExperimentConfig
+from emojax.parallel import BATCH_AXES
 from emojax.planning.abstract import plan_metadata
 from emojax.planning.chips import Chip, find_chip, topology_devices
 from emojax.planning.report import describe
@@ -130,7 +131,7 @@ def suggestions(config: ExperimentConfig, plan: dict[str, Any]) -> list[str]:
         if settings.train != "nothing" and not settings.remat:
             found.append(f"--config.model.{modality}.remat=True")
     parts = config.training.micro_batches
-    rows = config.data.batch_size // (plan["mesh"]["data"] * plan["mesh"]["fsdp"])
+    rows = config.data.batch_size // math.prod(plan["mesh"][axis] for axis in BATCH_AXES)
     more = min(rows, parts * 2 ** max(1, math.ceil(math.log2(over))))
     if more > parts:
         found.append(f"--config.training.micro_batches={more} (changes no loss)")

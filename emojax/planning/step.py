@@ -92,23 +92,27 @@ def predict(plan: dict[str, Any], chip: Chip, exchanged: list[Collective], loops
 
     Returns:
       `seconds` of operations, memory, interconnect, sequential iterations and the step; what it is bound by; and MFU
-      and examples/s, None where the time of a loop is unknown. The time of the step is then a lower bound.
+      and examples/s, None where the time of a loop or between slices is unknown. The time of the step is then a lower
+      bound.
     """
     chips = plan["chips"]
-    bounds = {
+    bounds: dict[str, float | None] = {
         "compute": plan["flops_per_step"] / chips / chip.flops,
         "memory": plan["memory_traffic_bytes_per_chip"] / chip.hbm_bandwidth,
-        # A mesh axis is assumed to lie along one dimension of the torus.
-        "interconnect": sum(each.wire_bytes for each in exchanged) / (chip.link_bandwidth / chip.torus_dimensions),
+        "interconnect": None,
     }
+    if not any("dcn" in each.axes for each in exchanged):  # the network between slices has no published figure
+        # A mesh axis is assumed to lie along one dimension of the torus.
+        rate = chip.link_bandwidth / chip.torus_dimensions
+        bounds["interconnect"] = sum(each.wire_bytes for each in exchanged) / rate
     waiting = [loop.waiting_cycles for loop in loops]
     sequential: float | None = None
     if not any(each is None or (each and chip.clock is None) for each in waiting):
         sequential = sum(each or 0 for each in waiting) / (chip.clock or 1.0)
     seconds = {**bounds, "sequential": sequential}
-    step = max(bounds.values()) + (sequential or 0.0)
+    step = max(value or 0.0 for value in bounds.values()) + (sequential or 0.0)
     estimated = plan["compiler_cycles"]
-    known = sequential is not None
+    known = None not in seconds.values()
     mfu = plan["useful_flops_per_step"] / chips / chip.flops / step
     return {
         "seconds": {**seconds, "step": step},

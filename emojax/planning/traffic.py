@@ -100,47 +100,74 @@ def _source(program: Program, instruction: Instruction) -> str:
 def _moved(program: Program, instruction: Instruction, types: dict[str, str]) -> tuple[int, str]:
     """Bytes of operands and result that pass through memory, and the type of the largest of these arrays."""
     kinds = [types.get(name, "") for name in instruction.operands]
-    operands, result = [array_bytes(kind) for kind in kinds], array_bytes(instruction.type)
-    if instruction.opcode == "copy-start":  # a tuple of copy, original and a counter
-        result = array_bytes(_elements(instruction.type)[0])
+    operands, elements = [array_bytes(kind) for kind in kinds], _elements(instruction.type)
+    results = [array_bytes(element) for element in elements]
+    if instruction.opcode == "copy-start":  # copy, original, and a counter
+        results = results[:1]
+    elif instruction.opcode == "slice-start":  # original, slice, and a counter
+        operands, results = [min(operands[0], array_bytes(elements[1], True))], [0, results[1]]
     elif instruction.opcode.endswith("-start"):
-        result = max(map(array_bytes, _elements(instruction.type)), default=0)
-    elif instruction.opcode == "dynamic-slice":
-        operands = [result]
+        results = [max(results, default=0)]
+    elif instruction.opcode in ("dynamic-slice", "slice"):
+        operands = [min(operands[0], array_bytes(instruction.type, True))]
     elif instruction.opcode == "dynamic-update-slice":
-        operands, result = operands[1:2], operands[1] if len(operands) > 1 else result
+        operands, results = operands[1:2], operands[1:2]
     elif instruction.opcode == "fusion" and instruction.called:
         lines = program.computations.get(instruction.called[0], [])
-        operands, result = _fusion(lines, operands, result)
-    sizes = dict(zip(kinds, operands, strict=False))
-    elements = _elements(instruction.type)
-    if result and elements:
-        largest = max(elements, key=array_bytes)
-        sizes[largest] = max(sizes.get(largest, 0), min(result, array_bytes(largest)))
-    shown = max(sizes, key=lambda kind: sizes[kind], default="")
-    return sum(operands) + result, re.sub(r"\{.*", "", shown)
+        operands = [min(size, _read(program, lines, number, size)) for number, size in enumerate(operands)]
+        written = _written(program, lines, next((line for line in lines if line.root), None))
+        if len(written) == len(results):
+            results = [min(pair) for pair in zip(results, written, strict=True)]
+    sizes = [*zip(operands, kinds, strict=False), *zip(results, elements, strict=False)]
+    shown = max(sizes, default=(0, ""))[1]
+    return sum(operands) + sum(results), re.sub(r"\{.*", "", shown)
+
+
+def _read(program: Program, lines: list[Instruction], number: int, size: int) -> int:
+    """Bytes that a fusion reads of its parameter `number` of `size` bytes: of an array that is sliced, the slices."""
+    parameter = f" parameter({number})"
+    name = next((line.name for line in lines if f" {line.text}".find(parameter) >= 0), "")
+    return _read_of(program, lines, name, size) if name else size
+
+
+def _read_of(program: Program, lines: list[Instruction], name: str, size: int) -> int:
+    total = 0
+    for user in (line for line in lines if name in line.operands):
+        if user.opcode in ("dynamic-slice", "slice"):
+            total += array_bytes(user.type, True)
+        elif user.opcode == "bitcast":
+            total += _read_of(program, lines, user.name, size)
+        elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
+            total += 0  # written in place
+        elif user.opcode == "fusion" and user.called:
+            inner = program.computations.get(user.called[0], [])
+            positions = [number for number, operand in enumerate(user.operands) if operand == name]
+            total += sum(_read(program, inner, number, size) for number in positions)
+        else:
+            return size
+    return min(total, size)
+
+
+def _written(program: Program, lines: list[Instruction], result: Instruction | None) -> list[int]:
+    """Bytes that a fusion writes of each of its results: of an array updated in place, the update."""
+    if result is None:
+        return []
+    by_name = {line.name: line for line in lines}
+    if result.opcode == "tuple":
+        return [size for name in result.operands for size in _written(program, lines, by_name.get(name))]
+    if result.opcode == "bitcast" and result.operands[0] in by_name:
+        return _written(program, lines, by_name[result.operands[0]])
+    if result.opcode == "dynamic-update-slice" and result.operands[1] in by_name:
+        return [array_bytes(by_name[result.operands[1]].type, True)]
+    if result.opcode == "fusion" and result.called:
+        inner = program.computations.get(result.called[0], [])
+        return _written(program, inner, next((line for line in inner if line.root), None))
+    return [array_bytes(element, True) for element in _elements(result.type)]
 
 
 def _elements(type_text: str) -> list[str]:
     """Array types of a tuple type, or the array type itself."""
     return re.findall(r"[a-z]+\d*\w*\[[\d,]*\](?:\{[^}]*\})?", type_text)
-
-
-def _fusion(lines: list[Instruction], operands: list[int], result: int) -> tuple[list[int], int]:
-    numbers = {line.name: int(found[1]) for line in lines if (found := re.search(r" parameter\((\d+)\)", line.text))}
-    types = {line.name: line.type for line in lines}
-    for name, number in numbers.items():
-        users = [line for line in lines if name in line.operands]
-        if not users or number >= len(operands):
-            continue
-        if all(line.opcode == "dynamic-slice" for line in users):
-            operands[number] = min(operands[number], sum(array_bytes(line.type, True) for line in users))
-        elif all(line.opcode == "dynamic-update-slice" and line.operands[0] == name for line in users):
-            # Written in place: neither is the rest read, nor is it written.
-            update = sum(array_bytes(types.get(line.operands[1], ""), True) for line in users)
-            result = min(result, max(result - operands[number], 0) + update)
-            operands[number] = 0
-    return operands, result
 
 
 def _is_reducer(lines: list[Instruction]) -> bool:
