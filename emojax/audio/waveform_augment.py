@@ -76,11 +76,11 @@ def room_bank(
     seed: int,
     wanted: Callable[[str], bool] = lambda name: True,
 ) -> SoundBank:
-    """Loads room impulse responses; the few bundled ones are used for both training and evaluation.
+    """Loads room impulse responses.
 
     Args:
       folder: folder searched recursively (e.g. RIRS_NOISES); "" for the bundled rooms.
-      part: files for training or evaluation; ignored for the bundled rooms. None: all files.
+      part: files for training or evaluation; the two are disjoint. None: all files.
       clips: maximal number of files, chosen at random.
       seconds: length that responses are truncated to (s).
       seed: seed of the random choice.
@@ -136,15 +136,13 @@ def _sound(path: Path, most: int, random: np.random.Generator | None) -> np.ndar
 def _names(folder: Path, part: Part | None) -> Sequence[str]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
-    if folder == _BUNDLED / "rooms":
-        return sorted(path.name for path in folder.glob("*.flac"))
-    if folder == _BUNDLED / "noise":
+    if folder.parent == _BUNDLED:
         import csv
 
-        with (_BUNDLED / "noise.csv").open(newline="", encoding="utf-8") as file:
+        with (_BUNDLED / f"{folder.name}.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return sorted(
-            row["file"].removeprefix("noise/")
+            row["file"].removeprefix(f"{folder.name}/")
             for row in rows
             if part is None or (row["split"] == "train") == (part == "train")
         )
@@ -181,7 +179,7 @@ class ReverberationConfig:
     probability: Annotated[float, Ge(0), Le(1), "Probability per utterance; 0: off."] = 0.0
     max_seconds: Annotated[float, Gt(0), Le(60), "Length that responses are truncated to (s)."] = 1.0
     folder: Annotated[
-        str, "Folder searched for impulse responses (RIRS_NOISES or any other); empty: seven bundled ones."
+        str, "Folder searched for impulse responses (RIRS_NOISES or any other); empty: two bundled ones."
     ] = ""
 
 

@@ -130,7 +130,7 @@ class RobustnessConfig:
     sneeze_folder: Annotated[str, "Folder searched for sneezes; empty: not tested."] = ""
     phone_unchanged: Annotated[float, Ge(0), Le(1), "Low-quality phone: least share of unchanged outputs."] = 0.5
     room_unchanged: Annotated[float, Ge(0), Le(1), "Rooms: least share of unchanged outputs."] = 0.8
-    room_folder: Annotated[str, "Folder searched for impulse responses; empty: the seven bundled ones."] = ""
+    room_folder: Annotated[str, "Folder searched for impulse responses; empty: five bundled ones."] = ""
     rooms: Annotated[int, Ge(1), Le(1000), "Number of rooms, drawn at random if there are more."] = 8
     recording_unchanged: Annotated[
         float, Ge(0), Le(1), "Recording condition: least share of outputs that are equal for two recordings."

@@ -48,7 +48,7 @@ class RoomGridConfig:
     """Reverberation by impulse responses, alone and with environment noise."""
 
     folder: Annotated[
-        str, "Folder searched for impulse responses (RIRS_NOISES or others); empty: the seven bundled ones."
+        str, "Folder searched for impulse responses (RIRS_NOISES or others); empty: five bundled ones."
     ] = ""
     count: Annotated[int, Ge(0), Le(1000), "Rooms, drawn at random if there are more; 0: none."] = 8
     seconds: Annotated[float, Gt(0), Le(60), "Length that responses are truncated to (s)."] = 4.0
