@@ -15,7 +15,6 @@ def get_config():
     acoustic = config.model.acoustic
     acoustic.train = "all"
     acoustic.remat = True
-    acoustic.remat_saves = "products"
     acoustic.scan_layers = True
     acoustic.network.gru_layers = 0
     acoustic.network.conv_channels = 0
