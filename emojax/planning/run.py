@@ -19,7 +19,7 @@ from emojax.workdir import check_same_config, holds, write_config, write_corpus_
 PLAN = "plan.json"
 """The plan of a workdir."""
 
-MSP_PODCAST = {"release": "1.11", "utterances": 84_030, "mean_seconds": 5.65}
+MSP_PODCAST: dict[str, Any] = {"release": "1.11", "utterances": 84_030, "mean_seconds": 5.65}
 """Its training partition (README of the release; 237 h 56 min in 151,654 turns altogether)."""
 
 
