@@ -368,6 +368,11 @@ def test_a_student_is_planned_beside_its_teacher(tmp_path):
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "student" / "plan.json").read_text())
     assert (found["topology"], found["chips"], found["fits"]) == ("v5e:2x2", 4, True)
+    assert found["predicted"]["bound_by"] == "sequential"  # a GRU of 50 frames, forward and backward, in two layers
+    assert {loop["iterations"] for loop in found["loops"]} >= {50}
+    assert len(found["memory_traffic"]) >= 20
+    assert "WARNING" not in result.stderr
+    assert "E0000" not in result.stderr
     assert found["peak_bytes_per_chip"] < found["hbm_bytes_per_chip"] == 16 * 2**30
     assert {each["axes"] for each in found["collectives"]} == {"data"}
     assert {each["kind"] for each in found["collectives"]} == {"all-reduce"}
@@ -424,7 +429,7 @@ def test_what_cannot_be_planned_is_told_in_one_line(tmp_path):
         (
             "hubert",
             ("--topology=v5e:2x2", "--config.model.acoustic.checkpoint=someone/model"),
-            "architecture is not known",
+            "unknown architecture",
         ),
         ("student_s", ("--topology=v5e:4x4", "--config.data.batch_size=8"), "data.batch_size 8 must be a multiple"),
     ):
