@@ -63,7 +63,7 @@ def test_kernel_and_its_gradients_equal_the_reference(num_heads, features, biase
 
 
 def test_rows_and_heads_of_a_device_get_the_dropout_of_the_whole_batch(monkeypatch):
-    monkeypatch.setattr(attention, "runs_on_tpu", lambda: True)
+    monkeypatch.setattr(attention, "tpu_kind", lambda: "TPU v5 lite")
     interpreted = attention.flash_attention
     monkeypatch.setattr(attention, "flash_attention", lambda *a, **k: interpreted(*a, **k, interpret=True))
     query, key, value = (jnp.tile(each, (2, 1, 1))[:4] for each in operands(4, 64, False))
@@ -80,11 +80,18 @@ def test_rows_and_heads_of_a_device_get_the_dropout_of_the_whole_batch(monkeypat
         both = value_and_gradients(attended, jax.device_put(arrays, jax.NamedSharding(mesh, jax.P())))
     for one, other in zip(*map(jax.tree.leaves, (both, alone)), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5, rtol=2e-5)
-    monkeypatch.setattr(attention, "runs_on_tpu", lambda: False)
+    monkeypatch.setattr(attention, "tpu_kind", lambda: "")
     np.testing.assert_allclose(alone[0][1], attended(*arrays), atol=2e-5)
 
 
 def test_long_recordings_with_a_bias_do_not_fit_on_the_chip():
-    assert flash_attention.fits_on_chip(599, 1024, 16, biased=True)
-    assert flash_attention.fits_on_chip(1500, 1024, 16, biased=False)
-    assert not flash_attention.fits_on_chip(6000, 1024, 16, biased=True)
+    for kind, frames, biased, expected in (
+        ("TPU v5 lite", 599, True, True),
+        ("TPU v5 lite", 1500, False, True),
+        ("TPU v5 lite", 6000, True, False),
+        ("TPU v4", 599, False, True),
+        ("TPU v4", 599, True, False),
+        ("TPU v3", 99, False, False),
+        ("", 99, False, False),
+    ):
+        assert flash_attention.fits_on_chip(kind, frames, 1024, 16, biased) is expected, (kind, frames, biased)

@@ -14,7 +14,7 @@ from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_
 from emojax.encoders.layers import Linear, wide
 from emojax.encoders.random_bits import seeds
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
-from emojax.parallel import BATCH_AXES, runs_on_tpu
+from emojax.parallel import BATCH_AXES, tpu_kind
 
 
 class SelfAttention(nn.Module):
@@ -79,7 +79,7 @@ def attend(
         jnp.arange(batch, dtype=jnp.int32),
     )
     heads = jnp.arange(num_heads, dtype=jnp.int32)
-    if runs_on_tpu() and fits_on_chip(frames, width, num_heads, position_bias is not None):
+    if fits_on_chip(tpu_kind(), frames, width, num_heads, position_bias is not None):
         sharded = _sharded_flash(num_heads, dropout_rate, batch, position_bias is not None)
         if sharded is not None:
             position = () if position_bias is None else (position_bias, gate)

@@ -24,7 +24,10 @@ _QUERIES = 256
 """Queries of a block."""
 
 _VMEM_BYTES = 48 * 2**20
-"""Of the on-chip memory of 128 MiB that TPU v5e has."""
+"""Of the on-chip memory of TPUs since v5."""
+
+_SMALL_VMEM_BYTES = {"TPU v2": 0, "TPU v3": 0, "TPU v4": 15 * 2**20}
+"""Of older TPUs, by kind of device: the limit that libtpu reports for v4 is 16 MiB."""
 
 MAX_FRAMES = 2**15
 """Longest input: frames of queries and keys share 32 bits as position of a random bit."""
@@ -42,10 +45,11 @@ class _Settings(NamedTuple):
         return heads if self.num_heads % heads == 0 else self.num_heads
 
 
-def fits_on_chip(frames: int, width: int, num_heads: int, biased: bool) -> bool:
-    """Whether the arrays of one program fit into on-chip memory.
+def fits_on_chip(kind: str, frames: int, width: int, num_heads: int, biased: bool) -> bool:
+    """Whether the arrays of one program fit into the on-chip memory of a TPU.
 
     Args:
+      kind: kind of device; empty if it is no TPU.
       frames: T.
       width: features of all heads.
       num_heads: heads.
@@ -55,7 +59,8 @@ def fits_on_chip(frames: int, width: int, num_heads: int, biased: bool) -> bool:
     columns = group * width // num_heads
     blocks = 8 * frames * columns * 4 + 8 * frames * min(frames, _QUERIES) * 4
     bias = 4 * group * frames * frames * 4 if biased else 0
-    return frames <= MAX_FRAMES and 2 * blocks + bias <= _VMEM_BYTES
+    limit = _SMALL_VMEM_BYTES.get(kind, _VMEM_BYTES) if kind else 0
+    return frames <= MAX_FRAMES and 2 * blocks + bias <= limit
 
 
 def flash_attention(

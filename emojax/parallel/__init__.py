@@ -16,11 +16,11 @@ from emojax.parallel.mesh import leaf_sharding as leaf_sharding
 from emojax.parallel.mesh import make_mesh as make_mesh
 from emojax.parallel.mesh import num_batch_shards as num_batch_shards
 from emojax.parallel.mesh import replicated as replicated
-from emojax.parallel.mesh import runs_on_tpu as runs_on_tpu
 from emojax.parallel.mesh import state_sharding as state_sharding
 from emojax.parallel.mesh import to_device as to_device
 from emojax.parallel.mesh import to_global_arrays as to_global_arrays
 from emojax.parallel.mesh import to_host as to_host
+from emojax.parallel.mesh import tpu_kind as tpu_kind
 from emojax.parallel.mesh import with_mesh as with_mesh
 from emojax.parallel.processes import LOST as LOST
 from emojax.parallel.processes import is_first_process as is_first_process

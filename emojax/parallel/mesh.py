@@ -189,10 +189,14 @@ def with_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return call
 
 
-def runs_on_tpu() -> bool:
-    """Whether what is being traced runs on TPU: the mesh of `with_mesh`, or else the default devices."""
+def tpu_kind() -> str:
+    """Kind of TPU that runs what is being traced, e.g. `TPU v5 lite`; empty for other devices.
+
+    It is that of the mesh of `with_mesh`, or else of the default devices.
+    """
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.device_kind.startswith("TPU") if device is not None else jax.default_backend() == "tpu"
+    kind: str = jax.devices()[0].device_kind if device is None else device.device_kind
+    return kind if kind.startswith("TPU") else ""
 
 
 def constrain_batch(rows: jax.Array) -> jax.Array:
