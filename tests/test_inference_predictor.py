@@ -14,6 +14,7 @@ import emojax
 from emojax.__main__ import main
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError, ConfigError
+from emojax.evaluation.windows import Windows
 from emojax.inference.batches import BatchedPredictions
 from emojax.metrics import regression_scores
 from emojax.reporting import evaluate_workdir
@@ -139,6 +140,15 @@ def test_warmup_compiles_every_shape_of_later_calls(workdir):
     assert model._step.forward._cache_size() == compiled
     with pytest.raises(ConfigError, match=r"^warmup: seconds must be > 0 and batch >= 1, got 0 and 1$"):
         model.warmup(seconds=0)
+
+
+def test_warmup_compiles_windows_of_clips_that_are_shorter_than_the_longest(workdir):
+    model = emojax.load(workdir)
+    model.windows = Windows(40_000, equal=True)
+    assert model.warmup(seconds=4.0) == 4  # 1, 1.5, 2 and 2.5 s, though a clip of 4 s has two windows of 2 s
+    compiled = model._step.forward._cache_size()
+    model.predict(np.zeros(40_000, np.float32), 16_000)
+    assert model._step.forward._cache_size() == compiled
 
 
 @pytest.fixture(scope="module")

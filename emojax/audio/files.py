@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 
 from emojax.audio.decoding import BLOCK_VALUES, TooLong, Unreadable, decoded_blocks, file_size
 from emojax.audio.pieces import BinaryFile, Readable
-from emojax.errors import AudioError, reason
+from emojax.errors import AudioError, AudioFormatError, AudioLengthError, reason
 from emojax.types import SAMPLE_RATE
 
 MAX_SECONDS = 4 * 3600.0
@@ -61,7 +61,7 @@ def mono_16khz(
             rest = _flush(resampler)
             samples += len(rest)
             yield rest
-            current, resampler = rate, _resampler(rate)
+            current, resampler = rate, stream_resampler(rate)
         check_samples(block, name, position)
         position, seconds = position + len(block), seconds + len(block) / rate
         if seconds > most_seconds:
@@ -111,14 +111,15 @@ def check_rate(rate: int | float, name: str) -> None:
         raise AudioError(f"{name}: sample rate must be {MIN_RATE} to {MAX_RATE:,} Hz, got {shown}")
 
 
-def too_long(name: str, seconds: int | float | None = None, most: float = MAX_SECONDS) -> AudioError:
+def too_long(name: str, seconds: int | float | None = None, most: float = MAX_SECONDS) -> AudioLengthError:
     """Creates the error for an item that is longer than the limit, `most` (s)."""
     limit = most / 3600
     length = "more" if seconds is None else f"{seconds / 3600:.1f}"
-    return AudioError(f"{name}: must have at most {limit:g} hours, got {length}")
+    return AudioLengthError(f"{name}: must have at most {limit:g} hours, got {length}")
 
 
-def _resampler(rate: int | float) -> Any:
+def stream_resampler(rate: int | float) -> Any:
+    """Creates the resampler to 16 kHz of all audio, which takes chunks of any length; None if the rate is 16 kHz."""
     if rate == SAMPLE_RATE:
         return None
     import soxr
@@ -207,9 +208,9 @@ def read_blocks(
     except TooLong as error:
         raise too_long(name, error.seconds, most_seconds) from error
     except Unreadable as error:
-        raise AudioError(f"{name}: cannot be read as audio ({error})") from error
+        raise AudioFormatError(f"{name}: cannot be read as audio ({error})") from error
     except Exception as error:  # decoders and file objects raise various exceptions
-        raise AudioError(f"{name}: cannot be read as audio ({type(error).__name__}: {reason(error)})") from error
+        raise AudioFormatError(f"{name}: cannot be read as audio ({type(error).__name__}: {reason(error)})") from error
 
 
 def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") -> Float32[np.ndarray, "S"]:

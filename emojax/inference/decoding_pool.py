@@ -174,7 +174,7 @@ class _Worker:
 def serve(connection: Connection) -> None:
     """Runs a worker process, which ends when the other side closes the connection or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             task, reading = connection.recv()
@@ -183,7 +183,7 @@ def serve(connection: Connection) -> None:
             connection.send(None)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this process with the one that started it, also while a file system does not answer."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -59,6 +59,14 @@ class Prediction:
         """The most probable category; None without categories."""
         return max(self.emotions, key=lambda name: self.emotions[name]) if self.emotions else None
 
+    def json_tree(self) -> dict[str, Any]:
+        """Tree for JSON, without the embedding: `attributes`, `emotion` (null without categories), `emotions`, and
+        `ratings` if there are any."""
+        tree: dict[str, Any] = {"attributes": self.attributes, "emotion": self.emotion, "emotions": self.emotions}
+        if self.ratings:
+            tree["ratings"] = {name: distribution.json_tree() for name, distribution in self.ratings.items()}
+        return tree
+
 
 class Predictor:
     """Predicts files and arrays with a trained model."""
@@ -183,8 +191,11 @@ class Predictor:
         check_not_forked()
         if not (0 < seconds < math.inf and batch >= 1):
             raise ConfigError(f"warmup: seconds must be > 0 and batch >= 1, got {seconds} and {batch}")
-        bounds = self.window_bounds(math.ceil(seconds * SAMPLE_RATE))
-        shapes = self.shapes.up_to(max(length for _, length in bounds), batch * len(bounds))
+        num_samples = math.ceil(seconds * SAMPLE_RATE)
+        bounds = self.window_bounds(num_samples)
+        # Windows of equal length are longer in some shorter clips.
+        longest = min(num_samples, self.windows.samples or num_samples) if self.takes_audio else bounds[0][1]
+        shapes = self.shapes.up_to(longest, batch * len(bounds))
         for rows, length in shapes:
             waveform, lengths = np.zeros((rows, length), np.float32), np.full(rows, length, np.int32)
             self.window_outputs(waveform, lengths, [""] * rows)

@@ -30,6 +30,7 @@ from emojax.launcher.flags import (
     PREDICTOR,
     PROCESS_ID,
     RTTM,
+    RUNTIME,
     SEARCH,
     SPLITS,
     TOPOLOGY,
@@ -262,9 +263,12 @@ def _export(workdir: Path) -> int:
         raise UsageError("--output=FOLDER is missing")
     if CONFIG.value is not None:
         raise UsageError("--mode=export takes its config from the workdir; omit --config")
+    if RUNTIME.value and FORMAT.value != "web":
+        raise UsageError(f"--runtime is a flag of --format=web, got --format={FORMAT.value}")
     from emojax.export import export_workdir
 
-    export_workdir(workdir, Path(OUTPUT.value), FORMAT.value, tuple(CLIPS.value))
+    runtime = Path(RUNTIME.value) if RUNTIME.value else None
+    export_workdir(workdir, Path(OUTPUT.value), FORMAT.value, tuple(CLIPS.value), runtime)
     print(f"{OUTPUT.value}: exported", flush=True)
     return 0
 
