@@ -120,7 +120,7 @@ def test_migrate_creates_missing_groups():
     del tree["version"], tree["mesh"]
     with pytest.raises(ConfigError, match=r"config\.mesh\.data is missing"):
         load_saved_config(tree)
-    assert migrate(tree)["mesh"] == {"tensor": 1}
+    assert migrate(tree)["mesh"] == {"tensor": 1, "dcn": 1}
     assert "mesh" not in migrate({"seed": 0}, Inner)
 
 

@@ -11,6 +11,7 @@ import transformers
 
 from emojax.encoders.attention import attend, position_buckets
 from emojax.encoders.layers import ACTIVATIONS, gelu, grouped_convolution, masked_statistics
+from emojax.encoders.random_bits import kept, stream
 from emojax.encoders.speech_features import MaskedChannelNorm
 
 
@@ -89,17 +90,18 @@ def test_masked_statistics_over_many_blocks_and_their_gradients():
 
 def test_attention_head_by_head_equals_all_heads_at_once():
     keys = jax.random.split(jax.random.key(0), 5)
-    query, key, value = (jax.random.normal(k, (3, 2, 7, 4)) for k in keys[:3])
+    query, key, value = (jax.random.normal(k, (2, 7, 12)) for k in keys[:3])
     bias, gate = jax.random.normal(keys[3], (3, 7, 7)), jax.random.uniform(keys[4], (3, 2, 7))
     mask = jnp.arange(7) < jnp.array([[7], [4]])
 
     def reference(query, key, value, bias, gate):
-        logits = jnp.einsum("hbtf,hbsf->hbts", query, key) / 2 + gate[..., None] * bias[:, None]
+        query, key, value = (each.reshape(2, 7, 3, 4) for each in (query, key, value))
+        logits = jnp.einsum("bthf,bshf->hbts", query, key) / 2 + gate[..., None] * bias[:, None].swapaxes(-1, -2)
         weights = jax.nn.softmax(jnp.where(mask[:, None], logits, -jnp.inf), axis=-1)
-        return jnp.einsum("hbts,hbsf->hbtf", weights, value)
+        return jnp.einsum("hbts,bshf->bthf", weights, value).reshape(2, 7, 12)
 
     def ours(query, key, value, bias, gate):
-        return attend(query, key, value, mask, bias, gate)
+        return attend(query, key, value, mask, 3, bias, gate)
 
     operands = (query, key, value, bias, gate)
     both = [
@@ -111,28 +113,42 @@ def test_attention_head_by_head_equals_all_heads_at_once():
 
 
 def test_attention_dropout_keeps_the_expectation():
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, 1, 5, 4))
+    query, key, value = jax.random.normal(jax.random.key(0), (3, 1, 5, 8))
     mask = jnp.ones((1, 5), bool)
 
     def draw(dropout_key):
-        return attend(query, key, value, mask, None, None, 0.3, jax.random.split(dropout_key, 2))
+        return attend(query, key, value, mask, 2, None, None, 0.3, dropout_key)
 
     draws = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 4000))
     standard_error = draws.std(axis=0) / 4000**0.5
     assert float(standard_error.min()) > 0
-    deviation = jnp.abs(draws.mean(axis=0) - attend(query, key, value, mask))
+    deviation = jnp.abs(draws.mean(axis=0) - attend(query, key, value, mask, 2))
     assert float((deviation / standard_error).max()) < 5
 
 
 def test_attention_keeps_no_weights_for_the_backward_pass():
     def temporary_bytes(frames):
-        operand = jax.ShapeDtypeStruct((8, 1, frames, 16), jnp.float32)
+        operand = jax.ShapeDtypeStruct((1, frames, 128), jnp.float32)
         mask = jnp.ones((1, frames), bool)
-        gradient = jax.grad(lambda q, k, v: jnp.sum(jnp.square(attend(q, k, v, mask))), (0, 1, 2))
+        gradient = jax.grad(lambda q, k, v: jnp.sum(jnp.square(attend(q, k, v, mask, 8))), (0, 1, 2))
         return jax.jit(gradient).lower(operand, operand, operand).compile().memory_analysis().temp_size_in_bytes
 
     # The weights of all 8 heads would take 8 x 512 x 512 x 4 bytes, those of the one at work an eighth of that.
     assert temporary_bytes(512) < 0.75 * 8 * 512 * 512 * 4
+
+
+def test_random_bits_are_uniform_and_independent_between_streams_and_neighbours():
+    positions = (jnp.arange(300) * 2**16)[:, None] + jnp.arange(300)
+    draws = np.stack([kept(stream(1, 2, row, head), positions, 0.1) for row in range(3) for head in range(3)])
+    assert abs(draws.mean() - 0.9) < 5 * (0.09 / draws.size) ** 0.5
+    dropped = ~draws
+    size = draws[0].size
+    pairs = [(dropped[0], dropped[number]) for number in range(1, 9)]
+    pairs += [(dropped[0][:, 1:], dropped[0][:, :-1]), (dropped[0][1:], dropped[0][:-1])]
+    for one, other in pairs:
+        assert abs((one & other).mean() - 0.01) < 5 * (0.01 * 0.99 / size) ** 0.5
+    rows = dropped.mean(axis=-1)
+    assert abs(rows - 0.1).max() < 5.5 * (0.09 / 300) ** 0.5
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_new", "relu", "silu"])

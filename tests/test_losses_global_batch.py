@@ -117,7 +117,7 @@ def test_the_loss_is_one_minus_the_metric_of_evaluation():
     np.testing.assert_allclose(1 - ccc_loss(output.attributes, batch.attributes, batch.weight), scores, atol=1e-6)
 
 
-LAYOUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 1, 8), (4, 1, 2)]
+LAYOUTS = [(2, 2, 1, 2), (8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2), (1, 1, 8), (4, 1, 2)]
 
 
 @settings(max_examples=25, deadline=None)

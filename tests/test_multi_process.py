@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 def start(commands, mini_data_dir):
     """Starts one process; with a port, one of two."""
 
-    def started(workdir, number=0, port=0, devices=2):
+    def started(workdir, number=0, port=0, devices=2, more=()):
         others = () if not port else (f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}")
-        arguments = (*training(workdir), *others, "--heartbeat_seconds=20", "--join_seconds=60")
+        arguments = (*training(workdir), *others, *more, "--heartbeat_seconds=20", "--join_seconds=60")
         return commands.start(*arguments, data_dir=mini_data_dir, devices=devices)
 
     return started
@@ -45,11 +45,11 @@ def start_alone(mini_data_dir):
     return started
 
 
-def start_two(start, workdir):
+def start_two(start, workdir, **settings):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    return [start(workdir, number, port) for number in range(2)]
+    return [start(workdir, number, port, **settings) for number in range(2)]
 
 
 def finish(processes, timeout=240):
@@ -126,6 +126,15 @@ def test_two_processes_share_the_recordings_of_an_annotation(together, commands,
     assert codes == [1, 1], errors
     assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.json", "b.json", "c.json"]
     assert [error.count("damaged.wav: has no bytes") for error in errors] == [0, 1]  # every second one is a host's
+
+
+def test_two_hosts_of_four_devices_shard_parameters_within_a_host_and_batches_between(together, start, tmp_path):
+    mesh = ("--config.mesh.dcn=2", "--config.mesh.data=2", "--config.mesh.fsdp=2")
+    codes, errors = finish(start_two(start, tmp_path / "dcn", devices=4, more=mesh))
+    assert codes == [0, 0], errors
+    for ours, theirs in zip(numbers(tmp_path / "dcn"), numbers(together[0]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4)
+    np.testing.assert_allclose(scores(tmp_path / "dcn"), scores(together[0]), atol=2e-3)
 
 
 def test_lost_process_stops_the_other_and_both_continue_exactly(together, start, start_alone, tmp_path):

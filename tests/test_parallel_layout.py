@@ -12,7 +12,7 @@ from configs import default
 from emojax.config import parse_experiment
 from emojax.encoders import axes_by_path, load_encoder
 from emojax.errors import ConfigError
-from emojax.parallel import MeshConfig, host_rows, leaf_sharding, make_mesh, state_sharding
+from emojax.parallel import MeshConfig, batch_sharding, host_rows, leaf_sharding, make_mesh, state_sharding
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from tests import speech_checkpoints, text_checkpoints
@@ -73,13 +73,41 @@ def test_single_process_loads_all_rows():
     ("sizes", "message"),
     [
         ((-1, 1, -1), "since only one axis can be -1"),
-        ((3, 1, 1), "data x fsdp x tensor must be the 8 devices, got 3 x 1 x 1"),
+        ((3, 1, 1), "dcn x data x fsdp x tensor must be the 8 devices, got 1 x 3 x 1 x 1"),
         ((-1, 1, 0), "mesh.tensor must"),
     ],
 )
 def test_invalid_mesh_raises(sizes, message):
     with pytest.raises(ConfigError, match=message):
         make_mesh(MeshConfig(*sizes))
+
+
+class HostDevice:
+    """A device by number, of a host and a slice."""
+
+    def __init__(self, number, process_index, slice_index):
+        self.id, self.process_index, self.slice_index = number, process_index, slice_index
+        self.platform = self.device_kind = "cpu"
+
+
+@pytest.mark.parametrize(("hosts", "slices"), [(4, 1), (4, 2)])
+def test_slices_or_hosts_are_neighbours_along_dcn_only(hosts, slices):
+    from emojax.parallel.mesh import _groups
+
+    devices = [HostDevice(number, number % hosts, number % slices) for number in range(8)]
+    groups = _groups(devices, 2)
+    unit = "slice_index" if slices > 1 else "process_index"
+    assert [len(group) for group in groups] == [4, 4]
+    assert not {getattr(each, unit) for each in groups[0]} & {getattr(each, unit) for each in groups[1]}
+    with pytest.raises(ConfigError, match=r"mesh\.dcn must divide the (2|4) slices or hosts, got 8"):
+        _groups(devices, 8)
+
+
+def test_batches_are_sharded_over_groups_of_devices_and_parameters_within_them():
+    mesh = make_mesh(MeshConfig(2, 2, 1, 2))
+    assert dict(mesh.shape) == {"dcn": 2, "data": 2, "fsdp": 2, "tensor": 1}
+    assert batch_sharding(mesh).shard_shape((16, 3)) == (2, 3)
+    assert leaf_sharding(shape(8, 12), mesh, ("embed", "mlp")).spec == jax.P("fsdp", None)
 
 
 # Whole runs.

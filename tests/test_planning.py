@@ -12,14 +12,19 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding
 
-from configs import default
+from configs import default, finetune_hubert
 from emojax.config import parse_experiment
 from emojax.data import AUDIO
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, EmojaxError
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.planning.abstract import abstract_run
 from emojax.planning.chips import CHIPS, count_flops, find_chip
-from emojax.planning.hlo import array_bytes, collectives, memory_traffic, parse_program
+from emojax.planning.hlo import Collective, array_bytes, collectives, parse_program
+from emojax.planning.loops import Loop, find_loops
+from emojax.planning.run import run_length
+from emojax.planning.search import search
+from emojax.planning.step import predict
+from emojax.planning.traffic import memory_traffic, traffic
 from emojax.training import make_optimizer
 from emojax.training.data import open_data, training_stream
 from emojax.training.experiment import build_experiment
@@ -86,6 +91,184 @@ def test_exchanges_of_a_compiled_program_are_told_by_kind_and_axis():
     assert memory_traffic(program) > 5 * 64 * 64 * 4
 
 
+def test_traffic_of_a_loop_is_told_by_operation_and_line():
+    size, steps = 512, 7
+
+    def run(x, weights):
+        return jax.lax.fori_loop(0, steps, lambda _, x: x @ weights, x)
+
+    shape = jax.ShapeDtypeStruct((size, size), jnp.float32)
+    program = parse_program(jax.jit(run).lower(shape, shape).compile().as_text())
+    largest = traffic(program)[0]
+    # Both factors are read and the product is written, in every iteration.
+    assert largest.bytes == steps * 3 * size * size * 4
+    assert (largest.count, largest.array) == (steps, "f32[512,512]")
+    assert "dot_general" in largest.operation
+    assert largest.source.startswith("test_planning.py:")
+    assert memory_traffic(program) == sum(row.bytes for row in traffic(program))
+    # The compiler may copy the product once per iteration, and no more.
+    assert memory_traffic(program) < 2 * largest.bytes
+
+
+SLICES = """HloModule m
+
+%inner (a: f32[6,8,8], i: s32[]) -> f32[1,8,8] {
+  %a = f32[6,8,8]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %s = f32[1,8,8]{2,1,0} dynamic-slice(%a, %i), dynamic_slice_sizes={1,8,8}
+}
+
+%outer (b: f32[6,8,8], c: f32[6,8,8], j: s32[]) -> (f32[6,8,8], f32[8,8]) {
+  %b = f32[6,8,8]{2,1,0} parameter(0)
+  %c = f32[6,8,8]{2,1,0} parameter(1)
+  %j = s32[] parameter(2)
+  %v = f32[6,8,8]{2,1,0} bitcast(%b)
+  %f = f32[1,8,8]{2,1,0} fusion(%v, %j), kind=kLoop, calls=%inner
+  %u = f32[6,8,8]{2,1,0} dynamic-update-slice(%c, %f, %j)
+  %r = f32[8,8]{1,0} bitcast(%f)
+  ROOT %t = (f32[6,8,8]{2,1,0}, f32[8,8]{1,0}) tuple(%u, %r)
+}
+
+ENTRY %main (x: f32[6,8,8], y: f32[6,8,8], k: s32[]) -> f32[8,8] {
+  %x = f32[6,8,8]{2,1,0} parameter(0)
+  %y = f32[6,8,8]{2,1,0} parameter(1)
+  %k = s32[]{:S(2)} parameter(2)
+  %w = (f32[6,8,8]{2,1,0}, f32[8,8]{1,0:S(1)}) fusion(%x, %y, %k), kind=kLoop, calls=%outer
+  %g = f32[6,8,8]{2,1,0} get-tuple-element(%w), index=0
+  %p = ((f32[6,8,8]{2,1,0}), f32[2,8,8]{2,1,0:S(1)}, s32[]{:S(2)}) slice-start(%g), slice={[0:2], [0:8], [0:8]}
+  %q = f32[2,8,8]{2,1,0:S(1)} slice-done(%p)
+  %d = (f32[6,8,8]{2,1,0:S(1)}, f32[6,8,8]{2,1,0}, u32[]{:S(2)}) copy-start(%g)
+  ROOT %e = f32[6,8,8]{2,1,0:S(1)} copy-done(%d)
+}
+"""
+
+
+def test_slices_within_fusions_and_asynchronous_copies_count_what_passes_through_memory():
+    found = {row.operation: row.bytes for row in traffic(parse_program(SLICES))}
+    one = 8 * 8 * 4
+    assert found == {
+        "compiler: fusion": 2 * one,  # reads a slice, updates another in place; the second result stays on the chip
+        "compiler: slice-start": 2 * one,
+        "compiler: copy-start": 6 * one,
+    }
+
+
+LOOP = """HloModule m
+
+%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %p = (s32[], f32[4,8]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
+  %a = f32[4,8]{1,0} tanh(%x), backend_config={"window_config":{"estimated_cycles":"1900"}}
+  %b = f32[4,8]{1,0} sine(%a), backend_config={"window_config":{"estimated_cycles":"CYCLES"}}
+  ROOT %t = (s32[], f32[4,8]) tuple(%i, %b)
+}
+
+%condition (q: (s32[], f32[4,8])) -> pred[] {
+  %q = (s32[], f32[4,8]) parameter(0)
+  %j = s32[] get-tuple-element(%q), index=0
+  %n = s32[] BOUND
+  ROOT %less = pred[] compare(%j, %n), direction=LT
+}
+
+ENTRY %main (x: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %x = (s32[], f32[4,8]) parameter(0)
+  ROOT %w = (s32[], f32[4,8]) while(%x), condition=%condition, body=%body, metadata={op_name="jit(f)/jvp(M)/gru/while"}
+}
+"""
+
+
+def loop_of(cycles, bound="constant(1200)", empty_cycles=1818):
+    (loop,) = find_loops(parse_program(LOOP.replace("CYCLES", cycles).replace("BOUND", bound)), empty_cycles)
+    return loop
+
+
+def test_sequential_iterations_take_the_latency_of_their_operations():
+    recurrent = loop_of("1820")
+    assert (recurrent.name, recurrent.iterations, recurrent.cycles) == ("jvp(M).gru", 1200, 2 * 1818)
+    assert recurrent.waiting_cycles == 1200 * 2 * 1818
+    assert loop_of("50000").waiting_cycles == 0  # it computes most of the time
+    endless = loop_of("1820", "get-tuple-element(%q), index=0")
+    assert (endless.iterations, endless.waiting_cycles) == (None, None)
+    assert loop_of("1820", empty_cycles=None).waiting_cycles is None
+
+
+def planned(flops=197e12, traffic_bytes=0):
+    return {
+        "chips": 1,
+        "batch_size": 8,
+        "flops_per_step": flops,
+        "useful_flops_per_step": flops / 2,
+        "memory_traffic_bytes_per_chip": traffic_bytes,
+        "compiler_cycles": None,
+    }
+
+
+def test_time_of_recurrent_loops_is_added_and_unknown_latency_is_said():
+    chip = CHIPS["v5e"]
+    loop = Loop("gru", 1_000_000, 1500, 2000)
+    found = predict(planned(), chip, [], [loop])
+    assert found["seconds"] == {"compute": 1.0, "memory": 0.0, "interconnect": 0.0, "sequential": 1.0, "step": 2.0}
+    assert (found["mfu"], found["examples_per_second"]) == (0.25, 4.0)
+    between = Collective("all-reduce", "dcn", 2, 1, 100)
+    assert predict(planned(), chip, [between], [])["mfu"] is None
+    for loops, kind in (([Loop("gru", None, 1500, 2000)], chip), ([loop], CHIPS["v6e"])):
+        unknown = predict(planned(), kind, [], loops)
+        assert (unknown["bound_by"], unknown["mfu"], unknown["examples_per_second"]) == ("unknown", None, None)
+        assert unknown["mfu_at_most"] > 0
+        assert (
+            run_length(parse_experiment(default.get_config().to_dict()), planned() | {"predicted": unknown}, 1.0)[
+                "hours"
+            ]
+            is None
+        )
+
+
+def test_search_takes_the_fastest_step_that_fits():
+    tree = finetune_hubert.get_config()
+    tree.training.micro_batches = 4
+    tried = []
+
+    def evaluate(config):
+        """Sharding saves memory and a fixed time; recomputation saves memory per row and takes time per row."""
+        rows, fsdp, acoustic = config.data.batch_size // 16, config.mesh.fsdp, config.model.acoustic
+        kind = acoustic.remat_saves if acoustic.remat else "off"
+        per_row, each = {"off": (4, 1.0), "products": (1, 1.05), "attention": (0.5, 1.3), "nothing": (0.4, 1.4)}[kind]
+        peak = 4 / fsdp + rows * per_row
+        tried.append((fsdp, kind, rows))
+        step = 4 / fsdp + rows * each
+        predicted = {"seconds": {"step": step}, "mfu_at_most": 0.5}
+        plan = {"fits": peak <= 16, "peak_bytes_per_chip": round(peak * 2**30), "batch_size": config.data.batch_size}
+        return plan | ({"predicted": predicted} if peak <= 16 else {})
+
+    best, trials = search(parse_experiment(tree.to_dict()), 16, evaluate)
+    assert (best.fsdp, best.remat, best.rows) == (8, "products", 8)
+    assert best.config.training.micro_batches == 1
+    assert best.flags == (
+        "--config.data.batch_size=128 --config.mesh.data=2 --config.mesh.fsdp=8 "
+        "--config.model.acoustic.remat=True --config.model.acoustic.remat_saves=products"
+    )
+    assert tried == [(trial.fsdp, trial.remat, trial.rows) for trial in trials]
+    assert {trial.remat for trial in trials if trial.fsdp == 8} == {"products"}
+    assert (1, "off", 2) in tried  # four rows do not fit, and fewer are tried
+
+    def nothing_fits(config):
+        return {"fits": False, "peak_bytes_per_chip": 20 * 2**30}
+
+    with pytest.raises(EmojaxError, match=r"nothing fits on 16 chips; the least needs 20\.0 GiB"):
+        search(parse_experiment(tree.to_dict()), 16, nothing_fits)
+
+
+def test_a_run_takes_its_epochs_of_the_corpus():
+    tree = default.get_config()
+    tree.data.batch_size, tree.training.epochs = 8, 3
+    plan = planned() | {"predicted": {"examples_per_second": 4.0}, "chips": 16}
+    found = run_length(parse_experiment(tree.to_dict()), plan, corpus_hours=565.0)
+    assert (found["utterances"], found["steps"]) == (360_000, 135_000)
+    assert found["hours"] == pytest.approx(3 * 360_000 / 4 / 3600)
+    assert found["chip_hours"] == pytest.approx(16 * found["hours"])
+
+
 def test_the_texts_of_groups_mean_what_they_say():
     from emojax.planning.hlo import _axes
 
@@ -110,8 +293,8 @@ def test_bytes_of_types_on_the_chip_count_only_when_asked():
 
 
 def test_other_topologies_are_refused():
-    assert find_chip("v5e:16x16") is CHIPS["v5e"]
-    for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4"):
+    assert find_chip("v5e:16x16") is find_chip("v5e:16x16@2") is CHIPS["v5e"]
+    for wrong in ("v5e", "v7:4x4", "v5e:4", "v5e:4x4x4x4", "v5e:4x4@0"):
         with pytest.raises(ConfigError, match=r"--topology must be CHIP:AxB"):
             find_chip(wrong)
 
@@ -185,6 +368,11 @@ def test_a_student_is_planned_beside_its_teacher(tmp_path):
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "student" / "plan.json").read_text())
     assert (found["topology"], found["chips"], found["fits"]) == ("v5e:2x2", 4, True)
+    assert found["predicted"]["bound_by"] == "sequential"  # a GRU of 50 frames, forward and backward, in two layers
+    assert {loop["iterations"] for loop in found["loops"]} >= {50}
+    assert len(found["memory_traffic"]) >= 20
+    assert "WARNING" not in result.stderr
+    assert "E0000" not in result.stderr
     assert found["peak_bytes_per_chip"] < found["hbm_bytes_per_chip"] == 16 * 2**30
     assert {each["axes"] for each in found["collectives"]} == {"data"}
     assert {each["kind"] for each in found["collectives"]} == {"all-reduce"}
@@ -241,7 +429,7 @@ def test_what_cannot_be_planned_is_told_in_one_line(tmp_path):
         (
             "hubert",
             ("--topology=v5e:2x2", "--config.model.acoustic.checkpoint=someone/model"),
-            "architecture is not known",
+            "unknown architecture",
         ),
         ("student_s", ("--topology=v5e:4x4", "--config.data.batch_size=8"), "data.batch_size 8 must be a multiple"),
     ):

@@ -63,6 +63,11 @@ _LATER_FIELDS: tuple[dict[str, Any], ...] = (
         "objective.confidence_floor": 0.1,
         "objective.confidence_bound": 4.0,
     },
+    {  # 8: remat kept nothing but the input of each layer
+        "model.acoustic.remat_saves": "nothing",
+        "model.lexical.remat_saves": "nothing",
+        "mesh.dcn": 1,
+    },
 )
 """Fields added by each version, with the value that reproduces the earlier behaviour."""
 

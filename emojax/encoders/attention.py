@@ -1,4 +1,4 @@
-"""Self-attention of speech encoders, with WavLM's gated relative position bias."""
+"""Self-attention of speech encoders, with WavLM's gated relative position bias; on TPU as one kernel."""
 
 import math
 from typing import Any
@@ -7,10 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
+from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
 from emojax.encoders.layers import Linear, wide
+from emojax.encoders.random_bits import seeds
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
+from emojax.parallel import BATCH_AXES, tpu_kind
 
 
 class SelfAttention(nn.Module):
@@ -26,77 +30,116 @@ class SelfAttention(nn.Module):
     ) -> Float[Array, "B T D"]:
         """Computes attended values after the output projection."""
         config = self.config
-        batch, frames, _ = states.shape
 
-        def project(name: str, use_bias: bool = True) -> Float[Array, "H B T F"]:
-            projected = Linear(config.hidden_size, self.dtype, use_bias, name=name)(states)
-            return projected.astype(self.dtype).reshape(batch, frames, config.num_heads, -1).transpose(2, 0, 1, 3)
+        def project(name: str, use_bias: bool = True) -> Float[Array, "B T D"]:
+            projected = Linear(config.hidden_size, self.dtype, use_bias, name=name)(states).astype(self.dtype)
+            return checkpoint_name(projected, name)
 
         query, key, value = project("query"), project("key", config.key_bias), project("value")
         gate = None
         if position_bias is not None:
             gate = RelativePositionGate(config, self.dtype, name="gate")(states)
         rate = config.attention_dropout if self.train else 0.0
-        dropout_keys = jax.random.split(self.make_rng("dropout"), config.num_heads) if rate else None
-        attended = attend(query, key, value, mask, position_bias, gate, rate, dropout_keys)
-        attended = attended.transpose(1, 2, 0, 3).reshape(batch, frames, config.hidden_size)
-        return Linear(config.hidden_size, self.dtype, name="output")(attended)
+        dropout_key = self.make_rng("dropout") if rate else None
+        attended = attend(query, key, value, mask, config.num_heads, position_bias, gate, rate, dropout_key)
+        return Linear(config.hidden_size, self.dtype, name="output")(checkpoint_name(attended, "attended"))
 
 
 def attend(
-    query: Float[Array, "H B T F"],
-    key: Float[Array, "H B T F"],
-    value: Float[Array, "H B T F"],
+    query: Float[Array, "B T D"],
+    key: Float[Array, "B T D"],
+    value: Float[Array, "B T D"],
     mask: Bool[Array, "B T"],
+    num_heads: int,
     position_bias: Float[Array, "H T T"] | None = None,
     gate: Float[Array, "H B T"] | None = None,
     dropout_rate: float = 0.0,
-    dropout_keys: jax.Array | None = None,
-) -> Float[Array, "H B T F"]:
+    dropout_key: jax.Array | None = None,
+) -> Float[Array, "B T D"]:
     """Computes softmax-weighted sums of the values of valid frames, in at least float32.
 
-    Weights are not stored for the backward pass but computed again, so memory grows with T, not with T squared. On
-    CPU the heads are computed one after another, so that the weights of one head stay in the cache.
+    Weights are not stored for the backward pass but computed again, so memory grows with T, not with T squared. On TPU
+    one kernel computes them on the chip (`emojax.encoders.flash_attention`). On CPU the heads are computed one after
+    another, so that the weights of one head stay in the cache. Results, dropout included, are equal to float rounding.
 
     Args:
-      query: queries of H heads with F features each.
+      query: queries, D / H features of a head side by side.
       key: keys.
       value: values.
-      mask: True on valid frames; a row without any gets the mean of all values.
-      position_bias: added to the logits of each head.
+      mask: True on valid frames, which come first; a row without any gets the mean of all values.
+      num_heads: H.
+      position_bias: added to the logits of each head: [h, s, t] for key frame s and query frame t.
       gate: factor of `position_bias` per query frame; None together with it.
       dropout_rate: probability of dropping a weight.
-      dropout_keys: one random key per head; None where the rate is 0.
+      dropout_key: random key; None where the rate is 0.
     """
+    batch, frames, width = query.shape
+    numbers = (
+        jnp.zeros(2, jnp.int32) if dropout_key is None else seeds(dropout_key),
+        jnp.arange(batch, dtype=jnp.int32),
+    )
+    heads = jnp.arange(num_heads, dtype=jnp.int32)
+    if fits_on_chip(tpu_kind(), frames, width, num_heads, position_bias is not None):
+        sharded = _sharded_flash(num_heads, dropout_rate, batch, position_bias is not None)
+        if sharded is not None:
+            position = () if position_bias is None else (position_bias, gate)
+            return sharded(query, key, value, mask.sum(axis=1), *numbers, heads, *position)
+
+    def by_head(values: Float[Array, "B T D"]) -> Float[Array, "H B T F"]:
+        return values.reshape(batch, frames, num_heads, -1).transpose(2, 0, 1, 3)
 
     def head(operands: tuple[Any, ...]) -> Float[Array, "B T F"]:
-        return _one_head(operands, mask, dropout_rate)
+        return _one_head(operands, mask, dropout_rate, numbers)
 
     def one_by_one(operands: tuple[Any, ...]) -> Float[Array, "H B T F"]:
         # A loop already keeps XLA from merging the second computation of the weights with the first.
         return jax.lax.map(jax.checkpoint(head, prevent_cse=False), operands)
 
-    operands = (query, key, value, position_bias, gate, dropout_keys)
-    return jax.lax.platform_dependent(operands, cpu=one_by_one, default=jax.vmap(jax.checkpoint(head)))
+    operands = (by_head(query), by_head(key), by_head(value), position_bias, gate, heads)
+    attended = jax.lax.platform_dependent(operands, cpu=one_by_one, default=jax.vmap(jax.checkpoint(head)))
+    return attended.transpose(1, 2, 0, 3).reshape(batch, frames, width)
 
 
-def _one_head(operands: tuple[Any, ...], mask: Bool[Array, "B T"], dropout_rate: float) -> Float[Array, "B T F"]:
+def _one_head(
+    operands: tuple[Any, ...], mask: Bool[Array, "B T"], dropout_rate: float, numbers: tuple[jax.Array, jax.Array]
+) -> Float[Array, "B T F"]:
     """`attend` for one head, whose operands are those of `attend` without the axis H."""
-    query, key, value, position_bias, gate, dropout_key = operands
+    query, key, value, position_bias, gate, number = operands
     dtype = wide(query.dtype)
     logits = jnp.einsum("btf,bsf->bts", query, key, preferred_element_type=dtype) * query.shape[-1] ** -0.5
     if position_bias is not None and gate is not None:
-        logits = logits + gate[:, :, None] * position_bias
+        logits = logits + gate[:, :, None] * position_bias.T
     # A finite floor instead of -inf: rows without any valid frame stay free of NaN.
     logits = jnp.where(mask[:, None, :], logits, jnp.finfo(dtype).min)
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1, keepdims=True)
-    if dropout_key is not None:
-        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
-        weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
+    if dropout_rate:
+        keep = jax.vmap(lambda row: kept_weights(numbers[0], row, number, query.shape[1], dropout_rate))(numbers[1])
+        weights = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
     # Dividing F features instead of T weights by the total is the same and cheaper.
     attended = jnp.einsum("bts,bsf->btf", weights.astype(value.dtype), value, preferred_element_type=dtype)
-    return attended / total
+    return (attended / total).astype(query.dtype)
+
+
+def _sharded_flash(num_heads: int, dropout_rate: float, batch: int, biased: bool) -> Any:
+    """The kernel on each device's rows and heads; None where the batch is no multiple of the devices."""
+
+    def local(query, key, value, num_frames, seed, rows, heads, bias=None, gate=None):
+        numbers = jnp.concatenate([seed, rows, heads])
+        return flash_attention(
+            query, key, value, num_frames, bias, gate, numbers, num_heads=heads.shape[0], dropout_rate=dropout_rate
+        )
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return local
+    shards, parts = (math.prod(mesh.shape[axis] for axis in axes) for axes in (BATCH_AXES, ("tensor",)))
+    if batch % shards or num_heads % parts:
+        return None
+    of_states, of_rows, of_heads = jax.P(BATCH_AXES, None, "tensor"), jax.P(BATCH_AXES), jax.P("tensor")
+    position = (of_heads, jax.P("tensor", BATCH_AXES)) if biased else ()
+    specs = (of_states, of_states, of_states, of_rows, jax.P(), of_rows, of_heads, *position)
+    return jax.shard_map(local, in_specs=specs, out_specs=of_states, check_vma=False)
 
 
 _GATES = 2
@@ -110,14 +153,14 @@ class RelativePosition(nn.Module):
 
     @nn.compact
     def __call__(self, num_frames: int) -> Float[Array, "H T T"]:
-        """Computes the bias of each pair of query and key frame, before gating."""
+        """Computes the bias [h, s, t] of key frame s and query frame t, before gating."""
         config = self.config
         shape = (config.num_buckets, config.num_heads)
         table = self.param("embedding", nn.initializers.normal(0.02), shape)
         distances = np.arange(1 - num_frames, num_frames)
         per_distance = table[position_buckets(distances, config.num_buckets, config.max_distance)].T
-        # Row t holds the distances -t ... T - 1 - t: a window that moves one to the left from row to row.
-        offsets = np.arange(num_frames)[None, :] - np.arange(num_frames)[:, None] + num_frames - 1
+        # Column t holds the distances -t ... T - 1 - t: a window that moves one to the left from column to column.
+        offsets = np.arange(num_frames)[:, None] - np.arange(num_frames)[None, :] + num_frames - 1
         return per_distance[:, offsets]
 
 

@@ -127,7 +127,7 @@ def _build_module(config: Mapping[str, Any], names: frozenset[str], options: Com
         mask_embedding=MASK_EMBEDDING in names,
         drop_first_layer=True,
     )
-    return SpeechEncoder(sizes, options.dtype, options.remat, options.scan_layers)
+    return SpeechEncoder(sizes, options.dtype, options.remat, options.scan_layers, options.remat_saves)
 
 
 FAMILIES = {

@@ -13,6 +13,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from emojax.encoders.inputs import InputAdapter
+from emojax.encoders.layers import RematSaves
 from emojax.encoders.parameters import AxesTable
 from emojax.encoders.tensor_table import TensorTable
 from emojax.errors import CheckpointError, ConfigError
@@ -69,13 +70,16 @@ class ComputeOptions:
     Attributes:
       dtype: type of the operands of matrix products, `float32` or `bfloat16`; sums, statistics (norms, softmax) and
         hidden states are float32, and parameters stay float32.
-      remat: keep only the input of each layer for the backward pass and compute the rest again.
+      remat: keep only the input of each layer, and `remat_saves`, for the backward pass and compute the rest again.
       scan_layers: one compiled layer, run by `nn.scan` over parameters stacked on a leading axis (shorter compilation).
+      remat_saves: with `remat`, what speech encoders of HuBERT's kind keep of each layer, too: key of
+        `layers.REMAT_SAVES`.
     """
 
     dtype: Any = jnp.float32
     remat: bool = False
     scan_layers: bool = False
+    remat_saves: RematSaves = "nothing"
 
 
 @flax.struct.dataclass

@@ -118,7 +118,7 @@ def _tensor_table(config: Mapping[str, Any], scan_layers: bool) -> TensorTable:
 
 def _build_module(config: Mapping[str, Any], names: frozenset[str], options: ComputeOptions) -> SpeechEncoder:
     sizes = read_hubert_config(config, MASK_EMBEDDING in names)
-    return SpeechEncoder(sizes, options.dtype, options.remat, options.scan_layers)
+    return SpeechEncoder(sizes, options.dtype, options.remat, options.scan_layers, options.remat_saves)
 
 
 def _family(model_type: str, architecture: str) -> Family:

@@ -1,13 +1,15 @@
 """Layers shared by encoders: activations, dense layers in mixed precision, masked statistics, grouped convolution."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from emojax.encoders.random_bits import kept, seeds, stream
 from emojax.parallel import constrain_batch
 
 
@@ -57,6 +59,57 @@ class Linear(nn.Module):
             return constrain_batch(products)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return constrain_batch(products) + bias.astype(wide(self.dtype))
+
+
+RematSaves = Literal["nothing", "attention", "products"]
+"""Keys of `REMAT_SAVES`."""
+
+REMAT_SAVES: Mapping[str, tuple[str, ...]] = {
+    "nothing": (),
+    "attention": ("attended",),
+    "products": ("query", "key", "value", "attended", "inner"),
+}
+"""Names of values (`jax.ad_checkpoint.checkpoint_name`) of a layer that are kept for its backward pass.
+
+The output of attention has D values per frame and its scores need not be computed a third time; with the products that
+have narrow inputs, D values each and those of the feed-forward part, only cheap operations are computed again."""
+
+
+def remat_layer(layer: type[nn.Module], scan_layers: bool, saves: str) -> Any:
+    """Makes a layer keep its input and the values named by a key of `REMAT_SAVES`, and compute the others again.
+
+    Args:
+      layer: module class.
+      scan_layers: whether it runs in a loop, which keeps XLA from merging both computations.
+      saves: key of `REMAT_SAVES`.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(*REMAT_SAVES[saves])
+    return nn.remat(layer, prevent_cse=not scan_layers, policy=policy)
+
+
+class Dropout(nn.Module):
+    """Sets values to zero with probability `rate` and divides the others by 1 - `rate`, by `random_bits`.
+
+    The mask is computed again in the backward pass, which costs less than keeping it. Rows of a batch get the same mask
+    on any number of devices.
+    """
+
+    rate: float
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, states: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Drops values; needs the rng stream `dropout` where it does."""
+        if self.deterministic or self.rate == 0.0:
+            return states
+        return _dropped(states, seeds(self.make_rng("dropout")), self.rate)
+
+
+@functools.partial(jax.checkpoint, static_argnums=2)
+def _dropped(states: Float[Array, "B T D"], seed: Int[Array, "2"], rate: float) -> Float[Array, "B T D"]:
+    row, frame, feature = (jax.lax.broadcasted_iota(jnp.int32, states.shape, axis) for axis in range(3))
+    keep = kept(stream(seed[0], seed[1], row), frame * states.shape[2] + feature, rate)
+    return jnp.where(keep, states * (1.0 / (1.0 - rate)), jnp.zeros_like(states))
 
 
 def layer_norm(epsilon: float, dtype: Any, name: str | None = None) -> nn.LayerNorm:

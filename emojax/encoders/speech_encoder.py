@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.attention import RelativePosition, SelfAttention
 from emojax.encoders.families import EncoderOutput
-from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
+from emojax.encoders.layers import ACTIVATIONS, Dropout, Linear, layer_norm, remat_layer, wide
 from emojax.encoders.parameters import AxesTable
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 from emojax.encoders.speech_features import FeatureEncoder, mask_states, num_frames
@@ -24,6 +25,7 @@ class LayerStack(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     scan_layers: bool = False
+    remat_saves: str = "nothing"
 
     def run_layers(
         self,
@@ -35,7 +37,7 @@ class LayerStack(nn.Module):
     ) -> tuple[Float[Array, "B T D"], tuple[Float[Array, "B T D"], ...] | None]:
         """Computes the output of the last layer, and if `hidden_states` the input of the first and all outputs."""
         config = self.config
-        layer = nn.remat(SpeechLayer, prevent_cse=not self.scan_layers) if self.remat else SpeechLayer
+        layer = remat_layer(SpeechLayer, self.scan_layers, self.remat_saves) if self.remat else SpeechLayer
         drop_rates = np.full(config.num_layers, config.layer_drop, np.float32)
         if not config.drop_first_layer:
             drop_rates[0] = 0.0
@@ -82,7 +84,7 @@ class SpeechTransformer(LayerStack):
         norm = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")
         if not config.norm_first:
             states = norm(states)
-        states = nn.Dropout(config.hidden_dropout, deterministic=not train)(states)
+        states = Dropout(config.hidden_dropout, not train)(states)
         bias = None
         if config.num_buckets:
             bias = RelativePosition(config, name="relative_position")(states.shape[1])
@@ -111,7 +113,7 @@ class SpeechLayer(nn.Module):
         In training the whole layer is skipped with probability `drop_rate` (Fan et al. 2020).
         """
         config, inputs = self.config, states
-        dropout = nn.Dropout(config.hidden_dropout, deterministic=not self.train)
+        dropout = Dropout(config.hidden_dropout, not self.train)
         attention = SelfAttention(config, self.dtype, self.train, name="attention")
         attention_norm = layer_norm(config.layer_norm_epsilon, self.dtype, "attention_norm")
         mlp_norm = layer_norm(config.layer_norm_epsilon, self.dtype, "mlp_norm")
@@ -128,9 +130,10 @@ class SpeechLayer(nn.Module):
 
     def _feed_forward(self, states: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         config = self.config
-        inner = Linear(config.intermediate_size, self.dtype, name="mlp_in")(states)
+        inner = Linear(config.intermediate_size, self.dtype, name="mlp_in")(states).astype(self.dtype)
+        inner = checkpoint_name(inner, "inner")
         inner = ACTIVATIONS[config.activation](inner)
-        inner = nn.Dropout(config.activation_dropout, deterministic=not self.train)(inner)
+        inner = Dropout(config.activation_dropout, not self.train)(inner)
         return Linear(config.hidden_size, self.dtype, name="mlp_out")(inner)
 
 
@@ -144,6 +147,7 @@ class SpeechEncoder(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     scan_layers: bool = False
+    remat_saves: str = "nothing"
 
     @nn.compact
     def __call__(
@@ -177,7 +181,9 @@ class SpeechEncoder(nn.Module):
         mask = jnp.arange(features.shape[1]) < lengths[:, None]
         states = FeatureProjection(config, self.dtype, train, name="feature_projection")(features)
         states = self._mask(states, lengths, masked, train)
-        transformer = SpeechTransformer(config, self.dtype, self.remat, self.scan_layers, name="transformer")
+        transformer = SpeechTransformer(
+            config, self.dtype, self.remat, self.scan_layers, self.remat_saves, name="transformer"
+        )
         last, kept = transformer(states, mask, train=train, hidden_states=hidden_states)
         return EncoderOutput(last, mask, kept)
 
@@ -209,7 +215,7 @@ class FeatureProjection(nn.Module):
         if config.projection_norm:
             features = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")(features)
         states = Linear(config.hidden_size, self.dtype, name="dense")(features)
-        return nn.Dropout(config.projection_dropout, deterministic=not self.train)(states)
+        return Dropout(config.projection_dropout, not self.train)(states)
 
 
 MASK_EMBEDDING = "masked_spec_embed"

@@ -25,7 +25,7 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=quantise --workdir=DIR --output=SMALLER
   python launch.py --mode=export --workdir=DIR --format=onnx|stablehlo|huggingface|web --output=FOLDER [--clips=FILE]
-  python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
+  python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--search] [--corpus_hours=N]
 
 Modes:
   train       Trains a model and evaluates its best checkpoint. Continues if DIR has a checkpoint. With --folds: trains
@@ -93,6 +93,10 @@ RUNTIME = flags.DEFINE_string(
     "runtime", "", "export: folder of the npm package onnxruntime-web, for --format=web; default: npm fetches it."
 )
 TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
+SEARCH = flags.DEFINE_boolean("search", False, "plan: choose mesh, rows per chip and rematerialisation.")
+CORPUS_HOURS = flags.DEFINE_float(
+    "corpus_hours", 0.0, "plan: hours of the training corpus, for the length of a run; default: MSP-Podcast.", 0.0
+)
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Several processes: their number.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Several processes: number of this process, from 0.")
@@ -127,6 +131,8 @@ _FLAGS = (
     CLIPS,
     RUNTIME,
     TOPOLOGY,
+    SEARCH,
+    CORPUS_HOURS,
     COORDINATOR,
     NUM_PROCESSES,
     PROCESS_ID,

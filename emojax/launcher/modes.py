@@ -17,6 +17,7 @@ from emojax.launcher.flags import (
     CONFIG,
     COORDINATOR,
     CORPUS,
+    CORPUS_HOURS,
     DATA_DIR,
     FOLDS,
     FORMAT,
@@ -30,6 +31,7 @@ from emojax.launcher.flags import (
     PROCESS_ID,
     RTTM,
     RUNTIME,
+    SEARCH,
     SPLITS,
     TOPOLOGY,
     TRANSCRIPTS,
@@ -279,7 +281,13 @@ def _plan(workdir: Path) -> int:
     from emojax.config import parse_experiment
     from emojax.planning import plan_workdir
 
-    plan_workdir(parse_experiment(config_tree()), workdir, TOPOLOGY.value)
+    plan_workdir(
+        parse_experiment(config_tree()),
+        workdir,
+        TOPOLOGY.value,
+        corpus_hours=CORPUS_HOURS.value,
+        searched=SEARCH.value,
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from emojax.encoders import AxesTable, Encoder, axes_by_path, resolve_layers, select_layers
 from emojax.encoders.inputs import InputAdapter
+from emojax.encoders.layers import RematSaves
 from emojax.errors import ConfigError
 from emojax.models.normalisation import CorpusNormalisation
 from emojax.models.pooling import pool
@@ -77,6 +78,11 @@ class EncoderInputConfig:
         "Whether layers are computed again in the backward pass in place of keeping activations: less memory, more "
         "time.",
     ] = False
+    remat_saves: Annotated[
+        RematSaves,
+        "Speech encoders of HuBERT's kind with `remat`: what is kept of each layer beside its input. Per frame, the "
+        'output of "attention" takes 2 D bytes in bfloat16, all "products" 16 D bytes.',
+    ] = "attention"
     scan_layers: Annotated[
         bool,
         'Whether one compiled layer runs over stacked parameters: shorter compilation, less memory; not with "top".',

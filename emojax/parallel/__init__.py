@@ -6,6 +6,7 @@ from emojax.parallel.host import compiled_programs as compiled_programs
 from emojax.parallel.host import jax_started as jax_started
 from emojax.parallel.host import keep_freed_memory as keep_freed_memory
 from emojax.parallel.host import use_compilation_cache as use_compilation_cache
+from emojax.parallel.mesh import BATCH_AXES as BATCH_AXES
 from emojax.parallel.mesh import AxesOf as AxesOf
 from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import batch_sharding as batch_sharding
@@ -21,6 +22,7 @@ from emojax.parallel.mesh import state_sharding as state_sharding
 from emojax.parallel.mesh import to_device as to_device
 from emojax.parallel.mesh import to_global_arrays as to_global_arrays
 from emojax.parallel.mesh import to_host as to_host
+from emojax.parallel.mesh import tpu_kind as tpu_kind
 from emojax.parallel.mesh import with_mesh as with_mesh
 from emojax.parallel.processes import LOST as LOST
 from emojax.parallel.processes import is_first_process as is_first_process

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from emojax.errors import ConfigError
 from emojax.parallel.host import check_not_forked
 from emojax.schema import Ge, Le, settings
 
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = ("dcn", "data", "fsdp")
 """Mesh axes that the batch dimension is sharded over."""
 
 MESH_AXES = (*BATCH_AXES, "tensor")
@@ -35,6 +36,13 @@ class MeshConfig:
         "Devices that attention heads and feed-forward units of encoders are sharded over; each computes the same "
         "rows.",
     ] = 1
+    dcn: Annotated[
+        int,
+        Ge(-1),
+        Le(10**6),
+        "Groups of devices that only the network of the data centre connects (slices of TPUs, hosts), over which "
+        "batches are sharded; the other axes lie within a group.",
+    ] = 1
 
     def __post_init__(self):
         """Checks rules between fields.
@@ -51,14 +59,14 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """Creates a mesh with axes data, fsdp and tensor.
+    """Creates a mesh with axes dcn, data, fsdp and tensor.
 
     Args:
       config: number of devices along each axis.
       devices: devices of the mesh; default: all.
 
     Raises:
-      ConfigError: the product of the axes is not the number of devices.
+      ConfigError: the product of the axes is not the number of devices, or `dcn` does not divide slices and hosts.
       EmojaxError: the process was forked after JAX had started (`check_not_forked`).
     """
     check_not_forked()
@@ -69,7 +77,23 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     if math.prod(sizes) != len(devices):
         product = " x ".join(map(str, sizes))
         raise ConfigError(f"mesh: {' x '.join(MESH_AXES)} must be the {len(devices)} devices, got {product}")
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+    types = (AxisType.Auto,) * len(sizes)
+    if sizes[0] == 1:
+        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
+    arranged = [mesh_utils.create_device_mesh(sizes[1:], group) for group in _groups(devices, sizes[0])]
+    return Mesh(np.stack(arranged), MESH_AXES, axis_types=types)
+
+
+def _groups(devices: list[jax.Device], number: int) -> list[list[jax.Device]]:
+    """Splits devices into groups of whole slices, or where there is one slice, of whole hosts."""
+    slices = [getattr(device, "slice_index", None) or 0 for device in devices]
+    units = slices if len(set(slices)) > 1 else [device.process_index for device in devices]
+    count = len(set(units))
+    if count % number and count > 1:
+        raise ConfigError(f"mesh.dcn must divide the {count} slices or hosts, got {number}")
+    ordered = [device for _, device in sorted(enumerate(devices), key=lambda pair: (units[pair[0]], pair[0]))]
+    size = len(devices) // number
+    return [ordered[start : start + size] for start in range(0, len(devices), size)]
 
 
 RULES = {"embed": "fsdp", "conv": "fsdp", "heads": "tensor", "mlp": "tensor", "vocab": "tensor"}
@@ -163,6 +187,16 @@ def with_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
             return function(*arguments)
 
     return call
+
+
+def tpu_kind() -> str:
+    """Kind of TPU that runs what is being traced, e.g. `TPU v5 lite`; empty for other devices.
+
+    It is that of the mesh of `with_mesh`, or else of the default devices.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    kind: str = jax.devices()[0].device_kind if device is None else device.device_kind
+    return kind if kind.startswith("TPU") else ""
 
 
 def constrain_batch(rows: jax.Array) -> jax.Array:

@@ -82,7 +82,7 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
       EmojaxError: the config cannot run on that mesh, or an encoder's architecture is not known.
     """
     check_micro_batches(config, mesh)
-    metadata = _metadata(config)
+    metadata = plan_metadata(config)
     modalities = config.model.encoder_modalities
     model = _model(config, metadata, {name: getattr(config.model, name).checkpoint for name in modalities})
     teacher = _teacher(config, metadata, mesh) if config.distillation.on else None
@@ -95,7 +95,8 @@ def abstract_run(config: ExperimentConfig, mesh: Mesh, seconds: float) -> Abstra
     return AbstractStep(experiment.jitted_step(optimizer, state), arguments, metadata)
 
 
-def _metadata(config: ExperimentConfig) -> CorpusMetadata:
+def plan_metadata(config: ExperimentConfig) -> CorpusMetadata:
+    """Metadata of the config's corpus; placeholders where it is not on this machine."""
     try:
         # A plan depends on the number of tokens, not on texts, which may not be on this machine.
         lexical = dataclasses.replace(config.model.lexical, transcripts="")
@@ -111,7 +112,9 @@ def _model(config: ExperimentConfig, metadata: CorpusMetadata, checkpoints: dict
     parts: dict[str, EncoderPart] = {}
     for modality, checkpoint in checkpoints.items():
         settings = getattr(config.model, modality)
-        options = ComputeOptions(jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers)
+        options = ComputeOptions(
+            jnp.dtype(config.model.dtype), settings.remat, settings.scan_layers, settings.remat_saves
+        )
         part = describe_encoder(checkpoint, options, settings.keep_layers)
         if isinstance(settings, AcousticInputConfig) and settings.padded:
             module = padded_module(part.module, "config.model.acoustic.padded")

@@ -1,9 +1,8 @@
-"""Parses the text of a compiled program: collectives between chips, and memory traffic, per call."""
+"""Parses the text of a compiled program: computations, sources of operations, collectives between chips."""
 
 import collections
 import dataclasses
 import re
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,9 +13,8 @@ _LINE = re.compile(r"^\s+(ROOT )?%([\w.\-]+) = (.*)$")
 _CALLED = re.compile(
     r"(?:calls|to_apply|body|branch_computations|true_computation|false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)"
 )
+_PACKAGE = "/emojax/"
 _COLLECTIVE = re.compile(r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?")
-_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "iota"}
-_FREE |= {"partition-id", "after-all", "opt-barrier"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +29,12 @@ class Instruction:
     text: str
 
     @property
+    def op_name(self) -> str:
+        """Path of scopes and primitive in the traced function; empty for what the compiler added."""
+        found = re.search(r'op_name="([^"]*)"', self.text)
+        return found[1] if found else ""
+
+    @property
     def called(self) -> tuple[str, ...]:
         """Computations it runs."""
         return tuple(re.findall(r"%([\w.\-]+)", " ".join(_CALLED.findall(self.text))))
@@ -38,32 +42,41 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Computations by name, each a list of instructions, and the name of the first."""
+    """A compiled program.
+
+    Attributes:
+      computations: by name, each a list of instructions.
+      entry: name of the first computation.
+      frames: `stack_frame_id` -> `file:line` of the innermost frame inside this package, or else of the innermost one.
+    """
 
     computations: dict[str, list[Instruction]]
     entry: str
+    frames: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def runs(self) -> dict[str, int]:
-        """How often each computation runs in one call of the program."""
+        """How often each computation runs in one call of the program; a loop without a known bound counts as once."""
         counts: collections.Counter[str] = collections.Counter()
 
         def visit(name: str, times: int) -> None:
             counts[name] += times
             for instruction in self.computations.get(name, ()):
-                factor = self._trips(instruction) if instruction.opcode == "while" else 1
+                factor = (self.trips(instruction) or 1) if instruction.opcode == "while" else 1
                 for called in instruction.called:
                     visit(called, times * factor)
 
         visit(self.entry, 1)
         return dict(counts)
 
-    def _trips(self, loop: Instruction) -> int:
-        """Trips of a loop that counts up from 0, by the bound its condition compares with; 1 if there is none."""
+    def trips(self, loop: Instruction) -> int | None:
+        """Iterations of a loop that counts from 0 to the bound of its condition; None if there is no such bound."""
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
+            return int(known[1])
         condition = re.search(r"condition=%([\w.\-]+)", loop.text)
         lines = self.computations.get(condition[1], []) if condition else []
         bounds = [re.search(r"^s32\[\]\S* constant\((\d+)\)", line.text) for line in lines]
         found = [int(bound[1]) for bound in bounds if bound]
-        return max(found) if found else 1
+        return max(found) if found else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +118,33 @@ def parse_program(text: str) -> Program:
             computations[name].append(_instruction(bool(found[1]), found[2], found[3]))
         elif line.startswith("}"):
             name = ""
-    return Program(computations, entry)
+    return Program(computations, entry, _frames(text))
+
+
+def _frames(text: str) -> dict[int, str]:
+    """Source of each stack frame, from the tables in front of the computations."""
+
+    def table(name: str) -> dict[int, str]:
+        found = re.search(rf"^{name}\n((?:\d+ .*\n)*)", text, re.MULTILINE)
+        rows = (line.split(" ", 1) for line in found[1].splitlines()) if found else ()
+        return {int(number): value for number, value in rows}
+
+    files, locations, frames = table("FileNames"), table("FileLocations"), table("StackFrames")
+
+    def source(frame: int) -> tuple[str, int]:
+        location, parent = map(int, re.findall(r"=(\d+)", frames[frame])[:2])
+        file, _, line = map(int, re.findall(r"=(\d+)", locations[location])[:3])
+        return f"{files[file].strip(chr(34))}:{line}", parent - 1  # parents are numbered from 1, 0 being none
+
+    found = {}
+    for frame in frames:
+        inner, outer = source(frame)
+        place = inner
+        while _PACKAGE not in place and outer in frames:
+            place, outer = source(outer)
+        place = place if _PACKAGE in place else inner
+        found[frame] = place[place.rfind(_PACKAGE) + 1 :] if _PACKAGE in place else place.rpartition("/")[2]
+    return found
 
 
 def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective]:
@@ -140,31 +179,6 @@ def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective
     return [Collective(*key, count, size) for key, (count, size) in sorted(total.items()) if key[2] > 1]
 
 
-def memory_traffic(program: Program) -> int:
-    """Bytes that one step reads from and writes to a chip's main memory, estimated from the text.
-
-    What a fusion reads of an array by a slice counts as the slice; arrays the compiler keeps on the chip count nothing.
-    """
-    runs, total = program.runs(), 0
-    fused = {
-        name
-        for lines in program.computations.values()
-        for line in lines
-        if line.opcode == "fusion"
-        for name in line.called
-    }
-    for name, instructions in program.computations.items():
-        if name in fused or not runs.get(name) or _is_reducer(instructions):
-            continue
-        types = {instruction.name: instruction.type for instruction in instructions}
-        moved = 0
-        for instruction in instructions:
-            if instruction.opcode not in _FREE:
-                moved += sum(_moved(program, instruction, types))
-        total += runs[name] * moved
-    return total
-
-
 def array_bytes(type_text: str, everywhere: bool = False) -> int:
     """Bytes of an array or tuple type; of those in main memory alone, unless `everywhere`."""
     total = 0
@@ -193,42 +207,6 @@ def _closing(text: str, start: int) -> int:
         if depth == 0:
             return place
     return len(text)
-
-
-def _moved(program: Program, instruction: Instruction, types: dict[str, str]) -> Iterator[int]:
-    """Bytes of each operand and of the result that pass through memory."""
-    operands = [array_bytes(types.get(name, "")) for name in instruction.operands]
-    result = array_bytes(instruction.type)
-    if instruction.opcode == "dynamic-slice":
-        operands = [result]
-    elif instruction.opcode == "dynamic-update-slice":
-        operands, result = operands[1:2], operands[1] if len(operands) > 1 else result
-    elif instruction.opcode == "fusion" and instruction.called:
-        lines = program.computations.get(instruction.called[0], [])
-        operands, result = _fusion(lines, operands, result)
-    yield from operands
-    yield result
-
-
-def _fusion(lines: list[Instruction], operands: list[int], result: int) -> tuple[list[int], int]:
-    numbers = {line.name: int(found[1]) for line in lines if (found := re.search(r" parameter\((\d+)\)", line.text))}
-    types = {line.name: line.type for line in lines}
-    for name, number in numbers.items():
-        users = [line for line in lines if name in line.operands]
-        if not users or number >= len(operands):
-            continue
-        if all(line.opcode == "dynamic-slice" for line in users):
-            operands[number] = min(operands[number], sum(array_bytes(line.type, True) for line in users))
-        elif all(line.opcode == "dynamic-update-slice" and line.operands[0] == name for line in users):
-            # Written in place: neither is the rest read, nor is it written.
-            update = sum(array_bytes(types.get(line.operands[1], ""), True) for line in users)
-            result = min(result, max(result - operands[number], 0) + update)
-            operands[number] = 0
-    return operands, result
-
-
-def _is_reducer(lines: list[Instruction]) -> bool:
-    return all(re.match(r"\w+\[\]", line.type) for line in lines)
 
 
 def _axes(text: str, mesh_shape: dict[str, int]) -> tuple[str, int]:

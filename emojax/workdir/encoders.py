@@ -240,7 +240,7 @@ def load_encoders(workdir: Path, config: EmotionModelConfig, mesh: Mesh, online:
     encoders = {}
     for modality in config.encoder_modalities:
         settings: EncoderInputConfig = getattr(config, modality)
-        options = ComputeOptions(jnp.dtype(config.dtype), settings.remat, settings.scan_layers)
+        options = ComputeOptions(jnp.dtype(config.dtype), settings.remat, settings.scan_layers, settings.remat_saves)
         folder = workdir / ENCODERS / modality
         source = check_kept_encoder(folder, weights=modality in online)
         if modality in online and not source.has_weights:
