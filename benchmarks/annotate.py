@@ -1,11 +1,12 @@
 """Speed and memory of annotating one long MP3 on one core, by stage, compilation excluded.
 
   python -m benchmarks.annotate [--minutes=60] [--transcripts] [--detector=auto] [--config=configs/student_s.py]
+  python -m benchmarks.annotate [--minutes=60] [--transcripts] --workdir=runs/student
 
 The recording is made of the recordings of emodb, with pauses of 0.1 to 2 s (two thirds are speech), at 44.1 kHz. The
-student has random weights, which do not change the speed. The same recording is annotated once before, so that all
-programs are compiled. With --transcripts Whisper tiny.en transcribes it (requirements-weights.txt). Processor time is
-that of all threads: other processes on the machine hardly change it.
+student of --config has random weights; --workdir is a trained model. The same recording is annotated once before, so
+that all programs are compiled. With --transcripts Whisper tiny.en transcribes it (requirements-weights.txt). Processor
+time is that of all threads: other processes on the machine hardly change it.
 """
 
 import json
@@ -25,6 +26,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/student_s.py", "Student.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Trained model, in place of random weights.")
 _MINUTES = flags.DEFINE_float("minutes", 60.0, "Length of the recording.")
 _TRANSCRIPTS = flags.DEFINE_bool("transcripts", False, "Recognise a transcript, too.")
 _DETECTOR = flags.DEFINE_enum("detector", "auto", ["auto", "silero", "energy"], "Voice activity detector.")
@@ -43,7 +45,7 @@ def main(argv):
     keep_freed_memory()  # as launch.py does
     use_compilation_cache()
     config = AnnotateConfig(activity=ActivityConfig(detector=_DETECTOR.value), transcripts=_TRANSCRIPTS.value)
-    model, description = student()
+    model, description = trained(_WORKDIR.value) if _WORKDIR.value else student()
     annotator = Annotator(model, description, config)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -84,6 +86,15 @@ class StageClock:
         before = self.stages.get(name, (0.0, 0.0))
         self.stages[name] = tuple(b + n - last for b, n, last in zip(before, now, self._last, strict=True))
         self._last = now
+
+
+def trained(workdir):
+    """The predictor of a workdir, and its description."""
+    from emojax.annotation.annotator import describe
+    from emojax.inference import load
+
+    predictor = load(workdir)
+    return predictor, describe(predictor, Path(workdir).name)
 
 
 def student():

@@ -5,8 +5,8 @@
 
 `prosody`: linear regression on the drawn cues (rate, pitch, range, level), an upper limit for acoustic models. `ridge`:
 ridge regression on statistics of log-mel energies, F0 and duration. `encoder`: ridge regression on mean and standard
-deviation of the frozen hidden states of a speech encoder, of its last layer, and of the layer that is best on dev.
-"Stretched": predictions scaled to the standard deviation of the training ratings, as training with a CCC loss does.
+deviation of the frozen hidden states of a speech encoder, of its last layer, and of the layer that is best on dev, from
+the first 30 s of an utterance. "Stretched": predictions scaled to the standard deviation of the training ratings, as training with a CCC loss does.
 """
 
 import argparse
@@ -66,7 +66,8 @@ def report_encoder(corpus, checkpoint: str) -> None:
     encoder = load_encoder(checkpoint)
 
     def all_layers(waveforms: list[np.ndarray]) -> np.ndarray:  # (N, layers, 2 D)
-        return encoder_statistics(encoder, waveforms).swapaxes(0, 1)
+        longest = 30 * SAMPLE_RATE  # of Whisper; a few utterances are longer
+        return encoder_statistics(encoder, [waveform[:longest] for waveform in waveforms]).swapaxes(0, 1)
 
     tables = {split: audio_table(corpus, split, all_layers) for split in ("train", "dev", *_TESTS)}
     layers = [

@@ -1,11 +1,13 @@
 """Exported ONNX files in ONNX Runtime beside the same model compiled by XLA, on one core.
 
-  python -m benchmarks.export --config=configs/student_s.py [--rounds=40]
+  python -m benchmarks.export [--configs=student_s,student_m,student_conv,mfb] [--rounds=40]
 
-Random weights, waveforms in, sides in turn, the least processor time of each, which other processes on the machine
-change little. Clips of 10 s: one, and 8 at once; a stream in chunks of 100 ms. The goal is a ratio of at most 1.3.
+Configs are modules of `configs/`. Random weights, waveforms in, sides in turn, the least processor time of each, which
+other processes on the machine change little. Clips of 10 s: one, and 8 at once; a stream in chunks of 100 ms, where the
+model can run on one. The goal is a ratio of at most 1.3.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -18,16 +20,23 @@ if __name__ == "__main__":  # before any library counts the cores
 import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import config_flags
 
 from benchmarks.steps import clips
 
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/student_s.py", "Student.")
+_CONFIGS = flags.DEFINE_list("configs", ["student_s", "student_m", "student_conv", "mfb"], "Modules of `configs/`.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Measurements of each side, in turn.")
 _JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
 
 
 def main(argv):
+    print("| one core | XLA | ONNX Runtime | ratio | 8-bit weights |\n|---|---|---|---|---|")
+    results = {name: measure(name) for name in _CONFIGS.value}
+    if _JSON.value:
+        Path(_JSON.value).write_text(json.dumps(results, indent=2))
+
+
+def measure(name):
+    """Prints the rows of a config; returns their times (s)."""
     from emojax.config import parse_experiment
     from emojax.export.check import initial_state
     from emojax.export.description import Description, stream_obstacle
@@ -38,7 +47,7 @@ def main(argv):
     from emojax.types import ATTRIBUTES, CorpusInfo
     from emojax.workdir import TrainedModel, unknown_labels
 
-    config = parse_experiment(_CONFIG.value.to_dict())
+    config = parse_experiment(importlib.import_module(f"configs.{name}").get_config().to_dict())
     online, encoders = config.model.encoder_modalities, load_encoders(config.model)
     model = build_model(config.model, 0, encoders)
     variables = jax.jit(model.init)(jax.random.key(0), example_batch(model, online))
@@ -47,27 +56,29 @@ def main(argv):
     fields = ("none", ATTRIBUTES, info.scale, (), (), "none", "", "", "recorded", 0)
     description = Description(*fields, model.min_samples, model.max_samples, 0.0)
     predictor = Predictor(trained)
-    files = {name: clip_model(trained, description, quantised=name == "int8") for name in ("onnx", "int8")}
-    runs = {name: onnx_run(file.SerializeToString()) for name, file in files.items()}
+    files = {side: clip_model(trained, description, quantised=side == "int8") for side in ("onnx", "int8")}
+    runs = {side: onnx_run(file.SerializeToString()) for side, file in files.items()}
     results = {}
-    print("| one core | XLA | ONNX Runtime | ratio | 8-bit weights |\n|---|---|---|---|---|")
     for title, rows in (("one clip of 10 s", 1), ("8 clips of 10 s", 8)):
         lengths = np.full(rows, 160_000, np.int32)
         sides = {"xla": lambda audio, n=lengths, rows=rows: predictor.forward(audio, n, [""] * rows)}
-        sides |= {name: lambda audio, n=lengths, run=run: run(audio, n) for name, run in runs.items()}
-        results[title] = row(title, least_times(sides, lambda number, rows=rows: as_float(clips(number, rows, 10))))
+        sides |= {side: lambda audio, n=lengths, run=run: run(audio, n) for side, run in runs.items()}
+        results[title] = row(
+            f"`{name}`, {title}", least_times(sides, lambda number, rows=rows: as_float(clips(number, rows, 10)))
+        )
     if stream_obstacle(trained) is None:
         session, stream = onnx_session(stream_model(trained, description).SerializeToString()), Stream(predictor)
-        names, state = [output.name for output in session.get_outputs()], initial_state(session)
+        outputs, state = [output.name for output in session.get_outputs()], initial_state(session)
 
         def onnx_chunk(audio):
-            values = dict(zip(names, session.run(names, {"waveform": audio[:, :1600], **state}), strict=True))
-            state.update({name: values[name.replace("state_", "next_", 1)] for name in state})
+            values = dict(zip(outputs, session.run(outputs, {"waveform": audio[:, :1600], **state}), strict=True))
+            state.update({part: values[part.replace("state_", "next_", 1)] for part in state})
 
         sides = {"xla": lambda audio: stream(audio[0, :1600]), "onnx": onnx_chunk}
-        results["stream"] = row("stream, 100 ms", least_times(sides, lambda number: as_float(clips(number, 1, 1))))
-    if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(results, indent=2))
+        results["stream"] = row(
+            f"`{name}`, stream, 100 ms", least_times(sides, lambda number: as_float(clips(number, 1, 1)))
+        )
+    return results
 
 
 def load_encoders(settings):

@@ -96,3 +96,9 @@ def bucket_length(length: int, shortest: int, longest: int | None) -> int:
             break
         bucket = bucket * numerator // denominator
     return bucket if longest is None else min(bucket, longest)
+
+
+def doubled_length(length: int, shortest: int, longest: int | None) -> int:
+    """Rounds up to the next of `shortest` x 1, 2, 4, 8, ...: half as many programs, more padding."""
+    bucket = shortest << max((-(-length // shortest) - 1).bit_length(), 0)
+    return bucket if longest is None else min(bucket, longest)

@@ -19,6 +19,14 @@ class AudioError(EmojaxError):
     """An audio file or array that is unreadable or invalid."""
 
 
+class AudioFormatError(AudioError):
+    """An audio file that no decoder reads, or that is damaged."""
+
+
+class AudioLengthError(AudioError):
+    """Audio that is longer than a limit."""
+
+
 class CheckpointError(EmojaxError):
     """A workdir or checkpoint that is missing, damaged or incompatible."""
 

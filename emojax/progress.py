@@ -49,9 +49,14 @@ class Progress:
             self._show(note)
 
     def write(self, message: str) -> None:
-        """Prints a message on a separate line."""
+        """Prints a message on a separate line, in the process that shows progress."""
         if self.shown:
-            print(("\r\x1b[K" if self._terminal else "") + message, file=sys.stderr, flush=True)
+            self.write_error(message)
+
+    def write_error(self, message: str) -> None:
+        """Prints an error of this process on a separate line, also where another one shows progress."""
+        clear = "\r\x1b[K" if self._terminal and self.shown else ""
+        print(clear + message, file=sys.stderr, flush=True)
 
     @property
     def rate(self) -> float:

@@ -19,7 +19,7 @@ FLAGS = (
 )
 
 
-def start_browser(profile, width=1440, height=900, phone=False, dark=False):
+def start_browser(profile, width=1440, height=900, phone=False, dark=False, flags=()):
     """Starts Chromium; skips the test with the reason if it, its driver or Selenium is not installed."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -28,7 +28,7 @@ def start_browser(profile, width=1440, height=900, phone=False, dark=False):
         pytest.skip("no Chromium and ChromeDriver (apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     os.environ.setdefault("SE_OFFLINE", "true")  # Selenium looks for no other driver

@@ -217,7 +217,7 @@ def test_invalid_annotations_are_errors(change, message):
 
 COLOURS = re.findall(
     r"--([\w-]+): light-dark\(#(\w{6}), #(\w{6})\)",
-    (files("emojax.annotation.page") / "page.css").read_text(encoding="utf-8"),
+    (files("emojax.annotation.page") / "base.css").read_text(encoding="utf-8"),
 )
 LIGHT, DARK = ({name: pair[i] for name, *pair in COLOURS} for i in (0, 1))
 TOKENS = ("anger", "happiness", "sadness", "fear", "disgust", "surprise", "contempt", "boredom", "other", "neutral")

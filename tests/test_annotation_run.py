@@ -124,6 +124,16 @@ def test_a_recording_without_speech_has_no_segments():
     assert found.to_tree()["counts"] == {"segments": 0, "speech_seconds": 0, "skipped": 0}
 
 
+def test_eight_hours_of_silence_have_a_track_without_values():
+    minute, times = measure([np.zeros(16_000 * 60, np.float32)], io.BytesIO(), None), 8 * 60
+    measured = {name: np.tile(getattr(minute, name), times) for name in ("probabilities", "levels", "peaks")}
+    recording = dataclasses.replace(minute, num_samples=times * minute.num_samples, **measured)
+    found = Annotator(ModelDouble(), describe(ModelDouble(), "double"), CONFIG).annotate_recording(recording, None, "f")
+    assert (found.duration, found.segments) == (8 * 3600.0, ())
+    assert np.isnan(found.track.attributes["valence"]).all()
+    assert len(found.track.times) == pytest.approx(8 * 3600 / 0.25, abs=4)
+
+
 def test_clips_are_read_in_batches():
     assert list(batches_of([])) == []
     assert list(batches_of([16_000] * 600)) == [(0, 256), (256, 512), (512, 600)]

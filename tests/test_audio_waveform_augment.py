@@ -189,7 +189,9 @@ def test_bundled_noises_for_training_and_evaluation_are_disjoint():
     assert len(evaluation.names) > 20
     assert not set(training.names) & set(evaluation.names)
     np.testing.assert_allclose(np.abs(training.sounds).max(axis=1), 1.0, atol=1e-6)
-    training, evaluation, every = (room_bank("", part, 100, 2.0, seed=0).names for part in ("train", "evaluation", None))
+    training, evaluation, every = (
+        room_bank("", part, 100, 2.0, seed=0).names for part in ("train", "evaluation", None)
+    )
     assert (len(training), len(evaluation)) == (2, 5)
     assert sorted(training + evaluation) == sorted(every)
 

@@ -142,25 +142,45 @@ def test_whisper_encoders(whisper, clips, tmp_path, changes):
     assert "at most 19200 samples" in export.files["README.md"].decode()
 
 
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [
+        ("hubert-batch-norm", {"layers": (0, 1), "combine": "weighted"}),
+        ("wav2vec2-base", {"layers": (-1,), "pooling": "mean", "network": {"pooling": "mean"}}),
+        ("wavlm-large", {"layers": (1, -1), "combine": "concatenate"}),
+    ],
+)
+def test_speech_encoders(variant, changes, clips, tmp_path):
+    kind, settings = speech_checkpoints.VARIANTS[variant]
+    model = speech_checkpoints.make_model(kind, **settings)
+    checkpoint = speech_checkpoints.write_checkpoint(
+        tmp_path / "checkpoint", model, normalize=variant != "wav2vec2-base"
+    )
+    tree = acoustic_config(checkpoint)
+    tree.model.acoustic.network.update(changes.pop("network", {}))
+    tree.model.acoustic.update(changes)
+    workdir = write_workdir(tmp_path / "run", tree)
+    export = export_workdir(workdir, tmp_path / "out", "onnx", (str(clips),))
+    assert {"model.onnx", "model_int8.onnx", "audonnx/model.onnx"} == set(export.checks)
+
+
 def test_models_that_onnx_has_no_graph_for_are_refused_in_one_line(checkpoints, whisper, clips, tmp_path):
-    trees = {"words": default.get_config(), "fusion": default.get_config(), "hubert": default.get_config()}
+    trees = {"words": default.get_config(), "fusion": default.get_config()}
     trees["words"].model.modalities = ("log_mel", "lexical")
     trees["fusion"].model.modalities = ("log_mel", "acoustic")
-    trees["hubert"].model.modalities = ("acoustic",)
     trees["words"].model.lexical.checkpoint = str(checkpoints["lexical"])
     trees["fusion"].model.acoustic.checkpoint = str(whisper)
-    trees["hubert"].model.acoustic.checkpoint = str(checkpoints["acoustic"])
     reasons = {
         "words": "takes transcripts .* export a model of .*student",
         "fusion": "no fusion .*--format=stablehlo",
-        "hubert": "Whisper encoders, got a SpeechEncoder; --format=huggingface",
     }
     for name, tree in trees.items():
         tree.data.max_tokens = 16
         workdir = write_workdir(tmp_path / name, tree)
-        with pytest.raises(ConfigError, match=reasons[name]) as error:
-            export_workdir(workdir, tmp_path / "out", "onnx", (str(clips),))
-        assert "\n" not in str(error.value)
+        for format in ("onnx", "web") if name == "words" else ("onnx",):
+            with pytest.raises(ConfigError, match=reasons[name]) as error:
+                export_workdir(workdir, tmp_path / "out", format, (str(clips),))
+            assert "\n" not in str(error.value)
         assert not (tmp_path / "out" / "model.onnx").exists()
 
 

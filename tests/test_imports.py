@@ -25,7 +25,9 @@ def test_prediction_imports_no_library_of_training_or_reporting():
     assert not heavy & names
 
 
-@pytest.mark.parametrize("module", ["emojax", "emojax.__main__", "emojax.launcher", "tfds_builders.__main__"])
+@pytest.mark.parametrize(
+    "module", ["emojax", "emojax.__main__", "emojax.serve.__main__", "emojax.launcher", "tfds_builders.__main__"]
+)
 def test_commands_and_the_package_import_no_heavy_library(module):
     heavy = {"jax", "flax", "numpy", "absl", "ml_collections", "tensorflow_datasets", "matplotlib"}
     assert not heavy & imported(f"import {module}")
@@ -37,6 +39,7 @@ def test_commands_and_the_package_import_no_heavy_library(module):
         ("evaluation", {"reporting", "training", "inference"}),
         ("inference", {"reporting", "training", "model_tests", "robustness", "annotation"}),
         ("annotation", {"reporting", "training", "model_tests", "robustness", "launcher"}),
+        ("serve", {"reporting", "training", "annotation", "model_tests", "robustness", "launcher"}),
         ("reporting", {"training", "inference", "launcher", "model_tests", "robustness"}),
         ("model_tests", {"training", "launcher", "robustness"}),
         ("robustness", {"training", "launcher"}),

@@ -14,8 +14,10 @@ import emojax
 from emojax.__main__ import main
 from emojax.config import parse_experiment
 from emojax.errors import CheckpointError, ConfigError
+from emojax.evaluation.windows import Windows
 from emojax.inference.batches import BatchedPredictions
 from emojax.metrics import regression_scores
+from emojax.parallel import COMPILATIONS
 from emojax.reporting import evaluate_workdir
 from emojax.training import train_workdir
 from emojax.types import ATTRIBUTES
@@ -101,11 +103,12 @@ def test_few_shapes_are_compiled(workdir):
     model = emojax.load(workdir)
     for length in range(1_000, 60_000, 1_777):
         model.predict(np.zeros(length, np.float32), 16_000)
-    assert model._step.forward._cache_size() == 5  # 1, 1.5, 2, 3 and 4 s
+    assert model._step.forward._cache_size() == 3  # 1, 2 and 4 s
 
 
 def test_clips_compute_few_empty_rows_and_wait_for_others_within_a_bound(workdir, monkeypatch):
     model, rows = emojax.load(workdir), []
+    model.seconds_at_once = 4
     forward = model._step.forward
     monkeypatch.setattr(model._step, "forward", lambda v, batch: rows.append(batch.num_samples) or forward(v, batch))
     clips = [(clip(number)[:4_800], 16_000) for number in range(5)]
@@ -129,15 +132,40 @@ def test_clips_compute_few_empty_rows_and_wait_for_others_within_a_bound(workdir
 
 def test_warmup_compiles_every_shape_of_later_calls(workdir):
     model = emojax.load(workdir)
-    assert model.warmup(seconds=2.0, batch=4) == 6  # 1, 1.5 and 2 s, 1 and 4 rows
+    model.seconds_at_once = 4
+    assert model.warmup(seconds=2.0, batch=4) == 4  # 1 and 4 rows of 1 s, 1 and 2 of 2 s
     compiled = model._step.forward._cache_size()
-    assert compiled == 6
+    assert compiled == 4
     for count in (1, 2, 3, 4):
         model.predict([(np.zeros(length, np.float32), 16_000) for length in (100, 17_000, 32_000, 9_000)[:count]])
         model.predict([(np.zeros(9_000, np.float32), 16_000)] * count)
     assert model._step.forward._cache_size() == compiled
     with pytest.raises(ConfigError, match=r"^warmup: seconds must be > 0 and batch >= 1, got 0 and 1$"):
         model.warmup(seconds=0)
+
+
+def test_warmup_compiles_windows_of_clips_that_are_shorter_than_the_longest(workdir):
+    model = emojax.load(workdir)
+    model.windows = Windows(40_000, equal=True)
+    assert model.warmup(seconds=4.0) == 4  # 1, 1.5, 2 and 2.5 s, though a clip of 4 s has two windows of 2 s
+    compiled = model._step.forward._cache_size()
+    model.predict(np.zeros(40_000, np.float32), 16_000)
+    assert model._step.forward._cache_size() == compiled
+
+
+def test_kept_programs_are_not_compiled_again_unless_they_are_damaged(workdir, model, tmp_path):
+    samples = clip()[:9_000]
+    expected = model.predict(samples, 16_000)
+    for compiled, change in ((1, None), (0, None), (1, lambda content: content[:-1]), (0, None)):
+        if change:
+            (path,) = tmp_path.iterdir()
+            path.write_bytes(change(path.read_bytes()))
+        other = emojax.load(workdir)
+        other.keep_programs(tmp_path)
+        before = COMPILATIONS.programs
+        same(other.predict(samples, 16_000), expected)
+        assert COMPILATIONS.programs - before == compiled
+        assert other._step.forward._cache_size() == 0
 
 
 @pytest.fixture(scope="module")

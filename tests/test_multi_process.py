@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tests.command_server import ROOT
 from tests.test_launch import command, environment, logged, training
@@ -105,6 +106,26 @@ def test_two_processes_train_and_evaluate_together(together, start, tmp_path):
     np.testing.assert_allclose(scores(workdir), scores(tmp_path / "alone"), atol=2e-3)
     assert "step 20, epoch 4" in errors[0]
     assert "step 20, epoch 4" not in errors[1]  # told once
+
+
+def test_two_processes_share_the_recordings_of_an_annotation(together, commands, mini_data_dir, tmp_path):
+    workdir, _ = together
+    random, burst = np.random.default_rng(0), np.repeat([1e-4, 0.1, 1e-4], 16_000)
+    (tmp_path / "audio").mkdir()
+    for name in "abc":
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", burst * random.normal(size=len(burst)), 16_000)
+    (tmp_path / "audio" / "damaged.wav").touch()
+    arguments = ["--mode=annotate", f"--workdir={workdir}", f"--output={tmp_path / 'out'}", "--config=annotate"]
+    arguments += ["--config.activity.detector=energy", "--num_processes=2", str(tmp_path / "audio")]
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        arguments.append(f"--coordinator=localhost:{probe.getsockname()[1]}")
+    codes, errors = finish(
+        [commands.start(*arguments, f"--process_id={number}", data_dir=mini_data_dir) for number in range(2)]
+    )
+    assert codes == [1, 1], errors
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.json", "b.json", "c.json"]
+    assert [error.count("damaged.wav: has no bytes") for error in errors] == [0, 1]  # every second one is a host's
 
 
 def test_lost_process_stops_the_other_and_both_continue_exactly(together, start, start_alone, tmp_path):

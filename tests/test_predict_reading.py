@@ -97,7 +97,10 @@ def test_files_that_cannot_be_read_fail_with_one_line(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "notes.wav").write_text("notes")
     (tmp_path / "dead.wav").symlink_to("nowhere.wav")
+    soundfile.write(tmp_path / "nan.wav", [0.0, np.nan, 0.0], RATE, subtype="FLOAT")
+    limits = "must be finite and at most 1000 (full scale 1.0; pass integers as int16 or int32)"
     for name, message in (
+        ("nan.wav", f"list/nan.wav: sample 1 {limits}, got nan"),
         ("empty.wav", "list/empty.wav: has no bytes"),
         ("notes.wav", "list/notes.wav: cannot be read as audio (Format not recognised)"),
         ("dead.wav", "list/dead.wav: no such file (a link to nowhere.wav)"),
@@ -183,7 +186,7 @@ def test_processes_read_what_this_process_reads_and_a_crash_fails_one_file(noise
         next(events)  # the rest is not read
 
 
-def serve_and_crash(connection):
+def serve_and_crash(connection, inherited):
     """Serves as a worker process, which is killed by files of the name `crash.wav`."""
     decoding_pool.read_clips = crash
-    SERVE(connection)
+    SERVE(connection, inherited)

@@ -34,11 +34,14 @@ class Double:
     def __init__(self, windows=WHOLE, categories=("calm", "=angry"), ratings=False, takes_transcripts=False):
         self.windows, self.categories, self.ratings = windows, categories, ratings
         self.takes_transcripts = takes_transcripts
-        self.computed, self.texts = [], []
+        self.computed, self.texts, self.prepared = [], [], []
 
     @property
     def shapes(self):
         return BatchShapes(self.seconds_at_once * RATE, self.windows.samples or None, self.windows.always)
+
+    def prepare(self, shapes):
+        self.prepared += shapes
 
     def window_outputs(self, waveform, num_samples, texts):
         self.computed.append(waveform.shape)
@@ -242,6 +245,25 @@ def test_a_command_that_was_killed_continues(clips, outputs, cut, name):
         assert pyarrow.parquet.read_table(files.table).num_rows == 12
     np.testing.assert_array_equal(np.load(files.embeddings)[:11], np.load(whole.embeddings))
     assert not list(files.table.parent.glob("*.partial"))
+
+
+def test_a_file_that_has_changed_since_is_predicted_again(clips, outputs):
+    files, double = outputs("a.csv", "e.npy"), Double()
+    double.named = lambda output, row, named=double.named: len(double.computed) < 4 and named(output, row)
+    double.seconds_at_once = 1
+    with pytest.raises(AttributeError):
+        to_files(double, clips[5:9], files)  # the last one is not computed
+    soundfile.write(clips[5].path, np.full(RATE, 0.5), RATE)
+    clips[6].path.unlink()
+    again, lines = Double(), []
+    again.seconds_at_once = 1
+    assert to_files(again, clips[5:9], files, lines) == 1
+    assert len(again.computed) == 2  # the changed file and the one that was not computed
+    assert lines[-1] == f"{files.table}: 3 clips, 1 failed: {files.failures}"
+    rows = list(csv.DictReader(files.table.open()))
+    assert [row["file"] for row in rows] == ["05.wav", "07.wav", "08.wav"]
+    assert float(rows[0]["activation"]) == pytest.approx(0.5, abs=1e-4)
+    assert np.load(files.embeddings)[0, 0] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_results_of_another_model_or_process_are_not_continued(clips, outputs, monkeypatch):

@@ -54,7 +54,7 @@ class AnnotationRun:
       segments: their segments.
       audio_seconds: their duration.
       seconds: time taken, without loading of the models.
-      missing: recordings of all hosts that have no annotation now; in other processes than the first, of this host.
+      missing: recordings of all hosts that have no annotation now.
       interrupted_by: the signal, where one stopped it.
     """
 
@@ -134,7 +134,7 @@ def annotate_files(
                     report,
                 )
             except AudioError as error:
-                bar.write(f"error: {error}")
+                bar.write_error(f"error: {error}")
                 run.missing += 1
                 continue
             except _Stopped:
@@ -148,7 +148,7 @@ def annotate_files(
         run.seconds = time.monotonic() - start
     if run.interrupted_by is None:
         sync_processes(f"{directory} was annotated")
-        if is_first_process() and jax.process_count() > 1:
+        if jax.process_count() > 1:  # the same status everywhere
             run.missing = sum(not is_finished(name, keys[path]) for path, name in names.items())
     return run
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 
 from emojax.audio.decoding import BLOCK_VALUES, TooLong, Unreadable, decoded_blocks, file_size
 from emojax.audio.pieces import BinaryFile, Readable
-from emojax.errors import AudioError, reason
+from emojax.errors import AudioError, AudioFormatError, AudioLengthError, reason
 from emojax.types import SAMPLE_RATE
 
 MAX_SECONDS = 4 * 3600.0
@@ -61,13 +61,13 @@ def mono_16khz(
             rest = _flush(resampler)
             samples += len(rest)
             yield rest
-            current, resampler = rate, _resampler(rate)
+            current, resampler = rate, stream_resampler(rate)
         check_samples(block, name, position)
         position, seconds = position + len(block), seconds + len(block) / rate
         if seconds > most_seconds:
             raise too_long(name, most=most_seconds)
         values = block.astype(np.float32, copy=False)
-        mono = values[:, 0] if block.shape[1] == 1 else values.mean(axis=1, dtype=np.float32)
+        mono = _averaged(values)
         mono = mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono))
         samples += len(mono)
         yield mono
@@ -111,14 +111,15 @@ def check_rate(rate: int | float, name: str) -> None:
         raise AudioError(f"{name}: sample rate must be {MIN_RATE} to {MAX_RATE:,} Hz, got {shown}")
 
 
-def too_long(name: str, seconds: int | float | None = None, most: float = MAX_SECONDS) -> AudioError:
+def too_long(name: str, seconds: int | float | None = None, most: float = MAX_SECONDS) -> AudioLengthError:
     """Creates the error for an item that is longer than the limit, `most` (s)."""
     limit = most / 3600
     length = "more" if seconds is None else f"{seconds / 3600:.1f}"
-    return AudioError(f"{name}: must have at most {limit:g} hours, got {length}")
+    return AudioLengthError(f"{name}: must have at most {limit:g} hours, got {length}")
 
 
-def _resampler(rate: int | float) -> Any:
+def stream_resampler(rate: int | float) -> Any:
+    """Creates the resampler to 16 kHz of all audio, which takes chunks of any length; None if the rate is 16 kHz."""
     if rate == SAMPLE_RATE:
         return None
     import soxr
@@ -132,6 +133,14 @@ def _joined(blocks: Iterable[Float32[np.ndarray, "_"]]) -> Float32[np.ndarray, "
     for block in blocks:
         waveform.append(block)
     return waveform.trimmed()
+
+
+def _averaged(values: Float32[np.ndarray, "S channels"]) -> Float32[np.ndarray, "S"]:
+    """Mean over channels; the sum of columns is ten times as fast as NumPy's mean over a short axis."""
+    mono = values[:, 0]
+    for channel in range(1, values.shape[1]):
+        mono = mono + values[:, channel]
+    return mono / np.float32(values.shape[1]) if values.shape[1] > 1 else mono
 
 
 def _flush(resampler: Any) -> np.ndarray:
@@ -207,9 +216,9 @@ def read_blocks(
     except TooLong as error:
         raise too_long(name, error.seconds, most_seconds) from error
     except Unreadable as error:
-        raise AudioError(f"{name}: cannot be read as audio ({error})") from error
+        raise AudioFormatError(f"{name}: cannot be read as audio ({error})") from error
     except Exception as error:  # decoders and file objects raise various exceptions
-        raise AudioError(f"{name}: cannot be read as audio ({type(error).__name__}: {reason(error)})") from error
+        raise AudioFormatError(f"{name}: cannot be read as audio ({type(error).__name__}: {reason(error)})") from error
 
 
 def to_mono_16khz(array: np.ndarray, rate: int | float, name: str = "waveform") -> Float32[np.ndarray, "S"]:

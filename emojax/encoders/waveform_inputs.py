@@ -24,9 +24,9 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 _FULL_SCALE = 2**15
 """Of 16-bit samples."""
 
-_VARIANCE_FLOOR = 1e-7
+VARIANCE_FLOOR = 1e-7
 
-_STD_FLOOR = 1e-6
+STD_FLOOR = 1e-6
 """Added to the standard deviation of their training data by the Odyssey 2024 models."""
 
 
@@ -136,12 +136,12 @@ class WaveformInputs(InputAdapter):
         if not self.settings.do_normalize:
             if self.settings.waveform_std is None:
                 return waveform
-            mean, std = self.settings.waveform_mean, self.settings.waveform_std + _STD_FLOOR
+            mean, std = self.settings.waveform_mean, self.settings.waveform_std + STD_FLOOR
             return jnp.where(mask, (waveform - mean) / std, 0.0)
         count = jnp.maximum(lengths, 1)[:, None].astype(jnp.float32)
         centred = jnp.where(mask, waveform - waveform.sum(axis=1, keepdims=True) / count, 0.0)
         variance = jnp.square(centred).sum(axis=1, keepdims=True) / count
-        return centred / jnp.sqrt(variance + _VARIANCE_FLOOR)
+        return centred / jnp.sqrt(variance + VARIANCE_FLOOR)
 
 
 def read_waveform_settings(folder: Path) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def _interface(description: Description) -> list[str]:
     low, high = description.scale
     lines = [
         "- `waveform`: float32 (batch, samples), 16 kHz mono, full scale 1.0. `num_samples`: int64 (batch), samples of "
-        "each row; what follows them never matters. Files of single clips take no `num_samples`.",
+        "each row; what follows them never matters. Files of single clips, and of streams, take no `num_samples`.",
     ]
     if description.attributes:
         lines.append(

@@ -4,6 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
+from emojax.encoders.speech_encoder import SpeechEncoder
+from emojax.encoders.speech_features import PositionalConvolution
 from emojax.encoders.whisper_encoder import WhisperEncoder
 from emojax.errors import ConfigError
 from emojax.inference.stream import check_streaming
@@ -139,13 +141,12 @@ def check_onnx_model(trained: TrainedModel) -> None:
         )
     if modalities == ("acoustic",):
         module: Any = trained.model.encoders["acoustic"].module
-        if not isinstance(module, WhisperEncoder):
+        speech = isinstance(module, SpeechEncoder) and module.config.position is PositionalConvolution
+        if not speech and not isinstance(module, WhisperEncoder):
             raise ConfigError(
-                f"{trained.workdir}: ONNX export has log-mel networks and Whisper encoders, got a "
-                f"{type(module).__name__}; --format=huggingface writes a folder for PyTorch, which exports to ONNX"
+                f"{trained.workdir}: ONNX export has HuBERT, wav2vec 2.0, WavLM and Whisper encoders, got another "
+                "(data2vec-audio); --format=huggingface writes a folder for PyTorch, which exports to ONNX"
             )
-        if module.config.activation != "gelu":
-            raise ConfigError(f"{trained.workdir}: ONNX export has activation 'gelu', got {module.config.activation!r}")
 
 
 def stream_obstacle(trained: TrainedModel) -> str | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from emojax.export.check import ExportError, Parity
 from emojax.export.clips import Clip
@@ -19,12 +20,14 @@ class Source:
       description: its outputs and metadata.
       predictor: the model as reference.
       clips: recordings that files are compared with the model on; the last one is the model's shortest input.
+      runtime: folder of the npm package onnxruntime-web, for a page; None: fetched by npm.
     """
 
     trained: TrainedModel
     description: Description
     predictor: Predictor
     clips: Sequence[Clip]
+    runtime: Path | None = None
 
 
 @dataclasses.dataclass

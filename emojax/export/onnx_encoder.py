@@ -1,4 +1,4 @@
-"""Whisper's encoder in ONNX, from the waveform to the frames that the network of an acoustic modality gets."""
+"""Speech encoders in ONNX, from the waveform to the frames that the network of an acoustic modality gets; Whisper's."""
 
 import math
 from collections.abc import Mapping
@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from emojax.encoders import resolve_layers
+from emojax.encoders.whisper_encoder import WhisperEncoder
 from emojax.encoders.whisper_inputs import FLOOR, HOP, RANGE, WINDOW, whisper_filterbank
 from emojax.export.onnx_front_end import Frames, cut_samples, log_mel_energies, masked
 from emojax.export.onnx_graph import BOOL, Graph, Value
-from emojax.export.onnx_network import dense, gelu_erf, layer_norm
+from emojax.export.onnx_network import gelu_erf
 from emojax.export.onnx_pooling import pooled
+from emojax.export.onnx_speech_encoder import speech_states
+from emojax.export.onnx_transformer import transformer_states
 from emojax.models import EncoderInputConfig, EncoderPart
 
 
@@ -31,7 +34,7 @@ def encoder_frames(
       waveform: (B, S).
       num_samples: valid samples of each row, int64 (B,); None: all.
       config: `AcousticInputConfig` of the modality.
-      part: its encoder, of Whisper's family.
+      part: its encoder.
       params: parameters of the modality.
       statistics: `mean` and `std` (L, D) of the training corpus; empty without its normalisation.
 
@@ -39,8 +42,12 @@ def encoder_frames(
       Frames and their width.
     """
     chosen = resolve_layers(config.layers, part.num_layers, "model.acoustic.layers")
-    states, size = _hidden_states(graph, waveform, num_samples, part.module, params["encoder"])
-    layers = [states[0].replace(states[layer].values) for layer in chosen]
+    if isinstance(part.module, WhisperEncoder):
+        states, last = _whisper_states(graph, waveform, num_samples, part.module, params["encoder"])
+    else:
+        states, last = speech_states(graph, waveform, num_samples, part, params["encoder"])
+    layers = [last if layer == part.num_layers else states[layer] for layer in chosen]
+    size = part.num_features
     if config.pooling != "none":
         vectors = [pooled(graph, layer, config.pooling, {}) for layer in layers]
         layers = [Frames(graph.op("Unsqueeze", vector, [1])) for vector in vectors]
@@ -73,10 +80,10 @@ def _combined(
     return layers[0].replace(total), size
 
 
-def _hidden_states(
+def _whisper_states(
     graph: Graph, waveform: Value, num_samples: Value | None, module: Any, params: Mapping[str, Any]
-) -> tuple[list[Frames], int]:
-    """Input of the first layer and output of each, the last one after the final norm; zero on frames not valid."""
+) -> tuple[list[Frames], Frames]:
+    """Hidden states of a Whisper encoder; see `transformer_states`."""
     config = module.config
     if module.padded:
         waveform = cut_samples(graph, waveform, num_samples)
@@ -84,24 +91,7 @@ def _hidden_states(
         waveform, num_samples = graph.op("Pad", waveform, graph.shape(0, 0, 0, after), np.float32(0)), None
     features = _log_mel(graph, waveform, num_samples, config.num_bands)
     states = _convolutions(graph, features, config, params["feature_encoder"])
-    kept = [states]
-    for number in range(config.num_layers):
-        layer = params["transformer"].get(f"layer_{number}")
-        if layer is None:  # `scan_layers`: stacked parameters
-            layer = _layer_of(params["transformer"]["layers"], number)
-        states = states.replace(_layer(graph, states, config, layer))
-        kept.append(states)
-    last = layer_norm(graph, states.values, params["transformer"]["norm"], config.layer_norm_epsilon)
-    kept[-1] = states.replace(last)
-    if states.lengths is not None:
-        kept = [masked(graph, each.values, each.lengths) for each in kept]
-    return kept, config.hidden_size
-
-
-def _layer_of(stacked: Any, number: int) -> Any:
-    if isinstance(stacked, Mapping):
-        return {name: _layer_of(value, number) for name, value in stacked.items()}
-    return np.asarray(stacked)[number]
+    return transformer_states(graph, states, config, params["transformer"])
 
 
 def _log_mel(graph: Graph, waveform: Value, num_samples: Value | None, bands: int) -> Frames:
@@ -152,30 +142,3 @@ def _convolutions(graph: Graph, features: Frames, config: Any, params: Mapping[s
         frames = masked(graph, values, lengths)
     positions = graph.slice(graph.parameter(params["sinusoids"]), 0, 0, graph.size(frames.values, 1))
     return frames.replace(graph.op("Add", frames.values, positions))
-
-
-def _layer(graph: Graph, states: Frames, config: Any, params: Mapping[str, Any]) -> Value:
-    """A pre-norm transformer layer (`SpeechLayer`)."""
-    values, epsilon = states.values, config.layer_norm_epsilon
-    normalised = layer_norm(graph, values, params["attention_norm"], epsilon)
-    values = graph.op("Add", values, _attention(graph, normalised, states.mask, config, params["attention"]))
-    inner = gelu_erf(graph, dense(graph, layer_norm(graph, values, params["mlp_norm"], epsilon), params["mlp_in"]))
-    return graph.op("Add", values, dense(graph, inner, params["mlp_out"]))
-
-
-def _attention(graph: Graph, states: Value, mask: Value | None, config: Any, params: Mapping[str, Any]) -> Value:
-    """Self-attention over valid frames."""
-    heads, width = config.num_heads, config.hidden_size // config.num_heads
-
-    def project(name: str, perm: list[int]) -> Value:
-        projected = graph.op("Reshape", dense(graph, states, params[name]), [0, 0, heads, width])
-        return graph.op("Transpose", projected, perm=perm)
-
-    query = graph.op("Mul", project("query", [0, 2, 1, 3]), np.float32(width**-0.5))
-    logits = graph.op("MatMul", query, project("key", [0, 2, 3, 1]))
-    if mask is not None:  # (B, T, 1): 0 on valid frames, far below any logit on others
-        floor = graph.op("Mul", graph.op("Sub", mask, np.float32(1)), np.float32(1e9))
-        logits = graph.op("Add", logits, graph.op("Unsqueeze", graph.op("Transpose", floor, perm=[0, 2, 1]), [1]))
-    attended = graph.op("MatMul", graph.op("Softmax", logits, axis=-1), project("value", [0, 2, 1, 3]))
-    joined = graph.op("Reshape", graph.op("Transpose", attended, perm=[0, 2, 1, 3]), [0, 0, heads * width])
-    return dense(graph, joined, params["output"])

@@ -165,11 +165,14 @@ def _causal_block(
 
 
 def gelu_tanh(graph: Graph, values: Value) -> Value:
-    """GELU in its approximation by tanh, as in `flax.linen.gelu`."""
-    cubic = graph.op("Mul", graph.op("Mul", values, values), values)
-    inner = graph.op("Add", values, graph.op("Mul", cubic, np.float32(0.044715)))
-    tanh = graph.op("Tanh", graph.op("Mul", inner, np.float32(np.sqrt(2 / np.pi))))
-    return graph.op("Mul", graph.op("Mul", values, np.float32(0.5)), graph.op("Add", tanh, np.float32(1)))
+    """GELU in its approximation by tanh, as in `flax.linen.gelu`; (1 + tanh z) / 2 is the sigmoid of 2 z.
+
+    With the sigmoid it takes six passes over the values in place of nine; runtimes do not fuse them.
+    """
+    factor = 2 * np.sqrt(2 / np.pi)
+    inner = graph.op("Mul", graph.op("Mul", values, values), np.float32(0.044715 * factor))
+    inner = graph.op("Mul", graph.op("Add", inner, np.float32(factor)), values)
+    return graph.op("Mul", values, graph.op("Sigmoid", inner))
 
 
 def gelu_erf(graph: Graph, values: Value) -> Value:

@@ -14,6 +14,7 @@ from emojax.export.files import Export, Source
 from emojax.export.huggingface import export_huggingface
 from emojax.export.onnx_files import export_onnx
 from emojax.export.stablehlo import export_stablehlo
+from emojax.export.web import export_web
 from emojax.files import atomic_write, is_vacant
 from emojax.inference import Predictor
 from emojax.parallel import MeshConfig, make_mesh
@@ -23,12 +24,15 @@ FORMATS: Mapping[str, Callable[[Source], Export]] = {
     "onnx": export_onnx,
     "stablehlo": export_stablehlo,
     "huggingface": export_huggingface,
+    "web": export_web,
 }
 """Formats by name: each writes and compares its files."""
 
 
 @holds("target")
-def export_workdir(workdir: Path, target: Path, format: str, clips: Sequence[str] = ()) -> Export:
+def export_workdir(
+    workdir: Path, target: Path, format: str, clips: Sequence[str] = (), runtime: Path | None = None
+) -> Export:
     """Exports the model of a workdir; nothing is written unless every file returns what the model does.
 
     Args:
@@ -36,6 +40,7 @@ def export_workdir(workdir: Path, target: Path, format: str, clips: Sequence[str
       target: folder to write; must be absent or empty.
       format: key of `FORMATS`.
       clips: recordings to compare on, files and folders; (): utterances of the training corpus.
+      runtime: folder of the npm package onnxruntime-web, for `web`; None: fetched by npm.
 
     Raises:
       ConfigError: the model cannot be exported in this format; the message names what can.
@@ -53,7 +58,7 @@ def export_workdir(workdir: Path, target: Path, format: str, clips: Sequence[str
     description = describe(trained)
     recordings, origin = read_clips(trained, description, clips)
     print(f"{workdir}: {format}, compared with the model on {len(recordings)} clips of {origin}", flush=True)
-    export = FORMATS[format](Source(trained, description, Predictor(trained), recordings))
+    export = FORMATS[format](Source(trained, description, Predictor(trained), recordings, runtime))
     example = export.files[export.example].decode()
     card = render_export_card(trained, description, export.checks, export.library, export.notes, example)
     export.files["README.md"] = card.encode()

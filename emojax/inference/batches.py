@@ -5,13 +5,14 @@ samples that wait is bounded, whatever the number and the lengths of the utteran
 """
 
 import dataclasses
-from collections.abc import Hashable, Iterator
+import math
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from emojax.bucketing import bucket_length, most_rows, row_counts
+from emojax.bucketing import bucket_length, doubled_length, most_rows
 from emojax.evaluation.windows import averaged_output
 from emojax.types import SAMPLE_RATE
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 WAITING_SECONDS = 1200
 """Audio that waits for a full batch (s), 77 MB; a single window may be longer."""
+
+_LEAST_FILLED = 0.75
+"""Least share of the rows of a batch that hold windows."""
 
 _MOST_OVERTAKING = 1024
 """Utterances that may be added after one that waits: rows in the order of the list are held back no longer."""
@@ -50,25 +54,40 @@ class BatchShapes:
       at_once: samples per batch, padding included, unless a single window is longer.
       longest: length of the longest window; None: no limit.
       fixed: whether every window is padded to `longest`.
+      doubled: whether padded lengths are 1, 2, 4, 8, ... s; otherwise there are as many again between them.
+      limit: most rows of a batch; None: those of `most_rows`.
     """
 
     at_once: int
     longest: int | None
     fixed: bool
+    doubled: bool = False
+    limit: int | None = None
 
     def padded(self, num_samples: int) -> int:
         """Length to which a window is padded."""
         if self.fixed and self.longest:
             return self.longest
-        return bucket_length(num_samples, SAMPLE_RATE, self.longest)
+        return (doubled_length if self.doubled else bucket_length)(num_samples, SAMPLE_RATE, self.longest)
 
     def rows(self, length: int, count: int) -> list[int]:
-        """Row counts of the batches of `count` windows that are padded to `length`."""
-        return row_counts(count, self.most_rows(length))
+        """Row counts of the batches of `count` windows that are padded to `length`: `most_rows`, or 1.
+
+        A remainder of three quarters of a batch or more is one batch, else it is computed row by row: compiling a
+        program of another row count would take longer than computing hundreds of rows.
+        """
+        most = self.most_rows(length)
+        full, left = divmod(count, most)
+        return [most] * full + ([most] if left and left >= self.least_rows(length) else [1] * left)
+
+    def least_rows(self, length: int) -> int:
+        """Least number of windows of a batch of `most_rows` rows."""
+        return math.ceil(_LEAST_FILLED * self.most_rows(length))
 
     def most_rows(self, length: int) -> int:
         """Largest row count of a padded length."""
-        return most_rows(length, self.at_once)
+        most = most_rows(length, self.at_once)
+        return most if self.limit is None else min(most, self.limit)
 
     def up_to(self, num_samples: int, count: int) -> list[tuple[int, int]]:
         """Every shape (rows, length) of batches of up to `count` windows of up to `num_samples`."""
@@ -83,14 +102,15 @@ class BatchShapes:
 class LengthBuckets:
     """Windows by padded length."""
 
-    def __init__(self, shapes: BatchShapes, most_waiting: int):
+    def __init__(self, shapes: BatchShapes, most_waiting: int, prepare: Callable[[list[tuple[int, int]]], None]):
         """Starts without windows.
 
         Args:
           shapes: shapes of batches.
           most_waiting: samples that may wait.
+          prepare: receives shapes (rows, length) of batches that are certain to come.
         """
-        self._shapes, self._most_waiting = shapes, most_waiting
+        self._shapes, self._most_waiting, self._prepare = shapes, most_waiting, prepare
         self._buckets: dict[int, list[Window]] = {}
         self.samples_waiting = 0
 
@@ -100,8 +120,11 @@ class LengthBuckets:
         bucket = self._buckets.setdefault(length, [])
         bucket.append(window)
         self.samples_waiting += len(window.samples)
-        if len(bucket) >= self._shapes.most_rows(length):
+        most = self._shapes.most_rows(length)
+        if len(bucket) >= most:
             yield from self._take(length)
+        elif len(bucket) == self._shapes.least_rows(length):
+            self._prepare([(most, length)])
         while self.samples_waiting > self._most_waiting:
             yield from self._take(max(self._buckets, key=lambda each: each * len(self._buckets[each])))
         oldest = window.number - _MOST_OVERTAKING
@@ -110,6 +133,8 @@ class LengthBuckets:
 
     def rest(self) -> Iterator[tuple[list[Window], int, int]]:
         """Yields all windows that wait."""
+        counts = {length: self._shapes.rows(length, len(windows)) for length, windows in self._buckets.items()}
+        self._prepare(sorted({(rows, length) for length, each in counts.items() for rows in each}))
         for length in sorted(self._buckets):
             yield from self._take(length)
 
@@ -165,7 +190,7 @@ class BatchedPredictions:
           most_waiting: samples that may wait for a full batch.
         """
         self._predictor = predictor
-        self._buckets = LengthBuckets(predictor.shapes, most_waiting)
+        self._buckets = LengthBuckets(predictor.shapes, most_waiting, predictor.prepare)
         self._sums: dict[Hashable, _Sums] = {}
         self._numbers: dict[Hashable, int] = {}
         self._next_number = 0

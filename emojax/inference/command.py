@@ -13,6 +13,7 @@ from emojax.inference.predictor import Predictor, load
 from emojax.inference.run import Result, predict_clips, predict_to_files, print_predictions
 from emojax.inference.sources import Clip, open_sources
 from emojax.inference.tables import FORMATS, Format, import_pyarrow
+from emojax.parallel import compiled_programs
 from emojax.progress import Progress
 
 
@@ -35,6 +36,8 @@ def predict_command(options: argparse.Namespace) -> int:
         workers = default_workers(len({clip.path for clip in clips})) if options.workers is None else options.workers
         with DecodingPool(workers) as pool:  # its processes start while the model is loaded
             predictor, recognizer = load(options.workdir), None
+            if options.own_process:
+                predictor.keep_programs(compiled_programs())
             if options.batch_seconds is not None:
                 predictor.seconds_at_once = options.batch_seconds
             if options.recognizer:

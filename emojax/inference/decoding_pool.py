@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from emojax.inference.reading import End, Event, Failure, Reading, Samples, read_clips
 from emojax.inference.sources import Clip
+from emojax.parallel import jax_started
 from emojax.types import SAMPLE_RATE
 
 MOST_WORKERS = 8
@@ -53,15 +54,24 @@ class DecodingPool:
     """
 
     def __init__(self, workers: int):
-        """Starts the processes; they import what they need while this process goes on.
+        """Starts the processes: by fork, which takes no time, if JAX has not started; else they import what they need.
 
         Args:
           workers: number of processes; 0: decode in this process.
         """
-        self._context = multiprocessing.get_context("forkserver")
-        if workers:
-            self._context.set_forkserver_preload([__name__])
-        self._workers = [_Worker(self._context) for _ in range(workers)]
+        self._workers: list[_Worker] = []
+        for _ in range(workers):
+            self._workers.append(self._new_worker())
+
+    def _new_worker(self) -> "_Worker":
+        if not jax_started() and "fork" in multiprocessing.get_all_start_methods():
+            import soundfile  # noqa: F401  # once for all processes
+            import soxr  # noqa: F401
+
+            return _Worker(multiprocessing.get_context("fork"), [worker.connection for worker in self._workers])
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        return _Worker(context, [])
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -118,7 +128,7 @@ class DecodingPool:
 
     def _replaced(self, worker: "_Worker") -> "_Worker":
         position = self._workers.index(worker)
-        self._workers[position] = _Worker(self._context)
+        self._workers[position] = self._new_worker()
         return self._workers[position]
 
 
@@ -130,9 +140,10 @@ class _Worker:
       task: clips that it reads; None: none.
     """
 
-    def __init__(self, context: Any):
+    def __init__(self, context: Any, inherited: list[Connection]):
         self.connection, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other,), daemon=True)
+        own = [self.connection] if context.get_start_method() == "fork" else []
+        self._process = context.Process(target=serve, args=(other, [*inherited, *own]), daemon=True)
         self._process.start()
         other.close()
         self.task: Task | None = None
@@ -171,10 +182,17 @@ class _Worker:
             self._process.join()
 
 
-def serve(connection: Connection) -> None:
-    """Runs a worker process, which ends when the other side closes the connection or ends."""
+def serve(connection: Connection, inherited: list[Connection]) -> None:
+    """Runs a worker process, which ends when the other side closes the connection or ends.
+
+    Args:
+      connection: connection to the process that gives tasks.
+      inherited: copies of that process's ends of connections, which would keep them open.
+    """
+    for each in inherited:
+        each.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             task, reading = connection.recv()
@@ -183,7 +201,7 @@ def serve(connection: Connection) -> None:
             connection.send(None)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this process with the one that started it, also while a file system does not answer."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,8 +1,8 @@
 """Results of a prediction that goes on, in a file beside its output, from which the same command continues.
 
 The journal is a file of JSON lines, `OUTPUT.partial`: first what the results depend on, then one line per clip, in the
-order in which they are computed. Embeddings are rows of float32 in a second file. A killed command leaves at most one
-incomplete line, which is removed.
+order in which they are computed; results of a file that has changed since are not used. Embeddings are rows of float32
+in a second file. A killed command leaves at most one incomplete line, which is removed.
 """
 
 import contextlib
@@ -22,12 +22,16 @@ from emojax.files import atomic_write
 from emojax.inference.sources import Clip
 from emojax.inference.tables import Format, Row, write_failures, write_table
 
-_VERSION_KEY, _VERSION = "version of emojax predictions", 1
+_VERSION_KEY, _VERSION = "version of emojax predictions", 2
 
 _ROWS_AT_ONCE = 4096
 """Embeddings that are copied at a time."""
 
-Key = tuple[str, float, float | None, str | None]
+Stamp = tuple[int, int] | None
+"""Size in bytes and time of change (ns) of a file; None: there is no file."""
+
+Key = tuple[str, float, float | None, str | None, Stamp]
+"""File as given, start, end and transcript of a clip, and the state of its file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +62,7 @@ class Outputs:
 
 
 class Journal:
-    """Results of clips on disk; a context manager.
-
-    Attributes:
-      failed: number of clips that failed, those of earlier commands included.
-    """
+    """Results of clips on disk; a context manager."""
 
     def __init__(self, outputs: Outputs, identity: Mapping[str, Any]):
         """Opens the journal of outputs, and reads what an earlier command has left.
@@ -77,8 +77,8 @@ class Journal:
         """
         self._outputs, self._identity = outputs, {_VERSION_KEY: _VERSION, **identity}
         self._offsets: dict[Key, int] = {}
+        self._stamps: dict[Path, Stamp] = {}
         self._embedding_size, self._rows = 0, 0
-        self.failed = 0
         with self._reported():
             outputs.table.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = outputs.journal.open("a+b")
@@ -106,8 +106,8 @@ class Journal:
                     file.close()
 
     def __contains__(self, clip: Clip) -> bool:
-        """Whether a clip has a result."""
-        return _key(clip) in self._offsets
+        """Whether a clip has a result, of the file as it is now."""
+        return self._key(clip) in self._offsets
 
     def write(self, clip: Clip, row: Row, embedding: Float32[np.ndarray, "E"]) -> None:
         """Adds the prediction of a clip.
@@ -122,7 +122,7 @@ class Journal:
                 self._embeddings.flush()
             tree["embedding"] = [self._rows, len(embedding)]
             self._rows, self._embedding_size = self._rows + 1, len(embedding)
-        self._append(_key(clip), tree)
+        self._append(self._key(clip), tree)
 
     def fail(self, clip: Clip, message: str) -> None:
         """Adds a clip that failed.
@@ -130,8 +130,7 @@ class Journal:
         Raises:
           EmojaxError: it cannot be written.
         """
-        self._append(_key(clip), {"failed": message})
-        self.failed += 1
+        self._append(self._key(clip), {"failed": message})
 
     def finish(self, clips: Sequence[Clip]) -> int:
         """Writes the outputs in the order of the clips, and removes the journal.
@@ -196,8 +195,18 @@ class Journal:
         return ordered
 
     def _entry(self, clip: Clip) -> dict[str, Any]:
-        self._file.seek(self._offsets[_key(clip)])
+        self._file.seek(self._offsets[self._key(clip)])
         return json.loads(self._file.readline())
+
+    def _key(self, clip: Clip) -> Key:
+        """Key of a clip; the state of its file is read once, before it is decoded: a later change is noticed."""
+        if clip.path not in self._stamps:
+            try:
+                status = clip.path.stat()
+                self._stamps[clip.path] = status.st_size, status.st_mtime_ns
+            except OSError:
+                self._stamps[clip.path] = None
+        return clip.file, clip.start, clip.end, clip.transcript, self._stamps[clip.path]
 
     def _is_failure(self, clip: Clip) -> bool:
         return "failed" in self._entry(clip)
@@ -234,9 +243,8 @@ class Journal:
             if not path.exists() or path.stat().st_size < 4 * (row + 1) * size:
                 return False
             self._rows, self._embedding_size = row + 1, size
-        file, start, end, transcript = tree["key"]
-        self._offsets[file, start, end, transcript] = position
-        self.failed += "failed" in tree
+        file, start, end, transcript, stamp = tree["key"]
+        self._offsets[file, start, end, transcript, stamp and tuple(stamp)] = position
         return True
 
     def _check_identity(self, found: dict[str, Any]) -> None:
@@ -262,10 +270,6 @@ class Journal:
             yield
         except OSError as error:
             raise EmojaxError(f"{self._outputs.journal}: cannot be written ({reason(error)})") from error
-
-
-def _key(clip: Clip) -> Key:
-    return clip.file, clip.start, clip.end, clip.transcript
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from emojax.evaluation.windows import averageable
 from emojax.inference.batches import BatchedPredictions, BatchShapes
 from emojax.inference.distributions import RatingDistribution, rating_distribution
 from emojax.inference.items import Item, as_list, as_transcripts, item_name, read_item
+from emojax.inference.programs import Programs
 from emojax.parallel import MeshConfig, check_not_forked, make_mesh, to_global_arrays
 from emojax.tokenizer import Tokenizer
 from emojax.types import (
@@ -31,6 +32,9 @@ from emojax.types import (
     StoredRows,
 )
 from emojax.workdir import ENCODERS, TrainedModel, restore_model
+
+_CPU_ROWS = 16
+"""Most rows of a batch on a CPU."""
 
 _SECONDS_AT_ONCE = 320
 """Audio per forward pass, padding included, unless one item is longer; with a speech encoder `ENCODER_SECONDS`."""
@@ -59,6 +63,14 @@ class Prediction:
         """The most probable category; None without categories."""
         return max(self.emotions, key=lambda name: self.emotions[name]) if self.emotions else None
 
+    def json_tree(self) -> dict[str, Any]:
+        """Tree for JSON, without the embedding: `attributes`, `emotion` (null without categories), `emotions`, and
+        `ratings` if there are any."""
+        tree: dict[str, Any] = {"attributes": self.attributes, "emotion": self.emotion, "emotions": self.emotions}
+        if self.ratings:
+            tree["ratings"] = {name: distribution.json_tree() for name, distribution in self.ratings.items()}
+        return tree
+
 
 class Predictor:
     """Predicts files and arrays with a trained model."""
@@ -77,6 +89,7 @@ class Predictor:
             self._tokenizer = Tokenizer(str(trained.workdir / ENCODERS / "lexical"), trained.config.data.max_tokens)
         self.windows = windows_of(trained.config, trained.model, trained.online)
         self._step = PredictStep(trained.model, self.mesh, self.windows)
+        self._programs: Programs | None = None
         self.min_samples = trained.model.min_samples
         self.seconds_at_once = ENCODER_SECONDS if "acoustic" in trained.online else _SECONDS_AT_ONCE
 
@@ -141,7 +154,27 @@ class Predictor:
     def shapes(self) -> BatchShapes:
         """Shapes of the batches of `predict`."""
         windows = self.windows
-        return BatchShapes(self.seconds_at_once * SAMPLE_RATE, windows.samples or None, windows.always)
+        # On a CPU more rows save nothing. Without a speech encoder, padding costs less than further programs.
+        rows = _CPU_ROWS if self.mesh.devices.flat[0].platform == "cpu" else None
+        doubled = "acoustic" not in self.trained.online
+        at_once = round(self.seconds_at_once * SAMPLE_RATE)
+        return BatchShapes(at_once, windows.samples or None, windows.always, doubled, rows)
+
+    def keep_programs(self, folder: Path) -> None:
+        """Keeps compiled programs of `predict` in a folder, and reads those that are there (see `Programs`).
+
+        Args:
+          folder: folder that only trusted users can write, since its files are run.
+        """
+        if self.mesh.devices.flat[0] == jax.local_devices()[0] and self.mesh.size == 1:
+            self._programs = Programs(self._step.forward, self.trained.variables, repr(self.trained.model), folder)
+
+    def prepare(self, shapes: Iterable[tuple[int, int]]) -> None:
+        """Reads or compiles the programs of batches (rows, samples) in threads, if programs are kept."""
+        if self._programs is not None:
+            for rows, length in shapes:
+                zeros = np.zeros((rows, length), np.float32), np.zeros(rows, np.int32)
+                self._programs.prepare(self._batch(*zeros, [""] * rows))
 
     def window_bounds(self, num_samples: int) -> list[tuple[int, int]]:
         """First sample and length of each window of an utterance; of a model without audio input a second is enough."""
@@ -163,12 +196,13 @@ class Predictor:
           Arrays of `emojax.evaluation.windows.averageable`.
         """
         batch = self._batch(waveform, num_samples, texts)
-        return averageable(jax.device_get(self._step.forward(self.trained.variables, batch)))
+        forward = self._programs or self._step.forward
+        return averageable(jax.device_get(forward(self.trained.variables, batch)))
 
     def warmup(self, seconds: float = 10.0, batch: int = 1) -> int:
         """Compiles what `predict` computes for any clips up to a length and a number, so that no request waits for it.
 
-        With `emojax.parallel.use_compilation_cache()` before it, later processes read the programs from disk.
+        With `keep_programs` before it, later processes read the programs from disk.
 
         Args:
           seconds: longest clip (s).
@@ -183,8 +217,12 @@ class Predictor:
         check_not_forked()
         if not (0 < seconds < math.inf and batch >= 1):
             raise ConfigError(f"warmup: seconds must be > 0 and batch >= 1, got {seconds} and {batch}")
-        bounds = self.window_bounds(math.ceil(seconds * SAMPLE_RATE))
-        shapes = self.shapes.up_to(max(length for _, length in bounds), batch * len(bounds))
+        num_samples = math.ceil(seconds * SAMPLE_RATE)
+        bounds = self.window_bounds(num_samples)
+        # Windows of equal length are longer in some shorter clips.
+        longest = min(num_samples, self.windows.samples or num_samples) if self.takes_audio else bounds[0][1]
+        shapes = self.shapes.up_to(longest, batch * len(bounds))
+        self.prepare(shapes)
         for rows, length in shapes:
             waveform, lengths = np.zeros((rows, length), np.float32), np.full(rows, length, np.int32)
             self.window_outputs(waveform, lengths, [""] * rows)

@@ -167,7 +167,7 @@ def predict_to_files(
         done = len(first) - len(numbers)
         with Progress("predict", len(first), "clips", done) as progress:
             if done:
-                progress.write(f"{outputs.journal}: {done} of {len(first)} clips were computed before")
+                progress.write(f"{outputs.journal}: {done} of {len(first)} clips computed before")
 
             def note(seconds: float) -> None:
                 progress.advance(0, f"{seconds / 3600:.2f} h of audio")
@@ -182,7 +182,8 @@ def predict_to_files(
                 progress.advance(1)
         failed = journal.finish(clips)
     more = f", {failed} failed: {outputs.failures}" if failed else ""
-    warn(f"{outputs.table}: {len(clips) - failed} clips{more}")
+    count = len(clips) - failed
+    warn(f"{outputs.table}: {count} clip{'' if count == 1 else 's'}{more}")
     return failed
 
 

@@ -54,17 +54,8 @@ class Row:
     def json_tree(self) -> dict[str, Any]:
         """Tree for a line of JSON: `file`, `start`, `end`, `attributes`, `emotion` (null without categories),
         `emotions`, `ratings` and `transcript` where there are any."""
-        prediction = Prediction(self.attributes, self.emotions, np.zeros(0, np.float32))
-        tree = {
-            "file": self.file,
-            "start": self.start,
-            "end": self.end,
-            "attributes": self.attributes,
-            "emotion": prediction.emotion,
-            "emotions": self.emotions,
-        }
-        if self.ratings:
-            tree["ratings"] = {name: distribution.json_tree() for name, distribution in self.ratings.items()}
+        prediction = Prediction(self.attributes, self.emotions, np.zeros(0, np.float32), self.ratings)
+        tree = {"file": self.file, "start": self.start, "end": self.end, **prediction.json_tree()}
         return tree | ({} if self.transcript is None else {"transcript": self.transcript})
 
     @classmethod

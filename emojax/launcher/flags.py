@@ -24,7 +24,7 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
   python launch.py --mode=pretrain --config=configs/pretrain_hubert.py --workdir=DIR [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=quantise --workdir=DIR --output=SMALLER
-  python launch.py --mode=export --workdir=DIR --format=onnx|stablehlo|huggingface --output=FOLDER [--clips=FILE,...]
+  python launch.py --mode=export --workdir=DIR --format=onnx|stablehlo|huggingface|web --output=FOLDER [--clips=FILE]
   python launch.py --mode=plan --config=configs/NAME.py --workdir=DIR --topology=v5e:16x16 [--config.GROUP.FIELD=VALUE]
 
 Modes:
@@ -81,11 +81,16 @@ FOLDS = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string("output", "", "quantise, annotate, export: the folder to write.")
 RTTM = flags.DEFINE_list("rttm", [], "annotate: RTTM files with the speakers of the recordings.")
-FORMAT = flags.DEFINE_enum("format", "onnx", ["onnx", "stablehlo", "huggingface"], "export: format of the files.")
+FORMAT = flags.DEFINE_enum(
+    "format", "onnx", ["onnx", "stablehlo", "huggingface", "web"], "export: format of the files."
+)
 CLIPS = flags.DEFINE_list(
     "clips",
     [],
     "export: audio files and folders to compare on; default: utterances of the test split of the training corpus.",
+)
+RUNTIME = flags.DEFINE_string(
+    "runtime", "", "export: folder of the npm package onnxruntime-web, for --format=web; default: npm fetches it."
 )
 TOPOLOGY = flags.DEFINE_string("topology", "", "plan: TPU slice, e.g. v5e:16x16.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Several processes: HOST:PORT of process 0.")
@@ -120,6 +125,7 @@ _FLAGS = (
     RTTM,
     FORMAT,
     CLIPS,
+    RUNTIME,
     TOPOLOGY,
     COORDINATOR,
     NUM_PROCESSES,

@@ -29,6 +29,7 @@ from emojax.launcher.flags import (
     PREDICTOR,
     PROCESS_ID,
     RTTM,
+    RUNTIME,
     SPLITS,
     TOPOLOGY,
     TRANSCRIPTS,
@@ -231,6 +232,7 @@ def _annotate(workdir: Path, recordings: Sequence[str]) -> int:
         raise UsageError("recordings are missing: --mode=annotate --workdir=DIR FILE_OR_FOLDER ...")
     from emojax.annotation import AnnotateConfig, annotate_files, parse_annotation
     from emojax.annotation.run import ANNOTATIONS
+    from emojax.parallel import leave_processes
 
     run = annotate_files(
         workdir,
@@ -242,6 +244,7 @@ def _annotate(workdir: Path, recordings: Sequence[str]) -> int:
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished recordings are kept")
     print(f"{OUTPUT.value or workdir / ANNOTATIONS}: {run}", flush=True)
+    leave_processes()
     return 1 if run.missing else 0
 
 
@@ -260,9 +263,12 @@ def _export(workdir: Path) -> int:
         raise UsageError("--output=FOLDER is missing")
     if CONFIG.value is not None:
         raise UsageError("--mode=export takes its config from the workdir; omit --config")
+    if RUNTIME.value and FORMAT.value != "web":
+        raise UsageError(f"--runtime is a flag of --format=web, got --format={FORMAT.value}")
     from emojax.export import export_workdir
 
-    export_workdir(workdir, Path(OUTPUT.value), FORMAT.value, tuple(CLIPS.value))
+    runtime = Path(RUNTIME.value) if RUNTIME.value else None
+    export_workdir(workdir, Path(OUTPUT.value), FORMAT.value, tuple(CLIPS.value), runtime)
     print(f"{OUTPUT.value}: exported", flush=True)
     return 0
 

@@ -2,6 +2,8 @@
 
 from emojax.parallel.host import COMPILATIONS as COMPILATIONS
 from emojax.parallel.host import check_not_forked as check_not_forked
+from emojax.parallel.host import compiled_programs as compiled_programs
+from emojax.parallel.host import jax_started as jax_started
 from emojax.parallel.host import keep_freed_memory as keep_freed_memory
 from emojax.parallel.host import use_compilation_cache as use_compilation_cache
 from emojax.parallel.mesh import AxesOf as AxesOf
@@ -25,6 +27,7 @@ from emojax.parallel.processes import is_first_process as is_first_process
 from emojax.parallel.processes import is_lost_process_error as is_lost_process_error
 from emojax.parallel.processes import is_single_process as is_single_process
 from emojax.parallel.processes import join_processes as join_processes
+from emojax.parallel.processes import leave_processes as leave_processes
 from emojax.parallel.processes import min_over_processes as min_over_processes
 from emojax.parallel.processes import run_on_first_process as run_on_first_process
 from emojax.parallel.processes import stop_requested as stop_requested

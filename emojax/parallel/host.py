@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 
 import jax
 
@@ -18,6 +19,12 @@ def use_compilation_cache() -> None:
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla"))
+
+
+def compiled_programs() -> Path:
+    """Folder of programs that are ready to run (`Predictor.keep_programs`), beside JAX's compilation cache if local."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
+    return (Path(cache) if cache and "://" not in cache else user_cache()) / "programs"
 
 
 class _Compilations:
@@ -53,10 +60,14 @@ def check_not_forked() -> None:
         )
 
 
-def _before_fork() -> None:
+def jax_started() -> bool:
+    """Whether JAX has started its threads in this process, after which a process must not be forked from it."""
     bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public name for this
-    started = getattr(bridge, "backends_are_initialized", lambda: False)
-    _state["started"] = started()
+    return getattr(bridge, "backends_are_initialized", lambda: False)()
+
+
+def _before_fork() -> None:
+    _state["started"] = jax_started()
 
 
 def _in_child() -> None:

@@ -169,6 +169,12 @@ def sync_processes(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def leave_processes() -> None:
+    """Waits until every process ends, so that none is considered lost when this one ends at once."""
+    if not is_single_process():
+        jax.distributed.shutdown()
+
+
 def run_on_first_process(action: Callable[[], object], name: str) -> None:
     """Runs an action in the first process; an error is raised in all processes.
 

@@ -14,6 +14,7 @@ from emojax.annotation.page.payload import page_payload
 from emojax.errors import EmojaxError
 
 SCRIPTS = (
+    "dom.js",
     "annotation.js",
     "colours.js",
     "filter.js",
@@ -66,7 +67,7 @@ def render_annotation_page(annotation: Mapping[str, Any], audio_source: str) -> 
         raise EmojaxError("`audio_source` must be a path or a data URI, got ''")
     payload = page_payload(annotation) | {"audio": _audio_reference(audio_source)}
     script = "(() => {\n'use strict';\n" + "\n".join(_resource(name) for name in SCRIPTS) + "})();\n"
-    style = _resource("page.css")
+    style = _resource("base.css") + _resource("page.css")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
         # 'self' does not include the page's folder under file: in every browser. blob: is a file that the user chose.

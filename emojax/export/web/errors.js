@@ -1,0 +1,3 @@
+// Errors that a visitor can act on, one line each.
+
+export class UserError extends Error {}

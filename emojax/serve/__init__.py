@@ -1,0 +1,1 @@
+"""Prediction over HTTP and WebSockets: `python -m emojax.serve RUN` (docs/serve.md)."""
