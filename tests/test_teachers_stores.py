@@ -36,7 +36,7 @@ def teacher(checkpoints, mini_data_dir, tmp_path_factory):
     root = tmp_path_factory.mktemp("teacher")
     config = small(default.get_config(), mini_data_dir)
     config.model.modalities = ("log_mel", "acoustic", "lexical")
-    config.model.fusion.size, config.model.clip_attributes = 8, False
+    config.model.fusion.size = 8
     for modality, checkpoint in checkpoints.items():
         store = extract.get_config()
         store.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir), "splits": ("train", "dev", "test")})

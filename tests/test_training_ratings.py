@@ -31,7 +31,7 @@ def tree(data_dir, corpus="rated_corpus", bins=BINS, **objective):
     config = default.get_config()
     config.corpus.update({"name": corpus, "data_dir": str(data_dir)})
     config.data.update({"batch_size": 8, "bucket_seconds": (2.5,), "workers": 0})
-    config.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 0, "embedding_size": 6})
+    config.model.log_mel.network.update({"gru_size": 8, "conv_channels": 0, "embedding_size": 6})
     config.model.rating_bins = bins
     config.objective.update(RATED | objective)
     config.optimizer.update({"warmup_steps": 1, "learning_rate": 3e-3, "ema_decay": 0.9})
