@@ -34,11 +34,10 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     try:
         config = parse_options(arguments)
         _check_packages()
-        if own_process:
-            _prepare_process()
+        programs = _prepare_process() if own_process else None
         from emojax.serve.command import serve
 
-        return serve(arguments.workdir, config)
+        return serve(arguments.workdir, config, programs)
     except EmojaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -50,15 +49,17 @@ def _check_packages() -> None:
             raise ConfigError(f"{package} is not installed; it is part of the extra `serve` of emojax")
 
 
-def _prepare_process() -> None:
+def _prepare_process() -> Path:
+    """Sets memory allocator and compilation cache; returns the folder of compiled programs."""
     import jax
 
-    from emojax.parallel import keep_freed_memory, use_compilation_cache
+    from emojax.parallel import compiled_programs, keep_freed_memory, use_compilation_cache
 
     keep_freed_memory()
     use_compilation_cache()
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many small programs
+    return compiled_programs()
 
 
 if __name__ == "__main__":

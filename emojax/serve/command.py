@@ -26,12 +26,13 @@ _CLOSE_SECONDS = 5
 _POLL_SECONDS = 0.05
 
 
-def serve(workdir: Path, config: ServeConfig) -> int:
+def serve(workdir: Path, config: ServeConfig, programs: Path | None = None) -> int:
     """Serves a model until SIGTERM or Ctrl-C; returns the exit status.
 
     Args:
       workdir: folder of a run.
       config: settings.
+      programs: folder of compiled programs, see `Predictor.keep_programs`; None: nothing is kept.
 
     Raises:
       EmojaxError: the workdir is invalid, or its model cannot be served.
@@ -40,6 +41,8 @@ def serve(workdir: Path, config: ServeConfig) -> int:
     with open_socket(config.host, config.port) as listener:
         predictor = load(workdir)
         check_servable(predictor, workdir)
+        if programs is not None:
+            predictor.keep_programs(programs)
         with Interruption() as interruption:
             return asyncio.run(_serve(predictor, config.name or workdir.resolve().name, config, listener, interruption))
 
