@@ -60,9 +60,9 @@ def test_other_architectures_get_onnx_files(clips, tmp_path):
 def test_models_that_neither_has_and_a_missing_package_are_one_line(checkpoints, clips, tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     tree = acoustic_config(checkpoints)
-    tree.model.acoustic.network.pooling = "attentive"
-    workdir = write_workdir(tmp_path / "attentive", tree)
-    with pytest.raises(ConfigError, match=r"got a SpeechEncoder.* pooling must be 'mean', got 'attentive'") as error:
+    tree.model.modalities = ("log_mel", "acoustic")
+    workdir = write_workdir(tmp_path / "fused", tree)
+    with pytest.raises(ConfigError, match=r"transformers has no such model either: model.modalities") as error:
         export_workdir(workdir, tmp_path / "out", "huggingface", (str(clips),))
     assert "\n" not in str(error.value)
     workdir = write_workdir(tmp_path / "mean", acoustic_config(checkpoints))

@@ -79,7 +79,8 @@ def attend(
         jnp.arange(batch, dtype=jnp.int32),
     )
     heads = jnp.arange(num_heads, dtype=jnp.int32)
-    if fits_on_chip(tpu_kind(), frames, width, num_heads, position_bias is not None):
+    # The length is symbolic in a program that is exported for any length.
+    if isinstance(frames, int) and fits_on_chip(tpu_kind(), frames, width, num_heads, position_bias is not None):
         sharded = _sharded_flash(num_heads, dropout_rate, batch, position_bias is not None)
         if sharded is not None:
             position = () if position_bias is None else (position_bias, gate)
