@@ -66,6 +66,18 @@ def test_loops_count_as_often_as_they_run_and_recomputation_counts():
     )  # forward, the first product again, backward
 
 
+def test_a_mapped_function_counts_for_every_device():
+    def local(a, b):
+        return a @ b
+
+    mesh = make_mesh(MeshConfig(2, 4, 1))
+    for axes, devices in ((("data", "fsdp"), 8), (("data",), 2)):
+        mapped = jax.shard_map(
+            local, mesh=mesh, in_specs=(jax.P(axes), jax.P()), out_specs=jax.P(axes), axis_names=set(axes)
+        )
+        assert flops(jax.jit(mapped), (devices * 3, 4), (4, 5)) == devices * 2 * 3 * 4 * 5
+
+
 def test_exchanges_of_a_compiled_program_are_told_by_kind_and_axis():
     mesh = make_mesh(MeshConfig(2, 4, 1))
     weights = NamedSharding(mesh, jax.P(None, "fsdp", None))
@@ -368,8 +380,9 @@ def test_a_student_is_planned_beside_its_teacher(tmp_path):
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "student" / "plan.json").read_text())
     assert (found["topology"], found["chips"], found["fits"]) == ("v5e:2x2", 4, True)
-    assert found["predicted"]["bound_by"] == "sequential"  # a GRU of 50 frames, forward and backward, in two layers
-    assert {loop["iterations"] for loop in found["loops"]} >= {50}
+    assert found["predicted"]["bound_by"] == "sequential"
+    # Frames of the GRUs of teacher and student, whose frames are stacked by four.
+    assert {loop["iterations"] for loop in found["loops"]} >= {198, 49}
     assert len(found["memory_traffic"]) >= 20
     assert "WARNING" not in result.stderr
     assert "E0000" not in result.stderr

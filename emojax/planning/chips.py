@@ -126,7 +126,7 @@ def _equation(equation: Any, useful: bool) -> int:
             return inner[chosen[0]] if chosen else max(inner)
         return max(inner)
     if name == "shard_map":  # the inner shapes are those of one device
-        return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"]) * sum(inner)
+        return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"]) * sum(inner)
     return sum(inner)
 
 
