@@ -367,3 +367,10 @@ def test_a_port_in_use_is_one_line():
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"^--host and --port: 127\.0\.0\.1:{port} cannot be used \("):
             open_socket("127.0.0.1", port)
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    with open_socket("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
