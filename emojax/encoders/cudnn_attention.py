@@ -75,15 +75,14 @@ def cudnn_attention(
     def heads(states: Float[Array, "B T D"]) -> Float[Array, "B T2 H F"]:
         return jnp.pad(states, ((0, 0), (0, extra), (0, 0))).reshape(batch, frames + extra, num_heads, -1)
 
-    def attended(query: Any, key: Any, value: Any, position: tuple[Any, ...]) -> Float[Array, "B T2 H F"]:
-        logits = _position(*position, valid, extra, query.dtype) if position else None
+    def attended(query: Any, key: Any, value: Any, bias: Any, gate: Any) -> Float[Array, "B T2 H F"]:
+        logits = None if bias is None else _position(bias, gate, valid, extra, query.dtype)
         return jax.nn.dot_product_attention(
             query, key, value, logits, key_value_seq_lengths=lengths, implementation=_IMPLEMENTATION
         )
 
-    position = () if bias is None or gate is None else (bias, gate)
-    kernel = jax.checkpoint(attended, policy=saves_forward) if position else attended
-    result = kernel(heads(query), heads(key), heads(value), position)
+    kernel = attended if bias is None else jax.checkpoint(attended, policy=saves_forward)
+    result = kernel(heads(query), heads(key), heads(value), bias, gate)
     return result[:, :frames].reshape(batch, frames, width)
 
 
