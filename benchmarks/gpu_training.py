@@ -229,9 +229,8 @@ class Clock:
             found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
         seconds = time.monotonic() - start
         self.longest[kind] = max(self.longest.get(kind, 0.0), seconds)
-        print(
-            f"{name}: {found.get('milliseconds') or found.get('error')} ({seconds:.0f} s)", file=sys.stderr, flush=True
-        )
+        shown = f"{found['milliseconds']:.2f} ms" if "milliseconds" in found else found.get("error", "done")
+        print(f"{name}: {shown} ({seconds:.0f} s)", file=sys.stderr, flush=True)
         return found | {"seconds": round(seconds, 1)}
 
 

@@ -99,7 +99,7 @@ def measure(row: Row, sizes: Sizes, states: dict[tuple[str, str], Any]) -> dict[
     total = needed.argument_size_in_bytes + needed.temp_size_in_bytes
     total += needed.output_size_in_bytes - needed.alias_size_in_bytes
     found: dict[str, Any] = {"gibibytes": total / 2**30, "temporary_gibibytes": needed.temp_size_in_bytes / 2**30}
-    found["cudnn_attention"] = "cudnn$fmha" in text
+    found["cudnn_attention"] = "cudnn$fmha" in lowered.as_text()
     if row.attention == "cudnn" and jax.default_backend() == "gpu" and not found["cudnn_attention"]:
         return found | {"error": "the program has no cuDNN attention"}
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
