@@ -10,7 +10,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.cudnn_attention import cudnn_attention, fits_cudnn
+from emojax.encoders.cudnn_attention import FRAME_MULTIPLE, cudnn_attention, fits_cudnn
 from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
 from emojax.encoders.layers import Linear, wide
 from emojax.encoders.random_bits import seeds
@@ -155,6 +155,19 @@ def _kernel(query: Float[Array, "B T D"], num_heads: int, dropout_rate: float, b
     position = (of_heads, jax.P("tensor", BATCH_AXES)) if biased else ()
     specs = (of_states, of_states, of_states, of_rows, jax.P(), of_rows, of_heads, *position)
     return jax.shard_map(local, in_specs=specs, out_specs=of_states, check_vma=False)
+
+
+def frame_multiple(config: TransformerConfig, dtype: Any, train: bool) -> int:
+    """Number that T should be a multiple of, so that no layer pads its queries, keys and values for a kernel.
+
+    Args:
+      config: sizes of the layers.
+      dtype: type of queries, keys and values.
+      train: whether dropout is on.
+    """
+    rate = config.attention_dropout if train else 0.0
+    on_gpu = fits_cudnn(cuda_capability(), jnp.dtype(dtype), config.hidden_size // config.num_heads, rate)
+    return FRAME_MULTIPLE if on_gpu else 1
 
 
 _GATES = 2
