@@ -16,7 +16,7 @@ from emojax.encoders.speech_encoder import SpeechLayer
 from emojax.parallel import MeshConfig, cuda_capability, make_mesh
 
 HEADS, FEATURES, FRAMES = 2, 8, 13
-LENGTHS = jnp.array([13, 7, 0, 1])
+LENGTHS = jnp.array([13, 7, 5, 1])
 MASK = jnp.arange(FRAMES) < LENGTHS[:, None]
 
 
@@ -80,6 +80,14 @@ def test_operands_of_the_kernel_give_the_reference_and_its_gradients(biased, req
     request.getfixturevalue("computed_by_xla")
     for one, other in zip(*map(jax.tree.leaves, (value_and_gradients(arrays), expected)), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5, rtol=2e-5)
+
+
+def test_rows_without_frames_stay_finite(computed_by_xla):
+    def loss(arrays):
+        return jnp.sum(attend(*arrays[:3], jnp.zeros_like(MASK), HEADS, *arrays[3:]))
+
+    for each in jax.tree.leaves(jax.value_and_grad(loss)(operands(True))):
+        assert np.isfinite(each).all()
 
 
 def test_devices_compute_their_rows_and_heads(computed_by_xla):

@@ -10,9 +10,9 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.cudnn_attention import cudnn_attention, fits_cudnn
+from emojax.encoders.cudnn_attention import FRAME_MULTIPLE, cudnn_attention, fits_cudnn
 from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
-from emojax.encoders.layers import Linear, wide
+from emojax.encoders.layers import Linear, product, wide
 from emojax.encoders.random_bits import seeds
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 from emojax.parallel import BATCH_AXES, cuda_capability, tpu_kind
@@ -107,7 +107,7 @@ def _one_head(
     """`attend` for one head, whose operands are those of `attend` without the axis H."""
     query, key, value, position_bias, gate, number = operands
     dtype = wide(query.dtype)
-    logits = jnp.einsum("btf,bsf->bts", query, key, preferred_element_type=dtype) * query.shape[-1] ** -0.5
+    logits = product("btf,bsf->bts", query, key) * query.shape[-1] ** -0.5
     if position_bias is not None and gate is not None:
         logits = logits + gate[:, :, None] * position_bias.T
     # A finite floor instead of -inf: rows without any valid frame stay free of NaN.
@@ -118,7 +118,7 @@ def _one_head(
         keep = jax.vmap(lambda row: kept_weights(numbers[0], row, number, query.shape[1], dropout_rate))(numbers[1])
         weights = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
     # Dividing F features instead of T weights by the total is the same and cheaper.
-    attended = jnp.einsum("bts,bsf->btf", weights.astype(value.dtype), value, preferred_element_type=dtype)
+    attended = product("bts,bsf->btf", weights.astype(value.dtype), value)
     return (attended / total).astype(query.dtype)
 
 
@@ -155,6 +155,19 @@ def _kernel(query: Float[Array, "B T D"], num_heads: int, dropout_rate: float, b
     position = (of_heads, jax.P("tensor", BATCH_AXES)) if biased else ()
     specs = (of_states, of_states, of_states, of_rows, jax.P(), of_rows, of_heads, *position)
     return jax.shard_map(local, in_specs=specs, out_specs=of_states, check_vma=False)
+
+
+def frame_multiple(config: TransformerConfig, dtype: Any, train: bool) -> int:
+    """Number that T should be a multiple of, so that no layer pads its queries, keys and values for a kernel.
+
+    Args:
+      config: sizes of the layers.
+      dtype: type of queries, keys and values.
+      train: whether dropout is on.
+    """
+    rate = config.attention_dropout if train else 0.0
+    on_gpu = fits_cudnn(cuda_capability(), jnp.dtype(dtype), config.hidden_size // config.num_heads, rate)
+    return FRAME_MULTIPLE if on_gpu else 1
 
 
 _GATES = 2

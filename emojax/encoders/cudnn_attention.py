@@ -18,6 +18,9 @@ _MAX_FEATURES = 128
 _CAPABILITY = 8.0
 """Of the first GPUs with the kernel (Ampere)."""
 
+FRAME_MULTIPLE = 2
+"""Of T: the backward kernel needs even lengths with a bias, and JAX requires them always. Others are padded."""
+
 FORWARD = "dot_product_attention_fwd_wrapper"
 """Name of JAX's primitive for the forward kernel; its results are all that the backward kernel needs beside inputs."""
 
@@ -52,31 +55,29 @@ def cudnn_attention(
 ) -> Float[Array, "B T D"]:
     """Computes `emojax.encoders.attention.attend` of the heads and rows of one device, without dropout.
 
-    A position bias is multiplied with its gate before the kernel, in memory: (B, H, T, T) in the type of the queries,
-    once for each pass, not kept from forward to backward.
+    A row without a valid frame gets a weighted mean of all values, in place of the reference's mean: finite, and as
+    meaningless. A position bias is multiplied with its gate before the kernel, in memory: (B, H, T, T) in the type of
+    the queries, once for each pass, not kept from forward to backward.
 
     Args:
       query: queries, the features of a head side by side.
       key: keys.
       value: values.
-      num_frames: valid frames of each row, which come first; a row without any gets the mean of all values.
+      num_frames: valid frames of each row, which come first.
       bias: added to the logits of each head: [h, s, t] for key s and query t.
       gate: factor of `bias` per query; None together with it.
       num_heads: H.
     """
     batch, frames, width = query.shape
-    # The kernel's result for a row without keys is undefined. Queries of zero weight all keys equally.
-    valid = num_frames > 0
-    query = jnp.where(valid[:, None, None], query, jnp.zeros_like(query))
-    lengths = jnp.where(valid, num_frames, frames).astype(jnp.int32)
-    # The backward kernel needs even lengths with a bias, and JAX requires them always.
-    extra = frames % 2
+    # The kernel's result for a row without keys is undefined.
+    lengths = jnp.where(num_frames > 0, num_frames, frames).astype(jnp.int32)
+    extra = -frames % FRAME_MULTIPLE
 
     def heads(states: Float[Array, "B T D"]) -> Float[Array, "B T2 H F"]:
         return jnp.pad(states, ((0, 0), (0, extra), (0, 0))).reshape(batch, frames + extra, num_heads, -1)
 
     def attended(query: Any, key: Any, value: Any, bias: Any, gate: Any) -> Float[Array, "B T2 H F"]:
-        logits = None if bias is None else _position(bias, gate, valid, extra, query.dtype)
+        logits = None if bias is None else _position(bias, gate, extra, query.dtype)
         return jax.nn.dot_product_attention(
             query, key, value, logits, key_value_seq_lengths=lengths, implementation=_IMPLEMENTATION
         )
@@ -87,8 +88,8 @@ def cudnn_attention(
 
 
 def _position(
-    bias: Float[Array, "H T T"], gate: Float[Array, "H B T"], valid: Any, extra: int, dtype: Any
+    bias: Float[Array, "H T T"], gate: Float[Array, "H B T"], extra: int, dtype: Any
 ) -> Float[Array, "B H T2 T2"]:
-    """Gated bias of queries and keys; 0 in rows without a valid frame."""
-    gated = jnp.where(valid[:, None], gate, 0.0).swapaxes(0, 1)[..., None] * bias.swapaxes(1, 2)
+    """Gated bias of queries and keys."""
+    gated = gate.swapaxes(0, 1)[..., None] * bias.swapaxes(1, 2)
     return jnp.pad(gated.astype(dtype), ((0, 0), (0, 0), (0, extra), (0, extra)))
