@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from emojax.encoders.cudnn_attention import saves_forward
 from emojax.encoders.random_bits import kept, seeds, stream
 from emojax.parallel import constrain_batch
 
@@ -84,6 +85,8 @@ def remat_layer(layer: type[nn.Module], scan_layers: bool, saves: str) -> Any:
       saves: key of `REMAT_SAVES`.
     """
     policy = jax.checkpoint_policies.save_only_these_names(*REMAT_SAVES[saves])
+    if "attended" in REMAT_SAVES[saves]:
+        policy = jax.checkpoint_policies.save_from_both_policies(policy, saves_forward)
     return nn.remat(layer, prevent_cse=not scan_layers, policy=policy)
 
 
