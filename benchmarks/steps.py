@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def prepare(config):
-    """Step, state and the first training batch of a config."""
+    """Step, state, first training batch and stream of batches of a config."""
     from emojax.parallel import make_mesh
     from emojax.training import make_optimizer
     from emojax.training.data import open_data, student_inputs, teacher_splits, training_stream
@@ -23,7 +23,7 @@ def prepare(config):
         batch = stream.load(0)
     optimizer = make_optimizer(config.optimizer, stream.num_batches, config.model.encoder_modalities)
     state = experiment.init_state(optimizer)
-    return {"step": experiment.train_step(optimizer, state), "state": state, "batch": batch}
+    return {"step": experiment.train_step(optimizer, state), "state": state, "batch": batch, "stream": stream}
 
 
 def batch_of(waveform):

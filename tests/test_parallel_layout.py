@@ -213,3 +213,24 @@ def test_fsdp_gathers_parameters_and_not_activations(mini_data_dir, checkpoints,
     # Gathered for the forward and the backward pass at most, reduced once.
     assert moved["fsdp"] < 3 * parameters
     assert (moved["tensor"] > 0) is tensor
+
+
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
+def test_a_step_reduces_every_gradient_once_and_has_no_other_collective(mini_data_dir, axis):
+    from emojax.planning.abstract import abstract_run
+    from emojax.planning.hlo import Collective, collectives, parse_program, unexpected_collectives
+
+    tree = default.get_config()
+    tree.corpus.update({"name": "mini_corpus", "data_dir": str(mini_data_dir)})
+    tree.data.update({"batch_size": 8, "bucket_seconds": (0.5,)})
+    tree.model.log_mel.network.update({"gru_layers": 1, "gru_size": 8, "conv_channels": 8, "embedding_size": 8})
+    mesh = make_mesh(MeshConfig(**{"data": 1, axis: 4}), jax.devices()[:4])
+    run = abstract_run(parse_experiment(tree.to_dict()), mesh, seconds=0.5)
+    program = parse_program(run.jitted.lower(*run.arguments).compile().as_text())
+    found = collectives(program, dict(mesh.shape))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(run.state.trained))
+    assert unexpected_collectives(found, axis, size) == []
+    batch = Collective("all-gather", axis, 4, 1, 8 * 8_000 * 2)
+    assert unexpected_collectives([*found, batch], axis, size)
+    assert "are not all reduced" in unexpected_collectives([], axis, size)[0]
+    assert "over tensor" in unexpected_collectives([*found, Collective("all-reduce", "tensor", 4, 1, 4)], axis, size)[0]

@@ -227,12 +227,17 @@ class BatchLoader:
     def _crops(
         self, examples: list[dict[str, Any]], present: np.ndarray, indices: np.ndarray, planned: PlannedBatch
     ) -> tuple[Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
-        """Returns first sample and number of samples of each utterance; random crops differ between epochs."""
+        """Returns first sample and number of samples of each utterance; random crops differ between epochs.
+
+        The first samples are drawn only where an input has a time axis: a generator per row is most of the time of a
+        batch of pooled features.
+        """
+        cropped = self._inputs.audio or any(stored.rows == "frames" for stored in self._inputs.stored.values())
         starts, num_samples = np.zeros(len(indices), np.int64), np.zeros(len(indices), np.int32)
         for row, example in zip(present, examples, strict=True):
             samples = example["num_samples"]
             num_samples[row] = min(samples, planned.num_samples)
-            if samples > planned.num_samples:
+            if cropped and samples > planned.num_samples:
                 seed = (self._plan.seed, planned.epoch, int(indices[row]))
                 starts[row] = np.random.default_rng(seed).integers(0, samples - planned.num_samples + 1)
         return starts, num_samples

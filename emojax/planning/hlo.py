@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -177,6 +178,46 @@ def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective
         entry[0] += times
         entry[1] += times * size
     return [Collective(*key, count, size) for key, (count, size) in sorted(total.items()) if key[2] > 1]
+
+
+_STATISTICS_BYTES = 4096
+"""Bound on what a step exchanges besides gradients and parameters: sums of the loss, counts, norms of gradients."""
+
+
+_LEAST_REDUCED = 0.9
+"""Share of the gradients that is reduced at least: equal ones, of the GRU's two biases of a gate, are reduced once."""
+
+
+def unexpected_collectives(found: Sequence[Collective], axis: str, parameter_bytes: int) -> list[str]:
+    """Checks the collectives of a training step whose devices lie along one mesh axis.
+
+    Along `data` every gradient is reduced once. Along `fsdp` parameters are also gathered, for the forward and the
+    backward pass at most.
+
+    Args:
+      found: collectives of the compiled step.
+      axis: `data` or `fsdp`.
+      parameter_bytes: bytes of the trained parameters, and of their gradients.
+
+    Returns:
+      A message for each unexpected collective; none if all are expected.
+    """
+    reduced = parameter_bytes + _STATISTICS_BYTES
+    limits = {"all-reduce": reduced}
+    if axis == "fsdp":
+        limits |= {"reduce-scatter": reduced, "all-gather": 2 * parameter_bytes + _STATISTICS_BYTES}
+    messages = [f"{each.kind} over {each.axes}, expected only {axis}" for each in found if each.axes != axis]
+    moved: dict[str, int] = {}
+    for each in found:
+        moved[each.kind] = moved.get(each.kind, 0) + each.bytes
+    for kind, size in moved.items():
+        if kind not in limits:
+            messages.append(f"{kind} of {size} bytes, expected only {', '.join(limits)}")
+        elif size > limits[kind]:
+            messages.append(f"{kind} of {size} bytes, expected at most {limits[kind]}")
+    if moved.get("all-reduce", 0) + moved.get("reduce-scatter", 0) < _LEAST_REDUCED * parameter_bytes:
+        messages.append(f"gradients of {parameter_bytes} bytes are not all reduced")
+    return messages
 
 
 def array_bytes(type_text: str, everywhere: bool = False) -> int:

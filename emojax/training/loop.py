@@ -88,6 +88,9 @@ class Selection:
         self.best_of_each = {name: dataclasses.asdict(best) for name, best in state.best_of_each.items()}
 
 
+_CHECKED = ("loss", "gradient_norm")
+"""Metrics that must be finite in every step."""
+
 StepFunction = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
@@ -280,7 +283,7 @@ class _Run:
         self._state = _joined(parts["model"], parts["training"], self._state)
 
     def _read(self, log: MetricLog) -> None:
-        """Reads and logs the metrics of the last dispatched step.
+        """Checks the metrics of the last dispatched step, and logs them if due; others are not copied to the host.
 
         Raises:
           TrainingError: they are not finite.
@@ -289,8 +292,10 @@ class _Run:
             return
         (done, arrays, finished), self._unread = self._unread, None
         finished.result()
-        scalars = {name: float(value) for name, value in jax.device_get(arrays).items()}
-        bad = [name for name in ("loss", "gradient_norm") if not math.isfinite(scalars[name])]
+        logged = done % self._config.log_every_steps == 0
+        read = arrays if logged else {name: arrays[name] for name in _CHECKED}
+        scalars = {name: float(value) for name, value in jax.device_get(read).items()}
+        bad = [name for name in _CHECKED if not math.isfinite(scalars[name])]
         if bad:
             latest = self._checkpoints.latest_step
             kept = f"the checkpoint of step {latest} is good" if latest is not None else "no checkpoint was saved yet"
@@ -299,7 +304,7 @@ class _Run:
                 "A lower optimizer.learning_rate or optimizer.clip_norm usually helps"
             )
         self._note = f"loss {scalars['loss']:.4f}"
-        if done % self._config.log_every_steps == 0:
+        if logged:
             timing = self._timer.means() | {"seconds/total": self._seconds()}
             named = {f"train/{name}": value for name, value in scalars.items()}
             log.write(done, self._epoch(done), named | timing)
