@@ -99,7 +99,7 @@ class ColumnsWriter:
         Args:
           folder: folder of temporary files; the system's folder if it cannot be written.
         """
-        self._folder = folder if os.access(folder, os.W_OK) else None
+        self._folder = str(folder) if os.access(folder, os.W_OK) else None
         self._columns: dict[str, _Growing] = {}
 
     def __enter__(self) -> "ColumnsWriter":
