@@ -26,6 +26,9 @@ from tfds_builders.workers import ordered_map
 _ITEMS_PER_SHARD = 512
 """Items per shard (about 60 MB of speech), which is in memory while it is written."""
 
+MAX_SHARDS = 10_000
+"""Largest number of shards of a split; above 5,120,000 items shards have more than 512."""
+
 _PROBLEMS_SHOWN = 5
 
 _MAX_DAMAGED = 0.05
@@ -100,7 +103,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
     def _shards(self, split: str, items: Sequence[Any]) -> list[Callable[[], Iterator]]:
         """Returns one generator per shard, to be run in order; they share one stream, so that workers never wait."""
         stream = self._stream(split, random.Random(0).sample(items, len(items)))
-        num_shards = max(1, math.ceil(len(items) / _ITEMS_PER_SHARD))
+        num_shards = min(max(1, math.ceil(len(items) / _ITEMS_PER_SHARD)), MAX_SHARDS)
         bounds = [round(len(items) * shard / num_shards) for shard in range(num_shards + 1)]
         sizes: list[int | None] = [high - low for low, high in itertools.pairwise(bounds)]
         sizes[-1] = None  # The last shard exhausts the stream.

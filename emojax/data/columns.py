@@ -20,6 +20,8 @@ from emojax.files import MAX_JSON_BYTES
 _NAMES = {"I64": np.int64, "F32": np.float32, "I32": np.int32, "U8": np.uint8}
 """Types of columns by their names in safetensors, in the order of their columns in a file: all are aligned."""
 
+_DTYPES = [np.dtype(dtype) for dtype in _NAMES.values()]
+
 _METADATA = "__metadata__"
 
 _SPOOLED_BYTES = 64 * 2**20
@@ -139,21 +141,38 @@ class ColumnsWriter:
         Raises:
           OSError: it cannot be written.
         """
-        keys = {np.dtype(dtype): key for key, dtype in _NAMES.items()}
-        columns = sorted(self._columns.items(), key=lambda item: list(keys).index(item[1].dtype))
-        header: dict[str, Any] = {_METADATA: dict(metadata)}
-        offset = 0
-        for name, column in columns:
-            end = offset + math.prod(column.shape) * column.dtype.itemsize
-            header[name] = {"dtype": keys[column.dtype], "shape": column.shape, "data_offsets": [offset, end]}
-            offset = end
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
+        names = sorted(self._columns, key=lambda name: _DTYPES.index(self._columns[name].dtype))
+        described = {name: (self._columns[name].dtype, tuple(self._columns[name].shape)) for name in names}
         with path.open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for _, column in columns:
-                column.file.seek(0)
-                shutil.copyfileobj(column.file, file, 2**20)
+            file.write(columns_header(described, metadata)[0])
+            for name in names:
+                self._columns[name].file.seek(0)
+                shutil.copyfileobj(self._columns[name].file, file, 2**20)
+
+
+def columns_header(
+    columns: Mapping[str, tuple[np.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, int]]:
+    """Builds the header of a file of columns.
+
+    Args:
+      columns: type and shape of each column, in the order of their values in the file: larger types first.
+      metadata: saved with the columns.
+
+    Returns:
+      First bytes of the file, and where in the file the values of each column start.
+    """
+    keys = {np.dtype(dtype): key for key, dtype in _NAMES.items()}
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    starts, offset = {}, 0
+    for name, (dtype, shape) in columns.items():
+        starts[name] = offset
+        offset += math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": keys[dtype], "shape": shape, "data_offsets": [starts[name], offset]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    content = struct.pack("<Q", len(text)) + text
+    return content, {name: len(content) + start for name, start in starts.items()}
 
 
 class Texts(Sequence[str]):

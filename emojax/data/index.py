@@ -211,7 +211,10 @@ def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
     source, context, digest = open_split(corpus, name), corpus.describe(name), ContentDigest()
     compared = len(source) <= COMPARED_UTTERANCES
     ids: set[str] = set()
-    writer = IndexWriter(_cache_path(corpus, name).parent)
+    folder = _cache_path(corpus, name).parent
+    with contextlib.suppress(OSError):  # temporary files are then in the system's folder
+        folder.mkdir(parents=True, exist_ok=True)
+    writer = IndexWriter(folder)
     with Progress(f"indexing {corpus.info.name} {name}", len(source), "utterances") as progress:
         for start in range(0, len(source), _CHUNK):
             rows = read_utterances(source, range(start, min(start + _CHUNK, len(source))), context)
