@@ -57,15 +57,17 @@ def write_index(path: Path, size: int) -> int:
     content = dict.fromkeys(FEATURES, "0" * 64)
     header, starts = columns_header(columns, {"content": json.dumps(with_digest(content))})
     random = np.random.default_rng(0)
+    drawn = (random.gamma(3.0, 1.8, CHUNK) * SAMPLE_RATE + 1600).astype(np.int64)  # 5.5 s on average
+    spoken = random.integers(0, SPEAKERS, CHUNK, np.int32)
     with path.open("wb") as file:
         file.write(header)
         for first in range(0, size, CHUNK):
             count = min(CHUNK, size - first)
-            lengths = random.gamma(3.0, 1.8, count) * SAMPLE_RATE + 1600  # 5.5 s on average
+            shift = int(random.integers(0, CHUNK))
             file.seek(starts["num_samples"] + 8 * first)
-            file.write(lengths.astype(np.int64).tobytes())
+            file.write(np.roll(drawn, shift)[:count].tobytes())
             file.seek(starts["speakers.rows"] + 4 * first)
-            file.write(random.integers(0, SPEAKERS, count, np.int32).tobytes())
+            file.write(np.roll(spoken, shift)[:count].tobytes())
         for name, values in (
             ("speakers.ends", 12 * np.arange(1, SPEAKERS + 1)),
             ("attributes", np.full((1, 3), np.nan, np.float32)),

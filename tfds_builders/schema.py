@@ -1,8 +1,10 @@
 """Schema of all corpora: features of an utterance, and metadata of the corpus."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -104,3 +106,17 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
         citation=metadata.citation,
         metadata=tree,
     )
+
+
+@contextlib.contextmanager
+def deterministic_serialization():
+    """Makes TFDS serialise the features of an example in a fixed order; protobuf's order differs between processes.
+
+    TFDS has no option for this, so the serializer's method is replaced while a corpus is built.
+    """
+
+    def serialize_example(self: tfds.core.ExampleSerializer, example: Any) -> bytes:
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+    with mock.patch.object(tfds.core.ExampleSerializer, "serialize_example", serialize_example):
+        yield

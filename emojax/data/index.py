@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.content import ContentDigest, column_digest, is_complete, joined_digests
+from emojax.content import (
+    SHARDED_UTTERANCES,
+    ContentDigest,
+    column_digest,
+    is_complete,
+    joined_digests,
+    split_digests,
+)
 from emojax.data.columns import ColumnsWriter, Texts, open_columns
 from emojax.data.corpus import Corpus, open_split, read_utterances, split_parts
 from emojax.errors import CorpusError, EmojaxError
@@ -208,9 +215,12 @@ class IndexWriter:
 
 
 def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
-    source, context, digest = open_split(corpus, name), corpus.describe(name), ContentDigest()
+    source, context = open_split(corpus, name), corpus.describe(name)
+    whole, shards, large = ContentDigest(), [ContentDigest()], len(source) > SHARDED_UTTERANCES
+    ends = np.cumsum(source.dataset_info.splits[name].shard_lengths).tolist()
     compared = len(source) <= COMPARED_UTTERANCES
     ids: set[str] = set()
+    num_read = 0
     folder = _cache_path(corpus, name).parent
     with contextlib.suppress(OSError):  # temporary files are then in the system's folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -219,14 +229,17 @@ def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
         for start in range(0, len(source), _CHUNK):
             rows = read_utterances(source, range(start, min(start + _CHUNK, len(source))), context)
             for row in rows:
-                digest.update(row)
+                (shards[-1] if large else whole).update(row)
+                num_read += 1
+                while len(shards) <= len(ends) and num_read == ends[len(shards) - 1]:
+                    shards.append(ContentDigest())
                 _check_values(row, ids, context)
                 if compared:  # the builder has compared the ids of larger splits
                     ids.add(row["id"])
             writer.add(rows)
             progress.advance(len(rows))
     writer.finish()
-    return writer, digest.hexdigests()
+    return writer, split_digests(len(source), whole, shards[: len(ends)])
 
 
 def _check_values(row: Mapping[str, Any], ids: set[str], context: str) -> None:
