@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from emojax.content import SHARDED_UTTERANCES, ContentDigest
 from emojax.errors import CorpusError
-from tfds_builders.schema import deterministic_serialization
+from tfds_builders.schema import serialize_example
 from tfds_builders.utterance import Made
 
 
@@ -107,9 +107,9 @@ def write_shard(task: ShardTask, attempt: Callable[[Any], Made], features: Any) 
                 durations.append(float(made.example["duration"]))
                 if task.digests:
                     digest.update(made.example)
-                yield made.example["id"], serializer.serialize_example(features.encode_example(made.example))
+                yield made.example["id"], serialize_example(serializer, features.encode_example(made.example))
 
-    with tempfile.TemporaryDirectory() as own, deterministic_serialization():
+    with tempfile.TemporaryDirectory() as own:
         written = Path(own) / Path(task.path).name
         adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[tfds.core.FileFormat.ARRAY_RECORD]
         adapter.write_examples(written, records())

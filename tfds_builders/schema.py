@@ -108,15 +108,13 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
     )
 
 
+def serialize_example(serializer: tfds.core.ExampleSerializer, example: Any) -> bytes:
+    """Serialises an encoded example with its features in a fixed order; protobuf's order differs between processes."""
+    return serializer.get_tf_example(example).SerializeToString(deterministic=True)
+
+
 @contextlib.contextmanager
 def deterministic_serialization():
-    """Makes TFDS serialise the features of an example in a fixed order; protobuf's order differs between processes.
-
-    TFDS has no option for this, so the serializer's method is replaced while a corpus is built.
-    """
-
-    def serialize_example(self: tfds.core.ExampleSerializer, example: Any) -> bytes:
-        return self.get_tf_example(example).SerializeToString(deterministic=True)
-
+    """Makes TFDS use `serialize_example`, for which it has no option; not for several threads at once."""
     with mock.patch.object(tfds.core.ExampleSerializer, "serialize_example", serialize_example):
         yield
