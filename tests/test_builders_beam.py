@@ -93,3 +93,24 @@ def test_beam_finds_an_id_in_two_shards(tmp_path, small_shards):
     pytest.importorskip("apache_beam", reason="Apache Beam is not installed (requirements-beam.txt)")
     with pytest.raises(CorpusError, match=r"id 'same' occurs twice"):
         build(Twice, tmp_path, beam_options=["--runner=DirectRunner"])
+
+
+def stop(item):
+    raise CorpusError("the table was changed")
+
+
+class Stopping(built_corpus.BuiltCorpus, skip_registration=True):
+    name = "stopping"
+
+    @property
+    def make_utterance(self):
+        return stop
+
+
+def test_an_error_of_a_worker_is_one_line_and_leaves_nothing(tmp_path):
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed (requirements-beam.txt)")
+    with pytest.raises(CorpusError) as found:
+        build(Stopping, tmp_path, beam_options=["--runner=DirectRunner"])
+    assert str(found.value).startswith("a shard cannot be written: the table was changed")
+    assert "\n" not in str(found.value)
+    assert not list(tmp_path.rglob("*.array_record*"))
