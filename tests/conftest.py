@@ -12,6 +12,10 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Arrays are tiny: threads of PyTorch, which tests compare with, and of NumPy's BLAS would only wait for each other, and
+# they wait by spinning.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 # Most of the time is compilation of programs that then run for milliseconds: without the fusion emitters, and as one
 # LLVM module instead of 32, it takes a third of the time.
 FASTER_COMPILATION = {

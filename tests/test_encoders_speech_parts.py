@@ -1,5 +1,8 @@
 """Parts of the speech encoders, each against an independent computation."""
 
+import functools
+
+import flax.linen as nn
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -10,7 +13,15 @@ import torch
 import transformers
 
 from emojax.encoders.attention import attend, position_buckets
-from emojax.encoders.layers import ACTIVATIONS, gelu, grouped_convolution, masked_statistics
+from emojax.encoders.layers import (
+    ACTIVATIONS,
+    Linear,
+    gelu,
+    grouped_convolution,
+    layer_norm,
+    masked_statistics,
+    product,
+)
 from emojax.encoders.random_bits import kept, stream
 from emojax.encoders.speech_features import MaskedChannelNorm
 
@@ -166,3 +177,57 @@ def test_gelu_keeps_the_narrow_type_but_not_its_rounding():
     x = jnp.linspace(-3, 3, 101, dtype=jnp.bfloat16)
     assert gelu(x).dtype == jnp.bfloat16
     np.testing.assert_allclose(gelu(x).astype(jnp.float32), gelu(x.astype(jnp.float32)), rtol=2**-8)
+
+
+def value_and_gradients(function, *operands):
+    """Result and gradients of its product with random numbers."""
+
+    def loss(*operands):
+        result = function(*operands)
+        return jnp.sum(result * jax.random.normal(jax.random.key(7), result.shape)), result
+
+    return jax.jit(jax.value_and_grad(loss, argnums=tuple(range(len(operands))), has_aux=True))(*operands)
+
+
+def test_layer_norm_and_its_gradients_equal_flax():
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs = 50.0 + jax.random.normal(keys[0], (2, 5, 8))
+    params = {"scale": jax.random.normal(keys[1], (8,)), "bias": jax.random.normal(keys[2], (8,))}
+    ours, flax = layer_norm(1e-5, jnp.float32), nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)
+    found, expected = (
+        value_and_gradients(lambda params, inputs, norm=norm: norm.apply({"params": params}, inputs), params, inputs)
+        for norm in (ours, flax)
+    )
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_dense_layer_in_bfloat16_stays_close_to_float32(use_bias):
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs = jax.random.normal(keys[0], (2, 5, 8))
+    params = {"kernel": jax.random.normal(keys[1], (8, 6))}
+    if use_bias:
+        params["bias"] = jax.random.normal(keys[2], (6,))
+    found, expected = (
+        value_and_gradients(
+            lambda params, inputs, dtype=dtype: Linear(6, dtype, use_bias).apply({"params": params}, inputs),
+            params,
+            inputs,
+        )
+        for dtype in (jnp.bfloat16, jnp.float32)
+    )
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, atol=0.1, rtol=2e-2)
+
+
+@pytest.mark.parametrize("subscripts", ["btf,bsf->bts", "bts,bsf->btf"])
+def test_product_in_bfloat16_stays_close_to_float32(subscripts):
+    left, right = (jax.random.normal(key, (2, 6, 6), jnp.bfloat16) for key in jax.random.split(jax.random.key(0)))
+    function = functools.partial(product, subscripts)
+    found = value_and_gradients(function, left, right)
+    expected = value_and_gradients(function, left.astype(jnp.float32), right.astype(jnp.float32))
+    assert found[0][1].dtype == jnp.float32
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one.astype(jnp.float32), other, atol=0.1, rtol=2e-2)

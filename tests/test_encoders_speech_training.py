@@ -14,7 +14,7 @@ from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.speech_config import MaskingConfig
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import mask_states, span_mask
-from tests.speech_checkpoints import SIZES
+from tests.speech_checkpoints import LARGE, SIZES
 
 QUIET = {
     "hidden_dropout": 0.0,
@@ -141,3 +141,37 @@ def test_masked_frames_become_the_embedding_and_masked_features_zero():
     rows = masked[0][:, ~columns]
     assert set(np.unique(rows)) == {1.0, 7.0}
     assert ((rows == 7).all(axis=1) | (rows == 1).all(axis=1)).all()
+
+
+def wide_operands(jaxpr):
+    """Names of the products and convolutions of a program that have an operand in float32."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            types = {str(operand.aval.dtype) for operand in equation.invars}
+            found += [equation.primitive.name] * ("float32" in types)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            found += wide_operands(inner) if hasattr(inner, "eqns") else []
+    return found
+
+
+@pytest.mark.parametrize("model_type", ["hubert", "wavlm"])
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_bfloat16_multiplies_narrow_operands_forward_and_backward(model_type, scan_layers):
+    config = read_hubert_config({"model_type": model_type, **SIZES, **LARGE}, True)
+    module = SpeechEncoder(config, jnp.bfloat16, scan_layers=scan_layers)
+    variables = jax.eval_shape(module.init, jax.random.key(1), WAVEFORM, LENGTHS)
+
+    def gradients(params):
+        frozen = jax.lax.stop_gradient(params["feature_encoder"])
+
+        def loss(params):
+            rngs = {"dropout": jax.random.key(2)}
+            variables = {"params": params | {"feature_encoder": frozen}}
+            return module.apply(variables, WAVEFORM, LENGTHS, train=True, rngs=rngs).last_hidden_state.sum()
+
+        return jax.grad(loss)(params)
+
+    # Convolutions before the transformer are in float32 on purpose, and frozen here.
+    assert wide_operands(jax.make_jaxpr(gradients)(variables["params"]).jaxpr) == ["conv_general_dilated"] * 3

@@ -19,6 +19,7 @@ SMALL = (
     "--config.data.batch_size=8",
     "--config.data.bucket_seconds=(1.0,2.0)",
     "--config.data.workers=0",
+    "--config.model.log_mel.network.gru_layers=1",
     "--config.model.log_mel.network.gru_size=8",
     "--config.model.log_mel.network.conv_channels=8",
     "--config.model.log_mel.network.embedding_size=8",

@@ -1,4 +1,4 @@
-"""Self-attention of speech encoders, with WavLM's gated relative position bias; on TPU as one kernel."""
+"""Self-attention of speech encoders, with WavLM's gated relative position bias; on TPU and GPU as one kernel."""
 
 import math
 from typing import Any
@@ -10,11 +10,12 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
+from emojax.encoders.cudnn_attention import FRAME_MULTIPLE, cudnn_attention, fits_cudnn
 from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
-from emojax.encoders.layers import Linear, wide
+from emojax.encoders.layers import Linear, product, wide
 from emojax.encoders.random_bits import seeds
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
-from emojax.parallel import BATCH_AXES, tpu_kind
+from emojax.parallel import BATCH_AXES, cuda_capability, tpu_kind
 
 
 class SelfAttention(nn.Module):
@@ -42,7 +43,7 @@ class SelfAttention(nn.Module):
         rate = config.attention_dropout if self.train else 0.0
         dropout_key = self.make_rng("dropout") if rate else None
         attended = attend(query, key, value, mask, config.num_heads, position_bias, gate, rate, dropout_key)
-        return Linear(config.hidden_size, self.dtype, name="output")(checkpoint_name(attended, "attended"))
+        return Linear(config.hidden_size, self.dtype, name="output")(attended)
 
 
 def attend(
@@ -59,8 +60,9 @@ def attend(
     """Computes softmax-weighted sums of the values of valid frames, in at least float32.
 
     Weights are not stored for the backward pass but computed again, so memory grows with T, not with T squared. On TPU
-    one kernel computes them on the chip (`emojax.encoders.flash_attention`). On CPU the heads are computed one after
-    another, so that the weights of one head stay in the cache. Results, dropout included, are equal to float rounding.
+    one kernel computes them on the chip (`emojax.encoders.flash_attention`), and on NVIDIA GPUs another without dropout
+    in bfloat16 and float16 (`emojax.encoders.cudnn_attention`). On CPU the heads are computed one after another, so
+    that the weights of one head stay in the cache. Results, dropout included, are equal to float rounding.
 
     Args:
       query: queries, D / H features of a head side by side.
@@ -79,12 +81,10 @@ def attend(
         jnp.arange(batch, dtype=jnp.int32),
     )
     heads = jnp.arange(num_heads, dtype=jnp.int32)
-    # The length is symbolic in a program that is exported for any length.
-    if isinstance(frames, int) and fits_on_chip(tpu_kind(), frames, width, num_heads, position_bias is not None):
-        sharded = _sharded_flash(num_heads, dropout_rate, batch, position_bias is not None)
-        if sharded is not None:
-            position = () if position_bias is None else (position_bias, gate)
-            return sharded(query, key, value, mask.sum(axis=1), *numbers, heads, *position)
+    kernel = _kernel(query, num_heads, dropout_rate, position_bias is not None)
+    if kernel is not None:
+        position = () if position_bias is None else (position_bias, gate)
+        return kernel(query, key, value, mask.sum(axis=1), *numbers, heads, *position)
 
     def by_head(values: Float[Array, "B T D"]) -> Float[Array, "H B T F"]:
         return values.reshape(batch, frames, num_heads, -1).transpose(2, 0, 1, 3)
@@ -98,7 +98,7 @@ def attend(
 
     operands = (by_head(query), by_head(key), by_head(value), position_bias, gate, heads)
     attended = jax.lax.platform_dependent(operands, cpu=one_by_one, default=jax.vmap(jax.checkpoint(head)))
-    return attended.transpose(1, 2, 0, 3).reshape(batch, frames, width)
+    return checkpoint_name(attended.transpose(1, 2, 0, 3).reshape(batch, frames, width), "attended")
 
 
 def _one_head(
@@ -107,7 +107,7 @@ def _one_head(
     """`attend` for one head, whose operands are those of `attend` without the axis H."""
     query, key, value, position_bias, gate, number = operands
     dtype = wide(query.dtype)
-    logits = jnp.einsum("btf,bsf->bts", query, key, preferred_element_type=dtype) * query.shape[-1] ** -0.5
+    logits = product("btf,bsf->bts", query, key) * query.shape[-1] ** -0.5
     if position_bias is not None and gate is not None:
         logits = logits + gate[:, :, None] * position_bias.T
     # A finite floor instead of -inf: rows without any valid frame stay free of NaN.
@@ -118,19 +118,33 @@ def _one_head(
         keep = jax.vmap(lambda row: kept_weights(numbers[0], row, number, query.shape[1], dropout_rate))(numbers[1])
         weights = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
     # Dividing F features instead of T weights by the total is the same and cheaper.
-    attended = jnp.einsum("bts,bsf->btf", weights.astype(value.dtype), value, preferred_element_type=dtype)
+    attended = product("bts,bsf->btf", weights.astype(value.dtype), value)
     return (attended / total).astype(query.dtype)
 
 
-def _sharded_flash(num_heads: int, dropout_rate: float, batch: int, biased: bool) -> Any:
-    """The kernel on each device's rows and heads; None where the batch is no multiple of the devices."""
+def _kernel(query: Float[Array, "B T D"], num_heads: int, dropout_rate: float, biased: bool) -> Any:
+    """The kernel for the devices, on each one's rows and heads; None where there is none for these shapes."""
+    batch, frames, width = query.shape
+    if not isinstance(frames, int):  # symbolic, in a program that is exported for any length
+        return None
+    local: Any
 
-    def local(query, key, value, num_frames, seed, rows, heads, bias=None, gate=None):
+    def on_tpu(query, key, value, num_frames, seed, rows, heads, bias=None, gate=None):
         numbers = jnp.concatenate([seed, rows, heads])
-        return flash_attention(
+        attended = flash_attention(
             query, key, value, num_frames, bias, gate, numbers, num_heads=heads.shape[0], dropout_rate=dropout_rate
         )
+        return checkpoint_name(attended, "attended")
 
+    def on_gpu(query, key, value, num_frames, seed, rows, heads, bias=None, gate=None):
+        return cudnn_attention(query, key, value, num_frames, bias, gate, num_heads=heads.shape[0])
+
+    if fits_on_chip(tpu_kind(), frames, width, num_heads, biased):
+        local = on_tpu
+    elif fits_cudnn(cuda_capability(), query.dtype, width // num_heads, dropout_rate):
+        local = on_gpu
+    else:
+        return None
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:
         return local
@@ -141,6 +155,19 @@ def _sharded_flash(num_heads: int, dropout_rate: float, batch: int, biased: bool
     position = (of_heads, jax.P("tensor", BATCH_AXES)) if biased else ()
     specs = (of_states, of_states, of_states, of_rows, jax.P(), of_rows, of_heads, *position)
     return jax.shard_map(local, in_specs=specs, out_specs=of_states, check_vma=False)
+
+
+def frame_multiple(config: TransformerConfig, dtype: Any, train: bool) -> int:
+    """Number that T should be a multiple of, so that no layer pads its queries, keys and values for a kernel.
+
+    Args:
+      config: sizes of the layers.
+      dtype: type of queries, keys and values.
+      train: whether dropout is on.
+    """
+    rate = config.attention_dropout if train else 0.0
+    on_gpu = fits_cudnn(cuda_capability(), jnp.dtype(dtype), config.hidden_size // config.num_heads, rate)
+    return FRAME_MULTIPLE if on_gpu else 1
 
 
 _GATES = 2

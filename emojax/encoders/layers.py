@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from emojax.encoders.cudnn_attention import saves_forward
 from emojax.encoders.random_bits import kept, seeds, stream
 from emojax.parallel import constrain_batch
 
@@ -43,7 +44,11 @@ def wide(dtype: Any) -> Any:
 
 
 class Linear(nn.Module):
-    """A dense layer: operands in `dtype`, sum and bias in `wide(dtype)`, which is also the type of the result."""
+    """A dense layer: operands in `dtype`, sum and bias in `wide(dtype)`, which is also the type of the result.
+
+    In a narrow `dtype`, products are accumulated in float32 and rounded to it before the bias is added, and cotangents
+    are rounded to it before they are multiplied (Micikevicius et al. 2018), as GPUs multiply narrow operands only.
+    """
 
     features: int
     dtype: Any
@@ -53,12 +58,76 @@ class Linear(nn.Module):
     def __call__(self, inputs: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
         """Inputs times kernel plus bias."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs.shape[-1], self.features))
-        operands = constrain_batch(inputs.astype(self.dtype)), kernel.astype(self.dtype)
-        products = jnp.matmul(*operands, preferred_element_type=wide(self.dtype))
-        if not self.use_bias:
-            return constrain_batch(products)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return constrain_batch(products) + bias.astype(wide(self.dtype))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
+        inputs = constrain_batch(inputs.astype(self.dtype))
+        if is_narrow(self.dtype):
+            return constrain_batch(_narrow_linear(inputs, kernel, bias))
+        products = constrain_batch(jnp.matmul(inputs, kernel.astype(self.dtype)))
+        return products if bias is None else products + bias.astype(self.dtype)
+
+
+def is_narrow(dtype: Any) -> bool:
+    """Whether sums need a wider type, i.e. for bfloat16 and float16."""
+    return bool(wide(dtype) != jnp.dtype(dtype))
+
+
+@jax.custom_vjp
+def _narrow_linear(
+    inputs: Float[Array, "*B I"], kernel: Float[Array, "I O"], bias: Float[Array, "O"] | None
+) -> Float[Array, "*B O"]:
+    return _narrow_linear_forward(inputs, kernel, bias)[0]
+
+
+def _narrow_linear_forward(inputs, kernel, bias):
+    products = jnp.matmul(inputs, kernel.astype(inputs.dtype)).astype(wide(inputs.dtype))
+    return products if bias is None else products + bias, (inputs, kernel, bias)
+
+
+def _narrow_linear_backward(residuals, cotangent):
+    inputs, kernel, bias = residuals
+    cotangent = cotangent.astype(inputs.dtype)
+    by_input = jnp.matmul(cotangent, kernel.astype(inputs.dtype).T)
+    rows = tuple(range(inputs.ndim - 1))
+    # Rounded like the other results, so that devices exchange half as many bytes.
+    by_kernel = jax.lax.dot_general(inputs, cotangent, ((rows, rows), ((), ()))).astype(kernel.dtype)
+    return by_input, by_kernel, None if bias is None else cotangent.sum(axis=rows, dtype=bias.dtype)
+
+
+_narrow_linear.defvjp(_narrow_linear_forward, _narrow_linear_backward)
+
+
+def product(subscripts: str, left: Float[Array, "..."], right: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Einsum of two arrays of one type, in at least float32; narrow ones are multiplied as such in its gradient, too.
+
+    Args:
+      subscripts: of `jnp.einsum`; every index of an operand is one of the other or of the result.
+      left: first operand.
+      right: second operand.
+    """
+    if is_narrow(left.dtype):
+        return _narrow_product(subscripts, left, right)
+    return jnp.einsum(subscripts, left, right, preferred_element_type=wide(left.dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _narrow_product(subscripts: str, left: Float[Array, "..."], right: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.einsum(subscripts, left, right, preferred_element_type=wide(left.dtype))
+
+
+def _narrow_product_forward(subscripts, left, right):
+    return _narrow_product(subscripts, left, right), (left, right)
+
+
+def _narrow_product_backward(subscripts, residuals, cotangent):
+    left, right = residuals
+    cotangent = cotangent.astype(left.dtype)
+    operands, result = subscripts.split("->")
+    first, second = operands.split(",")
+    by_left = jnp.einsum(f"{result},{second}->{first}", cotangent, right)
+    return by_left, jnp.einsum(f"{first},{result}->{second}", left, cotangent)
+
+
+_narrow_product.defvjp(_narrow_product_forward, _narrow_product_backward)
 
 
 RematSaves = Literal["nothing", "attention", "products"]
@@ -84,6 +153,8 @@ def remat_layer(layer: type[nn.Module], scan_layers: bool, saves: str) -> Any:
       saves: key of `REMAT_SAVES`.
     """
     policy = jax.checkpoint_policies.save_only_these_names(*REMAT_SAVES[saves])
+    if "attended" in REMAT_SAVES[saves]:
+        policy = jax.checkpoint_policies.save_from_both_policies(policy, saves_forward)
     return nn.remat(layer, prevent_cse=not scan_layers, policy=policy)
 
 
@@ -112,10 +183,54 @@ def _dropped(states: Float[Array, "B T D"], seed: Int[Array, "2"], rate: float) 
     return jnp.where(keep, states * (1.0 / (1.0 - rate)), jnp.zeros_like(states))
 
 
-def layer_norm(epsilon: float, dtype: Any, name: str | None = None) -> nn.LayerNorm:
+class LayerNorm(nn.Module):
+    """Layer norm over the features (Ba et al. 2016) in `dtype`; keeps its input and statistics for its gradient.
+
+    The variance is the mean of squared deviations. A difference of squares loses digits where the mean is large.
+    """
+
+    epsilon: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Computes normalised, scaled and shifted features."""
+        scale = self.param("scale", nn.initializers.ones, inputs.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, inputs.shape[-1:])
+        return _normalised(inputs.astype(self.dtype), scale.astype(self.dtype), bias.astype(self.dtype), self.epsilon)
+
+
+def layer_norm(epsilon: float, dtype: Any, name: str | None = None) -> LayerNorm:
     """Layer norm over the features in `wide(dtype)`."""
-    # Flax's fast variance, a difference of squares, loses digits where the mean is large.
-    return nn.LayerNorm(epsilon=epsilon, dtype=wide(dtype), use_fast_variance=False, name=name)
+    return LayerNorm(epsilon, wide(dtype), name=name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalised(
+    inputs: Float[Array, "*B D"], scale: Float[Array, "D"], bias: Float[Array, "D"], epsilon: float
+) -> Float[Array, "*B D"]:
+    return _normalised_forward(inputs, scale, bias, epsilon)[0]
+
+
+def _normalised_forward(inputs, scale, bias, epsilon):
+    mean = inputs.mean(axis=-1, keepdims=True)
+    deviations = inputs - mean
+    inverse = jax.lax.rsqrt(jnp.square(deviations).mean(axis=-1, keepdims=True) + epsilon)
+    # In this order XLA computes the norm as one kernel on GPUs.
+    return deviations * inverse * scale + bias, (inputs, mean, inverse, scale)
+
+
+def _normalised_backward(epsilon, residuals, cotangent):
+    inputs, mean, inverse, scale = residuals
+    unit = (inputs - mean) * inverse
+    scaled = cotangent * scale
+    along = (scaled * unit).mean(axis=-1, keepdims=True)
+    by_input = inverse * (scaled - scaled.mean(axis=-1, keepdims=True) - unit * along)
+    rows = tuple(range(inputs.ndim - 1))
+    return by_input, (cotangent * unit).sum(axis=rows), cotangent.sum(axis=rows)
+
+
+_normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 _BLOCK = 256
@@ -194,22 +309,18 @@ def grouped_convolution(
       groups: divides D.
 
     Returns:
-      The sums, in at least float32.
+      The sums, in at least float32; of narrow types, rounded to them, since cuDNN convolves them to their own type.
     """
     taps = kernel.shape[0]
     # PyTorch pads N // 2 on both sides; with an even N the published models then drop the last frame.
     padding = [(taps // 2, taps - 1 - taps // 2)]
-    return jnp.concatenate(
+    convolved = jnp.concatenate(
         [
             jax.lax.conv_general_dilated(
-                part,
-                taps_of_part,
-                window_strides=(1,),
-                padding=padding,
-                dimension_numbers=("NWC", "WIO", "NWC"),
-                preferred_element_type=wide(states.dtype),
+                part, taps_of_part, window_strides=(1,), padding=padding, dimension_numbers=("NWC", "WIO", "NWC")
             )
             for part, taps_of_part in zip(jnp.split(states, groups, -1), jnp.split(kernel, groups, -1), strict=True)
         ],
         axis=-1,
     )
+    return convolved.astype(wide(states.dtype))

@@ -9,7 +9,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.attention import RelativePosition, SelfAttention
+from emojax.encoders.attention import RelativePosition, SelfAttention, frame_multiple
 from emojax.encoders.families import EncoderOutput
 from emojax.encoders.layers import ACTIVATIONS, Dropout, Linear, layer_norm, remat_layer, wide
 from emojax.encoders.parameters import AxesTable
@@ -85,11 +85,14 @@ class SpeechTransformer(LayerStack):
         if not config.norm_first:
             states = norm(states)
         states = Dropout(config.hidden_dropout, not train)(states)
-        bias = None
+        bias, frames = None, states.shape[1]
+        if isinstance(frames, int) and (extra := -frames % frame_multiple(config, self.dtype, train)):
+            states, mask = jnp.pad(states, ((0, 0), (0, extra), (0, 0))), jnp.pad(mask, ((0, 0), (0, extra)))
         if config.num_buckets:
             bias = RelativePosition(config, name="relative_position")(states.shape[1])
-        states, kept = self.run_layers(states, mask, bias, train, hidden_states)
-        return norm(states) if config.norm_first else states, kept
+        last, kept = self.run_layers(states, mask, bias, train, hidden_states)
+        last = norm(last) if config.norm_first else last
+        return last[:, :frames], None if kept is None else tuple(each[:, :frames] for each in kept)
 
 
 class SpeechLayer(nn.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.families import EncoderOutput
-from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
+from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, product, wide
 from emojax.encoders.parameters import AxesTable
 from emojax.errors import ConfigError
 
@@ -189,13 +189,13 @@ class SelfAttention(nn.Module):
             return projected.reshape(batch, length, config.num_heads, -1).swapaxes(1, 2)
 
         query, key, value = project("query"), project("key"), project("value")
-        logits = jnp.einsum("bhlf,bhmf->bhlm", query, key, preferred_element_type=wide(self.dtype))
+        logits = product("bhlf,bhmf->bhlm", query, key)
         logits = logits * query.shape[-1] ** -0.5
         # A finite floor instead of -inf: rows without any valid token stay free of NaN.
         logits = jnp.where(mask[:, None, None, :], logits, jnp.finfo(logits.dtype).min)
         weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
         weights = nn.Dropout(config.attention_dropout, deterministic=not self.train)(weights)
-        attended = jnp.einsum("bhlm,bhmf->bhlf", weights, value, preferred_element_type=wide(self.dtype))
+        attended = product("bhlm,bhmf->bhlf", weights, value)
         return Linear(config.hidden_size, self.dtype, name="output")(attended.swapaxes(1, 2).reshape(states.shape))
 
 

@@ -7,6 +7,7 @@ from emojax.models.build import variable_shapes as variable_shapes
 from emojax.models.emotion_model import ENCODER_MODALITIES as ENCODER_MODALITIES
 from emojax.models.emotion_model import EmotionModel as EmotionModel
 from emojax.models.emotion_model import EmotionModelConfig as EmotionModelConfig
+from emojax.models.emotion_model import input_module as input_module
 from emojax.models.encoder_input import LAST_STATES as LAST_STATES
 from emojax.models.encoder_input import EncoderInputConfig as EncoderInputConfig
 from emojax.models.encoder_input import EncoderPart as EncoderPart

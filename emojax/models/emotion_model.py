@@ -141,7 +141,7 @@ class EmotionModel(nn.Module):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         modalities: dict[str, ModalityFrames] = {}
         for name in config.modalities:
-            features, mask = self._input(name)(batch, train)
+            features, mask = input_module(self, name)(batch, train)
             network = TCGRU(config.network(name), dtype, name=f"{name}_network")
             embed = functools.partial(network.embed, train=train)
             modalities[name] = ModalityFrames(network.frames(features, mask, train), mask, embed)
@@ -153,7 +153,12 @@ class EmotionModel(nn.Module):
         nn.share_scope(self, fusion)  # `heads` is at the same path with and without fusion
         return fusion(modalities, train)
 
-    def _input(self, name: str) -> Any:
-        if name == "log_mel":
-            return LogMelInput(self.config.log_mel, name=name)
-        return EncoderInput(getattr(self.config, name), self.encoders[name], name, name=name)
+
+def input_module(model: EmotionModel, name: str) -> Any:
+    """Module of a modality's frames; its variables are those of the model under `name`.
+
+    Called in a method of the model it is a part of it, else a module of its own.
+    """
+    if name == "log_mel":
+        return LogMelInput(model.config.log_mel, name=name)
+    return EncoderInput(getattr(model.config, name), model.encoders[name], name, name=name)

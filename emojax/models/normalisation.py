@@ -3,7 +3,7 @@
 A module that normalises holds `mean` and `std` in the variable collection `statistics`, 0 and 1 until training starts.
 They are constants, not parameters: saved with the model, and equal in training, evaluation, windows and streams. Where
 the collection `measured` is mutable, the same module adds the statistics of its input to it, so that what is measured
-is what is normalised; XLA removes everything behind it from such a pass.
+is what is normalised.
 """
 
 from collections.abc import Mapping

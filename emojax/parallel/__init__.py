@@ -12,6 +12,7 @@ from emojax.parallel.mesh import MeshConfig as MeshConfig
 from emojax.parallel.mesh import batch_sharding as batch_sharding
 from emojax.parallel.mesh import constrain_batch as constrain_batch
 from emojax.parallel.mesh import constrain_replicated as constrain_replicated
+from emojax.parallel.mesh import cuda_capability as cuda_capability
 from emojax.parallel.mesh import device_put_fn as device_put_fn
 from emojax.parallel.mesh import host_rows as host_rows
 from emojax.parallel.mesh import leaf_sharding as leaf_sharding

@@ -199,6 +199,14 @@ def tpu_kind() -> str:
     return kind if kind.startswith("TPU") else ""
 
 
+def cuda_capability() -> float:
+    """Compute capability of the NVIDIA GPU that runs what is being traced, e.g. 9.0; 0.0 for other devices."""
+    traced, device = jax.sharding.get_abstract_mesh().abstract_device, jax.devices()[0]
+    if traced is not None and traced.device_kind != device.device_kind:
+        return 0.0
+    return float(device.compute_capability) if "cuda" in device.client.platform_version else 0.0
+
+
 def constrain_batch(rows: jax.Array) -> jax.Array:
     """Constrains the first axis of an array and of its gradient to be sharded as a batch; requires `with_mesh`.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from emojax.audio import FeatureStatistics, mean_and_std, merge_statistics
 from emojax.data import BatchStream
-from emojax.models import MEASURED, EmotionModel, measured
+from emojax.models import MEASURED, EmotionModel, input_module, measured
 from emojax.parallel import to_device, to_host, with_mesh
 from emojax.progress import Progress
 from emojax.types import Batch
@@ -44,8 +44,12 @@ def fill_statistics(
         return statistics
 
     def measure(variables: dict[str, Any], batch: Batch, modalities: tuple[str, ...]) -> dict[str, FeatureStatistics]:
-        _, collection = model.apply(variables, batch, train=False, mutable=[MEASURED])
-        return {modality: measured(collection[MEASURED][modality]) for modality in modalities}
+        found = {}
+        for modality in modalities:  # networks and heads are not traced
+            own = {name: tree[modality] for name, tree in variables.items() if modality in tree}
+            _, collections = input_module(model, modality).apply(own, batch, train=False, mutable=[MEASURED])
+            found[modality] = measured(collections[MEASURED])
+        return found
 
     compute = jax.jit(with_mesh(measure, stream.mesh), static_argnums=2)
     totals: dict[str, FeatureStatistics] = {}
