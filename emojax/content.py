@@ -27,6 +27,10 @@ FEATURES = (
 OPTIONAL_FEATURES = ("attributes_histogram",)
 """Features with a digest in corpora that have them."""
 
+SHARDED_UTTERANCES = 2**20
+"""Largest split whose digests are computed over all utterances in order; those of a larger one are `joined_digests` of
+its shards, which are computed independently."""
+
 _TEXTS = frozenset(("id", "speaker", "gender", "transcript"))
 _INTEGERS = frozenset(("emotion", "num_samples"))
 
@@ -77,6 +81,19 @@ def joined_digests(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
     if len(parts) == 1:
         return dict(parts[0])
     return {name: hashlib.sha256("".join(part[name] for part in parts).encode()).hexdigest() for name in parts[0]}
+
+
+def split_digests(size: int, whole: ContentDigest, shards: Sequence[ContentDigest]) -> dict[str, str]:
+    """Digests of a split: of all utterances in order, or above `SHARDED_UTTERANCES` the joined ones of its shards.
+
+    Args:
+      size: number of utterances.
+      whole: updated with all utterances.
+      shards: updated with those of each shard; () is possible for splits that are not large.
+    """
+    if size <= SHARDED_UTTERANCES:
+        return whole.hexdigests()
+    return joined_digests([shard.hexdigests() for shard in shards])
 
 
 def _encoded(name: str, values: Sequence[Any] | np.ndarray) -> bytes:

@@ -14,6 +14,7 @@ from emojax.errors import CorpusError
 from emojax.types import SplitAssignment
 from tfds_builders.__main__ import main
 from tfds_builders.registry import ENTRIES, check_names
+from tfds_builders.utterance import read_pcm
 
 HEADER = ("path", "activation", "valence", "dominance", "emotion", "transcript", "speaker", "gender", "split")
 ROWS = (
@@ -71,6 +72,26 @@ def test_folder_with_table_is_built(tmp_path):
     for example in (first, second, third):
         assert example["duration"] == pytest.approx(1.0, abs=1e-3)
     assert np.isnan(first["emotion_votes"]).all()
+
+
+def test_audio_is_read_from_urls(tmp_path, capsys):
+    import fsspec
+
+    def url(number):  # the URL is the default id too
+        return f"memory://bucket/{number}.wav"
+
+    write(tmp_path / "local")
+    for number in range(2):
+        fsspec.filesystem("memory").pipe(url(number), (tmp_path / "local/clips/a.wav").read_bytes())
+    rows = [(url(0), *ROWS[0][1:]), (url(1), *ROWS[2][1:]), ("nowhere://b/c.wav", *ROWS[0][1:])]
+    write(tmp_path / "mine", rows)
+    assert build(tmp_path / "mine", tmp_path) == 0
+    assert "skipped: nowhere://b/c.wav: cannot be read (Protocol not known: nowhere)" in capsys.readouterr().err
+    _, found = examples(tmp_path)
+    expected = read_pcm(tmp_path / "local/clips/a.wav")
+    np.testing.assert_array_equal(found["train"][url(0)]["audio"], expected)
+    np.testing.assert_array_equal(found["val"][url(1)]["audio"], expected)
+    assert build(tmp_path / "mine", tmp_path) == 0  # not compared with the bucket
 
 
 def test_json_lines_with_renamed_columns_times_and_votes(tmp_path):

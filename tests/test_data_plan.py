@@ -1,6 +1,7 @@
 """Batch plan: every utterance once per epoch, in an order that depends on seed and batch number only."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -71,6 +72,46 @@ def test_plan_gives_any_batch_directly():
     expected = [in_order.batch(number).indices for number in range(25)]
     for number in (24, 0, 11):
         np.testing.assert_array_equal(BatchPlan(lengths, (50, 100), 8, 0, True).batch(number).indices, expected[number])
+
+
+def test_order_of_one_block_is_that_of_earlier_versions():
+    plan = BatchPlan(np.random.default_rng(0).integers(1, 100, 20), (50, 100), 6, 3, shuffle=True)
+    expected = [[8, 17, 16, 2, 13, 9], [0, 11, 1, 10, 14, 15], [18, 19, -1, -1, -1, -1], [7, 6, 4, 3, 12, 5]]
+    assert [batch.indices.tolist() for batch in epoch_of(plan, 1)] == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=LENGTHS,
+    batch_size=st.integers(1, 20),
+    block=st.integers(1, 70),
+    share=st.floats(0, 1),
+    epoch=st.integers(0, 3),
+)
+def test_blocks_contain_every_utterance_once_and_need_the_lengths_of_one_block(
+    lengths, batch_size, block, share, epoch
+):
+    least = int(share * lengths.max())
+    plan = BatchPlan(lengths, (40_000, 90_000), batch_size, 1, True, least, block)
+    batches = epoch_of(plan, epoch)
+    indices = np.concatenate([batch.indices for batch in batches])
+    np.testing.assert_array_equal(np.sort(indices[indices != FILLER]), np.flatnonzero(lengths >= least))
+    size = -(-len(lengths) // -(-len(lengths) // block))
+    for batch in batches:
+        rows = batch.indices[batch.indices != FILLER]
+        assert np.ptp(rows) < size
+    last = batches[-1]
+    again = BatchPlan(lengths, (40_000, 90_000), batch_size, 1, True, least, block).batch(last.number)
+    np.testing.assert_array_equal(again.indices, last.indices)
+    pickled = pickle.loads(pickle.dumps(plan)).batch(last.number)
+    np.testing.assert_array_equal(pickled.indices, last.indices)
+
+
+def test_blocks_are_visited_in_another_order_in_another_epoch():
+    plan = BatchPlan(np.full(4000, 7), (10,), 10, 0, True, 0, block_utterances=100)
+    orders = [[int(batch.indices[0]) // 100 for batch in epoch_of(plan, epoch)[::10]] for epoch in (0, 1)]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(40))
+    assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize(

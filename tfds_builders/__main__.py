@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -59,6 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manual_dir", default="", help="your copy of a corpus that cannot be distributed")
     parser.add_argument("--overwrite", action="store_true", help="rebuild existing corpora")
     parser.add_argument("--processes", type=int, default=_available_cores(), help="worker processes")
+    parser.add_argument(
+        "--beam",
+        action="store_true",
+        help="write the shards with Apache Beam (docs/scaling.md); with --data_dir and "
+        "--manual_dir in folders that all workers have",
+    )
+    parser.add_argument(
+        "--beam_pipeline_options",
+        default="",
+        help="options of the Beam pipeline, with blanks between, e.g. "
+        "'--runner=FlinkRunner --flink_master=HOST:8081'; by default all --processes of this machine",
+    )
     return parser
 
 
@@ -83,8 +96,22 @@ def _build_all(options: argparse.Namespace) -> None:
         start = time.monotonic()
         builder = builder_class(name)
         config = builder.config_for(options.config, manual_dir)
-        built = build(builder, data_dir, config, manual_dir, options.overwrite, processes=options.processes)
+        built = build(
+            builder, data_dir, config, manual_dir, options.overwrite, options.processes, _beam_options(options)
+        )
         print(_summary(built, time.monotonic() - start), flush=True)
+
+
+def _beam_options(options: argparse.Namespace) -> list[str] | None:
+    """Options of the Beam pipeline; None without --beam."""
+    if not options.beam:
+        if options.beam_pipeline_options:
+            raise CorpusError("--beam_pipeline_options needs --beam")
+        return None
+    given = shlex.split(options.beam_pipeline_options)
+    # Beam's runner on one machine uses a single process unless it is given a number.
+    local = [f"--direct_num_workers={options.processes}", "--direct_running_mode=multi_processing"]
+    return given or ["--runner=DirectRunner", *(local if options.processes > 1 else [])]
 
 
 def _listing() -> str:

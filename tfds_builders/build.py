@@ -3,14 +3,15 @@
 import contextlib
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import tensorflow_datasets as tfds
 
 from emojax.errors import CorpusError
 from tfds_builders.builder import CorpusBuilder
+from tfds_builders.schema import deterministic_serialization
 from tfds_builders.sources import changed_sources, write_sources
 from tfds_builders.staging import move_into_place, staging_directory
 from tfds_builders.workers import worker_pool
@@ -48,6 +49,7 @@ def build(
     manual_dir: Path | None = None,
     overwrite: bool = False,
     processes: int = 1,
+    beam_options: Sequence[str] | None = None,
 ) -> Built:
     """Builds a corpus, unless it exists and was built from the same files.
 
@@ -58,6 +60,7 @@ def build(
       manual_dir: the user's copy of a corpus that cannot be distributed.
       overwrite: rebuild an existing corpus, which remains until the new one is complete.
       processes: number of worker processes; 1 uses this process.
+      beam_options: options of an Apache Beam pipeline that writes the shards; None: shards are written here.
 
     Raises:
       CorpusError: the input is missing or damaged, `data_dir` cannot be written, or the corpus exists and the user's
@@ -75,9 +78,10 @@ def build(
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(staging_directory(data_dir, builder.info.full_name.replace("/", "-")))
         staged = builder_class(data_dir=staging, config=config or None, file_format="array_record")
-        if processes > 1:
+        staged.beam_options = beam_options
+        if processes > 1 and beam_options is None:
             staged.pool, staged.processes = stack.enter_context(worker_pool(processes)), processes
-        with _quiet(), _deterministic_serialization():
+        with _quiet(), deterministic_serialization():
             staged.download_and_prepare(download_config=download_config)
         if manual_dir:
             write_sources(Path(staged.data_dir), manual_dir, staged.sources, processes)
@@ -120,20 +124,6 @@ def _built(directory: Path, hours: dict[str, float]) -> Built:
         counts=dict(info.metadata["counts"]),
         remarks=tuple(info.metadata.get("remarks", ())),
     )
-
-
-@contextlib.contextmanager
-def _deterministic_serialization():
-    """Makes TFDS serialise the features of an example in a fixed order; protobuf's order differs between processes.
-
-    TFDS has no option for this, so the serializer's method is replaced while a corpus is built.
-    """
-
-    def serialize_example(self: tfds.core.ExampleSerializer, example: Any) -> bytes:
-        return self.get_tf_example(example).SerializeToString(deterministic=True)
-
-    with mock.patch.object(tfds.core.ExampleSerializer, "serialize_example", serialize_example):
-        yield
 
 
 @contextlib.contextmanager

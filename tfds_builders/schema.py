@@ -1,8 +1,10 @@
 """Schema of all corpora: features of an utterance, and metadata of the corpus."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -104,3 +106,15 @@ def dataset_info(builder: tfds.core.DatasetBuilder, metadata: CorpusMetadata) ->
         citation=metadata.citation,
         metadata=tree,
     )
+
+
+def serialize_example(serializer: tfds.core.ExampleSerializer, example: Any) -> bytes:
+    """Serialises an encoded example with its features in a fixed order; protobuf's order differs between processes."""
+    return serializer.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+@contextlib.contextmanager
+def deterministic_serialization():
+    """Makes TFDS use `serialize_example`, for which it has no option; not for several threads at once."""
+    with mock.patch.object(tfds.core.ExampleSerializer, "serialize_example", serialize_example):
+        yield

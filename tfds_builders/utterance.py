@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int16, Num
 
 from emojax.audio import read_audio
-from emojax.errors import AudioError, CorpusError
+from emojax.errors import AudioError, CorpusError, reason
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, SAMPLE_RATE
 
 GENDERS = ("female", "male", "")
@@ -110,16 +110,31 @@ def to_pcm(waveform: Float32[np.ndarray, "S"]) -> Int16[np.ndarray, "S"]:
     return np.clip(scaled, -(2**15), 2**15 - 1, out=scaled).astype(np.int16)
 
 
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL, `gs://BUCKET/FILE`, which fsspec opens."""
+    return "://" in os.fspath(path)
+
+
 def read_pcm(path: str | os.PathLike[str]) -> Int16[np.ndarray, "S"]:
     """Reads an audio file of any rate and channel count as mono int16 at 16 kHz.
+
+    Args:
+      path: file, or a URL that fsspec opens: gs:// with gcsfs, s3:// with s3fs, and others.
 
     Raises:
       CorpusError: the file is missing or cannot be read; the message names it.
     """
     try:
-        return to_pcm(read_audio(path))
+        if not is_url(path):
+            return to_pcm(read_audio(path))
+        import fsspec  # type: ignore[import-untyped]
+
+        with fsspec.open(os.fspath(path), "rb") as file:
+            return to_pcm(read_audio(file, os.fspath(path)))
     except AudioError as error:
         raise CorpusError(str(error)) from error
+    except (OSError, ImportError, ValueError) as error:  # a missing object, a package for the URL, an unknown one
+        raise CorpusError(f"{os.fspath(path)}: cannot be read ({reason(error)})") from error
 
 
 def _floats(id: str, name: str, values: Sequence[float] | None, length: int) -> Float32[np.ndarray, "N"]:

@@ -68,7 +68,7 @@ def check_baselines(config: ExperimentConfig) -> None:
 
 def labels_of(corpus: Corpus, index: SplitIndex) -> Labelled:
     """Labels of a split for `predict_linear`."""
-    return Labelled(index.attributes, index.emotion, index.speakers, len(corpus.info.categories))
+    return Labelled(index.attributes, index.emotion, np.asarray(index.speakers), len(corpus.info.categories))
 
 
 def baseline_predictions(

@@ -80,7 +80,9 @@ def cross_validate(config: ExperimentConfig, workdir: Path, num_folds: int) -> O
     if baselines:
         check_baselines(config)
     names = np.unique(index.speakers)
-    groups = speaker_folds(index.speakers, label_strata(index.attributes, index.emotion), num_folds or len(names))
+    groups = speaker_folds(
+        np.asarray(index.speakers), label_strata(index.attributes, index.emotion), num_folds or len(names)
+    )
     check_same_config(final, workdir)
     check_same_folds(workdir, groups)
     write_config(workdir, final)

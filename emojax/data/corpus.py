@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.content import is_complete
+from emojax.data.readers import RecordFiles
 from emojax.errors import ConfigError, CorpusError, reason
 from emojax.schema import Ge, Le, parse, settings
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo, SplitAssignment
@@ -214,7 +215,10 @@ def open_split(corpus: Corpus, split: str) -> Any:
     if sum(corpus.split_sizes[part] for part in parts) == 0:
         raise CorpusError(f"{corpus.info.name}: split {split!r} is empty")
     try:
-        source: Any = tfds.builder_from_directory(corpus.directory).as_data_source(split=split)
+        builder = tfds.builder_from_directory(corpus.directory)
+        source: Any = builder.as_data_source(split=split)
+        if len(source) > 0:  # TFDS's own keeps every file open
+            source.data_source = RecordFiles(builder.info.splits[split].file_instructions)
     except (ValueError, AssertionError) as error:
         raise CorpusError(f"{corpus.info.name}: no split {split!r} ({reason(error)})") from error
     if len(source) == 0:

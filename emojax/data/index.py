@@ -1,19 +1,26 @@
-"""Index of a split (ids, lengths, labels), computed by one scan and cached beside the corpus."""
+"""Index of a split (ids, lengths, labels): memory-mapped columns of a file, computed by one scan."""
 
 import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from emojax.content import ContentDigest, column_digest, is_complete, joined_digests
+from emojax.content import (
+    SHARDED_UTTERANCES,
+    ContentDigest,
+    column_digest,
+    is_complete,
+    joined_digests,
+    split_digests,
+)
+from emojax.data.columns import ColumnsWriter, Texts, open_columns
 from emojax.data.corpus import Corpus, open_split, read_utterances, split_parts
 from emojax.errors import CorpusError, EmojaxError
 from emojax.files import atomic_write, checked_content, user_cache, with_digest
@@ -22,6 +29,12 @@ from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES
 
 _CHUNK = 64
 """Utterances read at a time, with audio."""
+
+COMPARED_UTTERANCES = 2**20
+"""Largest split whose columns are compared with their digests whenever it is opened; of a larger one the header is."""
+
+SAMPLED_UTTERANCES = 2**20
+"""Largest number of utterances that statistics of labels are computed from."""
 
 _TEXTS = {"ids": "id", "speakers": "speaker", "genders": "gender"}
 """Text columns and their features."""
@@ -33,13 +46,29 @@ _NUMBERS = {
 }
 """Numeric columns, named as their features: shape of a row, dtype."""
 
-Table = tuple[dict[str, np.ndarray], Mapping[str, str]]
+_MISSING = {
+    "attributes": np.full(NUM_ATTRIBUTES, np.nan, np.float32),
+    "emotion": np.array(MISSING_EMOTION, np.int32),
+}
+"""Row of a label column without a label."""
+
+_FILLED = 2**16
+"""Rows without labels written at a time."""
+
+_TEXT_PARTS = (("characters", np.uint8), ("ends", np.int64))
+
+_REPEATED = ("speakers", "genders")
+"""Text columns stored as numbers of different texts."""
+
+Table = tuple[dict[str, Any], Mapping[str, str]]
 """Columns of `SplitIndex`, with category indices of the files, and digests of the split's content."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitIndex:
     """One row per utterance, in the order of the data source.
+
+    Columns of a whole split above `COMPARED_UTTERANCES` are memory-mapped: rows that are not accessed take no memory.
 
     Attributes:
       ids: id, unique within the corpus.
@@ -51,9 +80,9 @@ class SplitIndex:
       content: digests (`emojax.content`) of the split; for a part of a split, those of the whole split.
     """
 
-    ids: np.ndarray
-    speakers: np.ndarray
-    genders: np.ndarray
+    ids: Texts | np.ndarray
+    speakers: Texts | np.ndarray
+    genders: Texts | np.ndarray
     num_samples: Int[np.ndarray, "N"]
     attributes: Float[np.ndarray, "N 3"]
     emotion: Int[np.ndarray, "N"]
@@ -61,6 +90,11 @@ class SplitIndex:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def sampled_labels(self) -> tuple[Float[np.ndarray, "M 3"], Int[np.ndarray, "M"]]:
+        """Attributes and emotions of every k-th utterance: of all up to `SAMPLED_UTTERANCES`, of no more than that."""
+        step = max(-(-len(self) // SAMPLED_UTTERANCES), 1)
+        return np.asarray(self.attributes[::step]), np.asarray(self.emotion[::step])
 
     def select(self, positions: Int[np.ndarray, "M"]) -> "SplitIndex":
         """The rows at some positions, with the digests of the whole split."""
@@ -81,104 +115,188 @@ def read_index(corpus: Corpus, split: str) -> SplitIndex:
     parts = split_parts(corpus, split)
     tables = {name: _whole_split_table(corpus, name) for name in dict(parts)}
     columns = {
-        column: np.concatenate([tables[name][0][column][rows] for name, rows in parts])
-        for column in next(iter(tables.values()))[0]
+        column: _joined([tables[name][0][column][rows] for name, rows in parts]) for column in (*_TEXTS, *_NUMBERS)
     }
     content = joined_digests([tables[name][1] for name, _ in parts])
     return SplitIndex(**(columns | {"emotion": corpus.emotion(columns["emotion"])}), content=content)
 
 
+def _joined(parts: Sequence[Any]) -> Any:
+    """A single part as it is, memory-mapped; a sum of parts in memory."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(part) for part in parts])
+
+
 def _whole_split_table(corpus: Corpus, name: str) -> Table:
-    """Reads the cached table of one whole split, or computes it."""
-    cached = read_cached_table(corpus, name)
+    """Opens the cached table of one whole split, or computes it."""
+    path = _cache_path(corpus, name)
+    cached = read_cached_table(corpus, name, path)
     if cached is not None:
         return cached
-    columns, content = _scan(corpus, name)
-    expected = corpus.content.get(name, content)
-    changed = [feature for feature in content if content[feature] != expected[feature]]
-    if changed:
-        raise CorpusError(
-            f"{corpus.describe(name)}: digests of {', '.join(changed)} differ from the corpus's metadata; "
-            "build it again with --overwrite"
-        )
-    write_cached_table(corpus, name, columns, content)
-    return columns, content
+    writer, content = _scan(corpus, name)
+    with writer:
+        expected = corpus.content.get(name, content)
+        changed = [feature for feature in content if content[feature] != expected[feature]]
+        if changed:
+            raise CorpusError(
+                f"{corpus.describe(name)}: digests of {', '.join(changed)} differ from the corpus's metadata; "
+                "build it again with --overwrite"
+            )
+        with contextlib.suppress(EmojaxError):  # read-only folder, full disk
+            writer.write(path, content)
+            if corpus.split_sizes[name] > COMPARED_UTTERANCES:
+                return _table(open_columns(path)[0], corpus.split_sizes[name]), content
+        return _table(writer.columns.arrays(), corpus.split_sizes[name]), content
 
 
-def _scan(corpus: Corpus, name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    source, context, digest = open_split(corpus, name), corpus.describe(name), ContentDigest()
-    rows: list[dict] = []
+class IndexWriter:
+    """Writes the table of a split, utterance by utterance; a context manager."""
+
+    def __init__(self, folder: Path):
+        """Starts a table; `folder` is that of temporary files."""
+        self.columns = ColumnsWriter(folder)
+        self._numbers: dict[str, dict[str, int]] = {name: {} for name in _REPEATED}
+        self._ends: dict[str, int] = dict.fromkeys(_TEXTS, 0)
+        self._absent = dict.fromkeys(_MISSING, 0)
+
+    def __enter__(self) -> "IndexWriter":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Removes the temporary files."""
+        self.columns.__exit__(*exception)
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds utterances with the features of the schema and `num_samples`, at least one."""
+        self._add_texts("ids", [row["id"] for row in rows])
+        for name, numbers in self._numbers.items():
+            feature = _TEXTS[name]
+            new = dict.fromkeys(row[feature] for row in rows if row[feature] not in numbers)
+            self._add_texts(name, list(new))
+            numbers |= {text: len(numbers) + place for place, text in enumerate(new)}
+            self.columns.append(f"{name}.rows", np.array([numbers[row[feature]] for row in rows], np.int32))
+        self.columns.append("num_samples", np.array([row["num_samples"] for row in rows], np.int64))
+        attributes = np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES)
+        self._add_labels("attributes", attributes)
+        self._add_labels("emotion", np.array([row["emotion"] for row in rows], np.int32))
+
+    def finish(self) -> None:
+        """Adds the single row of columns without labels."""
+        for name in self._absent:
+            self.columns.append(name, _MISSING[name][None])
+        self._absent = {}
+
+    def write(self, path: Path, content: Mapping[str, str]) -> None:
+        """Writes the file, with the digests of the split.
+
+        Raises:
+          EmojaxError: it cannot be written.
+        """
+        with atomic_write(path) as temporary:
+            self.columns.write(temporary, {"content": json.dumps(with_digest(content))})
+
+    def _add_texts(self, name: str, texts: Sequence[str]) -> None:
+        encoded = [text.encode() for text in texts]
+        ends = self._ends[name] + np.cumsum([len(text) for text in encoded], dtype=np.int64)
+        self._ends[name] = int(ends[-1]) if texts else self._ends[name]
+        self.columns.append(f"{name}.characters", np.frombuffer(b"".join(encoded), np.uint8))
+        self.columns.append(f"{name}.ends", ends)
+
+    def _add_labels(self, name: str, values: np.ndarray) -> None:
+        """Adds labels; a column is one row as long as it has none."""
+        absent, missing = self._absent.get(name), _MISSING[name]
+        if absent is not None and np.array_equal(values, np.broadcast_to(missing, values.shape), equal_nan=True):
+            self._absent[name] = absent + len(values)
+            return
+        for first in range(0, absent or 0, _FILLED):
+            self.columns.append(name, np.repeat(missing[None], min(_FILLED, (absent or 0) - first), axis=0))
+        self._absent.pop(name, None)
+        self.columns.append(name, values)
+
+
+def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
+    source, context = open_split(corpus, name), corpus.describe(name)
+    whole, shards, large = ContentDigest(), [ContentDigest()], len(source) > SHARDED_UTTERANCES
+    ends = np.cumsum(source.dataset_info.splits[name].shard_lengths).tolist()
+    compared = len(source) <= COMPARED_UTTERANCES
+    ids: set[str] = set()
+    num_read = 0
+    folder = _cache_path(corpus, name).parent
+    with contextlib.suppress(OSError):  # temporary files are then in the system's folder
+        folder.mkdir(parents=True, exist_ok=True)
+    writer = IndexWriter(folder)
     with Progress(f"indexing {corpus.info.name} {name}", len(source), "utterances") as progress:
         for start in range(0, len(source), _CHUNK):
-            for row in read_utterances(source, range(start, min(start + _CHUNK, len(source))), context):
-                digest.update(row)
-                del row["audio"]
-                rows.append(row)
-                progress.advance()
-    columns = {
-        "ids": np.array([row["id"] for row in rows]),
-        "speakers": np.array([row["speaker"] for row in rows]),
-        "genders": np.array([row["gender"] for row in rows]),
-        "num_samples": np.array([row["num_samples"] for row in rows], np.int64),
-        "attributes": np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES),
-        "emotion": np.array([row["emotion"] for row in rows], np.int32),
-    }
-    _check_values(columns, np.array([len(row["emotion_votes"]) for row in rows]), context)
-    return columns, digest.hexdigests()
+            rows = read_utterances(source, range(start, min(start + _CHUNK, len(source))), context)
+            for row in rows:
+                (shards[-1] if large else whole).update(row)
+                num_read += 1
+                while len(shards) <= len(ends) and num_read == ends[len(shards) - 1]:
+                    shards.append(ContentDigest())
+                _check_values(row, ids, context)
+                if compared:  # the builder has compared the ids of larger splits
+                    ids.add(row["id"])
+            writer.add(rows)
+            progress.advance(len(rows))
+    writer.finish()
+    return writer, split_digests(len(source), whole, shards[: len(ends)])
 
 
-def _check_values(columns: Mapping[str, np.ndarray], num_categories: Int[np.ndarray, "N"], context: str) -> None:
-    """Checks that ids are unique, attributes finite or NaN, and emotions valid category indices."""
-    unique, counts = np.unique(columns["ids"], return_counts=True)
-    if len(unique) < len(columns["ids"]):
-        raise CorpusError(f"{context}: id {str(unique[counts > 1][0])!r} occurs twice")
+def _check_values(row: Mapping[str, Any], ids: set[str], context: str) -> None:
+    """Checks that the id is new, attributes are finite or NaN, and the emotion is a valid category index."""
+    if row["id"] in ids:
+        raise CorpusError(f"{context}: id {row['id']!r} occurs twice")
     for invalid, fault in (
-        (np.isinf(columns["attributes"]).any(axis=1), "an infinite attribute"),
-        (columns["emotion"] < MISSING_EMOTION, "an emotion below -1"),
-        (columns["emotion"] >= num_categories, "an emotion that is none of the categories"),
+        (np.isinf(row["attributes"]).any(), "an infinite attribute"),
+        (row["emotion"] < MISSING_EMOTION, "an emotion below -1"),
+        (row["emotion"] >= len(row["emotion_votes"]), "an emotion that is none of the categories"),
     ):
-        if invalid.any():
-            raise CorpusError(f"{context}: utterance {str(columns['ids'][invalid.argmax()])!r} has {fault}")
+        if invalid:
+            raise CorpusError(f"{context}: utterance {row['id']!r} has {fault}")
 
 
-def read_cached_table(corpus: Corpus, split: str) -> Table | None:
-    """Reads the cached table of a whole split; None if there is none or it does not match its digests."""
+def read_cached_table(corpus: Corpus, split: str, path: Path) -> Table | None:
+    """Opens the cached table of a whole split; None if there is none or it does not match its digests."""
+    size = corpus.split_sizes[split]
     try:
-        with safe_open(_cache_path(corpus, split), framework="np") as file:
-            columns = {name: _column(file, name, corpus.split_sizes[split]) for name in (*_TEXTS, *_NUMBERS)}
-            content = corpus.content.get(split) or _cached_content(file.metadata())
+        stored, metadata = open_columns(path)
+        if size <= COMPARED_UTTERANCES:  # in memory, where they remain as they were compared
+            stored = {name: np.array(column) for name, column in stored.items()}
+        columns = _table(stored, size)
+        found = _cached_content(metadata)
+        content = corpus.content.get(split) or found
+        if size > COMPARED_UTTERANCES:
+            return (columns, content) if found == content else None
         for name, values in columns.items():
             feature = _TEXTS.get(name, name)
             if column_digest(feature, values) != content[feature]:
                 return None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError, EmojaxError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, EmojaxError):
         return None
     return columns, content
 
 
-def write_cached_table(
-    corpus: Corpus, split: str, columns: Mapping[str, np.ndarray], content: Mapping[str, str]
-) -> None:
-    """Caches a table; a failed write (read-only folder, full disk) is ignored."""
-    tensors = {name: np.ascontiguousarray(columns[name]) for name in _NUMBERS}
+def _table(stored: Mapping[str, np.ndarray], size: int) -> dict[str, Any]:
+    """Columns of `SplitIndex` from those of a file; shapes and types are checked."""
+    columns: dict[str, Any] = {}
     for name in _TEXTS:
-        texts = np.ascontiguousarray(columns[name])
-        tensors[name] = texts.view(np.uint32).reshape(len(texts), -1)
-    metadata = {"content": json.dumps(with_digest(content))}
-    with contextlib.suppress(EmojaxError, SafetensorError), atomic_write(_cache_path(corpus, split)) as temporary:
-        save_file(tensors, temporary, metadata)
+        characters, ends = (_typed(stored[f"{name}.{part}"], dtype) for part, dtype in _TEXT_PARTS)
+        rows = _typed(stored[f"{name}.rows"], np.int32) if name in _REPEATED else range(len(ends))
+        if len(rows) != size:
+            raise ValueError(name)
+        columns[name] = Texts(characters, ends, rows)
+    for name, (row, dtype) in _NUMBERS.items():
+        values = _typed(stored[name], dtype)
+        if values.shape != (size, *row) and (values.shape != (1, *row) or name == "num_samples"):
+            raise ValueError(name)
+        columns[name] = values if len(values) == size else np.broadcast_to(values, (size, *row))
+    return columns
 
 
-def _column(file, name: str, num_utterances: int) -> np.ndarray:
-    """Reads one column; its shape is checked before its values are read."""
-    stored = file.get_slice(name)
-    row, dtype = _NUMBERS.get(name, (tuple(stored.get_shape()[1:]), np.dtype(np.uint32)))
-    if stored.get_shape() != [num_utterances, *row]:
-        raise ValueError(name)
-    values = file.get_tensor(name)
+def _typed(values: np.ndarray, dtype: Any) -> np.ndarray:
     if values.dtype != dtype:
-        raise ValueError(name)
-    return values.view(f"<U{values.shape[1]}")[:, 0] if name in _TEXTS else values
+        raise ValueError(str(values.dtype))
+    return values
 
 
 def _cached_content(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,9 @@ from emojax.types import SAMPLE_RATE
 STEP = SAMPLE_RATE // 4
 """Granularity of bucket lengths, a quarter of a second: similar corpora then share compiled programs."""
 
+BLOCK_UTTERANCES = 2**18
+"""Largest number of utterances that are ordered together: memory does not grow with a larger split."""
+
 
 def choose_buckets(lengths: Int[np.ndarray, "N"], count: int, longest: int) -> tuple[int, ...]:
     """Computes the bucket lengths that minimise padding, exactly, by dynamic programming.
@@ -25,9 +28,12 @@ def choose_buckets(lengths: Int[np.ndarray, "N"], count: int, longest: int) -> t
       At most `count` lengths in samples, ascending, multiples of a quarter of a second; the last is not shorter than
       the longest (cropped) utterance.
     """
-    steps = np.clip(-(-np.minimum(lengths, longest) // STEP), 1, None)
-    last = int(steps.max())
-    numbers = np.bincount(steps, minlength=last + 1).astype(np.float64)
+    numbers = np.zeros(-(-longest // STEP) + 1)
+    for first in range(0, len(lengths), BLOCK_UTTERANCES):
+        steps = np.clip(-(-np.minimum(lengths[first : first + BLOCK_UTTERANCES], longest) // STEP), 1, None)
+        numbers += np.bincount(steps, minlength=len(numbers))
+    last = int(np.flatnonzero(numbers)[-1])
+    numbers = numbers[: last + 1]
     before = np.concatenate([[0.0], np.cumsum(numbers)])  # utterances shorter than each length
     # cost[j]: padded steps of all utterances up to j if j is a bucket and the buckets below it are optimal
     cost = np.where(np.arange(last + 1) > 0, np.arange(last + 1) * before[1:], 0.0)
@@ -70,7 +76,13 @@ class PlannedBatch:
 
 
 class BatchPlan:
-    """Sequence of batches of a split; every utterance of sufficient length occurs once per epoch."""
+    """Sequence of batches of a split; every utterance of sufficient length occurs once per epoch.
+
+    A split is divided into blocks of consecutive utterances, one of up to `BLOCK_UTTERANCES`, otherwise as few as
+    possible of equal size. An epoch is the batches of one block after those of another: blocks in an order drawn for
+    the epoch, utterances in an order drawn for epoch and block. A batch is thus a pure function of lengths, seed and
+    number, computed from the lengths of its block alone.
+    """
 
     def __init__(
         self,
@@ -80,61 +92,79 @@ class BatchPlan:
         seed: int,
         shuffle: bool,
         min_samples: int = 0,
+        block_utterances: int = BLOCK_UTTERANCES,
     ):
         """Plans the batches of a split.
 
         Args:
-          lengths: utterance lengths in samples.
+          lengths: utterance lengths in samples; may be memory-mapped.
           buckets: ascending static lengths in samples; an utterance is assigned to the shortest bucket that is not
             shorter than it, or to the last one (where it is cropped).
           batch_size: rows of the global batch.
           seed: seed of the shuffling, combined with the epoch number.
-          shuffle: False orders by bucket and index (evaluation).
+          shuffle: False orders by block, bucket and index (evaluation).
           min_samples: shorter utterances are skipped; at least one must remain.
+          block_utterances: largest block.
         """
         self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, seed, shuffle
-        self._lengths = np.asarray(lengths)
-        self._bucket_of = np.minimum(np.searchsorted(buckets, lengths), len(buckets) - 1)
-        self._selected = self._lengths >= min_samples
-        counts = np.bincount(self._bucket_of[self._selected], minlength=len(buckets))
-        self._sizes = _rows_per_bucket(counts, batch_size)
-        self.batches_per_epoch = int(sum(-(-size // batch_size) for size in self._sizes))
-
-    @property
-    def num_skipped(self) -> int:
-        """Number of utterances shorter than `min_samples`."""
-        return int((~self._selected).sum())
+        self._lengths, self._min_samples = lengths, min_samples
+        count = max(-(-len(lengths) // block_utterances), 1)
+        self._bounds = [len(lengths) * block // count for block in range(count + 1)]
+        kept = [int((lengths[first:end] >= min_samples).sum()) for first, end in itertools.pairwise(self._bounds)]
+        self.num_skipped = len(lengths) - sum(kept)
+        self._batches_of = np.array([-(-number // batch_size) for number in kept])
+        self.batches_per_epoch = int(self._batches_of.sum())
 
     def padding(self) -> float:
-        """Computes the share of padding among the samples of an epoch's batches, filler rows included."""
-        planned = [self.batch(number) for number in range(self.batches_per_epoch)]
-        samples = sum(batch.num_samples * self.batch_size for batch in planned)
-        kept = sum(
-            int(np.minimum(self._lengths[batch.indices[batch.indices != FILLER]], batch.num_samples).sum())
-            for batch in planned
-        )
+        """Computes the share of padding among the samples of an epoch's batches, filler rows included.
+
+        Of several blocks, those of the epoch's first one stand for all.
+        """
+        first = next(block for block in self._order(0)[0].tolist() if self._batches_of[block])
+        samples = kept = 0
+        for bucket, indices in self._block(0, first):
+            samples += self.buckets[bucket] * self.batch_size
+            kept += int(np.minimum(self._lengths[indices[indices != FILLER]], self.buckets[bucket]).sum())
         return 1 - kept / samples
 
     def batch(self, number: int) -> PlannedBatch:
         """Returns the batch at a position in training (0-based, counted over epochs)."""
         epoch, position = divmod(number, self.batches_per_epoch)
-        bucket, indices = self._epoch(epoch if self.shuffle else 0)[position]
+        drawn = epoch if self.shuffle else 0
+        order, ends = self._order(drawn)
+        place = int(np.searchsorted(ends, position, side="right"))
+        block = int(order[place])
+        bucket, indices = self._block(drawn, block)[position - int(ends[place] - self._batches_of[block])]
         return PlannedBatch(number=number, epoch=epoch, num_samples=self.buckets[bucket], indices=indices)
 
-    # The cache holds the current epoch and the next one, which prefetching reaches early.
     @functools.lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
-    def _epoch(self, epoch: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self._bucket_of)) if self.shuffle else np.arange(len(self._bucket_of))
-        order = order[self._selected[order]]
+    def _order(self, epoch: int) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K"]]:
+        """Order of the blocks of an epoch, and the position after the last batch of each."""
+        blocks = np.arange(len(self._batches_of))
+        if self.shuffle and len(blocks) > 1:
+            blocks = np.random.default_rng([self.seed, epoch]).permutation(len(blocks))
+        return blocks, np.cumsum(self._batches_of[blocks])
+
+    # The cache holds the current block and the next one, which prefetching reaches early.
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _block(self, epoch: int, block: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
+        """Batches of a block: bucket and indices."""
+        first, end = self._bounds[block : block + 2]
+        # The order of a single block is that of splits before there were blocks.
+        rng = np.random.default_rng([self.seed, epoch, block] if len(self._batches_of) > 1 else [self.seed, epoch])
+        lengths = np.asarray(self._lengths[first:end])
+        bucket_of = np.minimum(np.searchsorted(self.buckets, lengths), len(self.buckets) - 1)
+        order = rng.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
+        order = order[lengths[order] >= self._min_samples]
+        sizes = _rows_per_bucket(np.bincount(bucket_of[order], minlength=len(self.buckets)), self.batch_size)
         batches: list[tuple[int, np.ndarray]] = []
         remainder = np.zeros(0, np.int64)
-        for bucket, size in enumerate(self._sizes):
+        for bucket, size in enumerate(sizes):
             # Utterances that did not fill a batch of a shorter bucket move to the next longer one.
-            members = np.concatenate([remainder, order[self._bucket_of[order] == bucket]])
+            members = np.concatenate([remainder, order[bucket_of[order] == bucket]])
             members, remainder = members[:size], members[size:]
             for start in range(0, size, self.batch_size):
-                rows = members[start : start + self.batch_size]
+                rows = first + members[start : start + self.batch_size]
                 filler = np.full(self.batch_size - len(rows), FILLER)
                 batches.append((bucket, np.concatenate([rows, filler])))
         if self.shuffle:
@@ -179,24 +209,29 @@ class ShardedPlan(BatchPlan):
           bounds: first utterance of each shard, and N.
           min_samples: shorter utterances are skipped.
         """
-        super().__init__(lengths, buckets, batch_size, seed=0, shuffle=False, min_samples=min_samples)
-        self._batches: list[tuple[int, Int[np.ndarray, B]]] = []
-        self._starts = [0]
-        for first, end in itertools.pairwise(bounds):
-            shard = self._lengths[first:end]
-            # The last batch of a shard is padded to the shard's longest bucket, not to that of the split.
-            own = buckets[: int(np.searchsorted(buckets, shard.max())) + 1]
-            plan = BatchPlan(shard, own, batch_size, 0, False, min_samples)
-            for bucket, indices in plan._epoch(0):
-                self._batches.append((bucket, np.where(indices == FILLER, FILLER, indices + first)))
-            self._starts.append(len(self._batches))
-        self.batches_per_epoch = len(self._batches)
+        self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, 0, False
+        self._lengths, self._min_samples, self._bounds = lengths, min_samples, list(bounds)
+        kept = [int((lengths[first:end] >= min_samples).sum()) for first, end in itertools.pairwise(bounds)]
+        self.num_skipped = len(lengths) - sum(kept)
+        self._starts = np.cumsum([0, *(-(-number // batch_size) for number in kept)])
+        self.batches_per_epoch = int(self._starts[-1])
 
     def batches_of(self, shard: int) -> range:
         """Numbers of the batches of a shard."""
-        return range(self._starts[shard], self._starts[shard + 1])
+        return range(int(self._starts[shard]), int(self._starts[shard + 1]))
 
     def batch(self, number: int) -> PlannedBatch:
         """The batch of that number."""
-        bucket, indices = self._batches[number]
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        bucket, indices = self._shard(shard)[number - int(self._starts[shard])]
         return PlannedBatch(number=number, epoch=0, num_samples=self.buckets[bucket], indices=indices)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _shard(self, shard: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
+        """Batches of a shard: bucket and indices."""
+        first, end = self._bounds[shard : shard + 2]
+        lengths = self._lengths[first:end]
+        # The last batch of a shard is padded to the shard's longest bucket, not to that of the split.
+        own = self.buckets[: int(np.searchsorted(self.buckets, lengths.max())) + 1]
+        plan = BatchPlan(lengths, own, self.batch_size, 0, False, self._min_samples)
+        return [(bucket, np.where(rows == FILLER, FILLER, rows + first)) for bucket, rows in plan._block(0, 0)]

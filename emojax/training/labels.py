@@ -35,7 +35,7 @@ def _check_training(
     """Which attributes are trained."""
     split = config.corpus.train_split
     varied, distilled = _varied(training), config.distillation.attribute_weight > 0
-    rated = (~np.isnan(training.attributes)).any(axis=0)
+    rated = (~np.isnan(training.sampled_labels()[0])).any(axis=0)
     for attribute, constant in zip(ATTRIBUTES, weighted & rated & ~varied, strict=True):
         if constant and not distilled:
             raise ConfigError(
@@ -133,7 +133,7 @@ def _check_validation(
     if {"ccc": has_ccc, "uar": has_uar, "auto": has_ccc or has_uar}[score]:
         return
     weighted = np.array(config.objective.attribute_weights) > 0
-    labelled = (~np.isnan(validation.attributes)).any(axis=0) & weighted
+    labelled = (~np.isnan(validation.sampled_labels()[0])).any(axis=0) & weighted
     if not labelled.any() and not (predicted and _categories(validation).size):
         raise _no_labels(corpus, split)
     if has_ccc or has_uar:
@@ -156,12 +156,14 @@ def _no_labels(corpus: Corpus, split: str) -> CorpusError:
 
 def _varied(index: SplitIndex) -> Bool[np.ndarray, "3"]:
     """Attributes with at least two different labels, without which the CCC is undefined."""
-    present = ~np.isnan(index.attributes)
-    lowest = np.where(present, index.attributes, np.inf).min(axis=0, initial=np.inf)
-    highest = np.where(present, index.attributes, -np.inf).max(axis=0, initial=-np.inf)
+    attributes, _ = index.sampled_labels()
+    present = ~np.isnan(attributes)
+    lowest = np.where(present, attributes, np.inf).min(axis=0, initial=np.inf)
+    highest = np.where(present, attributes, -np.inf).max(axis=0, initial=-np.inf)
     return lowest < highest
 
 
 def _categories(index: SplitIndex) -> np.ndarray:
     """Numbers of the categories that occur."""
-    return np.unique(index.emotion[index.emotion != MISSING_EMOTION])
+    _, emotion = index.sampled_labels()
+    return np.unique(emotion[emotion != MISSING_EMOTION])

@@ -48,7 +48,7 @@ def start_heads_at_regression(
       num_categories: C.
     """
     layers = embeddings.reshape(len(embeddings), num_layers, -1)
-    held_out = held_out_speakers(index.speakers, index.attributes, index.emotion)
+    held_out = held_out_speakers(np.asarray(index.speakers), index.attributes, index.emotion)
     heads = {name: {part: np.array(leaf) for part, leaf in layer.items()} for name, layer in _heads(state).items()}
     for column in range(len(ATTRIBUTES)):
         labels = (index.attributes[:, column].astype(np.float64) - scale[0]) / (scale[1] - scale[0])

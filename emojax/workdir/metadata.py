@@ -116,12 +116,13 @@ def unknown_labels(info: CorpusInfo) -> CorpusMetadata:
 
 
 def corpus_metadata(info: CorpusInfo, training: SplitIndex) -> CorpusMetadata:
-    """Computes the metadata of a corpus from the index of its training split."""
+    """Computes the metadata of a corpus from the index of its training split (`SplitIndex.sampled_labels`)."""
+    attributes, categories = training.sampled_labels()
     columns = []
-    for labels in training.attributes.T:
+    for labels in attributes.T:
         present = labels[~np.isnan(labels)].astype(np.float64)
         columns.append(np.quantile(present, _QUANTILES) if present.size else np.full(len(_QUANTILES), np.nan))
-    emotion = np.sort(training.emotion[training.emotion != MISSING_EMOTION])
+    emotion = np.sort(categories[categories != MISSING_EMOTION])
     return CorpusMetadata(
         info=info, attributes=np.array(columns).T, emotion=emotion.astype(np.int64), content=training.content
     )

@@ -10,7 +10,7 @@ from emojax.types import ATTRIBUTES, MISSING_EMOTION, SAMPLE_RATE
 from tfds_builders.folder.description import VOTES, Description
 from tfds_builders.folder.splits import splits_of
 from tfds_builders.folder.table import NO_CONSENSUS, Row, Table
-from tfds_builders.utterance import Made, read_pcm, utterance
+from tfds_builders.utterance import Made, is_url, read_pcm, utterance
 
 _GENDERS = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
@@ -25,7 +25,7 @@ class Clip:
     Attributes:
       id: utterance id, unique in the corpus.
       context: file and line of the row, for error messages.
-      path: audio file.
+      path: audio file, or its URL (`gs://`, `s3://`, …).
       start: start of the clip (s).
       end: end of the clip (s); None for the end of the file.
       attributes: labels in the order of `ATTRIBUTES`; NaN where missing.
@@ -40,7 +40,7 @@ class Clip:
 
     id: str
     context: str
-    path: Path
+    path: Path | str
     start: float
     end: float | None
     attributes: tuple[float, ...]
@@ -99,7 +99,7 @@ def read_clips(
         if contexts.setdefault(clip.id, row.context) != row.context:
             raise CorpusError(f"{row.context}: id {clip.id!r} occurs twice, first: {contexts[clip.id]}")
         clips = splits.setdefault(split, [])
-        if clip.path.is_file():
+        if is_url(clip.path) or Path(clip.path).is_file():  # files of a bucket are opened by the workers alone
             clips.append(clip)
         else:
             counts["without_audio"] += 1
@@ -114,6 +114,11 @@ def read_clips(
     if shared:
         counts["speakers_in_several_splits"] = shared
     return splits
+
+
+def audio_path(folder: Path, value: str) -> Path | str:
+    """Audio file of a row: a URL, or a path relative to the folder."""
+    return value if is_url(value) else folder / value
 
 
 def make_utterance(clip: Clip) -> Made:
@@ -160,7 +165,7 @@ def _clip(folder: Path, row: Row, description: Description, categories: tuple[st
     return Clip(
         id=row.values.get("id") or _id(row),
         context=row.context,
-        path=folder / row.values["path"],
+        path=audio_path(folder, row.values["path"]),
         start=row.start,
         end=row.end,
         attributes=tuple(_within(row, name, *description.scale) for name in ATTRIBUTES),

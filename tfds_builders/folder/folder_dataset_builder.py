@@ -15,7 +15,7 @@ from tfds_builders.folder.splits import split_assignment_of, split_names
 from tfds_builders.folder.table import Table, read_table
 from tfds_builders.schema import CorpusMetadata
 from tfds_builders.sources import stamp_files
-from tfds_builders.utterance import Made
+from tfds_builders.utterance import Made, is_url
 
 
 @dataclasses.dataclass(eq=False)
@@ -94,7 +94,7 @@ class Builder(CorpusBuilder):
         assert manual_dir is not None  # checked by the build command
         config, corpus, table = self._parts
         splits = read_clips(manual_dir, corpus, table, config.categories, self.counts)
-        audio = (manual_dir / row.values["path"] for row in table.rows)
+        audio = (manual_dir / row.values["path"] for row in table.rows if not is_url(row.values["path"]))
         self.sources = stamp_files(manual_dir, [manual_dir / DESCRIPTION, *table.paths, *audio])
         return dict(splits)
 
