@@ -11,6 +11,7 @@ comes from the recognizer, whose time is added, because a recording has no trans
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
@@ -118,8 +119,12 @@ def draw(rows: list[dict], options, corpus: str) -> None:
     for number, row in enumerate(rows):
         point = (1e3 * row["seconds"], row["ccc"])
         axes.scatter(*point, s=10 + row["parameters"] ** 0.5 / 10, color=PALETTE[number % len(PALETTE)], alpha=0.8)
-        axes.annotate(row["system"], point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        others = rows[:number] + rows[number + 1 :]
+        nearest = min(others, key=lambda other: abs(math.log(other["seconds"] / row["seconds"])), default=row)
+        place = (0, 14) if row["ccc"] > nearest["ccc"] else (0, -20)  # names of neighbours on different sides
+        axes.annotate(row["system"], point, xytext=place, textcoords="offset points", fontsize=8, ha="center")
     axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.12)
     axes.set_xlabel("ms for 10 s of speech on one core (recognition included where text is read)")
     axes.set_ylabel(f"{options.attribute} CCC")
     axes.set_title(f"{corpus}, split {options.split}; area: square root of the number of parameters", fontsize=9)
