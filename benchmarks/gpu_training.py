@@ -314,7 +314,7 @@ def table(found: list[dict[str, Any]], preset: str) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     parts = [each for each in found if each["kind"] == "part"]
     if parts:
-        lines += ["", "| part of emojax, large, batch 32 | ms |", "|---|---|"]
+        lines += ["", f"| part of emojax, large, batch {parts[0]['batch']} | ms |", "|---|---|"]
         lines += [f"| {each['name']} | {each.get('milliseconds', each.get('error'))} |" for each in parts]
     for each in found:
         if each["kind"] == "profile":

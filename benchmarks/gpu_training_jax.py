@@ -46,8 +46,8 @@ def run(rows: list[Row], sizes: dict[str, Sizes], clock: Clock, profile: int) ->
                 report("profile", {"name": row.name} | listed)
         del found, program
         if number == min(7, len(rows) - 1):
-            for name, part in parts(sizes["large"], 32 if sizes["large"].hidden == 1024 else 2).items():
-                report("part", {"name": name} | clock.run("part", name, part))
+            for name, part in parts(sizes["large"], rows[0].batch).items():
+                report("part", {"name": name, "batch": rows[0].batch} | clock.run("part", name, part))
 
 
 def product() -> float | None:
