@@ -202,10 +202,10 @@ def TorchStudent(settings, variables):
     import torch
     from torch import nn
 
-    from emojax.audio.log_mel import mel_filterbank
+    from emojax.audio.mel_scale import mel_filterbank
 
     bank = settings.filterbank
-    mel = mel_filterbank(bank.num_bands, bank.fft_size, bank.low_hz, bank.high_hz, bank.mel_scale, bank.mel_norm)
+    mel = mel_filterbank(bank.bands)
     params = jax.tree.map(lambda leaf: torch.from_numpy(np.array(leaf)), variables["params"])
     network, sizes = params["log_mel_network"], settings.network
     statistics_of = jax.tree.map(lambda leaf: torch.from_numpy(np.array(leaf)), variables["statistics"]["log_mel"])
