@@ -14,18 +14,18 @@ A share of the ceiling is the number of operations (`benchmarks.work`) divided b
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.timing import cores, medians, take_turns, use_cores
-from benchmarks.work import SQUARE, Product
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,6 +41,26 @@ _VECTOR_EXTENSIONS = {
     "sve2": "SVE2",
 }
 _LEAST_FLOPS = 10**8
+
+
+class Product(NamedTuple):
+    """Shapes of a matrix product."""
+
+    rows: int
+    inner: int
+    columns: int
+
+    @property
+    def flops(self) -> int:
+        """Operations."""
+        return 2 * math.prod(self)
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
+
+SQUARE = Product(2048, 2048, 2048)
+"""A shape at which libraries are close to their highest speed."""
 
 
 def print_processor(threads: int | None = None) -> dict[str, Any]:

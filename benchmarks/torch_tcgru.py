@@ -58,7 +58,10 @@ class TorchTCGRU(nn.Module):
             self.gru = nn.GRU(features, sizes.gru_size, sizes.gru_layers, batch_first=True)
             for number in range(sizes.gru_layers):
                 for theirs, ours in GRU_NAMES.items():
-                    getattr(self.gru, f"{theirs}_l{number}").data = network[f"gru_{number}"][ours].T.contiguous()
+                    values = network[f"gru_{number}"][ours]
+                    getattr(self.gru, f"{theirs}_l{number}").data = (
+                        values.T.contiguous() if values.ndim == 2 else values
+                    )
         self.embedding = dense(network["embedding"])
         self.heads = dense(params["heads"]["attributes"])
 

@@ -12,27 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from benchmarks.machine import Product
 from emojax.planning.chips import count_flops
-
-
-class Product(NamedTuple):
-    """Shapes of a matrix product."""
-
-    rows: int
-    inner: int
-    columns: int
-
-    @property
-    def flops(self) -> int:
-        """Operations."""
-        return 2 * math.prod(self)
-
-    def __str__(self) -> str:
-        return "x".join(map(str, self))
-
-
-SQUARE = Product(2048, 2048, 2048)
-"""A shape at which libraries are close to their highest speed."""
 
 
 class Work(NamedTuple):
