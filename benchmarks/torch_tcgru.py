@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from emojax.audio.log_mel import mel_filterbank
+from emojax.audio.mel_scale import mel_filterbank
 from emojax.models import LogMelInputConfig, TCGRUConfig
 
 VARIANCE_FLOOR = 1e-10
@@ -34,8 +34,7 @@ class TorchTCGRU(nn.Module):
             for name in ("params", "statistics")
         )
         self.settings, bank = settings, settings.filterbank
-        mel = mel_filterbank(bank.num_bands, bank.fft_size, bank.low_hz, bank.high_hz, bank.mel_scale, bank.mel_norm)
-        self.register_buffer("mel", torch.from_numpy(mel.astype(np.float32)))
+        self.register_buffer("mel", torch.from_numpy(mel_filterbank(bank.bands).astype(np.float32)))
         self.register_buffer("window", torch.hann_window(bank.window_samples))
         self.register_buffer("mean", statistics["log_mel"]["mean"])
         self.register_buffer("std", statistics["log_mel"]["std"])

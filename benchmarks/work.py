@@ -1,8 +1,8 @@
-"""Operations of a JAX program, and its largest products.
+"""Operations of a JAX program on a CPU, and its largest products.
 
 Operations are those of products and convolutions, a multiplication and an addition as two, counted by the function of
-plans (`emojax.planning.chips.count_flops`). They are those of emojax's program: a peer that computes the same result
-with other operations, such as an FFT, needs another number.
+plans (`emojax.planning.chips.count_flops`); Fourier transforms count nothing. They are those of emojax's program: a peer
+that computes the same result with other products needs another number.
 """
 
 import collections
@@ -28,19 +28,22 @@ def work_of(function: Callable[..., Any], *arguments: Any, products: int = 3) ->
     jaxpr = jax.make_jaxpr(function)(*arguments)
     totals: collections.Counter[Product] = collections.Counter()
     _add_products(jaxpr.jaxpr, 1, totals)
-    return Work(count_flops(jaxpr), tuple(product for product, _ in totals.most_common(products)))
+    return Work(count_flops(jaxpr, platform="cpu"), tuple(product for product, _ in totals.most_common(products)))
 
 
-def _add_products(jaxpr: Any, times: int, totals: collections.Counter[Product]) -> None:
-    for equation in jaxpr.eqns:
+def _add_products(program: Any, times: int, totals: collections.Counter[Product]) -> None:
+    for equation in program.eqns:
         name, params = equation.primitive.name, equation.params
         product = _product(name, params, [each.aval.shape for each in (*equation.invars, *equation.outvars)])
         if product is not None:
             totals[product] += times * product.flops
-        for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")):
-            inner = getattr(leaf, "jaxpr", leaf)
-            if hasattr(inner, "eqns"):
-                _add_products(inner, times * (params["length"] if name == "scan" else 1), totals)
+        platforms = params.get("branches_platforms") or ()  # of `jax.lax.platform_dependent`
+        branches = [number for number, names in enumerate(platforms) if names is None or "cpu" in names]
+        inner = [params["branches"][branches[0]]] if branches else list(params.values())
+        for leaf in jax.tree.leaves(inner, is_leaf=lambda value: hasattr(value, "jaxpr")):
+            jaxpr = getattr(leaf, "jaxpr", leaf)
+            if hasattr(jaxpr, "eqns"):
+                _add_products(jaxpr, times * (params["length"] if name == "scan" else 1), totals)
 
 
 def _product(name: str, params: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]) -> Product | None:
