@@ -1,8 +1,8 @@
 """Operations of a JAX program on a CPU, and its largest products.
 
 Operations are those of products and convolutions, a multiplication and an addition as two, counted by the function of
-plans (`emojax.planning.chips.count_flops`); Fourier transforms count nothing. They are those of emojax's program: a peer
-that computes the same result with other products needs another number.
+plans (`emojax.planning.chips.count_flops`); Fourier transforms do not count. They are those of emojax's program: a
+peer that computes the same result with other products needs another number.
 """
 
 import collections
