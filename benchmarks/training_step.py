@@ -78,10 +78,15 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
         nonlocal state
         state, metrics = step(state, inputs[0])
         jax.block_until_ready(state)
-        first.setdefault("emojax", (float(metrics["loss"]), float(metrics["gradient_norm"])))
+        found = float(metrics["loss"]), float(metrics["gradient_norm"])
+        first.setdefault("emojax", found)
 
     def peer(name: str, step: TorchStep) -> Callable[[Any], None]:
-        return lambda inputs: first.setdefault(name, step(*inputs[1])) and None
+        def run(inputs: Any) -> None:
+            found = step(*inputs[1])
+            first.setdefault(name, found)
+
+        return run
 
     sides = {"emojax": emojax_step, "PyTorch, eager": peer("PyTorch, eager", TorchStep(config, variables))}
     if not options.no_compile:
