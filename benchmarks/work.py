@@ -23,7 +23,7 @@ class Work(NamedTuple):
     products: tuple[Product, ...]
 
 
-def work_of(function: Callable[..., Any], *arguments: Any, products: int = 3) -> Work:
+def work_of(function: Callable[..., Any], *arguments: Any, products: int = 4) -> Work:
     """Operations of a JAX function of arrays (or their shapes), and its products with most operations in total."""
     jaxpr = jax.make_jaxpr(function)(*arguments)
     totals: collections.Counter[Product] = collections.Counter()
