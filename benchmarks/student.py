@@ -2,13 +2,14 @@
 
     python -m benchmarks.student --config=configs/student_s.py [--part=infer|train] [--rounds=15] [--json=FILE]
 
-`infer` holds the process on one core and measures 32 clips of 10 s at once, one clip of 10 s, and a stream in chunks of
-100 ms; `train` uses every core and measures forward and backward pass from 32 waveforms of 5 s, with the CCC loss.
-Everything starts from waveforms. Random weights, new inputs in every call, sides in turn, medians. The peer in PyTorch
-(`benchmarks.torch_tcgru`) has the same outputs (the largest difference is printed); ONNX Runtime runs PyTorch's export
-of it. A student with a speech encoder (configs/student_l.py, published weights) has no peer and no stream: `infer`
-measures emojax alone, and the processor time of one clip, which other processes on the machine hardly change. Shares
-are those of the ceiling (`benchmarks.machine`).
+`infer` holds the process on one core and measures 32 clips of 10 s at once, one clip of 10 s, what `predict` adds to
+the program that it calls, and a stream in chunks of 100 ms; `train` uses every core and measures forward and backward
+pass from 32 waveforms of 5 s, with the CCC loss. Everything starts from waveforms. Random weights, new inputs in every
+call, sides in turn, medians. The peer in PyTorch (`benchmarks.torch_tcgru`) has the same outputs (the largest
+difference is printed); ONNX Runtime runs PyTorch's export of it. A student with a speech encoder
+(configs/student_l.py, published weights) has no peer and no stream: `infer` measures emojax alone, and the processor
+time of one clip, which other processes on the machine hardly change. Shares are those of the ceiling
+(`benchmarks.machine`).
 """
 
 import json
@@ -148,6 +149,7 @@ def measure_inference(model, variables, peer, predictor):
             flush=True,
         )
         results[title] = found | more
+    results["predict"] = measure_overhead(jitted, predictor)
     stream, chunk = emojax.Stream(predictor), clips(1, 1, 60)[0]
     for warm in range(20):
         stream(chunk[warm * 1600 : (warm + 1) * 1600])
@@ -160,6 +162,26 @@ def measure_inference(model, variables, peer, predictor):
     print(f"| stream, 100 ms at a time | {1e3 * median:.2f} ms | | | | | {0.1 / median:.0f} |")
     results["stream"] = {"emojax": median, "real_time": 0.1 / median}
     return results
+
+
+def measure_overhead(jitted, predictor):
+    """`predict` of one clip beside the program it calls, on the clip with the zeros that it adds."""
+    found = {}
+    for seconds in (1, 5, 10):
+        padded = predictor.shapes.up_to(16_000 * seconds, 1)[-1][1]
+
+        def program(waveform, padded=padded):
+            jitted(np.pad(waveform, ((0, 0), (0, padded - waveform.shape[1]))))
+
+        sides = {"predict": lambda waveform: predictor.predict(waveform[0], 16_000), "program": program}
+        times = medians(take_turns(sides, lambda number, seconds=seconds: clips(number, 1, seconds), 4 * _ROUNDS.value))
+        found[seconds] = times
+        print(
+            f"| `predict`, one clip of {seconds} s | {1e3 * times['predict']:.2f} ms, of which "
+            f"{1e3 * (times['predict'] - times['program']):.2f} are not its program's | | | | | |",
+            flush=True,
+        )
+    return found
 
 
 def measure_training(model, variables, peer):
