@@ -114,13 +114,13 @@ def test_a_failed_build_in_a_bucket_leaves_no_corpus(small_shards, url, monkeypa
     monkeypatch.setattr(beam_build, "run_pipeline", in_this_process)
     with pytest.raises(CorpusError, match="the table was changed"):
         build_in_bucket(Stopping, url, beam_options=[])
-    assert not fsspec.filesystem("memory").exists(url)
+    assert not fsspec.filesystem("memory").find(url)
 
 
-def test_buckets_that_cannot_be_used_are_reported_in_one_line(tmp_path, capsys):
-    for url, message in (("nosuch://a", "Protocol not known: nosuch"), ("file:///proc/none", "")):
-        assert main(["emodb", f"--data_dir={url}", "--processes=1"]) == 1
-        assert capsys.readouterr().err.startswith(f"tfds_builders: --data_dir={url}: cannot be accessed ({message}")
+def test_a_bucket_that_cannot_be_accessed_is_reported_in_one_line(capsys):
+    assert main(["emodb", "--data_dir=nosuch://a", "--processes=1"]) == 1
+    message = "tfds_builders: --data_dir=nosuch://a: cannot be accessed (Protocol not known: nosuch)\n"
+    assert capsys.readouterr().err == message
 
 
 @pytest.mark.parametrize("environment", [False, True])
