@@ -25,7 +25,7 @@ from benchmarks.machine import print_processor
 from emojax.content import FEATURES
 from emojax.data.columns import columns_header
 from emojax.data.corpus import Corpus
-from emojax.data.index import COMPARED_UTTERANCES, SplitIndex, read_cached_table
+from emojax.data.index import COMPARED_UTTERANCES, IndexWriter, SplitIndex, join_tables, read_cached_table
 from emojax.data.plan import BLOCK_UTTERANCES, FILLER, BatchPlan, choose_buckets
 from emojax.data.readers import RecordFiles
 from emojax.files import with_digest
@@ -133,6 +133,24 @@ def list_files(path: Path, size: int) -> str:
     return f"list of {count:,} files of {len(files) // count:,} utterances"
 
 
+def join_shards(path: Path, size: int) -> str:
+    """Concatenates tables of shards, here of one shard many times, as a build with Apache Beam does."""
+    count = min(MAX_SHARDS, -(-size // 512))
+    with tempfile.TemporaryDirectory(dir=path.parent) as own, IndexWriter(Path(own)) as writer:
+        part, joined, each = Path(own) / "part", Path(own) / "joined", size // count
+        if shutil.disk_usage(own).free < 100 * size:  # columns of 32 bytes and more in temporary files, and the file
+            return f"not measured: {100 * size / 1e9:.0f} GB must be free"
+        row = {"gender": "", "num_samples": 80_000, "attributes": (np.nan,) * 3, "emotion": -1}
+        writer.add([row | {"id": f"{n:010d}", "speaker": f"speaker{n % SPEAKERS:05d}"} for n in range(each)])
+        writer.finish()
+        content = dict.fromkeys(FEATURES, "0" * 64)
+        writer.write(part, content)
+        start = time.monotonic()
+        join_tables([part] * count, joined, content)
+        seconds = time.monotonic() - start
+        return f"{count:,} tables of {each:,} utterances to {joined.stat().st_size / 1e9:.2f} GB in {seconds:.0f} s"
+
+
 MEASURED = {
     "imports": lambda path, size: "",
     "open": lambda path, size: f"{len(open_index(path, size)):,} utterances",
@@ -144,6 +162,7 @@ MEASURED = {
     ),
     "random access": random_access,
     "files": list_files,
+    "join of shard tables": join_shards,
 }
 
 

@@ -1,17 +1,22 @@
 """Shards written by Apache Beam: those of a local build, bit for bit."""
 
 import pickle
+import secrets
+import shutil
 
+import fsspec
 import pytest
 
 from emojax import content
 from emojax.data import index as index_module
 from emojax.data import open_corpus, read_index
+from emojax.data.columns import Column
 from emojax.errors import CorpusError
 from tests import built_corpus
-from tfds_builders import beam_build
+from tfds_builders import beam_build, bucket
 from tfds_builders import builder as builder_module
-from tfds_builders.build import build
+from tfds_builders.__main__ import main
+from tfds_builders.build import build, build_in_bucket
 from tfds_builders.utterance import Made
 
 
@@ -29,7 +34,7 @@ def in_this_process(tasks, attempt, features, options, folder):
     """Writes every shard, the first one twice, as a runner repeats one of a lost worker."""
     for task in [tasks[0], *tasks]:
         beam_build.write_shard(task, attempt, features)
-    return [pickle.loads(open(task.result, "rb").read()) for task in tasks]
+    return [pickle.loads(bucket.read_file(task.result)) for task in tasks]
 
 
 @pytest.fixture(params=["tasks", "beam"])
@@ -48,6 +53,82 @@ def test_beam_writes_the_files_of_a_local_build(tmp_path, small_shards, options)
     local, other = (files_of(open_corpus("built_corpus", tmp_path / folder)) for folder in ("local", "beam"))
     assert len(local) > 20  # more than ten shards: their numbers are not ordered as text
     assert other == local
+
+
+def table_of(corpus, split):
+    (path,) = (corpus.directory / ".index").glob(f"{split}-*.safetensors")
+    return path
+
+
+def test_beam_writes_the_index_that_a_scan_writes(tmp_path, small_shards, options, monkeypatch):
+    build(built_corpus.BuiltCorpus, tmp_path / "local")
+    local = open_corpus("built_corpus", tmp_path / "local")
+    for split in built_corpus.SIZES:
+        read_index(local, split)
+    monkeypatch.setattr(index_module, "_scan", None)
+    for largest in (2**20, 4):  # dev has 5 utterances: tables of large splits are mapped, and their names have no times
+        monkeypatch.setattr(index_module, "COMPARED_UTTERANCES", largest)
+        build(built_corpus.BuiltCorpus, tmp_path / "beam", beam_options=options, overwrite=True)
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        if largest == 4:
+            shutil.copytree(tmp_path / "beam", tmp_path / "copy", copy_function=shutil.copyfile)
+        other = open_corpus("built_corpus", tmp_path / ("copy" if largest == 4 else "beam"))
+        for split in ("train", "dev"):
+            assert table_of(other, split).read_bytes() == table_of(local, split).read_bytes()
+            index = read_index(other, split)
+            assert isinstance(index.num_samples, Column) == (largest == 4)
+
+
+@pytest.fixture
+def url():
+    url = f"memory://{secrets.token_hex(8)}/corpora"
+    yield url
+    bucket.remove_folder(url)
+
+
+@pytest.mark.parametrize("writer", ["here", "tasks", "beam"])
+def test_a_corpus_in_a_bucket_has_the_files_of_a_local_one(tmp_path, small_shards, url, writer, monkeypatch):
+    options = {"here": None, "tasks": [], "beam": ["--runner=DirectRunner"]}[writer]
+    if writer == "beam":
+        pytest.importorskip("apache_beam", reason="Apache Beam is not installed (requirements-beam.txt)")
+    elif writer == "tasks":
+        monkeypatch.setattr(beam_build, "run_pipeline", in_this_process)
+    monkeypatch.setattr(index_module, "COMPARED_UTTERANCES", 4)
+    local = build(built_corpus.BuiltCorpus, tmp_path / "local")
+    made = build_in_bucket(built_corpus.BuiltCorpus, url, beam_options=options)
+    assert made.directory == f"{url}/built_corpus/1.0.0"
+    assert (made.num_examples, made.num_bytes) == (local.num_examples, local.num_bytes)
+    again = build_in_bucket(built_corpus.BuiltCorpus, url, beam_options=options)
+    assert not again.hours
+    files = fsspec.filesystem("memory")
+    files.get(f"{made.directory}/", str(tmp_path / "copy/built_corpus/1.0.0/"), recursive=True)
+    corpus, other = open_corpus("built_corpus", tmp_path / "local"), open_corpus("built_corpus", tmp_path / "copy")
+    assert files_of(other) == files_of(corpus)
+    assert not files.exists(f"{made.directory}/beam")
+    if writer != "here":
+        monkeypatch.setattr(index_module, "_scan", None)  # the tables of large splits are copied with them
+        assert read_index(other, "train").content == corpus.content["train"]
+
+
+def test_a_failed_build_in_a_bucket_leaves_no_corpus(small_shards, url, monkeypatch):
+    monkeypatch.setattr(beam_build, "run_pipeline", in_this_process)
+    with pytest.raises(CorpusError, match="the table was changed"):
+        build_in_bucket(Stopping, url, beam_options=[])
+    assert not fsspec.filesystem("memory").find(url)
+
+
+def test_a_bucket_that_cannot_be_accessed_is_reported_in_one_line(capsys):
+    assert main(["emodb", "--data_dir=nosuch://a", "--processes=1"]) == 1
+    message = "tfds_builders: --data_dir=nosuch://a: cannot be accessed (Protocol not known: nosuch)\n"
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("environment", [False, True])
+def test_reading_from_a_bucket_names_what_to_do(environment, monkeypatch):
+    if environment:
+        monkeypatch.setenv("TFDS_DATA_DIR", "gs://own/corpora")
+    with pytest.raises(CorpusError, match=r"data_dir must be a folder, got gs://own/corpora: .* copy the corpus to a"):
+        open_corpus("emodb", "" if environment else "gs://own/corpora")
 
 
 def test_digests_of_large_splits_are_those_of_their_shards(tmp_path, small_shards, options, monkeypatch):

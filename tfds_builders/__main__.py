@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data_dir",
         default=os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets",
-        help="folder of corpora (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        help="folder of corpora, or its URL in a bucket, gs:// or s3:// (default: $TFDS_DATA_DIR or "
+        "~/tensorflow_datasets)",
     )
     parser.add_argument("--manual_dir", default="", help="your copy of a corpus that cannot be distributed")
     parser.add_argument("--overwrite", action="store_true", help="rebuild existing corpora")
@@ -83,22 +84,25 @@ def _build_all(options: argparse.Namespace) -> None:
     manual_dir = Path(options.manual_dir).expanduser() if options.manual_dir else None
     if manual_dir and not manual_dir.is_dir():
         raise CorpusError(f"--manual_dir={options.manual_dir}: no such folder")
+    in_bucket = "://" in options.data_dir
     data_dir = Path(options.data_dir).expanduser().absolute()
-    if data_dir.exists() and not data_dir.is_dir():
+    if not in_bucket and data_dir.exists() and not data_dir.is_dir():
         raise CorpusError(f"--data_dir={options.data_dir}: must be a folder, got a file")
 
     from absl import logging
 
-    from tfds_builders.build import build
+    from tfds_builders.build import build, build_in_bucket
 
     logging.set_verbosity(logging.ERROR)  # TFDS warns that the config of a user's corpus is not registered
     for name in options.names:
         start = time.monotonic()
         builder = builder_class(name)
         config = builder.config_for(options.config, manual_dir)
-        built = build(
-            builder, data_dir, config, manual_dir, options.overwrite, options.processes, _beam_options(options)
-        )
+        settings = (config, manual_dir, options.overwrite, options.processes, _beam_options(options))
+        if in_bucket:
+            built = build_in_bucket(builder, options.data_dir, *settings)
+        else:
+            built = build(builder, data_dir, *settings)
         print(_summary(built, time.monotonic() - start), flush=True)
 
 

@@ -3,10 +3,7 @@
 import collections
 import dataclasses
 import functools
-import os
 import pickle
-import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,25 +11,30 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from emojax.beam_pipeline import beam_pipeline, import_beam
 from emojax.content import SHARDED_UTTERANCES, ContentDigest
+from emojax.data.index import IndexWriter, check_labels
 from emojax.errors import CorpusError
+from tfds_builders.bucket import local_files, put_file, read_file
 from tfds_builders.schema import serialize_example
-from tfds_builders.utterance import Made
+from tfds_builders.utterance import Made, is_url
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """Names of what a shard is made from, and of what is written; files are in a folder that all workers have.
+    """Names of what a shard is made from, and of what is written: paths in a folder that all workers have, or URLs.
 
     Attributes:
       path: shard.
       items: pickled items of the shard, in order.
+      index: table of its utterances (`emojax.data.index`), which is absent where it has none.
       result: pickled `ShardResult`.
       digests: whether to compute the digests of the shard.
     """
 
     path: str
     items: str
+    index: str
     result: str
     digests: bool
 
@@ -44,6 +46,7 @@ class ShardResult:
     Attributes:
       num_examples: number of utterances.
       seconds: their duration.
+      num_bytes: size of the shard.
       counts: counts of skipped and special items.
       problems: one-line messages of damaged items.
       content: digests (`emojax.content`) of the shard; {} where they are those of the split.
@@ -51,14 +54,13 @@ class ShardResult:
 
     num_examples: int
     seconds: float
+    num_bytes: int
     counts: Mapping[str, int]
     problems: Sequence[str]
     content: Mapping[str, str]
 
 
-def plan_shards(
-    items: Sequence[Sequence[Any]], paths: Sequence[str | os.PathLike[str]], folder: Path, digests: bool
-) -> list[ShardTask]:
+def plan_shards(items: Sequence[Sequence[Any]], paths: Sequence[str], folder: str, digests: bool) -> list[ShardTask]:
     """Writes the items of each shard to a file: a pipeline then has names only, whatever the size of the corpus.
 
     Args:
@@ -67,17 +69,19 @@ def plan_shards(
       folder: folder of the files of the items and results.
       digests: whether to compute the digests of each shard.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if not is_url(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     tasks = []
     for number, (shard, path) in enumerate(zip(items, paths, strict=True)):
-        task = ShardTask(os.fspath(path), str(folder / f"{number}.items"), str(folder / f"{number}.result"), digests)
-        Path(task.items).write_bytes(pickle.dumps(list(shard)))
+        items_file, index, result = (f"{folder}/{number}.{kind}" for kind in ("items", "index", "result"))
+        task = ShardTask(path, items_file, index, result, digests)
+        _put_pickled(list(shard), task.items)
         tasks.append(task)
     return tasks
 
 
 def write_shard(task: ShardTask, attempt: Callable[[Any], Made], features: Any) -> list[str]:
-    """Writes a shard, and then its result; both appear complete, so that a task may be repeated at any time.
+    """Writes a shard, its index and then its result; each appears complete, so that a task may be repeated at any time.
 
     Args:
       task: what to write.
@@ -98,7 +102,7 @@ def write_shard(task: ShardTask, attempt: Callable[[Any], Made], features: Any) 
     serializer = tfds.core.ExampleSerializer(features.get_serialized_info())
 
     def records() -> Iterator[tuple[str, bytes]]:
-        for item in pickle.loads(Path(task.items).read_bytes()):
+        for item in pickle.loads(read_file(task.items)):
             made = attempt(item)
             counts.update(made.counted)
             problems.extend([made.problem] if made.problem else [])
@@ -107,24 +111,28 @@ def write_shard(task: ShardTask, attempt: Callable[[Any], Made], features: Any) 
                 durations.append(float(made.example["duration"]))
                 if task.digests:
                     digest.update(made.example)
+                check_labels(made.example, task.path)
+                index.add([{**made.example, "num_samples": len(made.example["audio"])}])
                 yield made.example["id"], serialize_example(serializer, features.encode_example(made.example))
 
-    with tempfile.TemporaryDirectory() as own:
+    with tempfile.TemporaryDirectory() as own, IndexWriter(Path(own)) as index:
         written = Path(own) / Path(task.path).name
         adapter = tfds.core.file_adapters.ADAPTER_FOR_FORMAT[tfds.core.FileFormat.ARRAY_RECORD]
         adapter.write_examples(written, records())
-        _move(written, task.path)
+        size = written.stat().st_size
+        put_file(written, task.path)
+        if ids:
+            index.finish()
+            index.write(Path(own) / "index", {})
+            put_file(Path(own) / "index", task.index)
     content = digest.hexdigests() if task.digests else {}
-    result = ShardResult(len(ids), sum(durations), dict(counts), problems, content)
-    with tempfile.TemporaryDirectory() as own:
-        written = Path(own) / "result"
-        written.write_bytes(pickle.dumps(result))
-        _move(written, task.result)
+    result = ShardResult(len(ids), sum(durations), size, dict(counts), problems, content)
+    _put_pickled(result, task.result)
     return ids
 
 
 def run_pipeline(
-    tasks: Sequence[ShardTask], attempt: Callable[[Any], Made], features: Any, options: Sequence[str], folder: Path
+    tasks: Sequence[ShardTask], attempt: Callable[[Any], Made], features: Any, options: Sequence[str], folder: str
 ) -> list[ShardResult]:
     """Writes shards with Apache Beam, which repeats those of workers that are lost.
 
@@ -141,27 +149,18 @@ def run_pipeline(
     Raises:
       CorpusError: Apache Beam is not installed, a shard cannot be written, or an id occurs twice.
     """
-    try:
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise CorpusError("--beam needs Apache Beam: pip install -r requirements-beam.txt") from error
-    duplicate = folder / "duplicate"
+    beam = import_beam(CorpusError)
+    duplicate = f"{folder}/duplicate"
     write = functools.partial(write_shard, attempt=attempt, features=features)
-    try:
-        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            ids = pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | "WriteShard" >> beam.FlatMap(write)
-            counts = ids | beam.combiners.Count.PerElement()
-            repeated = counts | beam.Filter(_is_repeated) | beam.Keys()
-            first = repeated | beam.combiners.Sample.FixedSizeGlobally(1)
-            _ = first | "WriteDuplicate" >> beam.Map(_write_names, path=str(duplicate))
-    except Exception as error:  # runners wrap exceptions of workers in their own
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        found = next((line for line in reversed(lines) if "CorpusError" in line), lines[-1] if lines else repr(error))
-        raise CorpusError(f"a shard cannot be written: {found.partition('CorpusError: ')[2] or found}") from error
-    if names := pickle.loads(duplicate.read_bytes()):
+    with beam_pipeline(options, CorpusError) as pipeline:
+        ids = pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | "WriteShard" >> beam.FlatMap(write)
+        counts = ids | beam.combiners.Count.PerElement()
+        repeated = counts | beam.Filter(_is_repeated) | beam.Keys()
+        first = repeated | beam.combiners.Sample.FixedSizeGlobally(1)
+        _ = first | "WriteDuplicate" >> beam.Map(_write_names, path=duplicate)
+    if names := pickle.loads(read_file(duplicate)):
         raise CorpusError(f"id {names[0]!r} occurs twice")
-    return [pickle.loads(Path(task.result).read_bytes()) for task in tasks]
+    return [pickle.loads(read_file(task.result)) for task in tasks]
 
 
 def content_of(results: Sequence[ShardResult], paths: Sequence[str], features: Any) -> list[Mapping[str, str]]:
@@ -171,8 +170,8 @@ def content_of(results: Sequence[ShardResult], paths: Sequence[str], features: A
     from array_record.python.array_record_data_source import ArrayRecordDataSource  # type: ignore[import-untyped]
 
     digest = ContentDigest()
-    for path in paths:
-        for record in ArrayRecordDataSource([path]):
+    for path in local_files(paths):
+        for record in ArrayRecordDataSource([str(path)]):
             example = features.deserialize_example_np(record)
             digest.update(
                 {name: value.decode() if isinstance(value, bytes) else value for name, value in example.items()}
@@ -185,14 +184,11 @@ def _is_repeated(counted: tuple[str, int]) -> bool:
 
 
 def _write_names(names: Sequence[str], path: str) -> None:
-    Path(path).write_bytes(pickle.dumps(list(names)))
+    _put_pickled(list(names), path)
 
 
-def _move(written: Path, target: str) -> None:
-    """Copies a file beside its target, and renames it."""
-    temporary = f"{target}.{secrets.token_hex(8)}.tmp"
-    try:
-        shutil.copyfile(written, temporary)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+def _put_pickled(value: Any, target: str) -> None:
+    with tempfile.TemporaryDirectory() as own:
+        written = Path(own) / "value"
+        written.write_bytes(pickle.dumps(value))
+        put_file(written, target)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from emojax.errors import CorpusError
+from tfds_builders.bucket import CorpusBucket
 from tfds_builders.builder import CorpusBuilder
 from tfds_builders.schema import deterministic_serialization
 from tfds_builders.sources import changed_sources, write_sources
@@ -23,7 +25,7 @@ class Built:
 
     Attributes:
       full_name: TFDS name with config and version.
-      directory: folder of the corpus.
+      directory: folder of the corpus, or its URL.
       num_examples: utterances per split.
       num_bytes: size of all files.
       hours: duration per split; empty for a corpus that already existed.
@@ -33,7 +35,7 @@ class Built:
     """
 
     full_name: str
-    directory: Path
+    directory: Path | str
     num_examples: dict[str, int]
     num_bytes: int
     hours: dict[str, float]
@@ -50,6 +52,7 @@ def build(
     overwrite: bool = False,
     processes: int = 1,
     beam_options: Sequence[str] | None = None,
+    shards_url: str = "",
 ) -> Built:
     """Builds a corpus, unless it exists and was built from the same files.
 
@@ -61,6 +64,7 @@ def build(
       overwrite: rebuild an existing corpus, which remains until the new one is complete.
       processes: number of worker processes; 1 uses this process.
       beam_options: options of an Apache Beam pipeline that writes the shards; None: shards are written here.
+      shards_url: with Beam, folder of a bucket that its workers write the shards to; `data_dir` then has the metadata.
 
     Raises:
       CorpusError: the input is missing or damaged, `data_dir` cannot be written, or the corpus exists and the user's
@@ -80,7 +84,7 @@ def build(
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(staging_directory(data_dir, builder.info.full_name.replace("/", "-")))
         staged = builder_class(data_dir=staging, config=config or None, file_format="array_record")
-        staged.beam_options = beam_options
+        staged.beam_options, staged.shards_url = beam_options, shards_url
         if processes > 1 and beam_options is None:
             staged.pool, staged.processes = stack.enter_context(worker_pool(processes)), processes
         with _quiet(), deterministic_serialization():
@@ -90,6 +94,51 @@ def build(
         move_into_place(Path(staged.data_dir), target, retired=staging / "retired")
         _keep_default_config(staging / builder.name, data_dir / builder.name)
     return _built(target, {split: seconds / 3600 for split, seconds in staged.seconds.items()})
+
+
+def build_in_bucket(
+    builder_class: type[CorpusBuilder],
+    url: str,
+    config: str | tfds.core.BuilderConfig = "",
+    manual_dir: Path | None = None,
+    overwrite: bool = False,
+    processes: int = 1,
+    beam_options: Sequence[str] | None = None,
+) -> Built:
+    """Builds a corpus in a bucket, unless it exists there and was built from the same files.
+
+    Workers of Apache Beam write the shards to the bucket; without it they are built in a temporary folder and copied.
+    Another build of the same corpus at the same time is not detected. With `overwrite` an existing corpus is removed
+    first.
+
+    Args:
+      builder_class: class of the builder.
+      url: root folder in the bucket, which holds `NAME/CONFIG/VERSION`.
+      config: see `build`; so for the other arguments.
+
+    Raises:
+      CorpusError: see `build`; or the bucket cannot be accessed.
+    """
+    bucket = CorpusBucket(url)
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(own)
+        builder = builder_class(data_dir=folder, config=config or None)
+        corpus = Path(builder.data_dir).relative_to(folder).as_posix()
+        target = f"{bucket.url}/{corpus}"
+        if not overwrite and bucket.fetch_metadata(corpus, folder):
+            found = build(builder_class, folder, config, manual_dir, processes=processes)
+            return dataclasses.replace(found, directory=target)
+        bucket.remove(corpus)
+        try:
+            shards_url = "" if beam_options is None else target
+            built = build(
+                builder_class, folder, config, manual_dir, False, processes, beam_options, shards_url=shards_url
+            )
+            bucket.put(folder)
+        except BaseException:
+            bucket.remove(corpus)
+            raise
+        return dataclasses.replace(built, directory=target)
 
 
 def _compare(builder: CorpusBuilder, target: Path, manual_dir: Path | None, processes: int) -> str:
@@ -121,7 +170,8 @@ def _built(directory: Path, hours: dict[str, float]) -> Built:
         full_name=info.full_name,
         directory=directory,
         num_examples={split: metadata.num_examples for split, metadata in info.splits.items()},
-        num_bytes=sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
+        num_bytes=sum(metadata.num_bytes for metadata in info.splits.values())
+        + sum(path.stat().st_size for path in directory.glob("*.json")),
         hours=hours,
         counts=dict(info.metadata["counts"]),
         remarks=tuple(info.metadata.get("remarks", ())),

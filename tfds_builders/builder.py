@@ -6,7 +6,6 @@ import functools
 import itertools
 import math
 import random
-import shutil
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +50,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
       pool: worker processes; None uses this process.
       processes: number of processes of `pool`.
       beam_options: options of an Apache Beam pipeline that writes the shards; None: this process writes them.
+      shards_url: folder of the shards in a bucket, which Beam's workers write; "" for the folder of the corpus.
       seconds: duration of the generated utterances per split.
       counts: counts of skipped and special items by name; `items` may add to them.
       sources: files of the user's copy, from `stamp_files`; set by `items`.
@@ -59,6 +59,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
     pool: ProcessPoolExecutor | None = None
     processes: int = 1
     beam_options: Sequence[str] | None = None
+    shards_url: str = ""
     seconds: dict[str, float]
     counts: collections.Counter[str]
     sources: Mapping[str, Stamp | None] = types.MappingProxyType({})
@@ -126,16 +127,18 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
 
     def _write_with_beam(self, dl_manager: tfds.download.DownloadManager, options: Sequence[str]) -> None:
         # TFDS's own pipeline has two transforms per shard, and orders the lengths of more than ten shards as text.
+        from emojax.data.index import COMPARED_UTTERANCES, join_tables, table_path
         from tfds_builders import beam_build
+        from tfds_builders.bucket import local_files, remove_folder
 
-        folder, tasks, splits = Path(self.data_dir) / "beam", {}, {}
+        root = self.shards_url or str(self.data_dir)
+        folder, tasks, splits = f"{root}/beam", {}, {}
         for split, items in self._start(dl_manager).items():
             shards = shard_items(items)
             template = self._get_filename_template(split_name=split)
-            paths = [
-                template.sharded_filepath(shard_index=shard, num_shards=len(shards)) for shard in range(len(shards))
-            ]
-            tasks[split] = beam_build.plan_shards(shards, paths, folder / split, len(items) > SHARDED_UTTERANCES)
+            names = [template.sharded_filepath(shard_index=n, num_shards=len(shards)).name for n in range(len(shards))]
+            paths, digests = [f"{root}/{name}" for name in names], len(items) > SHARDED_UTTERANCES
+            tasks[split] = beam_build.plan_shards(shards, paths, f"{folder}/{split}", digests)
             splits[split] = (template, len(items))
         attempt, features = functools.partial(_attempt, self.make_utterance), self.info.features
         every = list(itertools.chain.from_iterable(tasks.values()))
@@ -153,14 +156,18 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # typ
             self._check_split(split, num_items, before)
             files = [task.path for task in tasks[split]]
             content[split] = joined_digests(beam_build.content_of(found, files, features))
-            lengths, size = [result.num_examples for result in found], sum(Path(file).stat().st_size for file in files)
+            lengths, sizes = [result.num_examples for result in found], [result.num_bytes for result in found]
+            if not self.shards_url or sum(lengths) > COMPARED_UTTERANCES:  # other copies are indexed when they are read
+                parts = local_files(task.index for task, length in zip(tasks[split], lengths, strict=True) if length)
+                by_name = {file.rpartition("/")[2]: size for file, size in zip(files, sizes, strict=True)}
+                join_tables(parts, table_path(Path(self.data_dir), split, sum(lengths), by_name), content[split])
             infos.append(
-                tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template)
+                tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=sum(sizes), filename_template=template)
             )
         self.info.metadata["counts"] = dict(sorted(self.counts.items()))
         self.info.metadata["content"] = content
         self.info.set_splits(tfds.core.splits.SplitDict(infos))
-        shutil.rmtree(folder)
+        remove_folder(folder)
 
     def _shard(
         self, stream: Iterator[Made], size: int | None, digests: list[ContentDigest], large: bool

@@ -107,6 +107,24 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
+def find_data_dir(data_dir: str | os.PathLike[str] = "") -> Path:
+    """Returns the folder of corpora.
+
+    Args:
+      data_dir: folder; empty for `default_data_dir()`.
+
+    Raises:
+      CorpusError: it is a URL.
+    """
+    named = os.fspath(data_dir) or os.environ.get("TFDS_DATA_DIR", "")
+    if "://" in named:
+        raise CorpusError(
+            f"data_dir must be a folder, got {named}: corpora are read at random from a disk; copy the corpus to a "
+            "disk of this host (`gcloud storage cp -r`, `aws s3 cp --recursive`), or mount the bucket"
+        )
+    return Path(data_dir).expanduser() if data_dir else default_data_dir()
+
+
 def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
     """Opens a built corpus.
 
@@ -116,11 +134,12 @@ def open_corpus(name: str, data_dir: str | os.PathLike[str] = "") -> Corpus:
       data_dir: folder that holds `NAME/`; empty for `default_data_dir()`.
 
     Raises:
-      CorpusError: the corpus is not there, several configs match, or the folder does not have this project's schema.
+      CorpusError: the corpus is not there, several configs match, the folder does not have this project's schema, or
+        is a URL.
     """
     import tensorflow_datasets as tfds
 
-    root = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    root = find_data_dir(data_dir)
     directory = _version_directory(name, root)
     try:
         builder = tfds.builder_from_directory(directory)

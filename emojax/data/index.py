@@ -5,12 +5,12 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from emojax.content import (
     SHARDED_UTTERANCES,
@@ -169,16 +169,24 @@ class IndexWriter:
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds utterances with the features of the schema and `num_samples`, at least one."""
         self._add_texts("ids", [row["id"] for row in rows])
-        for name, numbers in self._numbers.items():
-            feature = _TEXTS[name]
-            new = dict.fromkeys(row[feature] for row in rows if row[feature] not in numbers)
-            self._add_texts(name, list(new))
-            numbers |= {text: len(numbers) + place for place, text in enumerate(new)}
-            self.columns.append(f"{name}.rows", np.array([numbers[row[feature]] for row in rows], np.int32))
+        for name in _REPEATED:
+            self.columns.append(f"{name}.rows", self._numbered(name, [row[_TEXTS[name]] for row in rows]))
         self.columns.append("num_samples", np.array([row["num_samples"] for row in rows], np.int64))
         attributes = np.array([row["attributes"] for row in rows], np.float32).reshape(-1, NUM_ATTRIBUTES)
         self._add_labels("attributes", attributes)
         self._add_labels("emotion", np.array([row["emotion"] for row in rows], np.int32))
+
+    def extend(self, stored: Mapping[str, np.ndarray]) -> None:
+        """Adds the utterances of another table, whose columns are those of a file."""
+        self._add_characters("ids", stored["ids.characters"], stored["ids.ends"])
+        for name in _REPEATED:
+            characters, ends = (stored[f"{name}.{part}"] for part, _ in _TEXT_PARTS)
+            texts = Texts(characters, ends, range(len(ends)))
+            numbers = self._numbered(name, [texts[place] for place in range(len(texts))])
+            self.columns.append(f"{name}.rows", numbers[stored[f"{name}.rows"]])
+        self.columns.append("num_samples", stored["num_samples"])
+        for name, missing in _MISSING.items():
+            self._add_labels(name, np.broadcast_to(stored[name], (len(stored["num_samples"]), *missing.shape)))
 
     def finish(self) -> None:
         """Adds the single row of columns without labels."""
@@ -197,10 +205,21 @@ class IndexWriter:
 
     def _add_texts(self, name: str, texts: Sequence[str]) -> None:
         encoded = [text.encode() for text in texts]
-        ends = self._ends[name] + np.cumsum([len(text) for text in encoded], dtype=np.int64)
-        self._ends[name] = int(ends[-1]) if texts else self._ends[name]
-        self.columns.append(f"{name}.characters", np.frombuffer(b"".join(encoded), np.uint8))
-        self.columns.append(f"{name}.ends", ends)
+        ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+        self._add_characters(name, np.frombuffer(b"".join(encoded), np.uint8), ends)
+
+    def _add_characters(self, name: str, characters: UInt8[np.ndarray, "C"], ends: Int[np.ndarray, "M"]) -> None:
+        self.columns.append(f"{name}.characters", characters)
+        self.columns.append(f"{name}.ends", self._ends[name] + ends)
+        self._ends[name] += len(characters)
+
+    def _numbered(self, name: str, texts: Sequence[str]) -> Int[np.ndarray, "M"]:
+        """Numbers of texts among the different ones of a column, to which new ones are added."""
+        numbers = self._numbers[name]
+        new = dict.fromkeys(text for text in texts if text not in numbers)
+        self._add_texts(name, list(new))
+        numbers |= {text: len(numbers) + place for place, text in enumerate(new)}
+        return np.array([numbers[text] for text in texts], np.int32)
 
     def _add_labels(self, name: str, values: np.ndarray) -> None:
         """Adds labels; a column is one row as long as it has none."""
@@ -212,6 +231,25 @@ class IndexWriter:
             self.columns.append(name, np.repeat(missing[None], min(_FILLED, (absent or 0) - first), axis=0))
         self._absent.pop(name, None)
         self.columns.append(name, values)
+
+
+def join_tables(parts: Iterable[Path], path: Path, content: Mapping[str, str]) -> None:
+    """Writes the table of a split from those of its shards, one of which is in memory at a time.
+
+    Args:
+      parts: files of the shards' tables, in order.
+      path: new file, the `table_path` of the split.
+      content: digests of the split.
+
+    Raises:
+      EmojaxError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with IndexWriter(path.parent) as writer:
+        for part in parts:
+            writer.extend(open_columns(part)[0])
+        writer.finish()
+        writer.write(path, content)
 
 
 def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
@@ -233,7 +271,9 @@ def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
                 num_read += 1
                 while len(shards) <= len(ends) and num_read == ends[len(shards) - 1]:
                     shards.append(ContentDigest())
-                _check_values(row, ids, context)
+                if row["id"] in ids:
+                    raise CorpusError(f"{context}: id {row['id']!r} occurs twice")
+                check_labels(row, context)
                 if compared:  # the builder has compared the ids of larger splits
                     ids.add(row["id"])
             writer.add(rows)
@@ -242,10 +282,16 @@ def _scan(corpus: Corpus, name: str) -> tuple[IndexWriter, dict[str, str]]:
     return writer, split_digests(len(source), whole, shards[: len(ends)])
 
 
-def _check_values(row: Mapping[str, Any], ids: set[str], context: str) -> None:
-    """Checks that the id is new, attributes are finite or NaN, and the emotion is a valid category index."""
-    if row["id"] in ids:
-        raise CorpusError(f"{context}: id {row['id']!r} occurs twice")
+def check_labels(row: Mapping[str, Any], context: str) -> None:
+    """Checks that attributes are finite or NaN, and the emotion is a category index or -1.
+
+    Args:
+      row: utterance with the features of the schema.
+      context: name of the split or shard in the error message.
+
+    Raises:
+      CorpusError: they are not; the message names the utterance.
+    """
     for invalid, fault in (
         (np.isinf(row["attributes"]).any(), "an infinite attribute"),
         (row["emotion"] < MISSING_EMOTION, "an emotion below -1"),
@@ -306,14 +352,40 @@ def _cached_content(metadata: Mapping[str, str]) -> dict[str, str]:
     return content
 
 
-def _cache_path(corpus: Corpus, split: str) -> Path:
-    """Returns the path of a split's cached table; the name depends on size and time of the split's files."""
-    digest = hashlib.sha256()
-    for path in sorted(corpus.directory.glob(f"*-{split}.*")):
+def table_path(directory: Path, split: str, size: int, files: Mapping[str, int] | None = None) -> Path:
+    """Returns the path of the table of a whole split in a corpus with digests.
+
+    The name depends on names and sizes of the split's files. Up to `COMPARED_UTTERANCES`, where a scan costs little, it
+    depends on their times as well: files that were changed are compared with the digests. Larger corpora can be copied
+    to the disks of many hosts with their tables.
+
+    Args:
+      directory: folder of the corpus.
+      split: whole split.
+      size: number of its utterances.
+      files: sizes of a large split's files by name; None: those in the folder.
+    """
+    if size <= COMPARED_UTTERANCES:
+        return directory / ".index" / _table_name(directory, split)
+    sizes = files or {path.name: path.stat().st_size for path in directory.glob(f"*-{split}.*")}
+    return directory / ".index" / _named_by(split, "".join(f"{name}:{sizes[name]};" for name in sorted(sizes)))
+
+
+def _table_name(directory: Path, split: str) -> str:
+    text = ""
+    for path in sorted(directory.glob(f"*-{split}.*")):
         status = path.stat()
-        digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns};".encode())
-    name = f"{split}-{digest.hexdigest()[:16]}.safetensors"
+        text += f"{path.name}:{status.st_size}:{status.st_mtime_ns};"
+    return _named_by(split, text)
+
+
+def _named_by(split: str, text: str) -> str:
+    return f"{split}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+
+
+def _cache_path(corpus: Corpus, split: str) -> Path:
+    """Returns the path of a split's cached table."""
     if split in corpus.content:
-        return corpus.directory / ".index" / name
+        return table_path(corpus.directory, split, corpus.split_sizes[split])
     corpus_key = hashlib.sha256(os.fsencode(corpus.directory.resolve())).hexdigest()[:16]
-    return user_cache() / "index" / corpus_key / name
+    return user_cache() / "index" / corpus_key / _table_name(corpus.directory, split)

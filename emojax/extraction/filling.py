@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ class StoreRun:
 
     Attributes:
       utterances: computed.
-      audio_hours: their duration.
+      samples: their length at 16 kHz.
       seconds: duration without loading of the models.
       bytes: written.
       empty: utterances without a transcript, where it is an input; an encoder has no states of them.
@@ -43,13 +43,23 @@ class StoreRun:
     """
 
     utterances: int = 0
-    audio_hours: float = 0.0
+    samples: int = 0
     seconds: float = 0.0
     bytes: int = 0
     empty: int = 0
     short: int = 0
     cut: int = 0
     interrupted_by: signal.Signals | None = None
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Adds counts of shards: `utterances`, `samples`, `bytes`, `empty`, `short`, `cut`."""
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
+
+    @property
+    def audio_hours(self) -> float:
+        """Duration of the utterances."""
+        return self.samples / SAMPLE_RATE / 3600
 
     @property
     def audio_hours_per_hour(self) -> float:
@@ -59,8 +69,14 @@ class StoreRun:
     @property
     def summary(self) -> dict[str, Any]:
         """Values for `summary.json`."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if key != "interrupted_by"}
-        return {**values, "audio_hours_per_hour": self.audio_hours_per_hour}
+        counts = {name: getattr(self, name) for name in ("bytes", "empty", "short", "cut")}
+        return {
+            "utterances": self.utterances,
+            "audio_hours": self.audio_hours,
+            "seconds": self.seconds,
+            **counts,
+            "audio_hours_per_hour": self.audio_hours_per_hour,
+        }
 
 
 class SplitWork(abc.ABC):
@@ -130,7 +146,32 @@ class SplitJob:
         content = split_content(self.index.content, *self.work.features)
         return SplitMetadata(tuple(self.index.ids.tolist()), content, self.work.bounds, self.work.shards)
 
-    def run(self, interruption: Interruption) -> Iterator[tuple[int, int, int]]:
+    def fill(self, shard: int, data: Any, progress: Progress, interruption: Interruption) -> dict[str, int]:
+        """Computes and writes a shard.
+
+        Args:
+          shard: shard number.
+          data: what `work.read` returned.
+          progress: is advanced by the number of utterances.
+          interruption: signals.
+
+        Returns:
+          Its utterances, samples and bytes.
+
+        Raises:
+          Interrupted: a signal was received; the shard is not written.
+        """
+        first, end = self.work.bounds[shard : shard + 2]
+        values = self.work.compute(data, end - first, progress, interruption)
+        size = self.work.write(self.directory, self.metadata, shard, values)
+        return {**self.counts_of(shard), "bytes": size}
+
+    def counts_of(self, shard: int) -> dict[str, int]:
+        """Utterances and samples of a shard."""
+        first, end = self.work.bounds[shard : shard + 2]
+        return {"utterances": end - first, "samples": int(self.index.num_samples[first:end].sum())}
+
+    def run(self, interruption: Interruption) -> Iterator[dict[str, int]]:
         """Computes this host's missing shards; yields utterances, samples and bytes of each one."""
         bounds = self.work.bounds
         mine = own_shards(len(bounds) - 1)
@@ -146,12 +187,10 @@ class SplitJob:
                 data = reading.pop().result()
                 reading = [thread.submit(self.work.read, following) for following in todo[place + 1 : place + 2]]
                 try:
-                    values = self.work.compute(data, int(sizes[shard]), progress, interruption)
+                    counts = self.fill(shard, data, progress, interruption)
                 except Interrupted:
                     return
-                size = self.work.write(self.directory, self.metadata, shard, values)
-                samples = int(self.index.num_samples[bounds[shard] : bounds[shard + 1]].sum())
-                yield int(sizes[shard]), samples, size
+                yield counts
 
 
 def fill_store(directory: Path, metadata: StoreMetadata, jobs: Sequence[SplitJob]) -> StoreRun:
@@ -165,16 +204,13 @@ def fill_store(directory: Path, metadata: StoreMetadata, jobs: Sequence[SplitJob
     Raises:
       EmojaxError: the folder holds another store, or a shard cannot be read, computed or written.
     """
-    run_on_first_process(functools.partial(_describe_store, directory, metadata, jobs), f"{directory} was described")
+    run_on_first_process(functools.partial(describe_store, directory, metadata, jobs), f"{directory} was described")
     run, start = StoreRun(), time.monotonic()
     with Interruption() as interruption:
         for job in jobs:
-            for utterances, samples, size in job.run(interruption):
-                run.utterances += utterances
-                run.audio_hours += samples / SAMPLE_RATE / 3600
-                run.bytes += size
-            for name in ("empty", "short", "cut"):
-                setattr(run, name, getattr(run, name) + job.work.counts[name])
+            for counts in job.run(interruption):
+                run.add(counts)
+            run.add(job.work.counts)
             run.interrupted_by = interruption.received
             if run.interrupted_by:
                 break
@@ -187,8 +223,12 @@ def own_shards(count: int) -> range:
     return range(jax.process_index(), count, jax.process_count())
 
 
-def _describe_store(directory: Path, metadata: StoreMetadata, jobs: Sequence[SplitJob]) -> None:
-    """Writes the metadata of store and splits, or checks that those there are the same."""
+def describe_store(directory: Path, metadata: StoreMetadata, jobs: Sequence[SplitJob]) -> None:
+    """Writes the metadata of store and splits, or checks that those there are the same.
+
+    Raises:
+      CheckpointError: the folder holds another store, or splits of other data.
+    """
     write_metadata(directory, metadata)
     for job in jobs:
         write_split_metadata(job.directory, job.metadata)

@@ -1,14 +1,19 @@
 """Extracts a feature store: hidden states or teacher outputs of a corpus, computed on this host's devices."""
 
 import collections
-from collections.abc import Mapping
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from emojax.beam_pipeline import import_beam
 from emojax.data import open_corpus, read_index
+from emojax.data.corpus import find_data_dir
+from emojax.errors import EmojaxError
 from emojax.extraction.config import ExtractConfig, TeacherCacheConfig
 from emojax.extraction.encoder_states import EncoderComputer
 from emojax.extraction.filling import Interrupted, SplitJob, SplitWork, StoreRun, fill_store
@@ -25,7 +30,9 @@ _BATCHES_IN_FLIGHT = 2
 
 
 @holds("directory")
-def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -> StoreRun:
+def extract_store(
+    config: ExtractConfig | TeacherCacheConfig, directory: Path, beam_options: Sequence[str] | None = None
+) -> StoreRun:
     """Computes what is missing of a store.
 
     Every host takes shards of its own; the rows of a batch are divided over its devices.
@@ -33,9 +40,38 @@ def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -
     Args:
       config: settings of the extraction.
       directory: folder of the store.
+      beam_options: options of an Apache Beam pipeline whose workers compute the shards; None: this program does.
 
     Raises:
       EmojaxError: one line saying what is wrong with config, corpus, models or store.
+    """
+    if beam_options is None:
+        run = fill_store(directory, *open_store(config, directory))
+    else:
+        import_beam(EmojaxError)
+        from emojax.extraction.beam_filling import fill_store_with_beam
+
+        # Workers have another working directory, and may have other environment variables.
+        corpus = dataclasses.replace(config.corpus, data_dir=str(find_data_dir(config.corpus.data_dir).absolute()))
+        opened = functools.partial(open_store, dataclasses.replace(config, corpus=corpus), directory.absolute())
+        run = fill_store_with_beam(directory.absolute(), opened, beam_options)
+    if run.utterances and is_first_process():
+        write_json(directory / SUMMARY, run.summary)
+    return run
+
+
+def open_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -> tuple[StoreMetadata, list[SplitJob]]:
+    """Opens corpus and models of an extraction; nothing is computed or written yet.
+
+    Args:
+      config: settings of the extraction.
+      directory: folder of the store.
+
+    Returns:
+      Metadata of the store, and its splits.
+
+    Raises:
+      EmojaxError: one line saying what is wrong with config, corpus or models.
     """
     corpus = open_corpus(config.corpus.name, config.corpus.data_dir)
     splits = config.corpus.splits or tuple(corpus.split_sizes)
@@ -50,10 +86,7 @@ def extract_store(config: ExtractConfig | TeacherCacheConfig, directory: Path) -
         reader = computer.open(corpus, split, index)
         label = f"extract {corpus.info.name} {split}"
         jobs.append(SplitJob(label, reader.index, ArrayWork(reader, computer), directory / split))
-    run = fill_store(directory, StoreMetadata(corpus.info.name, to_tree(computer.source), (computer.spec,)), jobs)
-    if run.utterances and is_first_process():
-        write_json(directory / SUMMARY, run.summary)
-    return run
+    return StoreMetadata(corpus.info.name, to_tree(computer.source), (computer.spec,)), jobs
 
 
 class ArrayWork(SplitWork):

@@ -1,5 +1,6 @@
 """Flags of the command, the text of `--help`, the config that flags make, and errors of usage as one line."""
 
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -18,7 +19,7 @@ HELP = """Trains and evaluates emotion models from a config file.
   python launch.py --mode=evaluate --workdir=DIR [--corpus=NAME] [--splits=dev,test] [--category_map=joy:happiness,...]
   python launch.py --mode=test --workdir=DIR [--corpus=NAME] [--splits=test] [--config=configs/model_tests.py]
   python launch.py --mode=robustness --workdir=DIR [--models=RUN,...] [--corpus=NAME] [--config=configs/robustness.py]
-  python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--config.encoder.checkpoint=NAME ...]
+  python launch.py --mode=extract --config=configs/extract.py --workdir=STORE [--beam] [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=transcribe --config=configs/transcribe.py --workdir=TEXTS [--config.GROUP.FIELD=VALUE ...]
   python launch.py --mode=annotate --workdir=DIR [--output=FOLDER] [--rttm=FILE,...] [--config=annotate] AUDIO ...
   python launch.py --mode=import --config=configs/published.py --workdir=DIR [--config.model.acoustic.checkpoint=NAME]
@@ -116,6 +117,16 @@ DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "evaluate, test, robustness: folder of the corpora; default: that of the config."
 )
 
+BEAM = flags.DEFINE_boolean(
+    "beam", False, "extract: compute the shards on the workers of an Apache Beam pipeline (docs/scaling.md)."
+)
+BEAM_PIPELINE_OPTIONS = flags.DEFINE_string(
+    "beam_pipeline_options",
+    "",
+    "extract: options of the Beam pipeline, with blanks between, e.g. '--runner=FlinkRunner --flink_master=HOST:8081'; "
+    "default: this process.",
+)
+
 _FLAGS = (
     CONFIG,
     WORKDIR,
@@ -141,6 +152,8 @@ _FLAGS = (
     PREDICTOR,
     MODELS,
     DATA_DIR,
+    BEAM,
+    BEAM_PIPELINE_OPTIONS,
 )
 USAGE = 2
 """Exit status of wrong usage."""
@@ -181,6 +194,19 @@ def check_flags_of_mode() -> None:
         named = flags.FLAGS[flag.name].help.partition(":")[0].split(", ")
         if flag.present and set(named) <= set(_MODE_NAMES) and MODE.value not in named:
             raise UsageError(f"--{flag.name} is a flag of --mode={' or '.join(named)}, got --mode={MODE.value}")
+
+
+def beam_options() -> list[str] | None:
+    """Options of the Beam pipeline; None without `--beam`.
+
+    Raises:
+      UsageError: options are given without `--beam`.
+    """
+    if not BEAM.value:
+        if BEAM_PIPELINE_OPTIONS.value:
+            raise UsageError("--beam_pipeline_options needs --beam")
+        return None
+    return shlex.split(BEAM_PIPELINE_OPTIONS.value) or ["--runner=DirectRunner"]
 
 
 def config_tree() -> dict[str, Any]:

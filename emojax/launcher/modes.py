@@ -38,6 +38,7 @@ from emojax.launcher.flags import (
     USAGE,
     WORKDIR,
     UsageError,
+    beam_options,
     check_flags_of_mode,
     config_tree,
     fail,
@@ -186,7 +187,7 @@ def _robustness(workdir: Path) -> int:
 def _extract(directory: Path) -> int:
     from emojax.extraction import extract_store, parse_extraction
 
-    run = extract_store(parse_extraction(config_tree()), directory)
+    run = extract_store(parse_extraction(config_tree()), directory, beam_options())
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
     empty = f", {run.empty} without a transcript" if run.empty else ""
