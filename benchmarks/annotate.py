@@ -1,7 +1,7 @@
 """Speed and memory of annotating one long MP3 on one core, by stage, compilation excluded.
 
-  python -m benchmarks.annotate [--minutes=60] [--transcripts] [--detector=auto] [--config=configs/student_s.py]
-  python -m benchmarks.annotate [--minutes=60] [--transcripts] --workdir=runs/student
+    python -m benchmarks.annotate [--minutes=60] [--transcripts] [--detector=auto] [--config=configs/student_s.py]
+    python -m benchmarks.annotate [--minutes=60] [--transcripts] --workdir=runs/student
 
 The recording is made of the recordings of emodb, with pauses of 0.1 to 2 s (two thirds are speech), at 44.1 kHz. The
 student of --config has random weights; --workdir is a trained model. The same recording is annotated once before, so
@@ -25,6 +25,8 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks.machine import print_processor
+
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/student_s.py", "Student.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Trained model, in place of random weights.")
 _MINUTES = flags.DEFINE_float("minutes", 60.0, "Length of the recording.")
@@ -44,6 +46,7 @@ def main(argv):
 
     keep_freed_memory()  # as launch.py does
     use_compilation_cache()
+    processor = print_processor()
     config = AnnotateConfig(activity=ActivityConfig(detector=_DETECTOR.value), transcripts=_TRANSCRIPTS.value)
     model, description = trained(_WORKDIR.value) if _WORKDIR.value else student()
     annotator = Annotator(model, description, config)
@@ -67,7 +70,8 @@ def main(argv):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:.0f} MB")
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps({"audio_seconds": seconds, "peak_mb": peak, "stages": rows}, indent=2))
+        results = {"machine": processor, "audio_seconds": seconds, "peak_mb": peak, "stages": rows}
+        Path(_JSON.value).write_text(json.dumps(results, indent=2))
 
 
 class StageClock:

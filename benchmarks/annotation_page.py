@@ -9,12 +9,12 @@ machine change less: in all, and without painting, which a GPU would do.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.machine import print_processor
 from emojax.annotation.page import render_annotation_page
 from tests.annotation_page_browser import PageDriver, start_browser
 from tests.annotation_page_examples import long_annotation, write_silence
@@ -58,8 +58,9 @@ def main() -> None:
         annotation = long_annotation(options.segments, options.words, float(options.seconds))
         start = time.perf_counter()
         document = render_annotation_page(annotation, "audio.wav")
-        print(f"load average {os.getloadavg()[0]:.1f}")
-        print(f"rendered in {time.perf_counter() - start:.2f} s, {len(document) / 1e6:.2f} MB")
+        rendered = time.perf_counter() - start
+        print_processor()
+        print(f"rendered in {rendered:.2f} s, {len(document) / 1e6:.2f} MB")
         (folder / "page.html").write_text(document, encoding="utf-8")
         write_silence(folder / "audio.wav", options.seconds)
         browser = start_browser(folder / "profile")

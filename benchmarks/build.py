@@ -1,10 +1,10 @@
-"""What building a corpus takes: time, bytes and memory, for two sizes that differ by a factor.
+"""Time, bytes and memory of building a corpus, for sizes that differ by a factor.
 
-  python -m benchmarks.build [--recordings=FOLDER] [--minutes=30,120] [--processes=2]
+    python -m benchmarks.build [--recordings=FOLDER] [--minutes=30,120] [--processes=2] [--json=FILE]
 
-A folder corpus of 48 kHz FLAC files, from the recordings of emodb as they travel in the repository, repeated with
-different gains until the minutes are full, is built through the build command in a process of its own; resampling to
-16 kHz is thus part of it. Peak memory is the largest sum over the command and its workers, sampled ten times a second.
+A folder corpus of 48 kHz FLAC files, made of the repository's recordings of emodb, repeated with different gains until
+the minutes are full, is built by the build command in a process of its own; resampling to 16 kHz is part of it. Peak
+memory is the largest sum over the command and its workers, sampled ten times a second.
 """
 
 import csv
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+from benchmarks.machine import print_processor
 from benchmarks.memory import private_mb
 
 _RECORDINGS = flags.DEFINE_string("recordings", "tfds_builders/emodb", "Folder searched for .opus files.")
@@ -29,7 +30,7 @@ _RATE = 48_000
 
 
 def main(argv):
-    results = []
+    processor, results = print_processor(), []
     print("| audio | utterances | seconds | utterances/s | audio-hours/h | MB per audio-hour | peak memory |")
     print("|---|---|---|---|---|---|---|")
     for minutes in map(float, _MINUTES.value):
@@ -52,7 +53,7 @@ def main(argv):
             flush=True,
         )
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(results, indent=2))
+        Path(_JSON.value).write_text(json.dumps({"machine": processor, "sizes": results}, indent=2))
 
 
 def write_corpus(folder, wanted_seconds):

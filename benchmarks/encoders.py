@@ -1,21 +1,19 @@
-"""How fast are our encoders beside transformers with PyTorch? Prints one line per case and writes JSON.
+"""Forward pass of encoders beside transformers with PyTorch, eager and compiled, and ONNX Runtime.
 
-    python -m benchmarks.encoders --cases bert --json encoders.json
+    python -m benchmarks.encoders [--cases bert_base hubert_base] [--threads=2] [--rounds=9] [--json=FILE]
 
-Both compute the same randomly initialised weights, read from the same folder, on the same inputs; the largest
-difference of their outputs is printed too. PyTorch runs in inference mode with its fused attention, eagerly and, where
-a C++ compiler is there, through `torch.compile`; ONNX Runtime runs an export of the PyTorch model. A ratio is the
-other's time over ours, PyTorch's being the faster of its two: above 1 ours is faster. Times are medians of several
-rounds in which the contestants take turns, so that load on the machine hits all of them. Needs
-`pip install -r requirements-benchmarks.txt`.
+All sides compute the same randomly initialised float32 weights, read from the same folder, on the same inputs, new in
+every round; threads are equal, sides take turns, medians. PyTorch runs in inference mode with its fused attention
+(SDPA), eager and, with a C++ compiler, with `torch.compile`; ONNX Runtime runs PyTorch's own export. A row has the
+operations of the case, its ceiling (`benchmarks.machine`, at its shapes, measured after it), seconds and share of the
+ceiling of each side, the time of the best peer over that of emojax (above 1: emojax is faster), and the largest
+difference of last hidden states between emojax and PyTorch. Needs `pip install -r requirements-benchmarks.txt`.
 """
 
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -28,10 +26,13 @@ import onnxruntime
 import torch
 import transformers
 
+from benchmarks.machine import measure_ceiling, print_processor, share
+from benchmarks.timing import cores, medians, take_turns, use_cores
+from benchmarks.work import Work, work_of
 from emojax.encoders import Encoder, load_encoder
 
-_CALLS_PER_TURN = 2
-_WARM_UP_TURNS = 2
+Run = Callable[[np.ndarray], np.ndarray]
+"""Last hidden states (B, T, D) of inputs (B, ...)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Case:
     """One comparison.
 
     Attributes:
-      name: what `--cases` selects by, as a part of it.
+      name: name, of which `--cases` has a part.
       kind: prefix of transformers' class names, e.g. `Bert`.
-      config: what differs from the default configuration of that kind.
+      config: differences from the default configuration of that kind.
       shape: (rows, tokens or samples per row).
-      files: further files the checkpoint folder needs: name -> content.
+      files: further files of the checkpoint folder, content by name.
     """
 
     name: str
@@ -78,56 +79,78 @@ SPEECH_CASES = (
 CASES = (*TEXT_CASES, *SPEECH_CASES)
 
 
+SIDES = {"emojax": "emojax", "eager": "PyTorch, eager", "compiled": "PyTorch, compiled", "onnx": "ONNX Runtime"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=[""], help="parts of case names; default: all")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
-    parser.add_argument("--no-onnx", action="store_true", help="leave out ONNX Runtime")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    parser.add_argument("--no-onnx", action="store_true", help="without ONNX Runtime")
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
+    use_cores(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     transformers.logging.set_verbosity_error()
-    results = []
+    results = {"machine": print_processor(arguments.threads), "cases": []}
+    results["versions"] = {each.__name__: each.__version__ for each in (jax, torch, transformers, onnxruntime)}
+    print(f"| case | GFLOP | ceiling, GFLOP/s | {' | '.join(SIDES.values())} | best peer over emojax | difference |")
+    print("|---" * (5 + len(SIDES)) + "|")
     for case in CASES:
         if any(part in case.name for part in arguments.cases):
-            results.append(compare(case, arguments.rounds, not arguments.no_compile, not arguments.no_onnx))
-            print("  ".join(f"{key}={value}" for key, value in results[-1].items()), flush=True)
+            results["cases"].append(compare(case, arguments))
+            print(row(results["cases"][-1]), flush=True)
     if arguments.json:
-        versions = {"jax": jax.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-        machine = {"cores": os.cpu_count(), "device": jax.devices()[0].device_kind}
-        arguments.json.write_text(json.dumps({"machine": machine, "versions": versions, "cases": results}, indent=2))
+        arguments.json.write_text(json.dumps(results, indent=2))
 
 
-def compare(case: Case, rounds: int, with_compile: bool, with_onnx: bool) -> dict[str, Any]:
-    """Times in seconds, ratios, and the largest difference of the outputs."""
+def row(found: Mapping[str, Any]) -> str:
+    """Line of the table."""
+    times = [
+        f"{found['seconds'][side]:.4f} s, {100 * found['shares'][side]:.0f} %" if side in found["seconds"] else "–"
+        for side in SIDES
+    ]
+    cells = [found["case"], f"{found['flops'] / 1e9:.1f}", f"{found['ceiling']:.0f}", *times]
+    return f"| {' | '.join(cells)} | {found['ratio'] or float('nan'):.2f} | {found['difference']:.0e} |"
+
+
+def compare(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures a case: seconds, shares of the ceiling, ratio, difference."""
     with tempfile.TemporaryDirectory() as folder:
         model = _make_checkpoint(case, pathlib.Path(folder))
         start = time.perf_counter()
         encoder = load_encoder(folder)
         load_seconds = time.perf_counter() - start
-    inputs = _inputs(case, encoder)
-    contestants = {"ours": _ours(encoder, inputs), "eager": _theirs(model, inputs)}
-    expected = contestants["eager"]()
-    difference = float(np.abs(contestants["ours"]() - expected).max())
-    if with_compile:
-        compiled = _theirs(torch.compile(model), inputs)
+    emojax, work = _emojax(encoder, case.shape)
+    sides: dict[str, Run] = {"emojax": emojax, "eager": _torch(model)}
+    inputs = _inputs(case, encoder, 0)
+    difference = float(np.abs(sides["emojax"](inputs) - sides["eager"](inputs)).max())
+    if not arguments.no_compile:
+        compiled = _torch(torch.compile(model))
         try:
-            compiled()
-            contestants["compiled"] = compiled
+            compiled(inputs)
+            sides["compiled"] = compiled
         except Exception as error:
             print(f"{case.name}: torch.compile does not work here ({type(error).__name__})")
     with tempfile.TemporaryDirectory() as folder:
-        if with_onnx:
-            contestants["onnx"] = _onnx(model, inputs, pathlib.Path(folder))
-        times = _take_turns(contestants, rounds)
-    torch_seconds = min(times[name] for name in ("eager", "compiled") if name in times)
+        if not arguments.no_onnx:
+            sides["onnx"] = _onnx(model, inputs, pathlib.Path(folder), arguments.threads)
+        times = take_turns(sides, lambda number: _inputs(case, encoder, number), arguments.rounds)
+    seconds = medians(times)
+    ceiling = measure_ceiling(work.products, arguments.threads)
+    peers = [seconds[side] for side in seconds if side != "emojax"]
     return {
         "case": case.name,
-        **{f"{name}_s": round(seconds, 4) for name, seconds in times.items()},
-        "torch_ratio": round(torch_seconds / times["ours"], 2),
-        **({"onnx_ratio": round(times["onnx"] / times["ours"], 2)} if with_onnx else {}),
-        "difference": float(f"{difference:.2g}"),
-        "load_s": round(load_seconds, 2),
+        "flops": work.flops,
+        "seconds": seconds,
+        "shares": {side: share(work.flops, each, ceiling) for side, each in seconds.items()},
+        "ratio": min(peers) / seconds["emojax"] if peers else None,
+        "ratios": {side: each / seconds["emojax"] for side, each in seconds.items()},
+        "difference": difference,
+        "load_seconds": load_seconds,
+        **ceiling,
     }
 
 
@@ -141,57 +164,54 @@ def _make_checkpoint(case: Case, folder: pathlib.Path) -> torch.nn.Module:
     return model
 
 
-def _inputs(case: Case, encoder: Encoder) -> np.ndarray:
-    random = np.random.default_rng(0)
+def _inputs(case: Case, encoder: Encoder, number: int) -> np.ndarray:
+    """Random tokens or noise, new for every number."""
+    random = np.random.default_rng(number)
     if encoder.family.modality == "text":
         return random.integers(5, encoder.config["vocab_size"], case.shape)
     return random.normal(size=case.shape).astype(np.float32)
 
 
-def _ours(encoder: Encoder, inputs: np.ndarray) -> Callable[[], np.ndarray]:
+def _emojax(encoder: Encoder, shape: tuple[int, int]) -> tuple[Run, Work]:
     module: Any = encoder.module
-    apply = jax.jit(lambda *arguments: module.apply(*arguments).last_hidden_state)
-    array = jnp.asarray(inputs)
-    lengths = jnp.full(len(inputs), inputs.shape[1])
-    return lambda: np.asarray(apply({"params": encoder.params}, array, lengths))
+
+    def states(params: Any, inputs: Any, lengths: Any) -> Any:
+        return module.apply({"params": params}, inputs, lengths).last_hidden_state
+
+    jitted, lengths = jax.jit(states), jnp.full(shape[0], shape[1])
+    dtype = jnp.int32 if encoder.family.modality == "text" else jnp.float32
+    work = work_of(states, encoder.params, jax.ShapeDtypeStruct(shape, dtype), lengths)
+    return lambda inputs: np.asarray(jitted(encoder.params, jnp.asarray(inputs, dtype), lengths)), work
 
 
 def _arguments(inputs: np.ndarray) -> dict[str, torch.Tensor]:
     if inputs.dtype.kind == "f":
-        return {"input_values": torch.tensor(inputs)}
-    return {"input_ids": torch.tensor(inputs), "attention_mask": torch.ones(inputs.shape, dtype=torch.int64)}
+        return {"input_values": torch.from_numpy(inputs)}
+    return {"input_ids": torch.from_numpy(inputs), "attention_mask": torch.ones(inputs.shape, dtype=torch.int64)}
 
 
-def _onnx(model: Any, inputs: np.ndarray, folder: pathlib.Path) -> Callable[[], np.ndarray]:
+def _onnx(model: Any, example: np.ndarray, folder: pathlib.Path, threads: int) -> Run:
     file = folder / "model.onnx"
-    program = torch.onnx.export(model, (), kwargs=_arguments(inputs), dynamo=True, verbose=False)
+    program = torch.onnx.export(model, (), kwargs=_arguments(example), dynamo=True, verbose=False)
     program.save(file, external_data=True)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    tensors = {name: tensor.numpy() for name, tensor in _arguments(inputs).items()}
-    feed = {node.name: tensors[node.name] for node in session.get_inputs()}
-    return lambda: session.run(None, feed)[0]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
 
-
-def _theirs(model: Any, inputs: np.ndarray) -> Callable[[], np.ndarray]:
-    arguments = _arguments(inputs)
-
-    def run() -> np.ndarray:
-        with torch.inference_mode():
-            return model(**arguments).last_hidden_state.numpy()
+    def run(inputs: np.ndarray) -> np.ndarray:
+        tensors = _arguments(inputs)
+        return session.run(None, {name: tensors[name].numpy() for name in names})[0]
 
     return run
 
 
-def _take_turns(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + _WARM_UP_TURNS):
-        for name, run in contestants.items():
-            for _ in range(_CALLS_PER_TURN):
-                start = time.perf_counter()
-                run()
-                if turn >= _WARM_UP_TURNS:
-                    times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+def _torch(model: Any) -> Run:
+    @torch.inference_mode()
+    def run(inputs: np.ndarray) -> np.ndarray:
+        return model(**_arguments(inputs)).last_hidden_state.numpy()
+
+    return run
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Fine-tuning speed and peak memory of the speech encoders beside transformers with PyTorch: float32, random weights.
+"""Speed and peak memory of speech encoders, forward and in fine-tuning, beside transformers with PyTorch.
 
-    python benchmarks/encoders_speech.py [--cases=forward_1x10s,fine_tune_4x5s] [--rounds=2] [--threads=2]
+    python -m benchmarks.encoders_speech [--cases=forward_1x10s,fine_tune_4x5s] [--rounds=2] [--threads=2] [--json=FILE]
 
-Both sides run in processes of their own, one after the other and several times in turn, so that a busy machine hurts
-both alike; the best time of each side counts. Compilation is not part of the times. Peak memory is that of the whole
-process, parameters included.
+float32, random weights, new waveforms in every call. Each side is a process of its own, several times in turn; the best
+time of each side counts. Compilation is not part of the times. Peak memory is that of the whole process, parameters
+included. Shares are those of the ceiling (`benchmarks.machine`), measured for each case after its rounds; operations of
+fine-tuning are three times those of the forward pass.
 """
 
 import argparse
@@ -17,8 +18,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from benchmarks.machine import ROOT, Product, measure_ceiling, print_processor, share
+from benchmarks.timing import cores, use_cores
+
+Run = Callable[[np.ndarray], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,109 +51,131 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         case = CASES[arguments.cases]
-        result = measure(SIDES[arguments.side](case, arguments.threads), arguments.repeats)
-        print(json.dumps(result))
+        run, work = SIDES[arguments.side](case, arguments.threads)
+        print(json.dumps(measure(run, case, arguments.repeats) | work))
         return
-    print("| case | emojax s | PyTorch s | faster by | emojax GB | PyTorch GB |\n|---|---|---|---|---|---|")
+    results = {"machine": print_processor(arguments.threads), "cases": {}}
+    print("| case | emojax s, share | PyTorch s, share | PyTorch over emojax | emojax GB | PyTorch GB |")
+    print("|---|---|---|---|---|---|")
     for name in arguments.cases.split(","):
-        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(arguments.rounds):
-            for side in SIDES:
-                results[side].append(in_process(side, name, arguments))
-        seconds = {side: min(result["seconds"] for result in runs) for side, runs in results.items()}
-        memory = {side: min(result["gigabytes"] for result in runs) for side, runs in results.items()}
-        ratio = seconds["torch"] / seconds["jax"]
-        print(
-            f"| {name} | {seconds['jax']:.2f} | {seconds['torch']:.2f} | {ratio:.2f} | {memory['jax']:.2f} | "
-            f"{memory['torch']:.2f} |",
-            flush=True,
-        )
+        found = results["cases"][name] = compare(name, arguments)
+        times = [f"{found['seconds'][side]:.2f}, {100 * found['shares'][side]:.0f} %" for side in SIDES]
+        memory = [f"{found['gigabytes'][side]:.2f}" for side in SIDES]
+        ratio = f"{found['ratio']:.2f}"
+        print(f"| {' | '.join([name, *times, ratio, *memory])} |", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
 
 
-def in_process(side: str, name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, f"--side={side}", f"--cases={name}"]
+def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures a case."""
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(arguments.rounds):
+        for side in SIDES:
+            runs[side].append(in_process(side, name, arguments))
+    seconds, gigabytes = (
+        {side: min(run[key] for run in found) for side, found in runs.items()} for key in ("seconds", "gigabytes")
+    )
+    flops, products = runs["jax"][0]["flops"], [Product(*each) for each in runs["jax"][0]["products"]]
+    ceiling = measure_ceiling(products, arguments.threads)
+    shares = {side: share(flops, each, ceiling) for side, each in seconds.items()}
+    ratio = seconds["torch"] / seconds["jax"]
+    found = {"seconds": seconds, "gigabytes": gigabytes, "shares": shares, "ratio": ratio, "flops": flops}
+    return found | ceiling
+
+
+def in_process(side: str, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.encoders_speech", f"--side={side}", f"--cases={name}"]
     command += [f"--repeats={arguments.repeats}", f"--threads={arguments.threads}"]
-    root = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root, "OMP_NUM_THREADS": str(arguments.threads)}
+    threads = {"OMP_NUM_THREADS": str(arguments.threads)}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **threads}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} ({side}) failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(run: Callable[[], object], repeats: int) -> dict[str, float]:
-    run()
+def measure(run: Run, case: Case, repeats: int) -> dict[str, float]:
+    run(audio(case, 0))
     times = []
-    for _ in range(repeats):
+    for number in range(repeats):
+        waveform = audio(case, number + 1)
         start = time.perf_counter()
-        run()
+        run(waveform)
         times.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seconds": min(times), "gigabytes": peak / 1e9}
 
 
-def jax_side(case: Case, threads: int) -> Callable[[], object]:
-    # XLA has no option for its threads; it takes as many as the process may use.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+def jax_side(case: Case, threads: int) -> tuple[Run, dict[str, Any]]:
+    """Function of a waveform, and operations and products of the case."""
     import jax
     import jax.numpy as jnp
 
+    from benchmarks.work import work_of
     from emojax.encoders.families import ComputeOptions, family_of
 
+    use_cores(threads)
     config = {"model_type": case.model_type}
     options = ComputeOptions(scan_layers=case.train)  # one layer's temporaries at a time, as fine-tuning wants
     family = family_of(config)
     module = family.build_module(config, family.optional_names, options)
-    waveform, lengths = jnp.asarray(audio(case)), jnp.full(case.rows, case.seconds * 16_000)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), waveform, lengths)["params"]
+    example, lengths = jnp.asarray(audio(case, 0)), jnp.full(case.rows, case.seconds * 16_000)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), example, lengths)["params"]
     # Made on the host one by one: initialising on the device would be the peak of a short case.
     random = np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: jax.device_put(random.normal(0, 0.02, leaf.shape).astype(np.float32)), shapes)
 
-    def states(params):
+    def states(params, waveform):
         rngs = {"dropout": jax.random.key(0)} if case.train else None
         output = module.apply({"params": params}, waveform, lengths, train=case.train, rngs=rngs)
         return output.last_hidden_state
 
-    def gradients(params):
-        return jax.grad(lambda params: jnp.square(states(params)).mean())(params)
+    def gradients(params, waveform):
+        return jax.grad(lambda params: jnp.square(states(params, waveform)).mean())(params)
 
-    compiled = jax.jit(gradients if case.train else states).lower(params).compile()
-    return lambda: jax.block_until_ready(compiled(params))
+    compiled = jax.jit(gradients if case.train else states).lower(params, example).compile()
+    work = work_of(states, params, example)
+    flops = (3 if case.train else 1) * work.flops
+    found = {"flops": flops, "products": work.products}
+    return lambda waveform: jax.block_until_ready(compiled(params, jnp.asarray(waveform))), found
 
 
-def torch_side(case: Case, threads: int) -> Callable[[], object]:
+def torch_side(case: Case, threads: int) -> tuple[Run, dict[str, Any]]:
+    """Function of a waveform."""
     import torch
     import transformers
 
     torch.set_num_threads(threads)
     kind = {"hubert": "Hubert", "wavlm": "WavLM"}[case.model_type]
-    model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")())
-    waveform = torch.tensor(audio(case))
+    config = getattr(transformers, f"{kind}Config")(layerdrop=0.0, apply_spec_augment=False)  # emojax has neither
+    model = getattr(transformers, f"{kind}Model")(config)
     if not case.train:
         model.eval()
 
-        def forward() -> None:
+        def forward(waveform: np.ndarray) -> None:
             with torch.inference_mode():
-                model(waveform)
+                model(torch.from_numpy(waveform))
 
-        return forward
+        return forward, {}
 
-    def step() -> None:
+    def step(waveform: np.ndarray) -> None:
         model.zero_grad()
-        model(waveform).last_hidden_state.square().mean().backward()
+        model(torch.from_numpy(waveform)).last_hidden_state.square().mean().backward()
 
     model.train()
-    return step
+    return step, {}
 
 
-def audio(case: Case) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, (case.rows, case.seconds * 16_000)).astype(np.float32)
+def audio(case: Case, number: int) -> np.ndarray:
+    """Noise, other for every number."""
+    return np.random.default_rng(number).normal(0, 0.1, (case.rows, case.seconds * 16_000)).astype(np.float32)
 
 
 SIDES = {"jax": jax_side, "torch": torch_side}

@@ -1,17 +1,16 @@
 """Exported ONNX files in ONNX Runtime beside the same model compiled by XLA, on one core.
 
-  python -m benchmarks.export [--configs=student_s,student_m,student_conv,mfb] [--rounds=40]
+    python -m benchmarks.export [--configs=student_s,student_m,student_conv,mfb] [--rounds=40] [--json=FILE]
 
 Configs are modules of `configs/`. Random weights, waveforms in, sides in turn, the least processor time of each, which
 other processes on the machine change little. Clips of 10 s: one, and 8 at once; a stream in chunks of 100 ms, where the
-model can run on one. The goal is a ratio of at most 1.3.
+model can run on one. Shares are those of the ceiling (`benchmarks.machine`). The goal is a ratio of at most 1.3.
 """
 
 import importlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 if __name__ == "__main__":  # before any library counts the cores
@@ -21,7 +20,10 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from benchmarks.steps import clips
+from benchmarks.machine import print_machine, share
+from benchmarks.steps import batch_of, clips
+from benchmarks.timing import take_turns
+from benchmarks.work import Work, work_of
 
 _CONFIGS = flags.DEFINE_list("configs", ["student_s", "student_m", "student_conv", "mfb"], "Modules of `configs/`.")
 _ROUNDS = flags.DEFINE_integer("rounds", 40, "Measurements of each side, in turn.")
@@ -29,7 +31,6 @@ _JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
 
 
 def main(argv):
-    print("| one core | XLA | ONNX Runtime | ratio | 8-bit weights |\n|---|---|---|---|---|")
     results = {name: measure(name) for name in _CONFIGS.value}
     if _JSON.value:
         Path(_JSON.value).write_text(json.dumps(results, indent=2))
@@ -58,14 +59,19 @@ def measure(name):
     predictor = Predictor(trained)
     files = {side: clip_model(trained, description, quantised=side == "int8") for side in ("onnx", "int8")}
     runs = {side: onnx_run(file.SerializeToString()) for side, file in files.items()}
-    results = {}
+
+    def attributes(variables, waveform):
+        return model.apply(variables, batch_of(waveform)).attributes
+
+    work = {rows: work_of(attributes, variables, jax.ShapeDtypeStruct((rows, 160_000), np.float32)) for rows in (1, 8)}
+    results = {"machine": print_machine(work[8].products, 1)}
+    print("| one core | XLA, share | ONNX Runtime, share | ratio | 8-bit weights |\n|---|---|---|---|---|")
     for title, rows in (("one clip of 10 s", 1), ("8 clips of 10 s", 8)):
         lengths = np.full(rows, 160_000, np.int32)
         sides = {"xla": lambda audio, n=lengths, rows=rows: predictor.forward(audio, n, [""] * rows)}
         sides |= {side: lambda audio, n=lengths, run=run: run(audio, n) for side, run in runs.items()}
-        results[title] = row(
-            f"`{name}`, {title}", least_times(sides, lambda number, rows=rows: as_float(clips(number, rows, 10)))
-        )
+        least = least_times(sides, lambda number, rows=rows: clips(number, rows, 10))
+        results[title] = row(f"`{name}`, {title}", least, work[rows], results["machine"])
     if stream_obstacle(trained) is None:
         session, stream = onnx_session(stream_model(trained, description).SerializeToString()), Stream(predictor)
         outputs, state = [output.name for output in session.get_outputs()], initial_state(session)
@@ -75,9 +81,8 @@ def measure(name):
             state.update({part: values[part.replace("state_", "next_", 1)] for part in state})
 
         sides = {"xla": lambda audio: stream(audio[0, :1600]), "onnx": onnx_chunk}
-        results["stream"] = row(
-            f"`{name}`, stream, 100 ms", least_times(sides, lambda number: as_float(clips(number, 1, 1)))
-        )
+        least = least_times(sides, lambda number: clips(number, 1, 1))
+        results["stream"] = row(f"`{name}`, stream, 100 ms", least, None, results["machine"])
     return results
 
 
@@ -91,31 +96,22 @@ def load_encoders(settings):
     }
 
 
-def as_float(audio):
-    audio = np.asarray(audio)
-    return audio.astype(np.float32) / 2**15 if audio.dtype == np.int16 else audio.astype(np.float32)
+def least_times(sides, fresh):
+    """Least processor time of a call of each side (s)."""
+    times = take_turns(sides, fresh, _ROUNDS.value, warm_up=8)
+    return {name: min(spent.processor for spent in taken) for name, taken in times.items()}
 
 
-def least_times(sides, make):
-    """Least processor time of a call of each side (s); the first calls, which compile, do not count."""
-    least = dict.fromkeys(sides, float("inf"))
-    for number in range(_ROUNDS.value + 8):
-        audio = make(number)
-        for name, call in sides.items():
-            start = time.process_time()
-            call(audio)
-            if number >= 8:
-                least[name] = min(least[name], time.process_time() - start)
-    return least
-
-
-def row(title, least):
+def row(title, least, work: Work | None, machine):
+    """Prints a row, with shares of the ceiling where the operations are given."""
     ratio = least["onnx"] / least["xla"]
-    small = f"{1e3 * least['int8']:.2f} ms" if "int8" in least else ""
-    print(
-        f"| {title} | {1e3 * least['xla']:.2f} ms | {1e3 * least['onnx']:.2f} ms | {ratio:.2f} | {small} |", flush=True
-    )
-    return least | {"ratio": ratio}
+    shares = {} if work is None else {side: share(work.flops, seconds, machine) for side, seconds in least.items()}
+    cells = {
+        side: f"{1e3 * seconds:.2f} ms" + (f", {100 * shares[side]:.0f} %" if shares else "")
+        for side, seconds in least.items()
+    }
+    print(f"| {title} | {cells['xla']} | {cells['onnx']} | {ratio:.2f} | {cells.get('int8', '')} |", flush=True)
+    return least | {"ratio": ratio, "shares": shares}
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ class Clock:
 
 
 def report(kind: str, content: dict[str, Any]) -> None:
-    """Hands a result from the process of a side to the one that prints the table."""
+    """Writes a result of a side for the process that prints the table."""
     print(json.dumps({"kind": kind, **content}), flush=True)
 
 

@@ -1,71 +1,72 @@
-"""Speed of the GRU layers against torch.nn.GRU on CPU: float32, same weights, fresh inputs at every call.
+"""GRU layers, forward and with gradients, beside `torch.nn.GRU`: float32, the same weights.
 
-    python -m benchmarks.gru [--threads=2] [--rounds=7] [--json]
+    python -m benchmarks.gru [--threads=2] [--rounds=7] [--json=FILE]
 
-Both sides take turns in one process, so that a busy machine hurts both alike; what is shown is each side's median.
-Compilation is not part of the times and shown on its own. PyTorch's threads wait for each other at every frame: where
-other programs keep the cores busy it slows down far more than XLA does, so measure on an idle machine.
+Both sides take turns in one process with new inputs in every round; medians. Compilation is not part of the times and
+printed on its own. The share is that of the ceiling (`benchmarks.machine`). PyTorch's threads wait for each other at
+every frame: where other programs use the cores, it slows down far more than XLA, so measure on an idle machine.
 """
 
 import argparse
 import json
-import os
-import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import torch
+
+from benchmarks.machine import print_machine, share
+from benchmarks.timing import cores, medians, take_turns, use_cores
+from benchmarks.work import Work, work_of
+from emojax.models import GRU
 
 Run = Callable[[np.ndarray], object]
+TASKS = ("forward", "forward+backward")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("batch", 32), ("frames", 1000), ("features", 40), ("size", 128), ("layers", 2)):
+    sizes = {"batch": 32, "frames": 1000, "features": 40, "size": 128, "layers": 2}
+    for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    # XLA has no option for its threads: it takes as many as the process may use when it starts.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    os.environ["JAX_PLATFORMS"] = "cpu"
-
-    peers = torch_side(options)
-    ours, compile_seconds = jax_side(options, peers.pop("kernels"))
-    times = take_turns({"emojax": ours, "torch": peers}, options)
-    report = {
-        "case": {name: getattr(options, name) for name in ("batch", "frames", "features", "size", "layers", "threads")},
-        "load": os.getloadavg()[0],
-        "compile_seconds": compile_seconds,
-    }
-    for task in ours:
-        ours_seconds, peer_seconds = (statistics.median(times[side, task]) for side in ("emojax", "torch"))
-        report[task] = {"emojax": ours_seconds, "torch": peer_seconds, "ratio": peer_seconds / ours_seconds}
-    print(json.dumps(report) if options.json else table(report))
-
-
-def take_turns(sides: dict[str, dict[str, Run]], options: argparse.Namespace) -> dict[tuple[str, str], list[float]]:
-    """Seconds of every call by side and task."""
-    rng = np.random.default_rng(0)
-    times: dict[tuple[str, str], list[float]] = {}
-    for turn in range(options.rounds + 1):
-        for side, tasks in sides.items():
-            for task, run in tasks.items():
-                inputs = rng.normal(size=(options.batch, options.frames, options.features)).astype(np.float32)
-                start = time.perf_counter()
-                run(inputs)
-                if turn:  # the first warms up
-                    times.setdefault((side, task), []).append(time.perf_counter() - start)
-    return times
+    use_cores(options.threads)
+    torch.set_num_threads(options.threads)
+    case = {name: getattr(options, name) for name in sizes}
+    peers, kernels = torch_side(options)
+    ours, work, compile_seconds = jax_side(options, kernels)
+    machine = print_machine(work[TASKS[1]].products, options.threads)
+    sides = {(side, task): runs[task] for side, runs in (("emojax", ours), ("torch", peers)) for task in TASKS}
+    shape = (options.batch, options.frames, options.features)
+    times = take_turns(
+        sides, lambda number: np.random.default_rng(number).normal(size=shape).astype(np.float32), options.rounds, 1
+    )
+    seconds = medians(times)
+    results: dict[str, Any] = {"machine": machine, "case": case, "compile_seconds": compile_seconds}
+    print(f"GRU ({', '.join(f'{name} {value}' for name, value in case.items())}); compiled in {compile_seconds:.1f} s")
+    print("| | emojax s | share of ceiling | PyTorch s | share | PyTorch over emojax |\n|---|---|---|---|---|---|")
+    for task in TASKS:
+        found = {side: seconds[side, task] for side in ("emojax", "torch")}
+        shares = {side: share(work[task].flops, each, machine) for side, each in found.items()}
+        ratio = found["torch"] / found["emojax"]
+        shown = [f"{found[side]:.3f} | {100 * shares[side]:.0f} %" for side in found]
+        print(f"| {task} | {' | '.join(shown)} | {ratio:.2f} |")
+        results[task] = {"seconds": found, "shares": shares, "ratio": ratio, "flops": work[task].flops}
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
 
 
-def jax_side(options: argparse.Namespace, kernels: list[dict[str, np.ndarray]]) -> tuple[dict[str, Run], float]:
-    import jax
-    import jax.numpy as jnp
-
-    from emojax.models import GRU
-
+def jax_side(
+    options: argparse.Namespace, kernels: list[dict[str, np.ndarray]]
+) -> tuple[dict[str, Run], dict[str, Work], float]:
+    """Functions of the tasks, their operations, and the seconds of compilation."""
     shape = (options.batch, options.frames)
     mask, initial = jnp.ones(shape, bool), jnp.zeros((options.batch, options.size))
 
@@ -79,20 +80,20 @@ def jax_side(options: argparse.Namespace, kernels: list[dict[str, np.ndarray]]) 
 
     params = jax.tree.map(jnp.asarray, kernels)
     example = jnp.zeros((*shape, options.features))
+    functions = dict(zip(TASKS, (states, jax.grad(loss)), strict=True))
     start = time.perf_counter()
-    forward = jax.jit(states).lower(params, example).compile()
-    gradients = jax.jit(jax.grad(loss)).lower(params, example).compile()
+    compiled = {task: jax.jit(function).lower(params, example).compile() for task, function in functions.items()}
     seconds = time.perf_counter() - start
-    return {
-        "forward": lambda inputs: jax.block_until_ready(forward(params, inputs)),
-        "forward+backward": lambda inputs: jax.block_until_ready(gradients(params, inputs)),
-    }, seconds
+    work = {task: work_of(function, params, example) for task, function in functions.items()}
+
+    def run(program: Any) -> Run:
+        return lambda inputs: jax.block_until_ready(program(params, inputs))
+
+    return {task: run(program) for task, program in compiled.items()}, work, seconds
 
 
-def torch_side(options: argparse.Namespace) -> dict:
-    import torch
-
-    torch.set_num_threads(options.threads)
+def torch_side(options: argparse.Namespace) -> tuple[dict[str, Run], list[dict[str, np.ndarray]]]:
+    """Functions of the tasks, and the parameters by emojax's names."""
     network = torch.nn.GRU(options.features, options.size, options.layers, batch_first=True)
     names = {"kernel_ih": "weight_ih", "kernel_hh": "weight_hh", "bias_ih": "bias_ih", "bias_hh": "bias_hh"}
     kernels = [
@@ -108,17 +109,7 @@ def torch_side(options: argparse.Namespace) -> dict:
         network.zero_grad()
         network(torch.from_numpy(inputs))[0].square().sum().backward()
 
-    return {"kernels": kernels, "forward": forward, "forward+backward": gradients}
-
-
-def table(report: dict) -> str:
-    case = ", ".join(f"{name} {value}" for name, value in report["case"].items())
-    lines = [f"GRU ({case}; load {report['load']:.1f}; compiled in {report['compile_seconds']:.1f} s)", ""]
-    lines += ["| | emojax s | torch s | faster by |", "|---|---|---|---|"]
-    for task in ("forward", "forward+backward"):
-        figures = report[task]
-        lines.append(f"| {task} | {figures['emojax']:.3f} | {figures['torch']:.3f} | {figures['ratio']:.2f} |")
-    return "\n".join(lines)
+    return dict(zip(TASKS, (forward, gradients), strict=True)), kernels
 
 
 if __name__ == "__main__":

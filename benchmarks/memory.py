@@ -1,10 +1,10 @@
-"""How much memory a process and its workers take (Linux)."""
+"""Memory of a process and its workers (Linux)."""
 
 from pathlib import Path
 
 
 def private_mb(pid):
-    """Memory of a process and all below it that no file backs, in MB."""
+    """Anonymous memory (without a file behind it) of a process and all below it, in MB."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         own = sum(int(status.split(kind)[1].split()[0]) for kind in ("RssAnon:", "RssShmem:")) / 1024

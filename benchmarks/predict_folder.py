@@ -13,10 +13,10 @@ channels, as WAV, FLAC and Ogg; with --plain all are WAV of 16 kHz.
 
 Every side is a process of its own that writes a CSV file, run once with a few clips and once with all. Printed are
 times of the second run from its start to its end, and its division into the time per clip (the difference of both runs)
-and the start (imports, loading, programs). Ratios are those of
-processor time; above 1: emojax with a cache is faster. The largest difference of
-outputs from the first side's is printed. Needs `pip install -r requirements-benchmarks.txt`; a side whose packages are
-absent is skipped.
+and the start (imports, loading, programs). Ratios are those of processor time; above 1: emojax with a cache is faster.
+The largest difference of outputs from the first side's is printed, and the processor time that the network alone takes
+per clip at the ceiling (`benchmarks.machine`), a lower bound without decoding. Needs
+`pip install -r requirements-benchmarks.txt`; a side whose packages are absent is skipped.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.machine import print_machine
 
 RATE = 16_000
 NAMES = ("activation", "dominance", "valence")
@@ -72,13 +74,17 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         write_model(folder, options.hidden, options.layers)
     else:
         export_model(folder, options.workdir)
-    print(f"{options.clips} clips, {seconds / 60:.1f} minutes, {len(os.sched_getaffinity(0))} cores", flush=True)
-    results: dict[str, Any] = {"clips": options.clips, "few": options.few, "audio_seconds": seconds}
+    machine, per_second = network_bound(folder)
+    print(f"{options.clips} clips, {seconds / 60:.1f} minutes", flush=True)
+    bound = per_second * seconds / options.clips
+    print(f"network at the ceiling: {1e3 * bound:.2f} CPU ms per clip", flush=True)
+    results: dict[str, Any] = {"machine": machine, "network_cpu_per_clip": bound}
+    results |= {"clips": options.clips, "few": options.few, "audio_seconds": seconds}
     for name in options.sides or sides(options):
         all_clips = run_side(name, folder, "clips", options)
         few = run_side(name, folder, "few", options)  # of emojax_empty: the programs of the few
         results[name] = divided(all_clips, few if name != "emojax_empty" else None, options)
-    computing = [name for name in results if (folder / f"{name}.csv").exists()]
+    computing = [name for name in SIDES if name in results and (folder / f"{name}.csv").exists()]
     expected = read_rows(folder / f"{computing[0]}.csv")
     print(
         "| side | s | CPU s | start, CPU s | ms per clip | CPU ms per clip | over emojax | per clip | difference |\n"
@@ -101,6 +107,21 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             cells.append(f"{one[f'{key}_over_emojax']:.2f}" if one[f"{key}_over_emojax"] else "")
         print(f"| {' | '.join([name, *cells, difference])} |", flush=True)
     return results
+
+
+def network_bound(folder: Path) -> tuple[dict[str, Any], float]:
+    """The ceiling, and processor seconds of the network per second of audio at this speed."""
+    import jax
+
+    from benchmarks.steps import batch_of
+    from benchmarks.work import work_of
+    from emojax.inference import load
+
+    trained = load(folder / "workdir").trained
+    clip = jax.ShapeDtypeStruct((1, 10 * RATE), np.float32)
+    work = work_of(lambda *inputs: trained.model.apply(inputs[0], batch_of(inputs[1])), trained.variables, clip)
+    machine = print_machine(work.products)
+    return machine, machine["cores"] * work.flops / 10 / (1e9 * machine["ceiling"])
 
 
 def sides(options: argparse.Namespace) -> list[str]:

@@ -1,12 +1,14 @@
-"""Speed of greedy recognition beside faster-whisper, on the same clips: float32, one machine, several rounds in turn.
+"""Speed of greedy recognition with Whisper beside faster-whisper, float32, on the same clips.
 
-    python benchmarks/recognition.py [--model=FOLDER] [--threads=2] [--clips=16] [--rounds=3] [--batch_size=8]
+    python -m benchmarks.recognition [--model=FOLDER] [--threads=2] [--clips=16] [--rounds=3] [--batch_size=8]
 
 FOLDER is a Whisper checkpoint in CTranslate2's format, which both sides read. Clips are the recordings of `--folder`;
 each round has other ones, so that nothing is computed twice. Both sides decode without time stamps and fall-back.
 faster-whisper takes one clip at a time; `faster_whisper_batched` is its `BatchedInferencePipeline`, which computes
-batches as emojax does. Compilation is not part of the times. Each side runs in a process of its own, in turn. CPU time
-is that of all threads; on a machine with other work it is more reliable than the time on the clock.
+batches as emojax does. Compilation is not part of the times. Each side runs in a process of its own, in turn; medians.
+CPU time is that of all threads; on a machine with other work it is more reliable than the time on the clock. With the
+ceiling (`benchmarks.machine`, at the encoder's shapes) the time that the encoder alone takes at this speed is printed,
+a lower bound of all sides.
 """
 
 import argparse
@@ -22,25 +24,29 @@ from typing import Any
 
 import numpy as np
 
-_ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import ROOT, print_machine
+from benchmarks.timing import use_cores
+
 _RATE = 16_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="")
-    parser.add_argument("--folder", default=str(_ROOT / "tfds_builders" / "emodb" / "audio"))
+    parser.add_argument("--folder", default=str(ROOT / "tfds_builders" / "emodb" / "audio"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--sides", default="emojax,faster_whisper,faster_whisper_batched")
-    parser.add_argument("--side", choices=SIDES)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.model = arguments.model or _installed_model()
     if arguments.side:
         serve(arguments, SIDES[arguments.side](arguments))
         return
+    machine, bound = encoder_bound(arguments)
     sides = {name: _Process(name, arguments) for name in arguments.sides.split(",")}
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number in range(-1, arguments.rounds):  # round -1 compiles and is not counted
@@ -61,19 +67,39 @@ def main() -> None:
         print(f"| {name} | {wall:.3f} | {reference[0] / wall:.2f} | {cpu:.3f} | {reference[1] / cpu:.2f} |")
     for side in sides.values():
         side.close()
+    if arguments.json:
+        times = {name: {"seconds_per_clip": wall, "cpu_per_clip": cpu} for name, (wall, cpu) in medians.items()}
+        content = {"machine": machine, "encoder_seconds_per_clip": bound, "sides": times}
+        arguments.json.write_text(json.dumps(content, indent=2))
+
+
+def encoder_bound(arguments: argparse.Namespace) -> tuple[dict[str, Any], float]:
+    """The ceiling, and seconds of the encoder for a window of 30 s at this speed."""
+    import jax
+
+    from benchmarks.work import work_of
+    from emojax.recognition import load_recognizer
+
+    encoder: Any = load_recognizer(arguments.model).encoder
+    window = jax.ShapeDtypeStruct((1, 30 * _RATE), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
+    work = work_of(lambda *inputs: encoder.module.apply({"params": inputs[0]}, *inputs[1:]), encoder.params, *window)
+    machine = print_machine(work.products, arguments.threads)
+    bound = work.flops / (1e9 * machine["ceiling"])
+    print(f"encoder: {1e-9 * work.flops:.1f} GFLOP per clip, {bound:.3f} s at the ceiling")
+    return machine, bound
 
 
 class _Process:
     """One side in a process of its own, which waits between its rounds."""
 
     def __init__(self, name: str, arguments: argparse.Namespace):
-        command = [sys.executable, __file__, f"--side={name}"]
+        command = [sys.executable, "-m", "benchmarks.recognition", f"--side={name}"]
         keys = ("model", "folder", "threads", "clips", "batch_size")
         command += [f"--{key}={getattr(arguments, key)}" for key in keys]
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "PYTHONPATH": str(_ROOT),
+            "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": str(arguments.threads),
         }
         self._process = subprocess.Popen(
@@ -114,10 +140,9 @@ def clips_of_round(arguments: argparse.Namespace, number: int) -> list[np.ndarra
 
 
 def emojax_side(arguments: argparse.Namespace) -> Callable[[list[np.ndarray]], None]:
-    # XLA has no option for its threads; it takes as many as the process may use.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     from emojax.recognition import DecodingOptions, load_recognizer
 
+    use_cores(arguments.threads)
     decoding = DecodingOptions(temperatures=(0.0,), batch_size=arguments.batch_size)
     recognizer = load_recognizer(arguments.model, decoding=decoding)
 

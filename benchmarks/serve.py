@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import print_processor
 from benchmarks.memory import private_mb
 
 RATE, CHUNK = 16_000, 1_600
@@ -56,6 +57,7 @@ def main():
 
 
 def measure(folder, options):
+    processor = print_processor()
     workdir = options.workdir or untrained(folder / "student_s")
     limits = write_expected(folder, workdir, options)
     command = [sys.executable, "-m", "emojax.serve", str(workdir), "--port=0", f"--max-seconds={options.seconds:g}"]
@@ -64,8 +66,8 @@ def measure(folder, options):
         service = subprocess.Popen([*command, *options.options.split()], stdout=log, stderr=subprocess.PIPE, text=True)
     try:
         ready = next(tree for tree in map(json.loads, service.stderr) if tree["message"] == "ready")
-        print(f"ready after {time.perf_counter() - start:.1f} s, {ready['shapes']} shapes, {os.cpu_count()} cores")
-        results = {"clients": {}, "cores": os.cpu_count()}
+        print(f"ready after {time.perf_counter() - start:.1f} s, {ready['shapes']} shapes")
+        results = {"machine": processor, "clients": {}}
         for clients in map(int, options.clients.split(",")):
             task = limits | {"port": ready["port"], "pid": service.pid, "clients": clients, "kind": "clips"}
             found = run_task(folder, task | {"requests": options.requests})

@@ -1,4 +1,4 @@
-"""Batches of noise, and a training step with everything it needs, for benchmarks that time them."""
+"""Batches of noise, and the training step of a config with state and batch, for benchmarks."""
 
 import tempfile
 from pathlib import Path

@@ -10,7 +10,6 @@ With --hours, a WAV file of silence is computed to its end. Linux only.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks.machine import print_processor
 from tests.annotation_page_browser import start_browser
 from tests.web_page_browser import WebPage, served, write_silence
 
@@ -34,7 +34,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, served(options.folder) as address:
         browser = start_browser(Path(name) / "profile", flags=FLAGS)
         try:
-            print(f"load average {os.getloadavg()[0]:.1f}, {browser.capabilities['browserVersion']}")
+            print_processor()
+            print(f"browser {browser.capabilities['browserVersion']}")
             page = WebPage(browser).open(address)
             measure(page, Path(name), options)
         finally:

@@ -178,7 +178,9 @@ def read_json(path: Path, error: type[EmojaxError] = CheckpointError, *, missing
         return parse_json(path.read_text(encoding="utf-8"), str(path), error)
     except FileNotFoundError as problem:
         raise error(f"{path}: {missing}") from problem
-    except (OSError, UnicodeDecodeError) as problem:
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    except UnicodeDecodeError as problem:
         raise error(f"{path}: cannot be read ({problem})") from problem
 
 
@@ -258,7 +260,7 @@ def check_sha256(path: Path, digest: str, remedy: str, error: type[EmojaxError] 
     try:
         found = sha256_of(path)
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem})") from problem
+        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from problem
     if found != digest:
         raise error(f"{path}: was changed or damaged since it was written (SHA-256 {found[:12]}…); {remedy}")
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.errors import CorpusError
+from emojax.errors import CorpusError, EmojaxError, reason
 from emojax.files import parse_json
 from emojax.text_files import read_text
 
@@ -54,6 +54,28 @@ def parse_csv(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, lis
         if name and header.count(name) > 1:
             raise CorpusError(f"{path}: has {header.count(name)} columns {name!r}")
     return header, _check_widths(path, records, len(header))
+
+
+def read_rows(path: Path, context: str, error: type[EmojaxError]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Reads all rows of a comma-separated file with a header, as `csv.DictReader` does.
+
+    Args:
+      path: file, UTF-8.
+      context: name of the file in error messages.
+      error: class of the error raised.
+
+    Returns:
+      Rows by column, and the columns. A field that a row lacks is None.
+
+    Raises:
+      EmojaxError: of class `error`: the file cannot be read, or is not CSV.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            return list(reader), list(reader.fieldnames or ())
+    except (OSError, ValueError, csv.Error) as problem:
+        raise error(f"{context}: cannot be read ({reason(problem)})") from problem
 
 
 def read_table(

@@ -18,7 +18,7 @@ from emojax.audio import (
     stretch_time,
 )
 from emojax.audio.feature_augment import warp_matrix
-from emojax.audio.log_mel import mel_edges
+from emojax.audio.mel_scale import mel_edges
 from emojax.errors import ConfigError
 
 FRAMES, BANDS = 60, 40

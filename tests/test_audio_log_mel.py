@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from emojax.audio import LogMelConfig, frame_mask, log_mel, num_frames, read_audio
+from emojax.audio.mel_energies import mel_energies, mel_energies_by_products
+from emojax.audio.mel_scale import mel_filterbank
 from emojax.errors import ConfigError
 from emojax.schema import parse, to_tree
 
@@ -88,6 +90,17 @@ def test_equals_librosa_on_noise(config):
     waveform = _random_waveform(16123)
     ours = _jitted(jnp.asarray(waveform), config)
     _assert_same_energies(ours, _librosa(waveform, config))
+
+
+@pytest.mark.parametrize("fft_size", [400, 512])
+def test_products_of_accelerators_equal_the_transform_of_cpus(fft_size):
+    bands = dataclasses.replace(HTK, fft_size=fft_size).bands
+    frames = np.random.default_rng(0).normal(size=(2, 5, 3, 400)).astype(np.float32) * np.hanning(401)[:400]
+    by_products = mel_energies_by_products(jnp.asarray(frames), bands)
+    transformed = jax.vmap(lambda rows: mel_energies(rows, bands))(jnp.asarray(frames))
+    exact = np.abs(np.fft.rfft(frames, fft_size)) ** 2 @ mel_filterbank(bands)
+    _assert_same_energies(np.log(by_products), np.log(exact))
+    _assert_same_energies(np.log(transformed), np.log(exact))
 
 
 def test_equals_librosa_on_recorded_speech():

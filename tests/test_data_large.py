@@ -72,6 +72,9 @@ def test_texts_are_indexed_as_an_array_of_them_is():
         assert "ä" in texts
         assert "y" not in texts
         np.testing.assert_array_equal(np.isin(texts, ["ä"]), expected == "ä")
+        for wrong in (2, [0, 2], [-3], [True, False, True]):  # of a part that has two rows
+            with pytest.raises(IndexError):
+                texts[1:3][wrong]
     with pytest.raises(IndexError):
         Texts(characters, ends, np.array([4]))[0]
 

@@ -13,15 +13,9 @@ import torch
 import transformers
 
 from emojax.encoders.attention import attend, position_buckets
-from emojax.encoders.layers import (
-    ACTIVATIONS,
-    Linear,
-    gelu,
-    grouped_convolution,
-    layer_norm,
-    masked_statistics,
-    product,
-)
+from emojax.encoders.layers import ACTIVATIONS, gelu, grouped_convolution
+from emojax.encoders.mixed_precision import Linear, product
+from emojax.encoders.norms import layer_norm, masked_statistics
 from emojax.encoders.random_bits import kept, stream
 from emojax.encoders.speech_features import MaskedChannelNorm
 

@@ -273,9 +273,16 @@ def test_wrong_settings_stop_before_any_work(forked, tmp_path, arguments, messag
 def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
     workdir, _ = finished
     (tmp_path / "broken.py").write_text("import absent_module")
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "list.py").write_text("def get_config():\n    return []\n")
     cases = [
         (["--config=configs/default.py"], "--workdir=DIR is missing"),
         ([f"--config={tmp_path / 'broken.py'}"], f"No module named 'absent_module' ({tmp_path / 'broken.py'}, line 1)"),
+        ([f"--config={tmp_path / 'empty.py'}", f"--workdir={tmp_path}"], "the file has no function get_config"),
+        (
+            [f"--config={tmp_path / 'list.py'}", f"--workdir={tmp_path}"],
+            "get_config must return an ml_collections",
+        ),
         (["--config=configs/default.py", "--config.trainin.epochs=1"], "has no field 'trainin'; Did you mean \"train"),
         ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
         (

@@ -61,7 +61,7 @@ def test_the_curves_fall_and_what_can_be_heard_is_learned(workdir):
         assert ccc["valence"]["value"] < 0.5  # nothing in the sound tells it
 
 
-def test_only_the_chosen_categories_are_told(workdir):
+def test_only_the_chosen_categories_are_predicted(workdir):
     summary = json.loads((workdir / "evaluation" / "test1.json").read_text())
     assert summary["categories"] == ["anger", "sadness", "happiness", "neutral"]
     assert summary["labelled"]["emotion"] < summary["n"]

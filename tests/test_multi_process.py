@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from emojax.errors import ConfigError
+from emojax.parallel import join_processes
 from tests.command_server import ROOT
 from tests.test_launch import command, environment, logged, training
 
@@ -230,3 +232,18 @@ def test_missing_process_raises(commands, tmp_path):
         result = commands.run(*arguments, *more)
         assert result.returncode != 0
         assert message in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("localhost", 2, 0), "--coordinator must be HOST:PORT, got 'localhost'"),
+        ((":1234", 2, 0), "--coordinator must be HOST:PORT, got ':1234'"),
+        (("localhost:99999", 2, 1), "--coordinator must be HOST:PORT, got 'localhost:99999'"),
+        (("localhost:1234", 2, 2), r"--process_id must be < --num_processes \(2\), got 2"),
+        (("localhost:1234", 2, -1), "must be given together"),
+    ],
+)
+def test_invalid_processes_are_errors(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        join_processes(*arguments)

@@ -78,7 +78,7 @@ def test_a_mapped_function_counts_for_every_device():
         assert flops(jax.jit(mapped), (devices * 3, 4), (4, 5)) == devices * 2 * 3 * 4 * 5
 
 
-def test_exchanges_of_a_compiled_program_are_told_by_kind_and_axis():
+def test_exchanges_of_a_compiled_program_are_reported_by_kind_and_axis():
     mesh = make_mesh(MeshConfig(2, 4, 1))
     weights = NamedSharding(mesh, jax.P(None, "fsdp", None))
     rows = NamedSharding(mesh, jax.P(("data", "fsdp")))
@@ -103,7 +103,7 @@ def test_exchanges_of_a_compiled_program_are_told_by_kind_and_axis():
     assert memory_traffic(program) > 5 * 64 * 64 * 4
 
 
-def test_traffic_of_a_loop_is_told_by_operation_and_line():
+def test_traffic_of_a_loop_is_reported_by_operation_and_line():
     size, steps = 512, 7
 
     def run(x, weights):
@@ -298,6 +298,31 @@ def test_the_texts_of_groups_mean_what_they_say():
         assert _axes(text, mesh) == expected, text
 
 
+EXCHANGES = """HloModule m
+
+ENTRY %main (x: f32[4], y: f32[8]) -> f32[16] {
+  %x = f32[4]{0} parameter(0)
+  %y = f32[8]{0} parameter(1)
+  %g = (f32[4]{0}, f32[16]{0}) all-gather-start(%x), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+  %gd = f32[16]{0} all-gather-done(%g)
+  %r = f32[4]{0} all-reduce-start(%x), channel_id=2, replica_groups={{0,1,2,3}}, to_apply=%add
+  %rd = f32[4]{0} all-reduce-done(%r)
+  %s = (f32[1]{0}, f32[2]{0}) reduce-scatter(%x, %y), channel_id=3, replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %t = f32[16]{0} copy(%gd)
+}
+"""
+
+
+def test_bytes_of_exchanges_are_those_of_all_results_or_all_operands():
+    found = {each.kind: each.bytes for each in collectives(parse_program(EXCHANGES), {"data": 4})}
+    assert found == {"all-gather": 64, "all-reduce": 16, "reduce-scatter": 48}
+
+
+def test_a_text_that_is_no_program_is_an_error():
+    with pytest.raises(EmojaxError, match="cannot be parsed"):
+        parse_program(EXCHANGES.replace("ENTRY %", "ENTRY @"))
+
+
 def test_bytes_of_types_on_the_chip_count_only_when_asked():
     assert array_bytes("f32[2,3]{1,0:T(8,128)}") == 24
     assert array_bytes("(bf16[4]{0}, s32[], pred[5]{0:S(1)})") == 8 + 4
@@ -398,7 +423,7 @@ def test_a_student_is_planned_beside_its_teacher(tmp_path):
 
 
 @needs_libtpu
-def test_a_step_that_does_not_fit_is_told_with_what_to_change(tmp_path):
+def test_a_step_that_does_not_fit_is_reported_with_what_to_change(tmp_path):
     result = plan(tmp_path / "run", "mfb", "--topology=v5e:2x2", "--config.data.batch_size=16384")
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "run" / "plan.json").read_text())
@@ -435,7 +460,7 @@ def test_hubert_large_fits_sixteen_small_chips(tmp_path):
 
 
 @needs_libtpu
-def test_what_cannot_be_planned_is_told_in_one_line(tmp_path):
+def test_what_cannot_be_planned_is_an_error_of_one_line(tmp_path):
     for config, more, message in (
         ("student_s", (), "--topology=CHIP:AxB is missing"),
         ("student_s", ("--topology=v5e:3x5",), "error: "),
@@ -444,7 +469,7 @@ def test_what_cannot_be_planned_is_told_in_one_line(tmp_path):
             ("--topology=v5e:2x2", "--config.model.acoustic.checkpoint=someone/model"),
             "unknown architecture",
         ),
-        ("student_s", ("--topology=v5e:4x4", "--config.data.batch_size=8"), "data.batch_size 8 must be a multiple"),
+        ("student_s", ("--topology=v5e:4x4", "--config.data.batch_size=8"), "must divide data.batch_size (8), got 1"),
     ):
         result = plan(tmp_path / "run", config, *more)
         assert result.returncode != 0

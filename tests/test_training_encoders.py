@@ -248,5 +248,5 @@ def test_an_encoder_of_the_wrong_kind_and_uneven_parts_are_refused(mini_data_dir
     swapped = {"acoustic": checkpoints["lexical"], "lexical": checkpoints["lexical"]}
     with pytest.raises(CheckpointError, match="must be a speech encoder, got a text encoder"):
         train_workdir(experiment(mini_data_dir, swapped, modalities=("acoustic",)), tmp_path / "swapped")
-    with pytest.raises(ConfigError, match=r"training.micro_batches: 3 is not allowed"):
+    with pytest.raises(ConfigError, match=r"micro_batches times .* must divide data.batch_size \(\d+\), got 3"):
         train_workdir(experiment(mini_data_dir, checkpoints, training__micro_batches=3), tmp_path / "uneven")

@@ -14,8 +14,9 @@ from emojax.parallel import MeshConfig, make_mesh
 from emojax.schema import parse, to_tree
 from emojax.training.data import open_data, training_stream
 from emojax.training.experiment import build_experiment
-from emojax.training.loop import SavedProgress, SavedSelection, Selection
+from emojax.training.loop import SavedProgress
 from emojax.training.optimizer import make_optimizer, make_schedule
+from emojax.training.selection import SavedSelection, Selection
 from emojax.training.statistics import fill_statistics
 
 
@@ -154,7 +155,7 @@ def test_selection_keeps_the_first_best_and_runs_out_of_patience():
     assert (restored.patience, restored.best_step, restored.since_best) == (5, 2, 2)
 
 
-def test_a_changed_config_is_told_by_its_first_field_and_harmless_fields_may_change(mini_data_dir):
+def test_a_changed_config_is_an_error_that_names_its_first_field_and_harmless_fields_may_change(mini_data_dir):
     before = to_tree(small_experiment(mini_data_dir))
     after = to_tree(small_experiment(mini_data_dir, learning_rate=0.5))
     assert difference(before, after) == "optimizer.learning_rate was 0.001, now 0.5"

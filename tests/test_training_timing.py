@@ -1,4 +1,4 @@
-"""Few programs are compiled; times of steps are told apart; steps can be traced."""
+"""Few programs are compiled; times of steps are separated by cause; steps can be traced."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.test_training_distillation import tree
 
 
 class Clock:
-    """A clock that only moves when told to, so that a busy machine changes nothing."""
+    """A clock that is moved by the test, so that a busy machine changes nothing."""
 
     def __init__(self):
         self.now = 0.0
@@ -32,7 +32,7 @@ class Slow:
         return self
 
 
-def test_waiting_for_input_and_the_devices_work_are_told_apart():
+def test_waiting_for_input_and_the_devices_work_are_separated():
     clock = Clock()
     with StepTimer(clock) as timer:
         assert timer.means() == {}

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from emojax.audio.log_mel import LogMelConfig, mel_edges
+from emojax.audio.log_mel import LogMelConfig
+from emojax.audio.mel_scale import mel_edges
 from emojax.schema import Ge, Le, Lt, settings
 from emojax.types import SAMPLE_RATE
 

@@ -8,12 +8,12 @@ from emojax.data.corpus import open_split as open_split
 from emojax.data.corpus import split_names as split_names
 from emojax.data.index import SplitIndex as SplitIndex
 from emojax.data.index import read_index as read_index
-from emojax.data.loading import AUDIO as AUDIO
-from emojax.data.loading import BatchInputs as BatchInputs
-from emojax.data.loading import StoredInput as StoredInput
-from emojax.data.loading import has_votes as has_votes
+from emojax.data.inputs import AUDIO as AUDIO
+from emojax.data.inputs import BatchInputs as BatchInputs
+from emojax.data.inputs import StoredInput as StoredInput
 from emojax.data.ratings import has_rating_counts as has_rating_counts
 from emojax.data.ratings import has_rating_std as has_rating_std
+from emojax.data.ratings import has_votes as has_votes
 from emojax.data.ratings import with_rating_table as with_rating_table
 from emojax.data.speaker_folds import label_strata as label_strata
 from emojax.data.speaker_folds import speaker_folds as speaker_folds

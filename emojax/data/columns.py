@@ -201,11 +201,14 @@ class Texts(Sequence[str]):
         if np.ndim(at) == 0:
             return self._text(int(self._rows[int(at)]))
         positions = np.asarray(at)
+        if positions.dtype == bool and positions.shape != (len(self),):
+            raise IndexError(f"a mask must have {len(self)} rows, got {positions.shape}")
         positions = np.flatnonzero(positions) if positions.dtype == bool else positions.astype(np.int64)
-        if isinstance(self._rows, range):
-            positions = np.where(positions < 0, positions + len(self), positions)
-            return self._decode(self._rows.start + self._rows.step * positions)
-        return self._decode(np.asarray(self._rows[positions]))
+        if not isinstance(self._rows, range):
+            return self._decode(np.asarray(self._rows[positions]))
+        if positions.size and not (positions.min() >= -len(self) and positions.max() < len(self)):
+            raise IndexError(f"positions must be < {len(self)}, got {positions.min()} to {positions.max()}")
+        return self._decode(self._rows.start + self._rows.step * (positions % max(len(self), 1)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tolist())

@@ -1,143 +1,25 @@
 """Loads batches: reads utterances and stored features, crops and pads them, adds unlabelled utterances."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Int16
 
 from emojax.data.corpus import Corpus, open_split, read_utterances
-from emojax.data.index import SplitIndex
+from emojax.data.inputs import BatchInputs, StoredInput
 from emojax.data.plan import FILLER, BatchPlan, PlannedBatch
 from emojax.data.ratings import rating_counts, std_of_counts
-from emojax.data.transcripts import RecognisedTranscripts
-from emojax.errors import CheckpointError
-from emojax.feature_store import DTYPES, JoinedSplits, StoredSplit, check_content
+from emojax.feature_store import DTYPES
 from emojax.tokenizer import Tokenizer
 from emojax.types import MISSING_EMOTION, NUM_ATTRIBUTES, Batch, StoredRows
-
-_CHUNK = 512
 
 _KEPT_UTTERANCES = 20_000
 """Utterances without audio that a loader keeps in memory once they were read, at a few kB each."""
 
 _KEPT_BYTES = 2**28
 """Bytes of pooled hidden states, one row per utterance, that a loader keeps once they were read."""
-
-
-def has_votes(corpus: Corpus, split: str) -> bool:
-    """Whether any utterance has a vote for one of the corpus's categories; reads up to the first such utterance.
-
-    Raises:
-      CorpusError: the corpus has no such split, or the split cannot be read.
-    """
-    source = open_split(corpus, split)
-    for start in range(0, len(source), _CHUNK):
-        positions = range(start, min(start + _CHUNK, len(source)))
-        utterances = read_utterances(source, positions, corpus.describe(split), audio=False)
-        votes = corpus.votes(np.stack([utterance["emotion_votes"] for utterance in utterances]))
-        if (np.nan_to_num(votes) > 0).any():
-            return True
-    return False
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredInput:
-    """An array of a feature store that is loaded with every batch.
-
-    Attributes:
-      split: split of the feature store.
-      array: name of the array.
-      rows: unit of the array's rows.
-      samples_per_row: frame shift in samples; 0 if rows are not frames.
-      rows_at_once: rows per `samples_per_row`: 1, or for clips that an encoder pads to its longest input, the frames of
-        that input, `samples_per_row`.
-      allow_empty: whether an utterance may have no row, as for an empty transcript.
-      positions: position in the store of each of the split's utterances; None before `for_split`.
-    """
-
-    split: StoredSplit | JoinedSplits
-    array: str
-    rows: Literal["frames", "tokens", "utterance"]
-    samples_per_row: int = 0
-    rows_at_once: int = 1
-    allow_empty: bool = True
-    positions: Int[np.ndarray, "N"] | None = None
-
-    def for_split(self, index: SplitIndex) -> "StoredInput":
-        """Aligns the stored split with a split of the corpus, or with a part of it.
-
-        Args:
-          index: index of the corpus's split.
-
-        Raises:
-          CheckpointError: the features were computed from another version of the corpus.
-        """
-        check_content(self.split.directory, self.split.content, index.content)
-        positions = [self.split.positions.get(id, -1) for id in index.ids.tolist()]
-        if min(positions) < 0:
-            stored = len(self.split)
-            raise CheckpointError(f"{self.split.directory}: its {stored} utterances are not those of the split")
-        return dataclasses.replace(self, positions=np.array(positions, np.int64))
-
-    def check_rows(self, num_rows: int, num_samples: int) -> None:
-        """Checks the number of rows of an utterance against its length.
-
-        Raises:
-          CheckpointError: the utterance has fewer or more rows than possible.
-        """
-        most = num_rows if self.rows == "tokens" else self.num_rows(num_samples, 0)
-        if num_rows > most or not (num_rows or self.allow_empty):
-            raise CheckpointError(
-                f"{self.split.directory}: an utterance of {num_samples} samples has {num_rows} rows of {self.array!r}, "
-                f"expected {'at most ' if self.allow_empty else ''}{most}"
-            )
-
-    def num_rows(self, num_samples: int, max_tokens: int) -> int:
-        """Returns the static number of rows in a batch padded to `num_samples`."""
-        if self.rows == "frames":
-            return -(-num_samples // self.samples_per_row) * self.rows_at_once
-        return max_tokens if self.rows == "tokens" else 1
-
-    def first_row(self, first_sample: int) -> int:
-        """Returns the row at which a crop starts."""
-        return first_sample // self.samples_per_row * self.rows_at_once if self.rows == "frames" else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchInputs:
-    """Inputs that batches contain.
-
-    Attributes:
-      audio: whether to load waveforms; otherwise `Batch.waveform` has length 0, and `num_samples` is still filled.
-      tokenizer: folder or hub name of the tokenizer of transcripts; "": transcripts are not loaded.
-      stored: arrays of feature stores by their name in `Batch.stored`.
-      transcripts: transcripts of a recognizer; None: the corpus's own.
-      ratings: whether to load `Batch.attributes_std` and `Batch.rating_counts`.
-    """
-
-    audio: bool = True
-    tokenizer: str = ""
-    stored: Mapping[str, StoredInput] = dataclasses.field(default_factory=dict)
-    transcripts: RecognisedTranscripts | None = None
-    ratings: bool = False
-
-    def for_split(self, index: SplitIndex) -> "BatchInputs":
-        """Aligns stores and transcripts with a split; see `StoredInput.for_split`.
-
-        Raises:
-          CheckpointError: a store was computed from another version of the corpus, or from other transcripts.
-        """
-        transcripts = self.transcripts.for_split(index) if self.transcripts else None
-        if transcripts:
-            index = transcripts.replaced(index)
-        stored = {name: stored.for_split(index) for name, stored in self.stored.items()}
-        return dataclasses.replace(self, stored=stored, transcripts=transcripts)
-
-
-AUDIO = BatchInputs()
-"""Waveforms only."""
 
 
 class BatchLoader:

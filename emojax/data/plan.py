@@ -93,6 +93,7 @@ class BatchPlan:
         shuffle: bool,
         min_samples: int = 0,
         block_utterances: int = BLOCK_UTTERANCES,
+        bounds: tuple[int, ...] = (),
     ):
         """Plans the batches of a split.
 
@@ -105,11 +106,12 @@ class BatchPlan:
           shuffle: False orders by block, bucket and index (evaluation).
           min_samples: shorter utterances are skipped; at least one must remain.
           block_utterances: largest block.
+          bounds: first utterance of each block, and N, where blocks are given; (): by `block_utterances`.
         """
         self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, seed, shuffle
         self._lengths, self._min_samples = lengths, min_samples
         count = max(-(-len(lengths) // block_utterances), 1)
-        self._bounds = [len(lengths) * block // count for block in range(count + 1)]
+        self._bounds = bounds or tuple(len(lengths) * block // count for block in range(count + 1))
         kept = [int((lengths[first:end] >= min_samples).sum()) for first, end in itertools.pairwise(self._bounds)]
         self.num_skipped = len(lengths) - sum(kept)
         self._batches_of = np.array([-(-number // batch_size) for number in kept])
@@ -137,7 +139,7 @@ class BatchPlan:
         bucket, indices = self._block(drawn, block)[position - int(ends[place] - self._batches_of[block])]
         return PlannedBatch(number=number, epoch=epoch, num_samples=self.buckets[bucket], indices=indices)
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a plan lives as long as its run
     def _order(self, epoch: int) -> tuple[Int[np.ndarray, "K"], Int[np.ndarray, "K"]]:
         """Order of the blocks of an epoch, and the position after the last batch of each."""
         blocks = np.arange(len(self._batches_of))
@@ -145,18 +147,20 @@ class BatchPlan:
             blocks = np.random.default_rng([self.seed, epoch]).permutation(len(blocks))
         return blocks, np.cumsum(self._batches_of[blocks])
 
-    # The cache holds the current block and the next one, which prefetching reaches early.
-    @functools.lru_cache(maxsize=2)  # noqa: B019
+    # All plans of a process share the cache: it holds the current block and the next one, which prefetching reaches
+    # early, of labelled and unlabelled utterances.
+    @functools.lru_cache(maxsize=4)  # noqa: B019
     def _block(self, epoch: int, block: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
         """Batches of a block: bucket and indices."""
         first, end = self._bounds[block : block + 2]
         # The order of a single block is that of splits before there were blocks.
         rng = np.random.default_rng([self.seed, epoch, block] if len(self._batches_of) > 1 else [self.seed, epoch])
         lengths = np.asarray(self._lengths[first:end])
-        bucket_of = np.minimum(np.searchsorted(self.buckets, lengths), len(self.buckets) - 1)
+        buckets = self._buckets_for(lengths)
+        bucket_of = np.minimum(np.searchsorted(buckets, lengths), len(buckets) - 1)
         order = rng.permutation(len(lengths)) if self.shuffle else np.arange(len(lengths))
         order = order[lengths[order] >= self._min_samples]
-        sizes = _rows_per_bucket(np.bincount(bucket_of[order], minlength=len(self.buckets)), self.batch_size)
+        sizes = _rows_per_bucket(np.bincount(bucket_of[order], minlength=len(buckets)), self.batch_size)
         batches: list[tuple[int, np.ndarray]] = []
         remainder = np.zeros(0, np.int64)
         for bucket, size in enumerate(sizes):
@@ -170,6 +174,10 @@ class BatchPlan:
         if self.shuffle:
             batches = [batches[i] for i in rng.permutation(len(batches))]
         return batches
+
+    def _buckets_for(self, lengths: Int[np.ndarray, "M"]) -> tuple[int, ...]:
+        """Buckets of a block with utterances of these lengths: all, as each is a program that is compiled anyway."""
+        return self.buckets
 
 
 def _rows_per_bucket(counts: np.ndarray, batch_size: int) -> list[int]:
@@ -190,7 +198,7 @@ def extended_buckets(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
 
 
 class ShardedPlan(BatchPlan):
-    """Batches of a split in its order, none with utterances of two shards of a feature store."""
+    """Batches of a split in its order, none with utterances of two shards of a feature store: its blocks."""
 
     def __init__(
         self,
@@ -204,34 +212,18 @@ class ShardedPlan(BatchPlan):
 
         Args:
           lengths: utterance lengths in samples.
-          buckets: ascending static lengths in samples; the last holds the longest utterance.
+          buckets: ascending lengths in samples; the last holds the longest utterance.
           batch_size: rows of a batch.
           bounds: first utterance of each shard, and N.
           min_samples: shorter utterances are skipped.
         """
-        self.buckets, self.batch_size, self.seed, self.shuffle = buckets, batch_size, 0, False
-        self._lengths, self._min_samples, self._bounds = lengths, min_samples, list(bounds)
-        kept = [int((lengths[first:end] >= min_samples).sum()) for first, end in itertools.pairwise(bounds)]
-        self.num_skipped = len(lengths) - sum(kept)
-        self._starts = np.cumsum([0, *(-(-number // batch_size) for number in kept)])
-        self.batches_per_epoch = int(self._starts[-1])
+        super().__init__(lengths, buckets, batch_size, 0, False, min_samples, bounds=bounds)
 
     def batches_of(self, shard: int) -> range:
         """Numbers of the batches of a shard."""
-        return range(int(self._starts[shard]), int(self._starts[shard + 1]))
+        end = int(self._order(0)[1][shard])
+        return range(end - int(self._batches_of[shard]), end)
 
-    def batch(self, number: int) -> PlannedBatch:
-        """The batch of that number."""
-        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        bucket, indices = self._shard(shard)[number - int(self._starts[shard])]
-        return PlannedBatch(number=number, epoch=0, num_samples=self.buckets[bucket], indices=indices)
-
-    @functools.lru_cache(maxsize=2)  # noqa: B019
-    def _shard(self, shard: int) -> list[tuple[int, Int[np.ndarray, "B"]]]:
-        """Batches of a shard: bucket and indices."""
-        first, end = self._bounds[shard : shard + 2]
-        lengths = self._lengths[first:end]
+    def _buckets_for(self, lengths: Int[np.ndarray, "M"]) -> tuple[int, ...]:
         # The last batch of a shard is padded to the shard's longest bucket, not to that of the split.
-        own = self.buckets[: int(np.searchsorted(self.buckets, lengths.max())) + 1]
-        plan = BatchPlan(lengths, own, self.batch_size, 0, False, self._min_samples)
-        return [(bucket, np.where(rows == FILLER, FILLER, rows + first)) for bucket, rows in plan._block(0, 0)]
+        return self.buckets[: int(np.searchsorted(self.buckets, lengths.max())) + 1]

@@ -5,7 +5,6 @@ A table is a CSV file with a column `id` and a column per attribute and value of
 no histogram, nor has an attribute whose counts are all 0 or empty.
 """
 
-import csv
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax.data.corpus import HISTOGRAM, MAX_RATING_BINS, Corpus, open_split, read_utterances
-from emojax.errors import ConfigError, CorpusError, reason
+from emojax.errors import ConfigError, CorpusError
+from emojax.tables import read_rows
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES
 
 _CHUNK = 512
@@ -65,12 +65,7 @@ def read_rating_table(path: Path, scale: tuple[float, float]) -> dict[str, Float
       CorpusError: the file cannot be read, a column is missing, a count is no whole number, or an id occurs twice.
     """
     columns = table_columns(scale)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows, found = list(reader), set(reader.fieldnames or ())
-    except (OSError, ValueError, csv.Error) as error:
-        raise CorpusError(f"config.corpus.ratings: {path}: cannot be read ({reason(error)})") from error
+    rows, found = read_rows(path, f"config.corpus.ratings: {path}", CorpusError)
     absent = [name for name in ("id", *columns) if name not in found]
     if absent:
         raise CorpusError(f"config.corpus.ratings: {path}: must have a column {absent[0]!r}")
@@ -136,6 +131,15 @@ def has_rating_std(corpus: Corpus, split: str) -> bool:
       CorpusError: the corpus has no such split, or the split cannot be read.
     """
     return _any(corpus, split, lambda row: not np.isnan(row["attributes_std"]).all())
+
+
+def has_votes(corpus: Corpus, split: str) -> bool:
+    """Whether any utterance has a vote for one of the corpus's categories; reads up to the first such utterance.
+
+    Raises:
+      CorpusError: the corpus has no such split, or the split cannot be read.
+    """
+    return _any(corpus, split, lambda row: bool((np.nan_to_num(corpus.votes(row["emotion_votes"][None])) > 0).any()))
 
 
 def _any(corpus: Corpus, split: str, holds: Callable[[Mapping[str, Any]], bool]) -> bool:

@@ -16,7 +16,8 @@ from jaxtyping import Int
 
 from emojax.data.corpus import Corpus
 from emojax.data.index import SplitIndex
-from emojax.data.loading import AUDIO, BatchInputs, BatchLoader, MixedLoader
+from emojax.data.inputs import AUDIO, BatchInputs
+from emojax.data.loading import BatchLoader, MixedLoader
 from emojax.data.plan import BatchPlan, choose_buckets, extended_buckets
 from emojax.errors import ConfigError, CorpusError
 from emojax.parallel import host_rows, num_batch_shards, to_global_arrays

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.cudnn_attention import FRAME_MULTIPLE, cudnn_attention, fits_cudnn
 from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
-from emojax.encoders.layers import Linear, product, wide
+from emojax.encoders.mixed_precision import Linear, product, wide
 from emojax.encoders.random_bits import seeds
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 from emojax.parallel import BATCH_AXES, cuda_capability, tpu_kind

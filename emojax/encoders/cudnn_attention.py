@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, Int
 _IMPLEMENTATION: Any = "cudnn"
 
 _MAX_FEATURES = 128
-"""Features of a head, on all GPUs with the kernel."""
+"""Most features of a head on all GPUs with the kernel; those since Hopper take 256."""
 
 _CAPABILITY = 8.0
-"""Of the first GPUs with the kernel (Ampere)."""
+"""Compute capability of the first GPUs with the kernel (Ampere)."""
 
 FRAME_MULTIPLE = 2
-"""Of T: the backward kernel needs even lengths with a bias, and JAX requires them always. Others are padded."""
+"""Number that T is padded to a multiple of: with a bias the backward kernel takes even lengths only."""
 
 FORWARD = "dot_product_attention_fwd_wrapper"
 """Name of JAX's primitive for the forward kernel; its results are all that the backward kernel needs beside inputs."""

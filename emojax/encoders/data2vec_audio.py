@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emojax.encoders.families import ComputeOptions, Family, parse_published
-from emojax.encoders.layers import ACTIVATIONS, grouped_convolution, wide
+from emojax.encoders.layers import ACTIVATIONS, grouped_convolution
+from emojax.encoders.mixed_precision import wide
 from emojax.encoders.speech_config import MAX_TAPS, PublishedSpeechConfig, SpeechEncoderConfig
 from emojax.encoders.speech_encoder import MASK_EMBEDDING, SPEECH_AXES, SPEECH_RULES, SpeechEncoder, speech_layer_rules
 from emojax.encoders.tensor_table import Ignored, Rule, TensorTable

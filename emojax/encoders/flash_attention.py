@@ -24,10 +24,10 @@ _QUERIES = 256
 """Queries of a block."""
 
 _VMEM_BYTES = 48 * 2**20
-"""Of the on-chip memory of TPUs since v5."""
+"""On-chip memory of a program on TPUs since v5 by the estimate of `fits_on_chip`; twice as much is requested."""
 
 _SMALL_VMEM_BYTES = {"TPU v2": 0, "TPU v3": 0, "TPU v4": 15 * 2**20}
-"""Of older TPUs, by kind of device: the limit that libtpu reports for v4 is 16 MiB."""
+"""The same for older TPUs, by kind of device: the limit that libtpu reports for v4 is 16 MiB."""
 
 MAX_FRAMES = 2**15
 """Longest input: frames of queries and keys share 32 bits as position of a random bit."""

@@ -11,7 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.attention import RelativePosition, SelfAttention, frame_multiple
 from emojax.encoders.families import EncoderOutput
-from emojax.encoders.layers import ACTIVATIONS, Dropout, Linear, layer_norm, remat_layer, wide
+from emojax.encoders.layers import ACTIVATIONS, Dropout, remat_layer
+from emojax.encoders.mixed_precision import Linear, wide
+from emojax.encoders.norms import layer_norm
 from emojax.encoders.parameters import AxesTable
 from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
 from emojax.encoders.speech_features import FeatureEncoder, mask_states, num_frames

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.layers import ACTIVATIONS, grouped_convolution, layer_norm, masked_statistics
+from emojax.encoders.layers import ACTIVATIONS, grouped_convolution
+from emojax.encoders.norms import layer_norm, masked_statistics
 from emojax.encoders.speech_config import ConvolutionConfig, MaskingConfig, SpeechEncoderConfig
 from emojax.errors import AudioError
 
-# PyTorch's defaults, which the published models keep here whatever `layer_norm_eps` says.
+# PyTorch's defaults, which the published models have here for any value of `layer_norm_eps`.
 _EPSILON = 1e-5
 
 

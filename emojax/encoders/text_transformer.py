@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.families import EncoderOutput
-from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, product, wide
+from emojax.encoders.layers import ACTIVATIONS
+from emojax.encoders.mixed_precision import Linear, product, wide
+from emojax.encoders.norms import layer_norm
 from emojax.encoders.parameters import AxesTable
 from emojax.errors import ConfigError
 

@@ -11,7 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.families import EncoderOutput
-from emojax.encoders.layers import ACTIVATIONS, layer_norm, wide
+from emojax.encoders.layers import ACTIVATIONS
+from emojax.encoders.mixed_precision import wide
+from emojax.encoders.norms import layer_norm
 from emojax.encoders.speech_config import TransformerConfig
 from emojax.encoders.speech_encoder import LayerStack
 from emojax.encoders.whisper_inputs import SAMPLES_PER_FRAME, WINDOW, whisper_log_mel

@@ -11,10 +11,11 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.errors import EmojaxError, reason
+from emojax.errors import EmojaxError
 from emojax.evaluation.categories import CategoryMatch
 from emojax.evaluation.ratings import RatingPredictions
 from emojax.files import atomic_write
+from emojax.tables import read_rows
 from emojax.types import ATTRIBUTES, MISSING_EMOTION, NUM_ATTRIBUTES, CorpusInfo
 
 _FORMULA = re.compile(r"'*(?:[\t\r]|\s*[=+\-@＝＋－＠])")
@@ -132,12 +133,8 @@ class Predictions:
         Raises:
           EmojaxError: the file cannot be read, a column is missing, or a field has the wrong type.
         """
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file, strict=True)
-                rows, found = list(reader), set(reader.fieldnames or ())
-        except (OSError, ValueError, csv.Error) as error:
-            raise EmojaxError(f"{path}: cannot be read ({reason(error)})") from error
+        rows, names = read_rows(path, str(path), EmojaxError)
+        found = set(names)
         has_probabilities = any(column.startswith("probability_") for column in found)
         columns = _columns(corpus.categories if has_probabilities else ())
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from emojax.audio import LogMelConfig
 from emojax.audio.features import VARIANCE_FLOOR
-from emojax.audio.log_mel import mel_filterbank
+from emojax.audio.mel_scale import mel_filterbank
 from emojax.export.onnx_graph import FLOAT, Graph, Value
 from emojax.models import LogMelInputConfig
 
@@ -168,9 +168,7 @@ def log_mel_energies(graph: Graph, waveform: Value, total: Value, config: LogMel
         (graph.op("Add", *even), graph.op("Sub", *odd)),  # even bins: sums of cosines, of sines
         (graph.op("Sub", *even), graph.op("Add", *odd)),
     ]
-    mel = mel_filterbank(
-        config.num_bands, config.fft_size, config.low_hz, config.high_hz, config.mel_scale, config.mel_norm
-    )
+    mel = mel_filterbank(config.bands)
     used = np.flatnonzero(mel.any(axis=1))
     energies = []
     for parity, (cosine_side, sine_side) in enumerate(sides):

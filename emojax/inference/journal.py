@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from jaxtyping import Float32
 
-from emojax.errors import EmojaxError, reason
+from emojax.errors import EmojaxError
 from emojax.files import atomic_write
 from emojax.inference.sources import Clip
 from emojax.inference.tables import Format, Row, write_failures, write_table
@@ -269,7 +269,7 @@ class Journal:
         try:
             yield
         except OSError as error:
-            raise EmojaxError(f"{self._outputs.journal}: cannot be written ({reason(error)})") from error
+            raise EmojaxError(f"{self._outputs.journal}: cannot be written ({error.strerror or error})") from error
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

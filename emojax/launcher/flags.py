@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from emojax.errors import ConfigError
 from emojax.launcher.config_files import find_config_file, import_bundled_configs
@@ -213,10 +213,14 @@ def config_tree() -> dict[str, Any]:
     """The config of `--config`, with the fields set by flags, as a tree.
 
     Raises:
-      UsageError: `--config` is missing.
+      UsageError: `--config` is missing, or its file returns something else than a config.
     """
     if CONFIG.value is None:
         raise UsageError("--config=configs/NAME.py is missing")
+    if not isinstance(CONFIG.value, ConfigDict):
+        raise UsageError(
+            f"--config: get_config must return an ml_collections.ConfigDict, got {type(CONFIG.value).__name__}"
+        )
     return CONFIG.value.to_dict()
 
 
@@ -237,7 +241,9 @@ def parse_flags(argv: list[str]) -> list[str]:
             cause = cause.args[0]
         message = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
         lines = [line.strip() for line in message.splitlines() if line.strip()] or [type(error).__name__]
-        if lines[0].endswith(":"):  # what a config file raised comes last
+        if isinstance(cause, AttributeError) and cause.name == "get_config":
+            lines = ["--config: the file has no function get_config"]
+        elif lines[0].endswith(":"):  # what a config file raised comes last
             lines = lines[-1:]
         elif isinstance(cause, KeyError):
             lines[0] = f"--config: has no field {lines[0]}" if lines[0].startswith("'") else f"--config: {cause!r}"

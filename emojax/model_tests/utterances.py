@@ -1,6 +1,5 @@
 """Utterances that a model is tested on: labels on [0, 1], speakers and their groups, and the clips on demand."""
 
-import csv
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from jaxtyping import Float, Int
 from emojax.data import Corpus, open_split, read_index
 from emojax.data.corpus import read_utterances
 from emojax.data.transcripts import find_transcripts
-from emojax.errors import ConfigError, CorpusError, reason
+from emojax.errors import ConfigError, CorpusError
 from emojax.evaluation.predictions import read_cell
 from emojax.model_tests.model import Clip
+from emojax.tables import read_rows
 from emojax.types import CorpusInfo
 
 GROUPINGS = ("sex", "accent", "language", "speech")
@@ -122,12 +122,7 @@ def read_groups(path: Path, ids: Sequence[str], speakers: Sequence[str]) -> dict
     Raises:
       ConfigError: the file cannot be read, has other columns, a key twice, or no row of these utterances.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows, columns = list(reader), list(reader.fieldnames or ())
-    except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"config.groups: {path}: cannot be read ({reason(error)})") from error
+    rows, columns = read_rows(path, f"config.groups: {path}", ConfigError)
     keys = [column for column in columns if column in ("id", "speaker")]
     found = [column for column in columns if column in GROUPINGS]
     if len(keys) != 1 or not found or len(columns) != 1 + len(found):

@@ -53,7 +53,7 @@ def join_processes(
       heartbeat_seconds: time without heartbeat after which a process is considered lost, and the others stop (s).
 
     Raises:
-      ConfigError: some of the first three arguments are missing.
+      ConfigError: some of the first three arguments are missing or invalid.
       EmojaxError: the coordinator cannot be reached.
     """
     given = (bool(coordinator), num_processes > 0, process_id >= 0)
@@ -64,10 +64,13 @@ def join_processes(
     explicit: dict[str, Any] = {}
     if any(given):
         explicit = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+        host, port = _address(coordinator)
+        if process_id >= num_processes:
+            raise ConfigError(f"--process_id must be < --num_processes ({num_processes}), got {process_id}")
         context = f"process {process_id} of {num_processes}, coordinator {coordinator}"
         print(f"{context}: waiting up to {join_seconds} s for the others", file=sys.stderr, flush=True)
         if process_id:
-            _wait_for_listener(coordinator, join_seconds, context)
+            _wait_for_listener(host, port, join_seconds, context)
     try:
         with sigterm_shared_with_jax(), exit_when_process_lost():
             jax.distributed.initialize(
@@ -79,15 +82,19 @@ def join_processes(
         return  # a single machine with a TPU
 
 
-def _wait_for_listener(address: str, seconds: float, context: str) -> None:
+def _address(coordinator: str) -> tuple[str, int]:
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 2**16):
+        raise ConfigError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
+    return host, int(port)
+
+
+def _wait_for_listener(host: str, port: int, seconds: float, context: str) -> None:
     """Waits until the coordinator accepts connections; JAX itself aborts without an understandable message."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"--coordinator must be HOST:PORT, got {address!r}")
     end = time.monotonic() + seconds
     while True:
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.create_connection((host, port), timeout=5).close()
             return
         except OSError as error:
             if time.monotonic() > end:

@@ -87,7 +87,7 @@ def topology_devices(topology: str) -> list[Any]:
     return list(described.devices)
 
 
-def count_flops(jaxpr: Any, useful: bool = False) -> int:
+def count_flops(jaxpr: Any, useful: bool = False, platform: str = "tpu") -> int:
     """Counts FLOPs of one call over all devices; a multiplication and an addition are two.
 
     A loop counts with its number of iterations (a `while` as one), a branch with its most expensive alternative. Only
@@ -96,14 +96,15 @@ def count_flops(jaxpr: Any, useful: bool = False) -> int:
     Args:
       jaxpr: closed or open, e.g. `jax.make_jaxpr(function)(*arguments)`.
       useful: count kernels by their `cost_estimate`, which excludes what they compute again.
+      platform: whose branches of `jax.lax.platform_dependent` are counted.
     """
     total = 0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        total += _equation(equation, useful)
+        total += _equation(equation, useful, platform)
     return total
 
 
-def _equation(equation: Any, useful: bool) -> int:
+def _equation(equation: Any, useful: bool, platform: str) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -112,7 +113,7 @@ def _equation(equation: Any, useful: bool) -> int:
     if name == "conv_general_dilated":
         return _convolution(equation)
     leaves = jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr)
-    inner = [count_flops(each, useful) for each in leaves if _is_jaxpr(each)]
+    inner = [count_flops(each, useful, platform) for each in leaves if _is_jaxpr(each)]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "pallas_call":
@@ -122,7 +123,7 @@ def _equation(equation: Any, useful: bool) -> int:
     if name == "cond":
         platforms = params.get("branches_platforms")
         if platforms:  # `jax.lax.platform_dependent`
-            chosen = [number for number, names in enumerate(platforms) if names is None or "tpu" in names]
+            chosen = [number for number, names in enumerate(platforms) if names is None or platform in names]
             return inner[chosen[0]] if chosen else max(inner)
         return max(inner)
     if name == "shard_map":  # the inner shapes are those of one device

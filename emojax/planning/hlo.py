@@ -2,10 +2,13 @@
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
+
+from emojax.errors import EmojaxError
 
 _BYTES = {"pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "c64": 8, "c128": 16}
 _ARRAY = re.compile(r"([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\](\{[^}]*\})?")
@@ -107,7 +110,11 @@ class Collective:
 
 
 def parse_program(text: str) -> Program:
-    """Parses `compiled.as_text()`."""
+    """Parses `compiled.as_text()`.
+
+    Raises:
+      EmojaxError: the text has no entry computation, as in a format of another version of XLA.
+    """
     computations: dict[str, list[Instruction]] = {}
     entry = name = ""
     for line in text.splitlines():
@@ -119,6 +126,8 @@ def parse_program(text: str) -> Program:
             computations[name].append(_instruction(bool(found[1]), found[2], found[3]))
         elif line.startswith("}"):
             name = ""
+    if not computations.get(entry):
+        raise EmojaxError("the text of the compiled program cannot be parsed: no instruction of an entry computation")
     return Program(computations, entry, _frames(text))
 
 
@@ -164,14 +173,12 @@ def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective
             if not match or not runs.get(name):
                 continue
             kind = "reduce-scatter" if scattered else match[1]
-            operands = [other.type for other in instructions if other.name in instruction.operands]
-            size = max([array_bytes(instruction.type, True), *(array_bytes(each, True) for each in operands)])
             axes, group = _axes(instruction.text, mesh_shape)
             channel = re.search(r"channel_id=(\d+)", instruction.text)
             # An asynchronous exchange appears at its start, at its end and in what runs meanwhile: one channel.
             key = channel[1] if channel else f"{name}/{instruction.name}"
             if key not in seen or runs[name] > seen[key][3]:
-                seen[key] = (kind, axes, group, runs[name], size)
+                seen[key] = (kind, axes, group, runs[name], _exchanged_bytes(instruction, instructions))
     total: dict[tuple[str, str, int], list[int]] = {}
     for kind, axes, group, times, size in seen.values():
         entry = total.setdefault((kind, axes, group), [0, 0])
@@ -180,9 +187,18 @@ def collectives(program: Program, mesh_shape: dict[str, int]) -> list[Collective
     return [Collective(*key, count, size) for key, (count, size) in sorted(total.items()) if key[2] > 1]
 
 
+def _exchanged_bytes(instruction: Instruction, instructions: Sequence[Instruction]) -> int:
+    """Bytes of all operands or of all results of a collective, whichever are more."""
+    types = {other.name: other.type for other in instructions}
+    operands = sum(array_bytes(types.get(name, ""), True) for name in instruction.operands)
+    results = array_bytes(instruction.type, True)
+    if instruction.opcode in ("all-gather-start", "collective-permute-start"):  # their type also holds the operands
+        results -= operands
+    return max(operands, results)
+
+
 _STATISTICS_BYTES = 4096
 """Bound on what a step exchanges besides gradients and parameters: sums of the loss, counts, norms of gradients."""
-
 
 _LEAST_REDUCED = 0.9
 """Share of the gradients that is reduced at least: equal ones, of the GRU's two biases of a gate, are reduced once."""
@@ -229,7 +245,7 @@ def array_bytes(type_text: str, everywhere: bool = False) -> int:
         lengths = [int(length) for length in shape.split(",") if length]
         bits = re.search(r"\d+", dtype)
         size = _BYTES.get(dtype) or (int(bits[0]) // 8 if bits else 0)
-        total += size * int(np.prod(lengths, dtype=np.int64)) if dtype != "token" else 0
+        total += size * math.prod(lengths)
     return total
 
 

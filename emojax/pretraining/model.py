@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders import ComputeOptions, Encoder
 from emojax.encoders.families import family_of
-from emojax.encoders.layers import Linear
+from emojax.encoders.mixed_precision import Linear
 from emojax.encoders.speech_config import SpeechEncoderConfig
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import span_mask
@@ -149,7 +149,7 @@ def make_network(config: PretrainConfig, options: ComputeOptions, start: Encoder
       start: encoder to continue from.
 
     Raises:
-      CheckpointError: a size is not allowed.
+      CheckpointError: a size is out of bounds.
       ConfigError: `start` is not an encoder of waveforms with convolutions.
     """
     if start is not None and not isinstance(start.module, SpeechEncoder):

@@ -54,7 +54,10 @@ class UnitFeatures:
             raise ConfigError(f"config.units.checkpoint must be {CONVOLUTIONAL}, got {encoder.family.model_type}")
         convolution = encoder.module.config.convolution
         if (convolution.receptive_field, convolution.samples_per_frame) != (_WINDOW, _HOP):
-            raise ConfigError("config.units.checkpoint: allowed: a speech encoder with a frame of 25 ms every 20 ms")
+            raise ConfigError(
+                "config.units.checkpoint must have a frame of 400 samples every 320, got "
+                f"{convolution.receptive_field} every {convolution.samples_per_frame}"
+            )
         return cls(encoder.module, encoder.inputs, layer, encoder.num_layers, centred)
 
     @property
@@ -144,7 +147,7 @@ def fit_centroids(
                 break
     frames = np.concatenate(gathered)[:fit_frames]
     if len(frames) < clusters:
-        raise ConfigError(f"config.units.clusters: {clusters} is not allowed; there are {len(frames)} frames")
+        raise ConfigError(f"config.units.clusters must be <= {len(frames)}, the frames there are, got {clusters}")
     # As HuBERT's: k-means++, batches of 10,000 frames, no cluster reassigned; fewer restarts of the start.
     kmeans = MiniBatchKMeans(
         clusters, max_iter=100, batch_size=10_000, n_init=5, max_no_improvement=100, reassignment_ratio=0.0,

@@ -233,6 +233,6 @@ def load_ctc_recognizer(
 
 def _read(file: Path, stored: Mapping[str, StoredTensor], name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name not in stored or tuple(stored[name].shape) != shape:
-        found = f"has shape {tuple(stored[name].shape)}" if name in stored else "is missing"
-        raise CheckpointError(f"{file}: {name} {found}; allowed: {shape}")
+        found = f"got {tuple(stored[name].shape)}" if name in stored else "is missing"
+        raise CheckpointError(f"{file}: {name} must have shape {shape}, {found}")
     return np.asarray(stored[name].read(), np.float32)

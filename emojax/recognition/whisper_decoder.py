@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emojax.encoders.layers import ACTIVATIONS, Linear, layer_norm, wide
+from emojax.encoders.layers import ACTIVATIONS
+from emojax.encoders.mixed_precision import Linear, wide
+from emojax.encoders.norms import layer_norm
 
 _EPSILON = 1e-5
 """PyTorch's default, which the published models keep in every layer norm."""

@@ -208,6 +208,6 @@ def check_micro_batches(config: ExperimentConfig, mesh: Mesh) -> None:
     parts, rows, shards = config.training.micro_batches, config.data.batch_size, num_batch_shards(mesh)
     if rows % (parts * shards):
         raise ConfigError(
-            f"config.training.micro_batches: {parts} is not allowed; data.batch_size {rows} must be a multiple of it "
-            f"times the {shards} batch shards"
+            f"config.training.micro_batches times the {shards} batch shards must divide data.batch_size ({rows}), "
+            f"got {parts}"
         )
