@@ -26,7 +26,7 @@ def import_beam(error: type[EmojaxError]) -> Any:
     try:
         import apache_beam
     except ImportError as problem:
-        raise error("--beam needs Apache Beam: pip install -r requirements-beam.txt") from problem
+        raise error("--beam needs Apache Beam: pip install apache-beam") from problem
     return apache_beam
 
 

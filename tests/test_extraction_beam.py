@@ -47,7 +47,7 @@ def local(job, small_shards, tmp_path_factory):
 
 @pytest.mark.skipif(BEAM, reason="Apache Beam is installed")
 def test_without_beam_the_command_names_the_requirements(mini_data_dir, tmp_path):
-    with pytest.raises(EmojaxError, match=r"--beam needs Apache Beam: pip install -r requirements-beam\.txt"):
+    with pytest.raises(EmojaxError, match=r"--beam needs Apache Beam: pip install apache-beam"):
         extract_store(config(mini_data_dir, "absent"), tmp_path / "store", [])
     assert not (tmp_path / "store").exists()
 

@@ -302,6 +302,11 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
         (["--mode=evaluate", f"--workdir={workdir}", "--splits=tset"], "no split 'tset'; it has train, dev, test"),
         (["--mode=test", f"--workdir={tmp_path / 'none'}"], "no such workdir"),
         (["--mode=fly", f"--workdir={workdir}"], "fly"),
+        (["--config=configs/default.py", "--workdir=gs://own/run"], "--workdir must be a folder, got gs://own/run"),
+        (
+            ["--mode=extract", "--config=configs/extract.py", f"--workdir={tmp_path}", "--beam_pipeline_options=-x"],
+            "--beam_pipeline_options needs --beam",
+        ),
     ]
     for arguments, message in cases:
         assert message in error_line(forked(*arguments)), arguments

@@ -58,6 +58,8 @@ def main(argv: list[str]) -> int:
         return fail(f"{argv[1]!r} is not a flag; see {program()} --help", USAGE)
     if not WORKDIR.value:
         return fail("--workdir=DIR is missing", USAGE)
+    if "://" in WORKDIR.value:
+        return fail(f"--workdir must be a folder, got {WORKDIR.value}; mount the bucket", USAGE)
     status, message = _run(Path(WORKDIR.value), argv[1:])
     if status in (1, USAGE):
         # At once: the exit handlers of libraries would wait for lost processes, or print tracebacks of a full disk.
@@ -187,7 +189,8 @@ def _robustness(workdir: Path) -> int:
 def _extract(directory: Path) -> int:
     from emojax.extraction import extract_store, parse_extraction
 
-    run = extract_store(parse_extraction(config_tree()), directory, beam_options())
+    options = beam_options()
+    run = extract_store(parse_extraction(config_tree()), directory, options)
     if run.interrupted_by is not None:
         return _interrupted(run.interrupted_by, "stopped; finished shards are kept")
     empty = f", {run.empty} without a transcript" if run.empty else ""
