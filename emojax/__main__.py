@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     except EmojaxError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else reason(error)
     print(f"error: {message}", file=sys.stderr)
     return 1
 

@@ -74,7 +74,9 @@ def read_rows(path: Path, context: str, error: type[EmojaxError]) -> tuple[list[
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             return list(reader), list(reader.fieldnames or ())
-    except (OSError, ValueError, csv.Error) as problem:
+    except OSError as problem:
+        raise error(f"{context}: cannot be read ({problem.strerror or problem})") from problem
+    except (ValueError, csv.Error) as problem:
         raise error(f"{context}: cannot be read ({reason(problem)})") from problem
 
 

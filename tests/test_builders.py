@@ -306,6 +306,8 @@ def test_builder_with_instructions_requires_manual_dir(tmp_path):
     with pytest.raises(CorpusError, match=r"absent: no such folder; Put ids.txt there.$"):
         build(Brought, tmp_path / "data", manual_dir=tmp_path / "absent")
     (tmp_path / "mine").mkdir()
+    with pytest.raises(CorpusError, match=r"mine: is empty; Put ids.txt there.$"):
+        build(Brought, tmp_path / "data", manual_dir=tmp_path / "mine")
     (tmp_path / "mine" / "ids.txt").write_text("a b c")
     assert build(Brought, tmp_path / "data", manual_dir=tmp_path / "mine").num_examples == {"only": 3}
 

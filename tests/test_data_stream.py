@@ -65,6 +65,10 @@ def test_stream_skips_and_counts_short_utterances_and_raises_without_others(mini
     (line,) = stream.skipped
     assert line.endswith(f"split 'train': skipped {(lengths < 20_000).sum()} utterances of fewer than 20000 samples")
     assert make_stream(mini_data_dir).skipped == []
+    short = dataclasses.replace(CONFIG, bucket_seconds=(0.5, 1.0))
+    with pytest.raises(ConfigError, match=r"data.bucket_seconds must have a length >= 1.25, one frame of the model"):
+        make_stream(mini_data_dir, config=short, min_samples=20_000)
+    assert make_stream(mini_data_dir, config=short, training=False, min_samples=20_000).plan.buckets[-1] >= 20_000
     with pytest.raises(CorpusError, match="split 'train': no utterance has the 99999 samples"):
         make_stream(mini_data_dir, min_samples=99_999)
 

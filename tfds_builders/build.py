@@ -75,8 +75,10 @@ def build(
     if (target / "dataset_info.json").exists() and not overwrite:
         return dataclasses.replace(_built(target, {}), uncompared=_compare(builder, target, manual_dir, processes))
     instructions = builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS
-    if instructions and not (manual_dir and manual_dir.is_dir()):
-        missing = f"--manual_dir={manual_dir}: no such folder" if manual_dir else "--manual_dir is missing"
+    if instructions and not (manual_dir and manual_dir.is_dir() and any(manual_dir.iterdir())):
+        missing = "--manual_dir is missing"
+        if manual_dir:
+            missing = f"--manual_dir={manual_dir}: {'is empty' if manual_dir.is_dir() else 'no such folder'}"
         raise CorpusError(f"{builder.name}: {missing}; {' '.join(instructions.split())}")
     download_config = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=manual_dir)
     with contextlib.ExitStack() as stack:

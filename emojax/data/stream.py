@@ -145,7 +145,8 @@ class BatchStream:
 
         Raises:
           CorpusError: no utterance has `min_samples` samples.
-          ConfigError: the batch size is not a multiple of the number of batch shards.
+          ConfigError: the batch size is not a multiple of the number of batch shards, or utterances would be cropped to
+            less than `min_samples` in training.
           CheckpointError: a feature store was computed from another version of the corpus.
         """
         config = config.with_buckets(index.num_samples)
@@ -165,6 +166,11 @@ class BatchStream:
         ):
             if int(split_index.num_samples.max()) < min_samples:
                 raise CorpusError(f"{context}: no utterance has the {min_samples} samples of one frame of the model")
+        if training and config.buckets[-1] < min_samples:
+            raise ConfigError(
+                f"data.bucket_seconds must have a length >= {min_samples / SAMPLE_RATE:g}, one frame of the model, got "
+                f"{config.bucket_seconds}"
+            )
         longest = int(index.num_samples.max())
         buckets = config.buckets if training else extended_buckets(config.buckets, longest)
         self.plan = BatchPlan(index.num_samples, buckets, rows, seed, training, min_samples)

@@ -88,9 +88,10 @@ def _run(workdir: Path, recordings: Sequence[str]) -> tuple[int, str]:
     except Exception as error:
         if is_lost_process_error(error):
             return 1, f"{LOST} ({reason(error)})"
+        if isinstance(error, OSError) and error.filename:
+            return 1, f"error: {error.filename}: {error.strerror}"
         if isinstance(error, OSError) or is_full_disk(error):
-            label = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-            return 1, f"error: {label}{reason(error)}"
+            return 1, f"error: {reason(error)}"
         traceback.print_exc()
         return 1, ""
 

@@ -17,9 +17,10 @@ from emojax.data import (
 )
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation.categories import CategoryMatch, match_categories, parse_category_map
+from emojax.evaluation.predict import PredictStep, predict_split
 from emojax.evaluation.predictions import Predictions, wants_submission, write_submission
 from emojax.evaluation.summary import TrainLabels, summarise
-from emojax.evaluation.windows import PredictStep, predict_split, windows_of
+from emojax.evaluation.windows import windows_of
 from emojax.models import EmotionModelConfig
 from emojax.parallel import is_first_process, make_mesh
 from emojax.reporting.card import CARD, write_card
