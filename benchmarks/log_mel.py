@@ -1,12 +1,11 @@
 """Time of jitted log-mel energies of 32 clips of 5 s beside librosa and transformers with the same settings.
 
-python benchmarks/log_mel.py [--json PATH]
+python -m benchmarks.log_mel [--json PATH]
 """
 
 import argparse
 import functools
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import librosa
 import numpy as np
 from transformers.audio_utils import mel_filter_bank, spectrogram_batch, window_function
 
+from benchmarks.machine import print_processor
 from emojax.audio import LogMelConfig, log_mel
 from emojax.types import SAMPLE_RATE
 
@@ -28,9 +28,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each, taken in turns (default 15)")
     arguments = parser.parse_args()
+    machine = print_processor()
     results = [_compare(fft_size, arguments.rounds) for fft_size in (400, 512)]
     if arguments.json:
-        arguments.json.write_text(json.dumps({"cpus": os.cpu_count(), "results": results}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
 
 
 def _compare(fft_size: int, rounds: int) -> dict:
