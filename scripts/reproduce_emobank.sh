@@ -4,6 +4,7 @@
 #   CORPUS=emobank_spoken/quick scripts/reproduce_emobank.sh    (3,000 training sentences)
 #   PRINT=1 scripts/reproduce_emobank.sh    (prints the commands, for a scheduler of jobs)
 # Of the quick corpus, encoders are trained for fewer epochs and on crops of 5 s: 20 instead of 75 minutes of a core a run.
+# MULTIMODAL_TEACHER names the teacher of audio-only students in place of the mean of all seeds of `multimodal`.
 # A line of the printed commands needs the workdirs and stores of the lines before it. OVERRIDES has flags for every
 # training, e.g. "--config.data.bucket_seconds=(12.0,)": one length is compiled, which takes a GPU less time than four.
 set -euo pipefail
@@ -98,7 +99,7 @@ teachers() { # NAME: its workdirs, joined by commas
 teach teacher "$(teachers pooled_fusion)" $CORPUS "--config.corpus.splits=('train',)"
 teach teacher_fragments "$(teachers pooled_fusion)" emobank_spoken/fragments --config.data.max_tokens=32 \
   "--config.data.bucket_seconds=(2.0,4.0)" # fragments are short
-teach teacher_multimodal "$(teachers multimodal)" $CORPUS "--config.corpus.splits=('train',)"
+teach teacher_multimodal "${MULTIMODAL_TEACHER:-$(teachers multimodal)}" $CORPUS "--config.corpus.splits=('train',)"
 TEACHER="--config.teacher.cache=$STORES/teacher"
 MULTIMODAL="--config.teacher.cache=$STORES/teacher_multimodal"
 
