@@ -232,5 +232,8 @@ def test_a_step_reduces_every_gradient_once_and_has_no_other_collective(mini_dat
     assert unexpected_collectives(found, axis, size) == []
     batch = Collective("all-gather", axis, 4, 1, 8 * 8_000 * 2)
     assert unexpected_collectives([*found, batch], axis, size)
+    exchanged = [Collective("all-to-all", axis, 4, 1, size) for size in (256, 8 * 8_000 * 2)]
+    assert bool(unexpected_collectives([*found, exchanged[0]], axis, size)) is (axis == "data")
+    assert unexpected_collectives([*found, exchanged[1]], axis, size)
     assert "are not all reduced" in unexpected_collectives([], axis, size)[0]
     assert "over tensor" in unexpected_collectives([*found, Collective("all-reduce", "tensor", 4, 1, 4)], axis, size)[0]

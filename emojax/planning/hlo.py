@@ -208,7 +208,8 @@ def unexpected_collectives(found: Sequence[Collective], axis: str, parameter_byt
     """Checks the collectives of a training step whose devices lie along one mesh axis.
 
     Along `data` every gradient is reduced once. Along `fsdp` parameters are also gathered, for the forward and the
-    backward pass at most.
+    backward pass at most, and in small batches rows of the embedding's gradient may be exchanged for features
+    (all-to-all), so that each device computes its part of a kernel's gradient.
 
     Args:
       found: collectives of the compiled step.
@@ -221,7 +222,11 @@ def unexpected_collectives(found: Sequence[Collective], axis: str, parameter_byt
     reduced = parameter_bytes + _STATISTICS_BYTES
     limits = {"all-reduce": reduced}
     if axis == "fsdp":
-        limits |= {"reduce-scatter": reduced, "all-gather": 2 * parameter_bytes + _STATISTICS_BYTES}
+        limits |= {
+            "reduce-scatter": reduced,
+            "all-gather": 2 * parameter_bytes + _STATISTICS_BYTES,
+            "all-to-all": _STATISTICS_BYTES,
+        }
     messages = [f"{each.kind} over {each.axes}, expected only {axis}" for each in found if each.axes != axis]
     moved: dict[str, int] = {}
     for each in found:
