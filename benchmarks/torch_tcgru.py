@@ -23,7 +23,7 @@ class TorchTCGRU(nn.Module):
       variables: `params` and `statistics` of emojax's model, which are copied.
 
     Raises:
-      NotImplementedError: a setting that this module lacks.
+      ValueError: a setting has another value than this module computes.
     """
 
     def __init__(self, settings: LogMelInputConfig, variables: Mapping[str, Any]):
@@ -160,4 +160,4 @@ def check(settings: LogMelInputConfig) -> None:
     }
     missing = [name for name, holds in rules.items() if not holds]
     if missing:
-        raise NotImplementedError(f"config.model.log_mel: the PyTorch model lacks the value of {', '.join(missing)}")
+        raise ValueError(f"config.model.log_mel: the PyTorch model has no other value of {', '.join(missing)}")
