@@ -9,8 +9,9 @@ import numpy as np
 from emojax.encoders import resolve_layers
 from emojax.encoders.whisper_encoder import WhisperEncoder
 from emojax.encoders.whisper_inputs import FLOOR, HOP, RANGE, WINDOW, whisper_filterbank
-from emojax.export.onnx_front_end import Frames, cut_samples, log_mel_energies, masked
+from emojax.export.onnx_front_end import Frames, cut_samples, masked
 from emojax.export.onnx_graph import BOOL, Graph, Value
+from emojax.export.onnx_mel_energies import log_mel_energies
 from emojax.export.onnx_network import gelu_erf
 from emojax.export.onnx_pooling import pooled
 from emojax.export.onnx_speech_encoder import speech_states

@@ -1,4 +1,4 @@
-"""Log-mel features in ONNX: the transform of `emojax.audio.log_mel` from parts that every runtime computes fast."""
+"""Log-mel input of networks in ONNX: frames with their lengths, normalised, with deltas, stacked."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from emojax.audio import LogMelConfig
 from emojax.audio.features import VARIANCE_FLOOR
-from emojax.audio.mel_scale import mel_filterbank
 from emojax.export.onnx_graph import FLOAT, Graph, Value
+from emojax.export.onnx_mel_energies import log_mel_energies
 from emojax.models import LogMelInputConfig
 
 
@@ -111,91 +111,6 @@ def stacked(graph: Graph, frames: Frames, count: int, size: int) -> Frames:
     values = graph.op("Reshape", kept, graph.shape(graph.size(frames.values, 0), stacks, count * size))
     lengths = None if frames.lengths is None else graph.op("Div", frames.lengths, [count])
     return masked(graph, values, lengths)
-
-
-def log_mel_energies(graph: Graph, waveform: Value, total: Value, config: LogMelConfig) -> Value:
-    """Natural logarithms of mel energies (B, T, K) of T = `total` frames.
-
-    Relative to the middle of a frame, cosines are even and sines odd, and of samples m and fft_size/2 - m cosines are
-    equal for even bins and opposite for odd ones. Four products with tables of a sixteenth of the size replace the
-    transform. Samples in reverse order are slices with a negative step within blocks of one hop.
-
-    Args:
-      graph: graph that nodes are added to.
-      waveform: (B, S).
-      total: T, int64 of shape (1,).
-      config: parameters of the features.
-    """
-    hop, half, quarter = config.hop_samples, config.fft_size // 2, config.fft_size // 4
-    width = quarter + 1  # samples m = 0 .. quarter from the middle, and fft_size/2 - m
-    runs = -(-width // hop)
-    before = half - config.window_samples // 2 + runs * hop  # zeros before the clip, so that no slice starts before it
-    middle = before + config.window_samples // 2
-    last = graph.op("Mul", total, [hop])
-    end = graph.op("Add", last, [before + half + config.window_samples // 2 + (runs + 1) * hop])
-    after = graph.op("Max", graph.op("Sub", end, graph.size(waveform, 1)), [0])
-    signal = graph.op("Pad", waveform, graph.shape(0, before, 0, after), np.float32(0))
-    rows = graph.shape(graph.size(waveform, 0), total, hop)
-
-    def hops(start: int) -> Value:
-        """(B, T, hop) samples from `start` of every frame on."""
-        part = graph.slice(signal, 1, start, graph.op("Add", last, [start]))
-        return graph.op("Reshape", part, rows)
-
-    def ahead(start: int) -> Value:
-        """(B, T, width) samples from `start` on."""
-        parts = [graph.slice(hops(start + run * hop), 2, 0, min(hop, width - run * hop)) for run in range(runs)]
-        return graph.concat(parts, 2)
-
-    def back(start: int) -> Value:
-        """(B, T, width) samples from `start` backwards."""
-        parts = []
-        for run in range(runs):
-            count = min(hop, width - run * hop)
-            block = hops(start - (run + 1) * hop + 1)
-            stop = hop - 1 - count if count < hop else np.iinfo(np.int64).min
-            parts.append(graph.slice(block, 2, hop - 1, stop, -1))
-        return graph.concat(parts, 2)
-
-    offsets = np.arange(width)
-    window = [_hann(offsets, config), _hann(half - offsets, config)]
-    near, far = (ahead(middle), back(middle)), (back(middle + half), ahead(middle - half))
-    even, odd = [], []
-    for (later, earlier), factors in zip((near, far), window, strict=True):
-        even.append(graph.op("Mul", graph.op("Add", later, earlier), factors))
-        odd.append(graph.op("Mul", graph.op("Sub", later, earlier), factors))
-    sides = [
-        (graph.op("Add", *even), graph.op("Sub", *odd)),  # even bins: sums of cosines, of sines
-        (graph.op("Sub", *even), graph.op("Add", *odd)),
-    ]
-    mel = mel_filterbank(config.bands)
-    used = np.flatnonzero(mel.any(axis=1))
-    energies = []
-    for parity, (cosine_side, sine_side) in enumerate(sides):
-        bins = used[used % 2 == parity]
-        cosines, sines = _tables(graph, bins, config)
-        real, imaginary = graph.op("MatMul", cosine_side, cosines), graph.op("MatMul", sine_side, sines)
-        power = graph.op("Add", graph.op("Mul", real, real), graph.op("Mul", imaginary, imaginary))
-        energies.append(graph.op("MatMul", power, mel[bins].astype(np.float32)))
-    return graph.op("Log", graph.op("Max", graph.op("Add", *energies), np.float32(config.floor)))
-
-
-def _hann(offsets: np.ndarray, config: LogMelConfig) -> np.ndarray:
-    """Periodic Hann window at distances from its middle; 0 beyond it. Samples that occur twice count half."""
-    window = np.where(
-        offsets <= config.window_samples // 2, 0.5 + 0.5 * np.cos(2 * np.pi * offsets / config.window_samples), 0.0
-    )
-    twice = (offsets == 0) | (offsets == config.fft_size // 4)
-    return np.where(twice, 0.5 * window, window).astype(np.float32)
-
-
-def _tables(graph: Graph, bins: np.ndarray, config: LogMelConfig) -> tuple[Value, Value]:
-    """Cosines and sines (width, bins), which the runtime computes once: a third of the file otherwise."""
-    offsets = np.arange(config.fft_size // 4 + 1)
-    product = graph.op("Mul", offsets[:, None].astype(np.int64), bins[None].astype(np.int64))
-    turns = graph.op("Cast", graph.op("Mod", product, np.int64(config.fft_size)), to=FLOAT)
-    angle = graph.op("Mul", turns, np.float32(2 * np.pi / config.fft_size))
-    return graph.op("Cos", angle), graph.op("Sin", angle)
 
 
 def _normalised(graph: Graph, frames: Frames) -> Value:

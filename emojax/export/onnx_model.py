@@ -9,14 +9,9 @@ import numpy as np
 
 from emojax.export.description import Description
 from emojax.export.onnx_encoder import encoder_frames
-from emojax.export.onnx_front_end import (
-    Frames,
-    log_mel_energies,
-    log_mel_frames,
-    masked,
-    prepared_frames,
-)
+from emojax.export.onnx_front_end import Frames, log_mel_frames, masked, prepared_frames
 from emojax.export.onnx_graph import Graph, Value
+from emojax.export.onnx_mel_energies import log_mel_energies
 from emojax.export.onnx_network import NetworkState, dense, embedding, network_frames
 from emojax.export.onnx_pooling import pooled, pooled_stream
 from emojax.models.rating_head import logit_scale
