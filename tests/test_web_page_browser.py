@@ -240,6 +240,20 @@ def test_a_microphone_that_is_missing_or_refused_is_one_line(page, recordings):
     assert page.notice() == ""
 
 
+def test_audio_that_never_starts_is_one_line(page, recordings):
+    page.run("AudioContext.prototype.resume = () => new Promise(() => {})")  # as in Firefox without an output device
+    try:
+        page.click("#microphone")
+        page.until(lambda: page.notice(), 30)
+        line = "Microphone: audio did not start within 5 s; some browsers need an output device"
+        assert page.notice() == line
+        assert page.text("#microphone") == "Start microphone"
+    finally:
+        page.run("delete AudioContext.prototype.resume")
+    page.choose(recordings / "clip.wav")
+    assert page.notice() == ""
+
+
 def test_eight_hours_of_silence_are_read_in_pieces_until_stopped(page, tmp_path):
     write_silence(tmp_path / "silence.wav", 8)
     page.find("#file").send_keys(str(tmp_path / "silence.wav"))

@@ -9,6 +9,7 @@ const REASONS = {
 };
 
 const MAX_BEHIND_SECONDS = 30;
+const MAX_START_SECONDS = 5;
 
 // Starts recording: { rate, seconds, pieces(), stop() }; the pieces, of 50 ms or what came meanwhile, end after `stop`.
 export async function openMicrophone() {
@@ -25,9 +26,12 @@ export async function openMicrophone() {
   }
   const context = new AudioContext();
   const blocks = new Blocks(context.sampleRate);
+  let stopped = false;
   const stop = () => {
+    if (stopped) return; // `context.state` tells of the first call too late
+    stopped = true;
     stream.getTracks().forEach((track) => track.stop());
-    if (context.state !== 'closed') context.close();
+    context.close();
     blocks.end();
   };
   try {
@@ -37,12 +41,23 @@ export async function openMicrophone() {
     stream.getAudioTracks()[0].addEventListener('ended', () => blocks.end('Microphone: was disconnected'));
     context.createMediaStreamSource(stream).connect(node);
     node.connect(context.destination); // its output is silence; unconnected nodes need not run
-    await context.resume();
+    await started(context);
   } catch (error) {
     stop();
     throw new UserError(`Microphone: ${error.message}`);
   }
   return { rate: context.sampleRate, seconds: Infinity, pieces: () => blocks.pieces(), stop };
+}
+
+// Waits until audio is processed, which in Firefox never happens where the computer has no output device.
+async function started(context) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    const reason = `audio did not start within ${MAX_START_SECONDS} s; some browsers need an output device`;
+    timer = setTimeout(() => reject(new Error(reason)), 1000 * MAX_START_SECONDS);
+  });
+  await Promise.race([context.resume(), late]);
+  clearTimeout(timer);
 }
 
 // Blocks that arrived and were not read yet.
