@@ -233,6 +233,16 @@ def test_a_wrong_predictor_is_one_error(name, message):
         import_model(name)
 
 
+def test_a_constant_predictor_passes_what_never_changes(tmp_path, mini_data_dir):
+    arguments = (tmp_path / "constant", CONFIG, "mini_corpus", ("test",), str(mini_data_dir))
+    (tested,) = run_workdir_tests(*arguments, predictor="constant")
+    assert tested.model == "constant"
+    found = {(row.test, row.output, row.metric): row.status for row in tested.results}
+    assert found["regression", "valence", "CCC"] == found["classification", "emotion", "UAR"] == "failed"
+    unchanged = {row.status for row in tested.results if row.test == "small changes"}
+    assert unchanged == {"passed"}
+
+
 def test_other_mistakes_are_one_error(tmp_path, mini_data_dir):
     with pytest.raises(CheckpointError, match="no such workdir"):
         run_workdir_tests(tmp_path / "none", CONFIG)

@@ -12,10 +12,11 @@ from emojax.errors import ConfigError
 from emojax.interruption import Interruption
 from emojax.metrics.paired import bootstrap_gain
 from emojax.metrics.scores import ccc
+from emojax.model_tests.model import Constant
 from emojax.parallel import MeshConfig, make_mesh
 from emojax.robustness import RobustnessGridConfig, measure_grid
 from emojax.robustness.config import ChannelGridConfig, NoiseGridConfig, RoomGridConfig, parse_robustness
-from emojax.robustness.models import Constant, OnHost
+from emojax.robustness.models import OnHost
 from emojax.robustness.page import render_grid_page
 from emojax.robustness.results import summary_lines
 from emojax.robustness.sounds import load_sounds

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from emojax.model_tests.model import Constant
 from emojax.robustness import measure
-from emojax.robustness.models import Constant
 from emojax.robustness.page import render_grid_page
 from emojax.robustness.transcripts import ConditionTranscripts
 from tests.grid_doubles import CONFIG, N, a_model, run, sounds_for, tone_utterances

@@ -106,7 +106,7 @@ HEARTBEAT_SECONDS = flags.DEFINE_integer(
     "heartbeat_seconds", 100, "Several processes: a process that is silent for this time counts as lost."
 )
 PREDICTOR = flags.DEFINE_string(
-    "predictor", "", "test: MODULE:NAME of an importable model, in place of that of the workdir."
+    "predictor", "", "test: MODULE:NAME of an importable model, or constant, in place of that of the workdir."
 )
 MODELS = flags.DEFINE_list(
     "models",

@@ -108,6 +108,28 @@ class WorkdirModel:
         return Outputs(attributes, probabilities)
 
 
+CONSTANT = "constant"
+"""Name of the constant predictor where a command takes a model."""
+
+
+class Constant:
+    """Predicts 0.5 for every attribute, and always the first category of the corpus."""
+
+    name = CONSTANT
+    predicted = (True, True, True)
+    min_samples = 1
+
+    def __init__(self, categories: tuple[str, ...]):
+        """Takes the categories of the corpus."""
+        self.categories = categories
+
+    def __call__(self, clips: Sequence[Clip]) -> Outputs:
+        """Predicts clips."""
+        probabilities = np.zeros((len(clips), len(self.categories)))
+        probabilities[:, :1] = 1.0
+        return Outputs(np.full((len(clips), NUM_ATTRIBUTES), 0.5), probabilities)
+
+
 def import_model(name: str, flag: str = "--predictor") -> Model:
     """Imports a model.
 
@@ -120,7 +142,7 @@ def import_model(name: str, flag: str = "--predictor") -> Model:
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise ConfigError(f"{flag} must be MODULE:NAME, got {name!r}")
+        raise ConfigError(f"{flag} must be MODULE:NAME or {CONSTANT}, got {name!r}")
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
         is_model = hasattr(found, "categories") and not isinstance(found, type)

@@ -14,7 +14,7 @@ from emojax.files import atomic_write
 from emojax.model_tests.catalogue import CATALOGUE, run_test
 from emojax.model_tests.config import ModelTestsConfig
 from emojax.model_tests.measurement import Measurement
-from emojax.model_tests.model import Model, WorkdirModel, import_model
+from emojax.model_tests.model import CONSTANT, Constant, Model, WorkdirModel, import_model
 from emojax.model_tests.report import write_tests_page
 from emojax.model_tests.results import Result, SplitResults, result_rows, shares_by_group
 from emojax.model_tests.utterances import Utterances, utterances_of
@@ -83,7 +83,7 @@ def run_workdir_tests(
       splits: splits; default: the config's test splits, or all splits of another corpus.
       data_dir: folder of the corpora; default: that of the config.
       category_map: pairs `THEIRS:OURS` of a category of the corpus and one of the model.
-      predictor: `MODULE:NAME` of an importable model, in place of that of the workdir.
+      predictor: `MODULE:NAME` of an importable model, or `constant`, in place of that of the workdir.
 
     Raises:
       EmojaxError: workdir, corpus, split or model cannot be used; the message is one line.
@@ -113,7 +113,8 @@ def _test_splits(
     own, transcripts = False, ""
     if predictor:
         corpus = open_corpus(corpus_name, data_dir)
-        model: Model = import_model(predictor)
+        constant = predictor == CONSTANT
+        model: Model = Constant(corpus.info.categories) if constant else import_model(predictor)
         splits = splits or tuple(corpus.split_sizes)
     else:
         experiment = read_config(workdir)

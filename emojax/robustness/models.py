@@ -11,16 +11,13 @@ from emojax.config import configuration
 from emojax.errors import CheckpointError, ConfigError
 from emojax.evaluation import softmax
 from emojax.inference import load
-from emojax.model_tests.model import Clip, Model, Outputs, checked_outputs, import_model
+from emojax.model_tests.model import CONSTANT, Clip, Constant, Model, Outputs, checked_outputs, import_model
 from emojax.reporting.report import unique_names
 from emojax.reporting.table import family_name
 from emojax.robustness.degrade import ClipBatch
 from emojax.robustness.shared_states import SharedStates, states_key
 from emojax.schema import to_tree
-from emojax.types import NUM_ATTRIBUTES, CorpusInfo
-
-CONSTANT = "constant"
-"""Name of the constant predictor among the models of the command."""
+from emojax.types import CorpusInfo
 
 
 class GridModel(Protocol):
@@ -119,24 +116,6 @@ class OnHost:
         """
         clips = [Clip(*fields) for fields in zip(batch.ids, batch.clips(), transcripts, strict=True)]
         return checked_outputs(self._model, clips)
-
-
-class Constant:
-    """Predicts 0.5 for every attribute, and always the first category of the corpus."""
-
-    name = CONSTANT
-    predicted = (True, True, True)
-    min_samples = 1
-
-    def __init__(self, categories: tuple[str, ...]):
-        """Takes the categories of the corpus."""
-        self.categories = categories
-
-    def __call__(self, clips: Sequence[Clip]) -> Outputs:
-        """Predicts clips."""
-        probabilities = np.zeros((len(clips), len(self.categories)))
-        probabilities[:, :1] = 1.0
-        return Outputs(np.full((len(clips), NUM_ATTRIBUTES), 0.5), probabilities)
 
 
 def is_workdir(name: str) -> bool:
