@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs import default
 from emojax.__main__ import config_reference
-from emojax.config import ExperimentConfig, load_saved_config, migrate, parse_experiment, saved_tree
+from emojax.config import ExperimentConfig, configuration, load_saved_config, migrate, parse_experiment, saved_tree
 from emojax.config.migrate import _LATER_FIELDS
 from emojax.config.reference import fields
 from emojax.errors import CheckpointError, ConfigError
@@ -113,6 +113,18 @@ def test_migrated_config_keeps_earlier_behaviour(absent):
         group[name] = LATER[path]
     assert load_saved_config(old) == parse_experiment(wanted)
     assert migrate(saved_tree(config)) == to_tree(config)
+
+
+def test_runs_that_differ_in_seed_place_and_recomputation_have_one_configuration():
+    def found(seed, folder, remat, rate):
+        acoustic = {
+            "checkpoint": f"{folder}/hubert",
+            "remat": remat,
+            "remat_saves": "nothing" if remat else "attention",
+        }
+        return configuration({"seed": seed, "model": {"acoustic": acoustic}, "optimizer": {"learning_rate": rate}})
+
+    assert found(0, "a", True, 1e-3) == found(1, "b", False, 1e-3) != found(0, "a", True, 1e-4)
 
 
 def test_migrate_creates_missing_groups():

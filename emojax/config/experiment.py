@@ -115,12 +115,17 @@ def parse_experiment(tree: Mapping[str, Any]) -> ExperimentConfig:
 LOCATIONS = ("checkpoint", "store", "transcripts", "workdir", "cache", "states", "folder", "init_from", "ratings")
 """Names of fields that hold paths; comparisons of runs use their last component only."""
 
+RECOMPUTATION = ("remat", "remat_saves")
+"""Names of fields that exchange time for memory: results differ by rounding. Comparisons of runs ignore them, but a run
+continues bit-exactly only with the same."""
+
 
 def configuration(tree: Mapping[str, Any]) -> str:
     """Serialises the fields of a config that identify an experiment, so that runs can be grouped over seeds.
 
-    The seed and fields that affect neither training nor evaluation are ignored; of the paths in `LOCATIONS` only the
-    last component is compared (`fusion_seed0` and `fusion_seed1` remain different teachers).
+    The seed and fields that affect neither training nor evaluation are ignored, as are those in `RECOMPUTATION`; of the
+    paths in `LOCATIONS` only the last component is compared (`fusion_seed0` and `fusion_seed1` remain different
+    teachers).
 
     Args:
       tree: migrated config of a workdir (`migrate`); may be untrusted.
@@ -131,7 +136,7 @@ def configuration(tree: Mapping[str, Any]) -> str:
         found = {}
         for key, value in branch.items():
             name = f"{path}{key}"
-            if name in ignored:
+            if name in ignored or key in RECOMPUTATION:
                 continue
             if isinstance(value, Mapping):
                 value = kept(value, f"{name}.")
