@@ -286,6 +286,10 @@ def test_other_mistakes_are_errors_of_one_line(finished, forked, tmp_path):
         (["--config=configs/default.py", "--config.trainin.epochs=1"], "has no field 'trainin'; Did you mean \"train"),
         ([f"--workdir={tmp_path}"], "--config=configs/NAME.py is missing"),
         (
+            ["--mode=robustness", f"--workdir={workdir}", "--config.utterances=12"],
+            "--config.utterances sets a field of --config=configs/NAME.py, which is missing",
+        ),
+        (
             ["--mode=evaluate", f"--workdir={workdir}", "--folds=3"],
             "--folds is a flag of --mode=train, got --mode=eval",
         ),

@@ -233,6 +233,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(fail(f"--config={error}", USAGE))
     except FileNotFoundError as error:
         sys.exit(fail(f"--config: {error.filename or error} does not exist", USAGE))
+    except flags.UnrecognizedFlagError as error:
+        field = f"--{error.flagname}" if error.flagname.startswith("config.") else ""
+        needed = f"{field} sets a field of --config=configs/NAME.py, which is missing"
+        sys.exit(fail(needed if field else str(error), USAGE))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         # For a field that does not exist ml_collections raises a KeyError, sometimes within an AttributeError, whose
         # second line names the field it may have been; its text is written as Python would, with quotes and \\n.
