@@ -124,10 +124,14 @@ def draw(rows: list[dict], options, corpus: str) -> None:
         axes.scatter(*point, s=10 + row["parameters"] ** 0.5 / 10, color=PALETTE[number % len(PALETTE)], alpha=0.8)
         others = rows[:number] + rows[number + 1 :]
         nearest = min(others, key=lambda other: abs(math.log(other["seconds"] / row["seconds"])), default=row)
-        place = (0, 14) if row["ccc"] > nearest["ccc"] else (0, -20)  # names of neighbours on different sides
-        axes.annotate(row["system"], point, xytext=place, textcoords="offset points", fontsize=8, ha="center")
+        # Names of neighbours are on different sides.
+        place, side = ((0, 14) if row["ccc"] > nearest["ccc"] else (0, -20)), "center"
+        ratios = [other["seconds"] / row["seconds"] for other in others]
+        if any(1 < ratio < 1.3 for ratio in ratios) and not any(1 / 1.3 < ratio < 1 for ratio in ratios):
+            place, side = (-12, -3), "right"
+        axes.annotate(row["system"], point, xytext=place, textcoords="offset points", fontsize=8, ha=side)
     axes.set_xscale("log")
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.16, y=0.12)
     axes.set_xlabel("ms for 10 s of speech on one core (recognition included where text is read)")
     axes.set_ylabel(f"{options.attribute} CCC")
     axes.set_title(f"{corpus}, split {options.split}; area: square root of the number of parameters", fontsize=9)
