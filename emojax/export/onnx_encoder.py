@@ -12,7 +12,7 @@ from emojax.encoders.whisper_inputs import FLOOR, HOP, RANGE, WINDOW, whisper_fi
 from emojax.export.onnx_front_end import Frames, cut_samples, masked
 from emojax.export.onnx_graph import BOOL, Graph, Value
 from emojax.export.onnx_mel_energies import log_mel_energies
-from emojax.export.onnx_network import gelu_erf
+from emojax.export.onnx_network import gelu
 from emojax.export.onnx_pooling import pooled
 from emojax.export.onnx_speech_encoder import speech_states
 from emojax.export.onnx_transformer import transformer_states
@@ -122,7 +122,7 @@ def _log_mel(graph: Graph, waveform: Value, num_samples: Value | None, bands: in
     considered = energies
     if frames.mask is not None:
         considered = graph.op("Where", graph.op("Cast", frames.mask, to=BOOL), energies, np.float32(math.log10(FLOOR)))
-    lowest = graph.op("Sub", graph.op("ReduceMax", considered, axes=[1, 2]), np.float32(RANGE))
+    lowest = graph.op("Sub", graph.op("ReduceMax", considered, [1, 2]), np.float32(RANGE))
     scaled = graph.op("Mul", graph.op("Add", graph.op("Max", energies, lowest), np.float32(4)), np.float32(0.25))
     return masked(graph, scaled, counts)
 
@@ -136,7 +136,7 @@ def _convolutions(graph: Graph, features: Frames, config: Any, params: Mapping[s
         channels_first = graph.op("Transpose", frames.values, perm=[0, 2, 1])
         bias = graph.parameter(layer["bias"])
         convolved = graph.op("Conv", channels_first, kernel, bias, strides=[stride], pads=[1, 1], kernel_shape=[3])
-        values = gelu_erf(graph, graph.op("Transpose", convolved, perm=[0, 2, 1]))
+        values = gelu(graph, graph.op("Transpose", convolved, perm=[0, 2, 1]), "none")
         lengths = frames.lengths
         if lengths is not None and stride == 2:
             lengths = graph.op("Div", graph.op("Add", lengths, [1]), [2])

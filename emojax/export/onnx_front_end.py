@@ -126,7 +126,7 @@ def _normalised(graph: Graph, frames: Frames) -> Value:
 def masked_mean(graph: Graph, frames: Frames) -> Value:
     """Mean over valid frames (B, 1, D); frames that are not valid must be zero."""
     if frames.lengths is None:
-        return graph.op("ReduceMean", frames.values, axes=[1])
+        return graph.op("ReduceMean", frames.values, [1])
     count = graph.op("Cast", graph.op("Max", frames.lengths, [1]), to=FLOAT)
     return graph.op("Div", graph.op("ReduceSum", frames.values, [1]), graph.op("Unsqueeze", count, [1, 2]))
 

@@ -8,8 +8,8 @@ import numpy as np
 from emojax.errors import ConfigError
 from emojax.workdir.quantised import quantise
 
-OPSET = 17
-"""Version of the ONNX operators: the first with layer normalisation."""
+OPSET = 20
+"""Version of the ONNX operators: the first with GELU; runtimes have it since January 2024 (ONNX Runtime 1.17)."""
 
 FLOAT, INT32, BOOL = 1, 6, 9
 """Codes of types, for the operator `Cast`."""
@@ -17,7 +17,7 @@ FLOAT, INT32, BOOL = 1, 6, 9
 END = int(np.iinfo(np.int64).max)
 """End of a slice: that of the axis."""
 
-_IR_VERSION = 8
+_IR_VERSION = 9
 """File format of that version, which older runtimes read too."""
 
 Value = str

@@ -30,7 +30,7 @@ def pooled(graph: Graph, frames: Frames, kind: str, params: Mapping[str, Any]) -
     if kind == "max":
         if frames.mask is not None:
             values = graph.op("Where", graph.op("Cast", frames.mask, to=BOOL), values, np.float32(_LOWEST))
-        return graph.op("ReduceMax", values, axes=[1], keepdims=0)
+        return graph.op("ReduceMax", values, [1], keepdims=0)
     if kind == "sum":
         return graph.op("ReduceSum", values, [1], keepdims=0)
     if kind in ("mean", "statistics"):
@@ -77,7 +77,7 @@ def pooled_stream(
         first = graph.op("Squeeze", graph.slice(values, 1, 0, 1), [1])
         new = graph.op("Where", started, old, first)
     elif kind == "max":
-        largest = graph.op("ReduceMax", values, axes=[1], keepdims=0)
+        largest = graph.op("ReduceMax", values, [1], keepdims=0)
         new = graph.op("Where", started, graph.op("Max", old, largest), largest)
     else:
         new = graph.op("Add", old, graph.op("ReduceSum", values, [1], keepdims=0))
@@ -130,7 +130,7 @@ def _running_moments(
     """`StatisticsPooling.update` and `finish`."""
     before, added, count = counts
     old = state.read("mean", size)
-    new = graph.op("ReduceMean", values, axes=[1])
+    new = graph.op("ReduceMean", values, [1])
     # Where no frame is complete at the start of a stream, the share has no meaning and must only be finite.
     share = graph.op("Div", added, graph.op("Add", before, added))
     shift = graph.op("Sub", graph.op("Squeeze", new, [1]), old)
@@ -156,7 +156,7 @@ def _running_attention(
 ) -> Value:
     """`AttentivePooling.update` and `finish`."""
     scores = graph.op("Squeeze", _scores(graph, values, params), [2])
-    largest = graph.op("ReduceMax", scores, axes=[1])
+    largest = graph.op("ReduceMax", scores, [1])
     old_largest = graph.op("Where", started, state.read("largest", 1), largest)
     largest = graph.op("Max", old_largest, largest)
     kept = graph.op("Mul", state.read("weight", 1), graph.op("Exp", graph.op("Sub", old_largest, largest)))

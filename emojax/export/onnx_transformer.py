@@ -8,7 +8,7 @@ import numpy as np
 from emojax.errors import ConfigError
 from emojax.export.onnx_front_end import Frames, masked
 from emojax.export.onnx_graph import Graph, Value
-from emojax.export.onnx_network import dense, gelu_erf, gelu_tanh, layer_norm
+from emojax.export.onnx_network import dense, gelu, layer_norm
 
 
 def transformer_states(
@@ -44,9 +44,9 @@ def transformer_states(
 def activated(graph: Graph, values: Value, name: str) -> Value:
     """Applies an activation by its name in `emojax.encoders.layers.ACTIVATIONS`."""
     if name == "gelu":
-        return gelu_erf(graph, values)
+        return gelu(graph, values, "none")
     if name in ("gelu_new", "gelu_pytorch_tanh"):
-        return gelu_tanh(graph, values)
+        return gelu(graph, values, "tanh")
     if name == "relu":
         return graph.op("Relu", values)
     if name in ("silu", "swish"):
