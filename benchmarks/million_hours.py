@@ -36,6 +36,8 @@ CHUNK = 2**22
 BATCH, HOSTS, SPEAKERS = 4096, 64, 1000
 BUCKETS = tuple(seconds * SAMPLE_RATE for seconds in (3, 5, 8, 12))
 LARGEST_FILE = 12e9
+JOINED_BYTES = 75
+"""Bytes per utterance that the join needs on the disk: temporary columns and the joined file, 34 each."""
 
 
 def write_index(path: Path, size: int) -> int:
@@ -138,10 +140,12 @@ def join_shards(path: Path, size: int) -> str:
     count = min(MAX_SHARDS, -(-size // 512))
     with tempfile.TemporaryDirectory(dir=path.parent) as own, IndexWriter(Path(own)) as writer:
         part, joined, each = Path(own) / "part", Path(own) / "joined", size // count
-        if shutil.disk_usage(own).free < 100 * size:  # columns of 32 bytes and more in temporary files, and the file
-            return f"not measured: {100 * size / 1e9:.0f} GB must be free"
+        if shutil.disk_usage(own).free < JOINED_BYTES * size:
+            return f"not measured: {JOINED_BYTES * size / 1e9:.0f} GB must be free"
         row = {"gender": "", "num_samples": 80_000, "attributes": (np.nan,) * 3, "emotion": -1}
-        writer.add([row | {"id": f"{n:010d}", "speaker": f"speaker{n % SPEAKERS:05d}"} for n in range(each)])
+        for first in range(0, each, SPEAKERS):  # rows as Python objects take far more memory than what is measured
+            numbers = range(first, min(first + SPEAKERS, each))
+            writer.add([row | {"id": f"{n:010d}", "speaker": f"speaker{n % SPEAKERS:05d}"} for n in numbers])
         writer.finish()
         content = dict.fromkeys(FEATURES, "0" * 64)
         writer.write(part, content)

@@ -79,11 +79,31 @@ def test_beam_writes_the_index_that_a_scan_writes(tmp_path, small_shards, option
             assert isinstance(index.num_samples, Column) == (largest == 4)
 
 
-@pytest.fixture
-def url():
-    url = f"memory://{secrets.token_hex(8)}/corpora"
+@pytest.fixture(params=["memory", "s3"])
+def url(request):
+    """Folder of a bucket: in memory, or of a server of the S3 protocol on loopback."""
+    name = secrets.token_hex(8)
+    if request.param == "s3":
+        files = request.getfixturevalue("s3")
+        files.mkdir(name)
+    url = f"{request.param}://{name}/corpora"
     yield url
     bucket.remove_folder(url)
+
+
+@pytest.fixture(scope="module")  # fsspec keeps the connection
+def s3():
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "key")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield fsspec.filesystem("s3")
+    server.stop()
 
 
 @pytest.mark.parametrize("writer", ["here", "tasks", "beam"])
@@ -100,7 +120,7 @@ def test_a_corpus_in_a_bucket_has_the_files_of_a_local_one(tmp_path, small_shard
     assert (made.num_examples, made.num_bytes) == (local.num_examples, local.num_bytes)
     again = build_in_bucket(built_corpus.BuiltCorpus, url, beam_options=options)
     assert not again.hours
-    files = fsspec.filesystem("memory")
+    files, _ = fsspec.url_to_fs(url)
     files.get(f"{made.directory}/", str(tmp_path / "copy/built_corpus/1.0.0/"), recursive=True)
     corpus, other = open_corpus("built_corpus", tmp_path / "local"), open_corpus("built_corpus", tmp_path / "copy")
     assert files_of(other) == files_of(corpus)
@@ -114,7 +134,7 @@ def test_a_failed_build_in_a_bucket_leaves_no_corpus(small_shards, url, monkeypa
     monkeypatch.setattr(beam_build, "run_pipeline", in_this_process)
     with pytest.raises(CorpusError, match="the table was changed"):
         build_in_bucket(Stopping, url, beam_options=[])
-    assert not fsspec.filesystem("memory").find(url)
+    assert not fsspec.url_to_fs(url)[0].find(url)
 
 
 def test_a_bucket_that_cannot_be_accessed_is_reported_in_one_line(capsys):
