@@ -16,6 +16,7 @@ def get_config():
     config.model.modalities = ("lexical",)
     config.model.lexical.checkpoint = "sentence-transformers/all-MiniLM-L6-v2"
     config.model.lexical.network.update(POOLED)
+    config.data.workers = 0  # the step takes milliseconds, for which a process would compete with it on a small machine
     config.training.epochs = 15
     return config
 
