@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime")
 from emojax.export.onnx_files import onnx_session
 from emojax.export.onnx_front_end import num_frames
 from emojax.export.onnx_graph import Graph
-from emojax.export.onnx_mel_energies import log_mel_energies
+from emojax.export.onnx_mel_energies import fitted, log_mel_energies, samples_read
 
 FILTERBANKS = {
     "default": LogMelConfig(),
@@ -36,12 +36,14 @@ def expected(waveform, config):
     return np.log(np.maximum(power @ mel_filterbank(config.bands), config.floor))
 
 
+@pytest.mark.parametrize("by_row", [False, True], ids=["batch", "by row"])
 @pytest.mark.parametrize("config", FILTERBANKS.values(), ids=FILTERBANKS.keys())
-def test_energies_are_those_of_the_definition(config):
+def test_energies_are_those_of_the_definition(config, by_row):
     graph = Graph()
     waveform = graph.input("waveform", np.float32, ("batch", "samples"))
     total = num_frames(graph, graph.size(waveform, 1), config)
-    values = log_mel_energies(graph, waveform, total, config)
+    complete = fitted(graph, waveform, samples_read(graph, total, config))
+    values = log_mel_energies(graph, complete, config, by_row=by_row)
     graph.output("energies", values, np.float32, ("batch", "frames", config.num_bands))
     session = onnx_session(graph.model("energies", {}).SerializeToString())
     for extra in (0, 1, 7 * config.hop_samples - 1, 100 * config.hop_samples):

@@ -11,7 +11,7 @@ from emojax.encoders.whisper_encoder import WhisperEncoder
 from emojax.encoders.whisper_inputs import FLOOR, HOP, RANGE, WINDOW, whisper_filterbank
 from emojax.export.onnx_front_end import Frames, cut_samples, masked
 from emojax.export.onnx_graph import BOOL, Graph, Value
-from emojax.export.onnx_mel_energies import log_mel_energies
+from emojax.export.onnx_mel_energies import fitted, log_mel_energies, samples_read
 from emojax.export.onnx_network import gelu
 from emojax.export.onnx_pooling import pooled
 from emojax.export.onnx_speech_encoder import speech_states
@@ -115,7 +115,9 @@ def _log_mel(graph: Graph, waveform: Value, num_samples: Value | None, bands: in
     source = graph.op("Max", graph.op("Min", source, last), [0])
     rows = graph.op("Expand", source, graph.shape(graph.size(waveform, 0), 1))
     reflected = graph.op("Where", inside, graph.op("GatherElements", waveform, rows, axis=1), np.float32(0))
-    energies = log_mel_energies(graph, reflected, total, whisper_filterbank(bands))
+    filterbank = whisper_filterbank(bands)
+    reflected = fitted(graph, reflected, samples_read(graph, total, filterbank))
+    energies = log_mel_energies(graph, reflected, filterbank, by_row=num_samples is not None)
     energies = graph.op("Mul", energies, np.float32(1 / math.log(10)))
     counts = None if num_samples is None else graph.op("Div", lengths, [HOP])
     frames = masked(graph, energies, counts)

@@ -7,7 +7,7 @@ import numpy as np
 from emojax.audio import LogMelConfig
 from emojax.audio.features import VARIANCE_FLOOR
 from emojax.export.onnx_graph import FLOAT, Graph, Value
-from emojax.export.onnx_mel_energies import log_mel_energies
+from emojax.export.onnx_mel_energies import fitted, log_mel_energies, samples_read
 from emojax.models import LogMelInputConfig
 
 
@@ -68,14 +68,16 @@ def log_mel_frames(graph: Graph, waveform: Value, num_samples: Value | None, con
     """
     filterbank = config.filterbank
     least = max(config.min_samples, filterbank.window_samples)
-    samples = graph.op("Max", graph.size(waveform, 1), [least])
-    lengths = None
-    if num_samples is not None:
-        # Frames lie inside of their clips: samples after the end matter to clips alone that are extended to one frame.
-        first, rest = graph.slice(waveform, 1, 0, least), graph.slice(waveform, 1, least)
-        waveform = graph.concat([cut_samples(graph, first, num_samples), rest], 1)
-        lengths = num_frames(graph, graph.op("Max", num_samples, [least]), filterbank)
-    return Frames(log_mel_energies(graph, waveform, num_frames(graph, samples, filterbank), filterbank), lengths)
+    total = num_frames(graph, graph.op("Max", graph.size(waveform, 1), [least]), filterbank)
+    read = samples_read(graph, total, filterbank)
+    if num_samples is None:
+        return Frames(log_mel_energies(graph, fitted(graph, waveform, read), filterbank))
+    # Frames lie inside of their clips: samples after the end matter to clips alone that are extended to one frame.
+    length = graph.op("Min", graph.op("Min", graph.size(waveform, 1), read), [least])
+    first = cut_samples(graph, graph.slice(waveform, 1, 0, length), num_samples)
+    complete = graph.concat([first, fitted(graph, waveform, read, skipped=length)], 1)
+    lengths = num_frames(graph, graph.op("Max", num_samples, [least]), filterbank)
+    return Frames(log_mel_energies(graph, complete, filterbank, by_row=True), lengths)
 
 
 def prepared_frames(graph: Graph, energies: Frames, config: LogMelInputConfig, statistics: dict) -> Frames:
@@ -91,7 +93,10 @@ def prepared_frames(graph: Graph, energies: Frames, config: LogMelInputConfig, s
     if config.normalisation == "corpus":
         values = graph.op("Sub", values, np.asarray(statistics["mean"], np.float32))
         values = graph.op("Mul", values, 1.0 / np.asarray(statistics["std"], np.float32))
-    frames = masked(graph, values, energies.lengths)
+    if config.stack > 1 and config.normalisation != "utterance" and not config.deltas.order:
+        frames = Frames(values, energies.lengths)  # `stacked` masks, and complete stacks hold valid frames alone
+    else:
+        frames = masked(graph, values, energies.lengths)
     if config.normalisation == "utterance":
         frames = frames.replace(_normalised(graph, frames))
     parts = [frames.values]

@@ -80,6 +80,23 @@ class Graph:
         self._nodes.append(self._onnx.helper.make_node(kind, inputs, names, **attributes))
         return names
 
+    def by_row(self, body: Callable[[Value], Value], values: Value) -> Value:
+        """Applies nodes to the rows of a tensor one after the other (`Scan`), which keeps what they compute small.
+
+        Args:
+          body: adds the nodes for one row, float32 (1, ...), and returns their output, float32 (1, ...).
+          values: float32 (B, ...).
+
+        Returns:
+          The outputs (B, ...), which must have equal shapes.
+        """
+        helper, row = self._onnx.helper, self._new_name("row")
+        outside, self._nodes = self._nodes, []
+        result = self.op("Squeeze", body(self.op("Unsqueeze", row, [0])), [0])
+        inside, self._nodes = self._nodes, outside
+        ends = [[helper.make_tensor_value_info(end, FLOAT, None)] for end in (row, result)]
+        return self.op("Scan", values, body=helper.make_graph(inside, "row", *ends), num_scan_inputs=1)
+
     def constant(self, values: Any) -> Value:
         """Adds a constant, once for equal values."""
         array = np.ascontiguousarray(values)

@@ -11,7 +11,7 @@ from emojax.export.description import Description
 from emojax.export.onnx_encoder import encoder_frames
 from emojax.export.onnx_front_end import Frames, log_mel_frames, masked, prepared_frames
 from emojax.export.onnx_graph import Graph, Value
-from emojax.export.onnx_mel_energies import log_mel_energies
+from emojax.export.onnx_mel_energies import fitted, log_mel_energies, samples_read
 from emojax.export.onnx_network import NetworkState, dense, embedding, network_frames
 from emojax.export.onnx_pooling import pooled, pooled_stream
 from emojax.models.rating_head import logit_scale
@@ -86,7 +86,7 @@ def stream_model(trained: TrainedModel, description: Description, *, quantised: 
     keep = graph.op("Squeeze", graph.op("Equal", complete, [0]), [0])
     state = NetworkState(graph, keep)
     total = graph.op("Mul", graph.op("Max", complete, [1]), [settings.stack])
-    energies = log_mel_energies(graph, samples, total, filterbank)
+    energies = log_mel_energies(graph, fitted(graph, samples, samples_read(graph, total, filterbank)), filterbank)
     statistics = variables.get("statistics", {}).get("log_mel", {})
     frames = prepared_frames(graph, Frames(energies), settings, statistics)
     own = params.get("log_mel_network", {})

@@ -88,8 +88,12 @@ def network_frames(
         size = config.conv_channels + size
     if config.block_dilations:
         values, size = dense(graph, values, params["to_blocks"]), config.block_channels
-    for number, dilation in enumerate(config.block_dilations):
-        values = _causal_block(graph, values, config, dilation, params[f"blocks_{number}"], f"block_{number}", state)
+        shape = graph.shape(graph.size(values, 0), graph.size(values, 1), size)
+        values = graph.op("Reshape", values, [-1, size])  # runtimes add a bias to products of matrices as they compute
+        for number, dilation in enumerate(config.block_dilations):
+            own = params[f"blocks_{number}"]
+            values = _causal_block(graph, values, shape, config, dilation, own, f"block_{number}", state)
+        values = graph.op("Reshape", values, shape)
     if config.gru_layers:
         values = graph.op("Transpose", values, perm=[1, 0, 2])
         for number in range(config.gru_layers):
@@ -146,15 +150,16 @@ def _convolution(
 def _causal_block(
     graph: Graph,
     values: Value,
+    shape: Value,
     config: TCGRUConfig,
     dilation: int,
     params: Mapping[str, Any],
     name: str,
     state: NetworkState | None,
 ) -> Value:
-    """`CausalBlock`."""
+    """`CausalBlock` of frames (B T, D); `shape` is (B, T, D)."""
     context, kernel = (config.conv_kernel - 1) * dilation, params["depthwise"]
-    frames = layer_norm(graph, values, params["LayerNorm_0"])
+    frames = graph.op("Reshape", layer_norm(graph, values, params["LayerNorm_0"]), shape)
     if state is not None:
         frames = _with_context(graph, frames, context, config.block_channels, name, state)
     # As images of one row: runtimes have a fast depthwise convolution for two axes only.
@@ -168,7 +173,7 @@ def _causal_block(
         dilations=[1, dilation],
         pads=[0, context if state is None else 0, 0, 0],
     )
-    convolved = graph.op("Squeeze", graph.op("Transpose", convolved, perm=[0, 2, 3, 1]), [1])
+    convolved = graph.op("Reshape", graph.op("Transpose", convolved, perm=[0, 2, 3, 1]), [-1, config.block_channels])
     return graph.op("Add", values, dense(graph, gelu(graph, convolved, "tanh"), params["dense"]))
 
 
