@@ -5,6 +5,7 @@ native libraries log errors only: `launch.py` sets their level before it imports
 `python -m tests.command_server` is the process that is forked.
 """
 
+import atexit
 import importlib
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -163,7 +165,17 @@ def _run(request: dict) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"],) * 2)
     sys.argv = ["launch.py", *request["arguments"]]
     sys.path[0] = os.getcwd()
-    runpy.run_path("launch.py", run_name="__main__")
+    try:
+        runpy.run_path("launch.py", run_name="__main__")
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        # As Python ends, but for the teardown of what was imported, which takes a second or two.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code or 0)
     sys.exit()
 
 
