@@ -1,4 +1,4 @@
-"""Log-mel energies in ONNX: a Fourier transform of two stages, each a convolution that every runtime computes fast."""
+"""Log-mel energies in ONNX: a Fourier transform of two stages, a convolution and a product, fast in any runtime."""
 
 import dataclasses
 import math
