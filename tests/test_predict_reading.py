@@ -9,7 +9,7 @@ import soundfile
 
 from emojax.audio import read_audio
 from emojax.evaluation.windows import WHOLE, Windows
-from emojax.inference import decoding_pool, reading
+from emojax.inference import decoding_pool, decoding_worker, reading
 from emojax.inference.decoding_pool import DecodingPool, default_workers, tasks_of
 from emojax.inference.reading import End, Failure, Reading, Samples, cut, read_clips
 from emojax.inference.sources import Clip
@@ -17,7 +17,7 @@ from emojax.inference.sources import Clip
 RATE = 16_000
 HALVES = Windows(RATE // 2)
 EQUAL = Windows(RATE, equal=True)
-SERVE = decoding_pool.serve
+SERVE = decoding_worker.serve
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_processes_read_what_this_process_reads_and_a_crash_fails_one_file(noise
     expected, ends, _ = by_clip(read_clips(clips[:5] + clips[6:], Reading(HALVES, 400)))
     monkeypatch.setattr(decoding_pool, "_SEGMENTS_AT_ONCE", 1)
     monkeypatch.setattr(decoding_pool, "_READ_AHEAD", 100)
-    monkeypatch.setattr(decoding_pool, "serve", serve_and_crash)
+    monkeypatch.setattr(decoding_worker, "serve", serve_and_crash)
     with DecodingPool(2) as pool:
         for _ in range(2):  # a pool is used again, after its process was replaced
             found, found_ends, failures = by_clip(pool.read(iter(clips), Reading(HALVES, 400)))
@@ -188,5 +188,5 @@ def test_processes_read_what_this_process_reads_and_a_crash_fails_one_file(noise
 
 def serve_and_crash(connection, inherited):
     """Serves as a worker process, which is killed by files of the name `crash.wav`."""
-    decoding_pool.read_clips = crash
+    decoding_worker.read_clips = crash
     SERVE(connection, inherited)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +15,7 @@ import soundfile
 
 from emojax.errors import ConfigError, EmojaxError
 from emojax.evaluation.windows import WHOLE, Windows
-from emojax.inference import batches, reading, run
-from emojax.inference.batches import BatchShapes
+from emojax.inference import batches, length_buckets, reading, run
 from emojax.inference.decoding_pool import DecodingPool
 from emojax.inference.distributions import RatingDistribution
 from emojax.inference.journal import Outputs
@@ -29,7 +29,7 @@ RATE = 16_000
 class Double:
     """Predicts the mean and the standard deviation of a clip's samples; counts what is computed."""
 
-    min_samples, takes_audio, seconds_at_once = 400, True, 4
+    min_samples, takes_audio, seconds_at_once, batches_at_once = 400, True, 4, 1
 
     def __init__(self, windows=WHOLE, categories=("calm", "=angry"), ratings=False, takes_transcripts=False):
         self.windows, self.categories, self.ratings = windows, categories, ratings
@@ -38,7 +38,9 @@ class Double:
 
     @property
     def shapes(self):
-        return BatchShapes(self.seconds_at_once * RATE, self.windows.samples or None, self.windows.always)
+        return length_buckets.BatchShapes(
+            self.seconds_at_once * RATE, self.windows.samples or None, self.windows.always
+        )
 
     def prepare(self, shapes):
         self.prepared += shapes
@@ -116,8 +118,62 @@ def test_rows_are_printed_in_the_order_of_the_list_and_failures_are_lines(clips)
     assert sum(rows for rows, _ in double.computed) == 11  # no empty row here
 
 
+def test_batches_that_are_computed_at_the_same_time_give_the_same_and_are_few(clips, monkeypatch):
+    double, alone = Double(), {result.number: result.row for result in predicted(Double(), clips)}
+    double.batches_at_once, double.seconds_at_once = 2, 1
+    running, most, both = set(), [], threading.Barrier(2)
+    compute = double.window_outputs
+
+    def counted(*arguments):
+        running.add(threading.get_ident())
+        most.append(len(running))
+        if len(most) <= 2:  # the first two are in their threads at once
+            both.wait(timeout=30)
+        outputs = compute(*arguments)
+        running.discard(threading.get_ident())
+        return outputs
+
+    monkeypatch.setattr(double, "window_outputs", counted)
+    assert {result.number: result.row for result in predicted(double, clips)} == alone
+    assert max(most) == 2
+
+
+def test_a_clip_that_fails_while_its_window_is_computed_has_no_result():
+    double, computing, dropped = Double(), threading.Event(), threading.Event()
+    double.batches_at_once, double.seconds_at_once = 2, 1
+    compute = double.window_outputs
+
+    def late(*arguments):
+        computing.set()
+        assert dropped.wait(timeout=30)
+        return compute(*arguments)
+
+    double.window_outputs = late
+    predictions = batches.BatchedPredictions(double, at_once=2)
+    second = np.ones(RATE, np.float32)
+    assert list(predictions.add("fails", second, "")) == []
+    assert computing.wait(timeout=30)
+    predictions.drop("fails")
+    dropped.set()
+    assert list(predictions.add("stays", second, "")) == []
+    assert list(predictions.end("stays")) == []
+    assert [clip for clip, _ in predictions.rest()] == ["stays"]
+
+
+def test_an_error_in_a_thread_is_raised(clips):
+    double = Double()
+    double.batches_at_once, double.seconds_at_once = 2, 1
+
+    def broken(*arguments):
+        raise MemoryError("no memory for this batch")
+
+    double.window_outputs = broken
+    with pytest.raises(MemoryError, match="no memory for this batch"):
+        list(predicted(double, clips))
+
+
 def test_rows_wait_for_few_others(clips, monkeypatch):
-    monkeypatch.setattr(batches, "_MOST_OVERTAKING", 3)
+    monkeypatch.setattr(length_buckets, "_MOST_OVERTAKING", 3)
     order = [result.number for result in predicted(Double(), [clips[1], *[clips[0]] * 40])]
     assert order.index(0) < 6
 

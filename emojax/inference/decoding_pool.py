@@ -1,20 +1,18 @@
 """Decoding of files in worker processes, read ahead by a bounded number of samples."""
 
 import collections
-import contextlib
 import dataclasses
 import itertools
 import multiprocessing
-import os
-import signal
 import threading
 from collections.abc import Iterable, Iterator
-from multiprocessing.connection import Connection, wait
-from typing import Any, Self
+from multiprocessing.connection import wait
+from typing import Self
 
-from emojax.inference.reading import End, Event, Failure, Reading, Samples, read_clips
+from emojax.inference.decoding_worker import Task, Worker
+from emojax.inference.reading import Event, Reading, Samples, read_clips
 from emojax.inference.sources import Clip
-from emojax.parallel import jax_started
+from emojax.parallel import jax_started, usable_cores
 from emojax.types import SAMPLE_RATE
 
 MOST_WORKERS = 8
@@ -29,14 +27,10 @@ _READ_AHEAD = 600 * SAMPLE_RATE
 _SEGMENTS_AT_ONCE = 256
 """Segments of a file that are read in one pass."""
 
-Task = list[tuple[int, Clip]]
-"""Clips of one file with their numbers."""
-
 
 def default_workers(num_files: int) -> int:
     """Number of worker processes for a number of files; 0: decode in this process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if num_files < LEAST_FILES else min(cores, MOST_WORKERS)
+    return 0 if num_files < LEAST_FILES else min(usable_cores(), MOST_WORKERS)
 
 
 def tasks_of(clips: Iterable[tuple[int, Clip]]) -> Iterator[Task]:
@@ -59,19 +53,19 @@ class DecodingPool:
         Args:
           workers: number of processes; 0: decode in this process.
         """
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         for _ in range(workers):
             self._workers.append(self._new_worker())
 
-    def _new_worker(self) -> "_Worker":
+    def _new_worker(self) -> Worker:
         if not jax_started() and "fork" in multiprocessing.get_all_start_methods():
             import soundfile  # noqa: F401  # once for all processes
             import soxr  # noqa: F401
 
-            return _Worker(multiprocessing.get_context("fork"), [worker.connection for worker in self._workers])
+            return Worker(multiprocessing.get_context("fork"), [worker.connection for worker in self._workers])
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        return _Worker(context, [])
+        context.set_forkserver_preload([Worker.__module__])
+        return Worker(context, [])
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -126,87 +120,10 @@ class DecodingPool:
         except BaseException as error:  # raised again by the reader of the queue
             queue.end(error)
 
-    def _replaced(self, worker: "_Worker") -> "_Worker":
+    def _replaced(self, worker: Worker) -> Worker:
         position = self._workers.index(worker)
         self._workers[position] = self._new_worker()
         return self._workers[position]
-
-
-class _Worker:
-    """One process.
-
-    Attributes:
-      connection: connection to the process.
-      task: clips that it reads; None: none.
-    """
-
-    def __init__(self, context: Any, inherited: list[Connection]):
-        self.connection, other = context.Pipe()
-        own = [self.connection] if context.get_start_method() == "fork" else []
-        self._process = context.Process(target=serve, args=(other, [*inherited, *own]), daemon=True)
-        self._process.start()
-        other.close()
-        self.task: Task | None = None
-        self._finished: set[int] = set()
-
-    def give(self, task: Task | None, reading: Reading) -> None:
-        """Sends a task, if there is one."""
-        self.task, self._finished = task, set()
-        if task is not None:
-            with contextlib.suppress(OSError):  # a process that has ended is found when its events are received
-                self.connection.send(([(n, dataclasses.replace(clip, transcript=None)) for n, clip in task], reading))
-
-    def receive(self) -> Event | None:
-        """The next event of the task; None at its end."""
-        event = self.connection.recv()
-        if isinstance(event, End | Failure):
-            self._finished.add(event.clip)
-        return event
-
-    def failures(self) -> list[Failure]:
-        """Failures of the clips that a process that has ended did not finish."""
-        self._process.join()
-        self.connection.close()
-        code = self._process.exitcode or 0
-        how = f"signal {-code}" if code < 0 else f"status {code}"
-        message = f"cannot be read as audio (the process that decoded it ended with {how})"
-        left = [(n, clip) for n, clip in self.task or () if n not in self._finished]
-        return [Failure(n, f"{clip.name}: {message}") for n, clip in left]
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self.connection.close()
-        self._process.join(0.2)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-
-def serve(connection: Connection, inherited: list[Connection]) -> None:
-    """Runs a worker process, which ends when the other side closes the connection or ends.
-
-    Args:
-      connection: connection to the process that gives tasks.
-      inherited: copies of that process's ends of connections, which would keep them open.
-    """
-    for each in inherited:
-        each.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            task, reading = connection.recv()
-            for event in read_clips(task, reading):
-                connection.send(event)
-            connection.send(None)
-
-
-def end_with_parent() -> None:
-    """Ends this process with the one that started it, also while a file system does not answer."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 class _Closed(Exception):

@@ -81,7 +81,7 @@ def predict_clips(
     texts = {number: clip.transcript or "" for number, clip in enumerate(clips) if clip.transcript}
     if recognizer is not None:
         events = _transcribed(events, clips, recognizer, texts, dataclasses.replace(reading, whole=False))
-    batches, ends = BatchedPredictions(predictor), dict[int, End]()
+    batches, ends = BatchedPredictions(predictor, at_once=predictor.batches_at_once), dict[int, End]()
     has_words = predictor.takes_transcripts and (recognizer is not None or bool(texts))
 
     def results(found: Iterable[tuple[int, Prediction]]) -> Iterator[Result]:

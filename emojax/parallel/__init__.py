@@ -5,6 +5,7 @@ from emojax.parallel.host import check_not_forked as check_not_forked
 from emojax.parallel.host import compiled_programs as compiled_programs
 from emojax.parallel.host import jax_started as jax_started
 from emojax.parallel.host import keep_freed_memory as keep_freed_memory
+from emojax.parallel.host import usable_cores as usable_cores
 from emojax.parallel.host import use_compilation_cache as use_compilation_cache
 from emojax.parallel.mesh import BATCH_AXES as BATCH_AXES
 from emojax.parallel.mesh import AxesOf as AxesOf

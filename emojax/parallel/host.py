@@ -14,6 +14,11 @@ from emojax.files import user_cache
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_compilation_cache() -> None:
     """Enables JAX's persistent compilation cache in the user's cache folder or `$JAX_COMPILATION_CACHE_DIR`."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):

@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from emojax.audio.decoding import missing_package
 from emojax.audio.files import read_blocks, to_mono_16khz
 from emojax.errors import AudioError, AudioFormatError, AudioLengthError
-from emojax.inference.decoding_pool import end_with_parent
+from emojax.inference.decoding_worker import end_with_parent
 from emojax.serve.problems import Problem
 from emojax.types import SAMPLE_RATE
 
