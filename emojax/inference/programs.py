@@ -12,6 +12,7 @@ import os
 import pickle
 import platform
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -60,6 +61,7 @@ class Programs:
         function.__name__ = f"predict_{secrets.token_hex(8)}"  # type: ignore[attr-defined]
         self._forward = jax.jit(function)
         self._programs: dict[str, Future[Program]] = {}
+        self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), "emojax-programs")
 
     def __call__(self, variables: Any, batch: Batch) -> EmotionOutput:
@@ -72,9 +74,10 @@ class Programs:
 
     def _program(self, batch: Batch) -> Future[Program]:
         signature = _signature(batch)
-        if signature not in self._programs:
-            self._programs[signature] = self._threads.submit(self._load, signature, batch)
-        return self._programs[signature]
+        with self._lock:  # batches are computed in several threads
+            if signature not in self._programs:
+                self._programs[signature] = self._threads.submit(self._load, signature, batch)
+            return self._programs[signature]
 
     def _load(self, signature: str, batch: Batch) -> Program:
         path = self._folder / f"{_digest(self._key, signature)[:32]}.program"
