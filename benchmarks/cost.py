@@ -11,8 +11,8 @@ a large product.
 """
 
 import argparse
+import itertools
 import json
-import math
 import os
 import re
 import statistics
@@ -119,24 +119,47 @@ def draw(rows: list[dict], options, corpus: str) -> None:
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for number, row in enumerate(rows):
-        point = (1e3 * row["seconds"], row["ccc"])
+    points = [(1e3 * row["seconds"], row["ccc"]) for row in rows]
+    for number, (row, point) in enumerate(zip(rows, points, strict=True)):
         axes.scatter(*point, s=10 + row["parameters"] ** 0.5 / 10, color=PALETTE[number % len(PALETTE)], alpha=0.8)
-        others = rows[:number] + rows[number + 1 :]
-        nearest = min(others, key=lambda other: abs(math.log(other["seconds"] / row["seconds"])), default=row)
-        # Names of neighbours are on different sides.
-        place, side = ((0, 14) if row["ccc"] > nearest["ccc"] else (0, -20)), "center"
-        ratios = [other["seconds"] / row["seconds"] for other in others]
-        if any(1 < ratio < 1.3 for ratio in ratios) and not any(1 / 1.3 < ratio < 1 for ratio in ratios):
-            place, side = (-12, -3), "right"
-        axes.annotate(row["system"], point, xytext=place, textcoords="offset points", fontsize=8, ha=side)
     axes.set_xscale("log")
-    axes.margins(x=0.16, y=0.12)
+    axes.margins(x=0.2, y=0.15)
     axes.set_xlabel("ms for 10 s of speech on one core (recognition included where text is read)")
     axes.set_ylabel(f"{options.attribute} CCC")
     axes.set_title(f"{corpus}, split {options.split}; area: square root of the number of parameters", fontsize=9)
     axes.grid(alpha=0.3)
+    label_points(axes, points, [row["system"] for row in rows])
     save_figure(figure, options.picture)
+
+
+def label_points(axes, points: list[tuple[float, float]], names: list[str]) -> None:
+    """Writes names beside points, near ones first, where neither a point nor another name is."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # the layout, in which names have no part
+    centres = axes.transData.transform(points)
+    taken = [Bbox.from_extents(x - 12, y - 12, x + 12, y + 12) for x, y in centres]
+    sides = ((0, 1, "center", "bottom"), (0, -1, "center", "top"), (1, 0, "left", "center"), (-1, 0, "right", "center"))
+    for point, name in zip(points, names, strict=True):
+        for distance, (across, up, horizontal, vertical) in itertools.product(range(10, 120, 10), sides):
+            text = axes.annotate(
+                name,
+                point,
+                xytext=(across * distance, up * distance),
+                textcoords="offset points",
+                fontsize=8,
+                ha=horizontal,
+                va=vertical,
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4} if distance > 10 else None,
+            )
+            text.set_in_layout(False)
+            text.get_window_extent()  # of name and line; places both
+            extent = Text.get_window_extent(text)
+            if not any(extent.overlaps(other) for other in taken) and axes.bbox.contains(extent.x0, extent.y0):
+                taken.append(extent)
+                break
+            text.remove()
 
 
 if __name__ == "__main__":
