@@ -165,7 +165,7 @@ class Service:
 
     def _predict_batch(self, clips: Sequence[np.ndarray]) -> Iterator[tuple[int, Prediction]]:
         self.metrics.batch_clips.observe(len(clips))
-        batches = BatchedPredictions(self.predictor, at_once=self.predictor.batches_at_once)
+        batches = BatchedPredictions(self.predictor)
         for number, samples in enumerate(clips):
             for start, length in self.predictor.window_bounds(len(samples)):
                 yield from batches.add(number, samples[start : start + length], "")
