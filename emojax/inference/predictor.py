@@ -169,7 +169,7 @@ class Predictor:
         """Batches of many utterances that are computed at the same time."""
         if "acoustic" in self.trained.online or self.mesh.devices.flat[0].platform != "cpu":
             return 2  # one computes while the outputs of another are read
-        # A small network divides its work badly among cores: two batches at once take 0.65 of the time on two.
+        # A small network divides its work badly among cores: two batches at once take 0.65 to 0.8 of the time on two.
         return min(usable_cores(), _MOST_AT_ONCE)
 
     def keep_programs(self, folder: Path) -> None:
