@@ -28,8 +28,9 @@ from benchmarks.work import Work, work_of
 from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.layers import ACTIVATIONS
 from emojax.encoders.mixed_precision import Linear
-from emojax.encoders.speech_encoder import SpeechEncoder, SpeechLayer
+from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import FeatureEncoder, PositionalConvolution, num_frames
+from emojax.encoders.transformer import TransformerLayer
 from emojax.types import SAMPLE_RATE
 
 
@@ -74,7 +75,7 @@ def parts(rows: int, samples: int) -> Mapping[str, Part]:
     lengths = jnp.full(rows, samples)
     frames = int(num_frames(samples, config.convolution))
     states, mask = (rows, frames, config.hidden_size), jnp.ones((rows, frames), bool)
-    layer = SpeechLayer(config, jnp.float32, train=False)
+    layer = TransformerLayer(config, jnp.float32, train=False)
     return {
         "convolutions over the waveform": Part(FeatureEncoder(config.convolution), 1, (rows, samples), (lengths,)),
         "positional convolution": Part(PositionalConvolution(config), 1, states, (mask,)),

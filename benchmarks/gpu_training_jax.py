@@ -251,9 +251,9 @@ def parts(sizes: Sizes, batch: int) -> dict[str, Callable[[], dict[str, Any]]]:
 def attention_layer(config: Any, remat: str) -> Any:
     """One layer of the transformer in training."""
     from emojax.encoders.layers import remat_layer
-    from emojax.encoders.speech_encoder import SpeechLayer
+    from emojax.encoders.transformer import TransformerLayer
 
-    module = SpeechLayer if remat == "off" else remat_layer(SpeechLayer, False, remat)
+    module = TransformerLayer if remat == "off" else remat_layer(TransformerLayer, False, remat)
     return module(config, jnp.dtype(jnp.bfloat16), True)
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from emojax.encoders import ComputeOptions
 from emojax.encoders.layers import REMAT_SAVES
-from emojax.encoders.speech_encoder import LayerStack
+from emojax.encoders.transformer import LayerStack
 from emojax.parallel import MeshConfig, make_mesh, replicated, with_mesh
 from emojax.planning.architectures import describe_encoder
 from emojax.planning.chips import count_flops, find_chip, topology_devices

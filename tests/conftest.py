@@ -116,8 +116,9 @@ def one_device_in_module():
 def patch_extraction(patch):
     from emojax.encoders.waveform_inputs import WaveformInputs
     from emojax.extraction import encoder_states
+    from emojax.parallel import MeshConfig, make_mesh
 
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.local_devices()[:1])
+    mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
     patch.setattr(encoder_states, "_local_mesh", lambda: mesh)
     patch.setattr(WaveformInputs, "shortest_bucket", 36_000)  # samples: more than the longest clip of `mini_corpus` has
 

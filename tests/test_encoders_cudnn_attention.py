@@ -11,8 +11,8 @@ from jax._src.cudnn import fused_attention_stablehlo
 from emojax.encoders import attention, cudnn_attention
 from emojax.encoders.attention import attend
 from emojax.encoders.layers import remat_layer
-from emojax.encoders.speech_config import TransformerConfig
-from emojax.encoders.speech_encoder import SpeechLayer
+from emojax.encoders.transformer import TransformerLayer
+from emojax.encoders.transformer_config import TransformerConfig
 from emojax.parallel import MeshConfig, cuda_capability, make_mesh
 
 HEADS, FEATURES, FRAMES = 2, 8, 13
@@ -122,8 +122,8 @@ def test_program_for_cuda_has_one_kernel_forward_and_one_backward(biased, withou
 @pytest.mark.parametrize(("saves", "forward"), [("nothing", 2), ("attention", 1)])
 @pytest.mark.parametrize("biased", [False, True])
 def test_remat_runs_the_forward_kernel_again_only_where_its_results_are_not_kept(saves, forward, biased, without_a_gpu):
-    sizes = TransformerConfig(HEADS * FEATURES, 1, HEADS, 8, "gelu", True, 1e-5, True, 0.1, 0.0, 0.0, 0.0, False)
-    layer = remat_layer(SpeechLayer, False, saves)(sizes, jnp.bfloat16, True)
+    sizes = TransformerConfig(HEADS * FEATURES, 1, HEADS, 8, "gelu", True, 1e-5, True, 0.1, True, 0.0, 0.0, 0.0, False)
+    layer = remat_layer(TransformerLayer, False, saves)(sizes, jnp.bfloat16, True)
     states, rates, bias = jnp.ones((4, FRAMES, HEADS * FEATURES)), jnp.zeros(()), None
     if biased:
         bias = jnp.ones((HEADS, FRAMES, FRAMES))

@@ -14,13 +14,13 @@ import pytest
 import safetensors.numpy
 import torch
 import transformers
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from emojax.encoders import ComputeOptions, load_encoder
 from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import num_frames
 from emojax.errors import AudioError, CheckpointError
+from emojax.parallel import MeshConfig, batch_sharding, make_mesh, replicated, with_mesh
 from tests import encoder_contract, speech_checkpoints
 
 CLIPS = speech_checkpoints.waveforms((2000, 400, 1234))
@@ -230,8 +230,8 @@ def test_data_parallel_computation_gathers_nothing():
     settings = {**speech_checkpoints.SIZES, "num_hidden_layers": 1, "num_buckets": 16, "mask_feature_prob": 0.1}
     module = SpeechEncoder(read_hubert_config({"model_type": "wavlm", **settings}, mask_embedding=True))
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 500)), jnp.array([500]))["params"]
-    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
-    rows, whole = NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), NamedSharding(mesh, PartitionSpec())
+    mesh = make_mesh(MeshConfig(fsdp=2))
+    rows, whole = batch_sharding(mesh), replicated(mesh)
     waveform = jax.ShapeDtypeStruct((16, 500), jnp.float32, sharding=rows)
     lengths = jax.ShapeDtypeStruct((16,), jnp.int32, sharding=rows)
 
@@ -243,6 +243,6 @@ def test_data_parallel_computation_gathers_nothing():
 
         return jax.grad(loss)(params)
 
-    text = jax.jit(gradient, out_shardings=whole).lower(params, waveform, lengths).compile().as_text()
+    text = jax.jit(with_mesh(gradient, mesh), out_shardings=whole).lower(params, waveform, lengths).compile().as_text()
     assert "all-reduce(" in text
     assert not re.search(r"(all-gather|all-to-all|collective-permute)(-start)?\(", text)

@@ -12,12 +12,15 @@ import pytest
 import torch
 import transformers
 
+from emojax.encoders import reference_attention, speech_features
 from emojax.encoders.attention import attend, position_buckets
+from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.layers import ACTIVATIONS, gelu, grouped_convolution
 from emojax.encoders.mixed_precision import Linear, product
 from emojax.encoders.norms import layer_norm, masked_statistics
 from emojax.encoders.random_bits import kept, stream
-from emojax.encoders.speech_features import MaskedChannelNorm
+from emojax.encoders.speech_features import FeatureEncoder, MaskedChannelNorm
+from tests import speech_checkpoints
 
 
 @pytest.mark.parametrize("taps", [1, 4, 5])
@@ -131,15 +134,58 @@ def test_attention_dropout_keeps_the_expectation():
     assert float((deviation / standard_error).max()) < 5
 
 
-def test_attention_keeps_no_weights_for_the_backward_pass():
-    def temporary_bytes(frames):
-        operand = jax.ShapeDtypeStruct((1, frames, 128), jnp.float32)
-        mask = jnp.ones((1, frames), bool)
-        gradient = jax.grad(lambda q, k, v: jnp.sum(jnp.square(attend(q, k, v, mask, 8))), (0, 1, 2))
-        return jax.jit(gradient).lower(operand, operand, operand).compile().memory_analysis().temp_size_in_bytes
+@pytest.mark.parametrize(("rows", "frames"), [(1, 1024), (16, 256)])  # one head after another, one row
+def test_attention_keeps_no_weights_for_the_backward_pass(rows, frames):
+    operand = jax.ShapeDtypeStruct((rows, frames, 128), jnp.float32)
+    mask = jnp.ones((rows, frames), bool)
+    gradient = jax.grad(lambda q, k, v: jnp.sum(jnp.square(attend(q, k, v, mask, 8))), (0, 1, 2))
+    compiled = jax.jit(gradient).lower(operand, operand, operand).compile()
+    # An eighth or a sixteenth of the weights is at work, some of it twice.
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.75 * rows * 8 * frames**2 * 4
 
-    # The weights of all 8 heads would take 8 x 512 x 512 x 4 bytes, those of the one at work an eighth of that.
-    assert temporary_bytes(512) < 0.75 * 8 * 512 * 512 * 4
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_attention_row_by_row_equals_head_by_head(monkeypatch, biased, rate):
+    random = np.random.default_rng(0)
+    arrays = [jnp.asarray(random.normal(size=(3, 9, 8)), jnp.float32) for _ in range(3)]
+    if biased:
+        arrays += [jnp.asarray(random.normal(size=shape), jnp.float32) for shape in ((2, 9, 9), (2, 3, 9))]
+    mask = jnp.arange(9) < jnp.array([[9], [4], [0]])
+
+    def value_and_gradients(most):
+        monkeypatch.setattr(reference_attention, "CACHED_WEIGHTS", most)
+
+        def loss(arrays):
+            attended = attend(*arrays[:3], mask, 2, *(arrays[3:] or (None, None)), rate, jax.random.key(1))
+            return jnp.square(attended).sum(), attended
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(arrays)
+
+    by_row, by_head = value_and_gradients(2 * 9 * 9), value_and_gradients(2 * 9 * 9 - 1)
+    for one, other in zip(*map(jax.tree.leaves, (by_row, by_head)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_convolutions_row_by_row_equal_those_of_the_batch(monkeypatch):
+    config = read_hubert_config({"model_type": "hubert", **speech_checkpoints.SIZES}, mask_embedding=False).convolution
+    module, waveform = FeatureEncoder(config), jax.random.normal(jax.random.key(0), (3, 900))
+    lengths = jnp.array([900, 600, 0])
+    params = module.init(jax.random.key(1), waveform, lengths)
+
+    def value_and_gradients(single):
+        monkeypatch.setattr(speech_features, "on_single_cpu", lambda: single)
+
+        def loss(params, waveform):
+            features = module.apply(params, waveform, lengths)
+            return jnp.square(features).sum(), features
+
+        compiled = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+        return compiled(params, waveform), jax.jit(module.apply)(params, waveform, lengths)
+
+    assert jax.tree.structure(module.init(jax.random.key(1), waveform, lengths)) == jax.tree.structure(params)
+    for one, other in zip(*map(jax.tree.leaves, (value_and_gradients(True), value_and_gradients(False))), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_random_bits_are_uniform_and_independent_between_streams_and_neighbours():

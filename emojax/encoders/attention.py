@@ -1,4 +1,4 @@
-"""Self-attention of speech encoders, with WavLM's gated relative position bias; on TPU and GPU as one kernel."""
+"""Self-attention of encoders, with WavLM's gated relative position bias; on TPU and GPU as one kernel."""
 
 import math
 from typing import Any
@@ -11,10 +11,12 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.cudnn_attention import FRAME_MULTIPLE, cudnn_attention, fits_cudnn
-from emojax.encoders.flash_attention import fits_on_chip, flash_attention, kept_weights
-from emojax.encoders.mixed_precision import Linear, product, wide
+from emojax.encoders.flash_attention import fits_on_chip, flash_attention
+from emojax.encoders.mixed_precision import Linear
 from emojax.encoders.random_bits import seeds
-from emojax.encoders.speech_config import SpeechEncoderConfig, TransformerConfig
+from emojax.encoders.reference_attention import reference_attention
+from emojax.encoders.speech_config import SpeechEncoderConfig
+from emojax.encoders.transformer_config import TransformerConfig
 from emojax.parallel import BATCH_AXES, cuda_capability, tpu_kind
 
 
@@ -61,8 +63,8 @@ def attend(
 
     Weights are not stored for the backward pass but computed again, so memory grows with T, not with T squared. On TPU
     one kernel computes them on the chip (`emojax.encoders.flash_attention`), and on NVIDIA GPUs another without dropout
-    in bfloat16 and float16 (`emojax.encoders.cudnn_attention`). On CPU the heads are computed one after another, so
-    that the weights of one head stay in the cache. Results, dropout included, are equal to float rounding.
+    in bfloat16 and float16 (`emojax.encoders.cudnn_attention`); elsewhere plain operations do
+    (`emojax.encoders.reference_attention`). Results, dropout included, are equal to float rounding.
 
     Args:
       query: queries, D / H features of a head side by side.
@@ -75,51 +77,17 @@ def attend(
       dropout_rate: probability of dropping a weight.
       dropout_key: random key; None where the rate is 0.
     """
-    batch, frames, width = query.shape
-    numbers = (
-        jnp.zeros(2, jnp.int32) if dropout_key is None else seeds(dropout_key),
-        jnp.arange(batch, dtype=jnp.int32),
-    )
-    heads = jnp.arange(num_heads, dtype=jnp.int32)
+    rows = jnp.arange(query.shape[0], dtype=jnp.int32)
+    seed = jnp.zeros(2, jnp.int32) if dropout_key is None else seeds(dropout_key)
     kernel = _kernel(query, num_heads, dropout_rate, position_bias is not None)
     if kernel is not None:
         position = () if position_bias is None else (position_bias, gate)
-        return kernel(query, key, value, mask.sum(axis=1), *numbers, heads, *position)
-
-    def by_head(values: Float[Array, "B T D"]) -> Float[Array, "H B T F"]:
-        return values.reshape(batch, frames, num_heads, -1).transpose(2, 0, 1, 3)
-
-    def head(operands: tuple[Any, ...]) -> Float[Array, "B T F"]:
-        return _one_head(operands, mask, dropout_rate, numbers)
-
-    def one_by_one(operands: tuple[Any, ...]) -> Float[Array, "H B T F"]:
-        # A loop already keeps XLA from merging the second computation of the weights with the first.
-        return jax.lax.map(jax.checkpoint(head, prevent_cse=False), operands)
-
-    operands = (by_head(query), by_head(key), by_head(value), position_bias, gate, heads)
-    attended = jax.lax.platform_dependent(operands, cpu=one_by_one, default=jax.vmap(jax.checkpoint(head)))
-    return checkpoint_name(attended.transpose(1, 2, 0, 3).reshape(batch, frames, width), "attended")
-
-
-def _one_head(
-    operands: tuple[Any, ...], mask: Bool[Array, "B T"], dropout_rate: float, numbers: tuple[jax.Array, jax.Array]
-) -> Float[Array, "B T F"]:
-    """`attend` for one head, whose operands are those of `attend` without the axis H."""
-    query, key, value, position_bias, gate, number = operands
-    dtype = wide(query.dtype)
-    logits = product("btf,bsf->bts", query, key) * query.shape[-1] ** -0.5
-    if position_bias is not None and gate is not None:
-        logits = logits + gate[:, :, None] * position_bias.T
-    # A finite floor instead of -inf: rows without any valid frame stay free of NaN.
-    logits = jnp.where(mask[:, None, :], logits, jnp.finfo(dtype).min)
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-    total = weights.sum(axis=-1, keepdims=True)
-    if dropout_rate:
-        keep = jax.vmap(lambda row: kept_weights(numbers[0], row, number, query.shape[1], dropout_rate))(numbers[1])
-        weights = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
-    # Dividing F features instead of T weights by the total is the same and cheaper.
-    attended = product("bts,bsf->btf", weights.astype(value.dtype), value)
-    return (attended / total).astype(query.dtype)
+        heads = jnp.arange(num_heads, dtype=jnp.int32)
+        return kernel(query, key, value, mask.sum(axis=1), seed, rows, heads, *position)
+    attended = reference_attention(
+        query, key, value, mask, seed, rows, position_bias, gate, num_heads=num_heads, dropout_rate=dropout_rate
+    )
+    return checkpoint_name(attended, "attended")
 
 
 def _kernel(query: Float[Array, "B T D"], num_heads: int, dropout_rate: float, biased: bool) -> Any:

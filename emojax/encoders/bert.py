@@ -116,7 +116,7 @@ def _build_module(config: Mapping[str, Any], names: frozenset[str], options: Com
         attention_dropout=published.attention_probs_dropout_prob,
         pooler=any(name.startswith("pooler.") for name in names),
     )
-    return TextTransformer(sizes, options.dtype, options.remat, options.scan_layers)
+    return TextTransformer(sizes, options.dtype, options.remat, options.scan_layers, options.remat_saves)
 
 
 def _family(model_type: str, architecture: str) -> Family:

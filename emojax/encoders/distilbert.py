@@ -93,7 +93,7 @@ def _build_module(config: Mapping[str, Any], names: frozenset[str], options: Com
         attention_dropout=published.attention_dropout,
         pooler=False,
     )
-    return TextTransformer(sizes, options.dtype, options.remat, options.scan_layers)
+    return TextTransformer(sizes, options.dtype, options.remat, options.scan_layers, options.remat_saves)
 
 
 FAMILIES = {

@@ -72,8 +72,7 @@ class ComputeOptions:
         hidden states are float32, and parameters stay float32.
       remat: keep only the input of each layer, and `remat_saves`, for the backward pass and compute the rest again.
       scan_layers: one compiled layer, run by `nn.scan` over parameters stacked on a leading axis (shorter compilation).
-      remat_saves: with `remat`, what speech encoders of HuBERT's kind keep of each layer, too: key of
-        `layers.REMAT_SAVES`.
+      remat_saves: with `remat`, what is kept of each layer beside its input: key of `layers.REMAT_SAVES`.
     """
 
     dtype: Any = jnp.float32

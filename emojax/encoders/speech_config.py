@@ -9,6 +9,7 @@ import flax.linen as nn
 
 from emojax.encoders.families import LayerCount, Rate, Size, Width, check_heads
 from emojax.encoders.layers import ActivationName
+from emojax.encoders.transformer_config import TransformerConfig
 from emojax.errors import ConfigError
 from emojax.schema import Ge, Gt, Le, MaxLen, MinLen, settings
 from emojax.types import SAMPLE_RATE
@@ -71,41 +72,6 @@ class MaskingConfig:
     feature_probability: float
     feature_length: int
     feature_minimum: int
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-    """Everything that determines the computation of the transformer layers of a speech encoder.
-
-    Attributes:
-      hidden_size: D.
-      num_layers: transformer layers.
-      num_heads: attention heads; divides `hidden_size`.
-      intermediate_size: width of the feed-forward part.
-      activation: key of `ACTIVATIONS`, in the feed-forward part.
-      norm_first: layer norm before each sublayer and once at the end (`do_stable_layer_norm`), instead of after each.
-      layer_norm_epsilon: added to the variance, outside the feature encoder.
-      key_bias: whether the projection to keys has a bias.
-      hidden_dropout: rate before the first layer and after each sublayer.
-      activation_dropout: rate inside the feed-forward part.
-      attention_dropout: rate on attention weights.
-      layer_drop: probability of skipping a layer, per step.
-      drop_first_layer: whether the first layer can be skipped, too.
-    """
-
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    activation: str
-    norm_first: bool
-    layer_norm_epsilon: float
-    key_bias: bool
-    hidden_dropout: float
-    activation_dropout: float
-    attention_dropout: float
-    layer_drop: float
-    drop_first_layer: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +199,7 @@ class PublishedSpeechConfig:
             "masking": self._masking(),
             "projection_dropout": self.feat_proj_dropout,
             "hidden_dropout": self.hidden_dropout,
+            "attention_output_dropout": True,
             "activation_dropout": self.activation_dropout,
             "attention_dropout": self.attention_dropout,
             "layer_drop": self.layerdrop,

@@ -11,6 +11,7 @@ from emojax.encoders.layers import ACTIVATIONS, grouped_convolution
 from emojax.encoders.norms import layer_norm, masked_statistics
 from emojax.encoders.speech_config import ConvolutionConfig, MaskingConfig, SpeechEncoderConfig
 from emojax.errors import AudioError
+from emojax.parallel import on_single_cpu
 
 # PyTorch's defaults, which the published models have here for any value of `layer_norm_eps`.
 _EPSILON = 1e-5
@@ -47,6 +48,12 @@ class FeatureEncoder(nn.Module):
                 f"waveform must have at least {self.config.receptive_field} samples (one frame), "
                 f"got {waveform.shape[1]}"
             )
+        if on_single_cpu() and isinstance(waveform.shape[0], int) and waveform.shape[0] > 1:
+            features: jax.Array = _row_by_row(self, waveform, num_samples)
+            return features
+        return self._features(waveform, num_samples)
+
+    def _features(self, waveform: Float[Array, "B S"], num_samples: Int[Array, "B"]) -> Float[Array, "B T C"]:
         layer = nn.remat(ConvolutionLayer) if self.remat else ConvolutionLayer
         states = waveform[..., None]
         for index in range(len(self.config.kernels)):
@@ -54,6 +61,32 @@ class FeatureEncoder(nn.Module):
             mask = jnp.arange(_conv_length(waveform.shape[1], self.config, index + 1)) < length[:, None]
             states = layer(self.config, index, name=f"conv_{index}")(states, mask)
         return states
+
+
+def _one_after_another(
+    module: FeatureEncoder, waveform: Float[Array, "B S"], num_samples: Int[Array, "B"]
+) -> Float[Array, "B T C"]:
+    def body(module: Any, carry: tuple[()], row: tuple[jax.Array, jax.Array]) -> tuple[tuple[()], jax.Array]:
+        return carry, module._features(row[0][None], row[1][None])[0]
+
+    rows = nn.scan(body, variable_broadcast="params", split_rngs={"params": False})
+    features: jax.Array = rows(module, (), (waveform, num_samples))[1]
+    return features
+
+
+def _together_for_gradient(module: FeatureEncoder, waveform: jax.Array, num_samples: jax.Array) -> Any:
+    lengths = jnp.asarray(num_samples)  # JAX passes constants as NumPy arrays
+    return nn.vjp(lambda module, waveform: module._features(waveform, lengths), module, waveform)
+
+
+_row_by_row = nn.custom_vjp(
+    _one_after_another,
+    forward_fn=_together_for_gradient,
+    backward_fn=lambda transposed, cotangent: (*transposed(cotangent), None),
+)
+"""`FeatureEncoder._features` on a CPU: one recording at a time, whose arrays of up to 16,000 frames per second take the
+memory of one recording, and fit better into the cache. Its gradient is that of the batch: in a loop, XLA's gradient of
+a convolution by its kernel takes a hundred times as long."""
 
 
 class ConvolutionLayer(nn.Module):

@@ -140,6 +140,7 @@ def _build_module(config: Mapping[str, Any], names: frozenset[str], options: Com
         layer_norm_epsilon=_EPSILON,
         key_bias=False,
         hidden_dropout=published.dropout,
+        attention_output_dropout=True,
         activation_dropout=published.activation_dropout,
         attention_dropout=published.attention_dropout,
         layer_drop=published.encoder_layerdrop,
@@ -147,7 +148,7 @@ def _build_module(config: Mapping[str, Any], names: frozenset[str], options: Com
         num_bands=published.num_mel_bins,
         max_frames=published.max_source_positions,
     )
-    return WhisperEncoder(sizes, options.dtype, options.remat, options.scan_layers)
+    return WhisperEncoder(sizes, options.dtype, options.remat, options.scan_layers, options.remat_saves)
 
 
 FAMILIES = {

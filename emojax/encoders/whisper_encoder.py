@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.encoder import Encoder
 from emojax.encoders.families import EncoderOutput
-from emojax.encoders.layers import ACTIVATIONS
+from emojax.encoders.layers import ACTIVATIONS, Dropout
 from emojax.encoders.mixed_precision import wide
 from emojax.encoders.norms import layer_norm
-from emojax.encoders.speech_config import TransformerConfig
-from emojax.encoders.speech_encoder import LayerStack
+from emojax.encoders.transformer import LayerStack
+from emojax.encoders.transformer_config import TransformerConfig
 from emojax.encoders.whisper_inputs import SAMPLES_PER_FRAME, WINDOW, whisper_log_mel
 from emojax.errors import AudioError, ConfigError
 
@@ -52,8 +52,9 @@ class WhisperEncoder(nn.Module):
     Attributes:
       config: sizes and options.
       dtype: type of the operands of the matrix products of the layers.
-      remat: keep only the input of each layer for the backward pass.
+      remat: keep only the input of each layer, and `remat_saves`, for the backward pass.
       scan_layers: one compiled layer over stacked parameters.
+      remat_saves: key of `layers.REMAT_SAVES`.
       padded: pad clips to the longest length.
     """
 
@@ -61,6 +62,7 @@ class WhisperEncoder(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     scan_layers: bool = False
+    remat_saves: str = "nothing"
     padded: bool = False
 
     @nn.compact
@@ -94,7 +96,9 @@ class WhisperEncoder(nn.Module):
             num_samples = jnp.where(num_samples > 0, config.max_samples, 0)
         features, mask = whisper_log_mel(waveform, num_samples, config.num_bands)
         states, mask = WhisperFeatureEncoder(config, name="feature_encoder")(features, mask)
-        transformer = WhisperTransformer(config, self.dtype, self.remat, self.scan_layers, name="transformer")
+        transformer = WhisperTransformer(
+            config, self.dtype, self.remat, self.scan_layers, self.remat_saves, name="transformer"
+        )
         last, kept = transformer(states, mask, train=train, hidden_states=hidden_states)
         return EncoderOutput(last, mask, kept)
 
@@ -190,7 +194,7 @@ class WhisperTransformer(LayerStack):
           hidden_states: whether to return the hidden states of all layers.
         """
         config = self.config
-        states = nn.Dropout(config.hidden_dropout, deterministic=not train)(states)
+        states = Dropout(config.hidden_dropout, not train)(states)
         states, kept = self.run_layers(states, mask, None, train, hidden_states)
         last = layer_norm(config.layer_norm_epsilon, self.dtype, "norm")(states)
         return last, None if kept is None else (*kept[:-1], last)

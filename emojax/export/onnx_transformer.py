@@ -61,7 +61,7 @@ def _layer_of(stacked: Any, number: int) -> Any:
 
 
 def _layer(graph: Graph, states: Frames, config: Any, params: Mapping[str, Any], bias: Value | None) -> Value:
-    """A transformer layer, with layer norm before or after each part (`SpeechLayer`)."""
+    """A transformer layer, with layer norm before or after each part (`TransformerLayer`)."""
     values, epsilon = states.values, config.layer_norm_epsilon
 
     def attend(inputs: Value) -> Value:

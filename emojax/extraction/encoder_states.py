@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from emojax.bucketing import padded_batches
 from emojax.data import Corpus, SplitIndex, open_split
@@ -29,7 +29,7 @@ from emojax.extraction.config import ExtractConfig, ExtractEncoderConfig, States
 from emojax.extraction.shards import shard_bounds
 from emojax.feature_store import DTYPES, STATES, ArraySpec, StatesSource
 from emojax.models import pool_layers
-from emojax.parallel import check_not_forked
+from emojax.parallel import MeshConfig, batch_sharding, check_not_forked, make_mesh, replicated, with_mesh
 from emojax.types import SAMPLE_RATE
 
 
@@ -44,7 +44,7 @@ class EncoderComputer:
           ConfigError: a layer does not exist.
         """
         self._mesh = _local_mesh()
-        whole = NamedSharding(self._mesh, PartitionSpec())
+        whole = replicated(self._mesh)
         self._config = config
         encoder = load_encoder(
             config.encoder.checkpoint,
@@ -60,10 +60,11 @@ class EncoderComputer:
         self.spec = ArraySpec(STATES, states.dtype, (1 if states.combine == "mean" else len(layers), width))
         self.source = _source(config, self.encoder, layers)
         self.default = np.zeros((0, *self.spec.shape), np.float32)
-        self._rows = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
-        self._compute = jax.jit(functools.partial(_kept_states, self.encoder, layers, states))
+        self._rows = batch_sharding(self._mesh)
+        compute = functools.partial(_kept_states, self.encoder, layers)
+        self._compute = jax.jit(with_mesh(functools.partial(compute, states), self._mesh))
         frames = dataclasses.replace(states, pooling="none", dtype="float32")
-        self._compute_frames = jax.jit(functools.partial(_kept_states, self.encoder, layers, frames))
+        self._compute_frames = jax.jit(with_mesh(functools.partial(compute, frames), self._mesh))
 
     def open(self, corpus: Corpus, split: str, index: SplitIndex) -> "EncoderReader":
         """Opens a split; nothing is read yet.
@@ -212,10 +213,10 @@ def clip_windows(num_samples: int, longest: int, hop: int) -> list[tuple[int, in
 
 def _local_mesh() -> Mesh:
     """This host's devices, as many as a power of two."""
-    check_not_forked()
+    check_not_forked()  # JAX would hang before the mesh is made
     devices = jax.local_devices()
     devices = devices[: 1 << (len(devices).bit_length() - 1)]
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    return make_mesh(MeshConfig(), devices)
 
 
 def _source(config: ExtractConfig, encoder: Encoder, layers: tuple[int, ...]) -> StatesSource:

@@ -80,7 +80,7 @@ class EncoderInputConfig:
     ] = False
     remat_saves: Annotated[
         RematSaves,
-        "Speech encoders of HuBERT's kind with `remat`: what is kept of each layer beside its input. Per frame, the "
+        "With `remat`: what is kept of each layer beside its input. Per frame or token, the "
         'output of "attention" takes 2 D bytes in bfloat16, all "products" 16 D bytes.',
     ] = "attention"
     scan_layers: Annotated[

@@ -19,6 +19,7 @@ from emojax.parallel.mesh import host_rows as host_rows
 from emojax.parallel.mesh import leaf_sharding as leaf_sharding
 from emojax.parallel.mesh import make_mesh as make_mesh
 from emojax.parallel.mesh import num_batch_shards as num_batch_shards
+from emojax.parallel.mesh import on_single_cpu as on_single_cpu
 from emojax.parallel.mesh import replicated as replicated
 from emojax.parallel.mesh import state_sharding as state_sharding
 from emojax.parallel.mesh import to_device as to_device

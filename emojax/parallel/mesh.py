@@ -207,6 +207,14 @@ def cuda_capability() -> float:
     return float(device.compute_capability) if "cuda" in device.client.platform_version else 0.0
 
 
+def on_single_cpu() -> bool:
+    """Whether one CPU device runs what is being traced, by the mesh of `with_mesh`, or else the default devices."""
+    mesh = jax.sharding.get_abstract_mesh()
+    device = mesh.abstract_device
+    kind = jax.devices()[0].platform if device is None else device.device_kind
+    return kind == "cpu" and mesh.size <= 1
+
+
 def constrain_batch(rows: jax.Array) -> jax.Array:
     """Constrains the first axis of an array and of its gradient to be sharded as a batch; requires `with_mesh`.
 

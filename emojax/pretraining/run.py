@@ -15,7 +15,7 @@ from emojax.data import BatchStream, open_corpus, read_index
 from emojax.encoders import ComputeOptions, axes_by_path, load_encoder, resolve_layers, save_encoder
 from emojax.encoders.families import family_of
 from emojax.models import count_parameters, parameter_table
-from emojax.parallel import device_put_fn, is_first_process, make_mesh, replicated, sync_processes, to_device
+from emojax.parallel import device_put_fn, is_first_process, make_mesh, replicated, sync_processes, to_device, with_mesh
 from emojax.pretraining.config import PretrainConfig
 from emojax.pretraining.model import Network, make_network
 from emojax.pretraining.step import make_pretrain_step, objective_sums, validate
@@ -69,7 +69,8 @@ def pretrain_workdir(config: PretrainConfig, workdir: Path) -> Outcome:
         objective = functools.partial(objective_sums, network, features, config)
         step = make_pretrain_step(config, objective, optimizer, state)
         validation_stream = streams(validation, index=read_index(corpus, validation), training=False)
-        score = functools.partial(validate, jax.jit(functools.partial(objective, train=False)), validation_stream)
+        sums_of = jax.jit(with_mesh(functools.partial(objective, train=False), mesh))
+        score = functools.partial(validate, sums_of, validation_stream)
         outcome = train(state, step, stream, score, checkpoints, config.training, workdir)
         if outcome.interrupted_by is None:
             saved = abstract_like(state.saved, jax.tree.map(lambda leaf: leaf.sharding, state.saved))

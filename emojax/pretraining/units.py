@@ -16,7 +16,7 @@ from emojax.encoders import Encoder, select_layers
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.waveform_inputs import WaveformInputs
 from emojax.errors import ConfigError
-from emojax.parallel import to_host
+from emojax.parallel import to_host, with_mesh
 from emojax.pretraining.config import CONVOLUTIONAL
 from emojax.progress import Progress
 from emojax.types import Batch
@@ -132,7 +132,7 @@ def fit_centroids(
         raise ConfigError(
             "pre-training needs scikit-learn, which is not installed (pip install scikit-learn)"
         ) from error
-    compute = jax.jit(features)
+    compute = jax.jit(with_mesh(features, stream.mesh))
     gathered: list[np.ndarray] = []
     count = 0
     with Progress("gather frames for units", fit_frames, "frames") as progress:

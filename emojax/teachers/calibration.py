@@ -21,7 +21,7 @@ from emojax.data import BatchStream
 from emojax.losses import DistillationConfig
 from emojax.metrics.moments import CoMoments, co_moments
 from emojax.metrics.scores import moments_in_float64
-from emojax.parallel import replicated, to_device, to_host
+from emojax.parallel import replicated, to_device, to_host, with_mesh
 from emojax.progress import Progress
 from emojax.teachers.ensemble import AveragedOutputs
 from emojax.types import ATTRIBUTES, NUM_ATTRIBUTES, Batch
@@ -91,7 +91,7 @@ def calibrate(
         rows = found.attributes, found.spread, batch.attributes, batch.weight
         return rows, co_moments(found.embedding, found.embedding, batch.weight)
 
-    compute = jax.jit(measure)
+    compute = jax.jit(with_mesh(measure, stream.mesh))
     count = min(_MAX_BATCHES, stream.plan.batches_per_epoch)
     measured, moments_of_batches = [], []
     with Progress("calibrate teacher", count, "batches") as progress:
