@@ -1,13 +1,14 @@
-"""Parts of HuBERT-base's forward pass, each alone: where time is spent beyond that of the products.
+"""Parts of the forward pass of HuBERT-base or BERT-base, each alone: where time is spent beyond that of the products.
 
-    python -m benchmarks.encoder_parts [--rows=1] [--seconds=10] [--threads=2] [--rounds=9] [--json=FILE]
+    python -m benchmarks.encoder_parts [--rows=1] [--seconds=10 | --tokens=256] [--threads=2] [--rounds=9] [--json=FILE]
 
-Random weights, float32, new inputs in every round, medians. Parts: the convolutions over the waveform (with group norm
-and GELU), the positional convolution, a transformer layer, its feed-forward part, and the two products of that without
-bias and GELU; then the whole encoder. A line has the number of the part in the encoder, its operations, milliseconds,
-share of the ceiling (`benchmarks.machine`, one for all parts, at their shapes), what it takes beyond its operations at
-that ceiling, times its number, and page faults per call. Where Linux has transparent huge pages on request,
-`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` in the environment removes most of these.
+Random weights, float32, new inputs in every round, medians. Parts of HuBERT: the convolutions over the waveform (with
+group norm and GELU), the positional convolution; of both (BERT with `--tokens`): a transformer layer, its attention
+without projections, its feed-forward part, and the two products of that without bias and GELU; the whole encoder. A line
+has the number of the part in the encoder, its operations, milliseconds, share of the ceiling (`benchmarks.machine`, one
+for all parts, at their shapes), what it takes beyond its operations at that ceiling, times its number, and page faults
+per call. Where Linux has transparent huge pages on request, `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` in the environment
+removes most of these.
 """
 
 import argparse
@@ -25,38 +26,44 @@ import numpy as np
 from benchmarks.machine import measure_ceiling, print_processor, share
 from benchmarks.timing import cores, medians, take_turns, use_cores
 from benchmarks.work import Work, work_of
+from emojax.encoders import ComputeOptions
+from emojax.encoders.attention import attend
 from emojax.encoders.hubert import read_hubert_config
 from emojax.encoders.layers import ACTIVATIONS
 from emojax.encoders.mixed_precision import Linear
 from emojax.encoders.speech_encoder import SpeechEncoder
 from emojax.encoders.speech_features import FeatureEncoder, PositionalConvolution, num_frames
+from emojax.encoders.text_transformer import TextTransformer
 from emojax.encoders.transformer import TransformerLayer
+from emojax.encoders.transformer_config import TransformerConfig
+from emojax.planning.architectures import describe_encoder
 from emojax.types import SAMPLE_RATE
 
 
 class Part(NamedTuple):
-    """A part: module, how often the encoder has it, shape of its first input, and its other inputs."""
+    """A part: module, how often the encoder has it, shape of its first input, its other inputs, number of tokens."""
 
     module: nn.Module
     count: int
     shape: tuple[int, ...]
     others: tuple[Any, ...]
+    vocabulary: int = 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--tokens", type=int, help="BERT, rows of so many tokens")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     use_cores(arguments.threads)
     print_processor(arguments.threads)
-    found = {
-        name: measure(part, arguments.rounds)
-        for name, part in parts(arguments.rows, int(arguments.seconds * SAMPLE_RATE)).items()
-    }
+    rows, samples = arguments.rows, int(arguments.seconds * SAMPLE_RATE)
+    chosen = bert_parts(rows, arguments.tokens) if arguments.tokens else hubert_parts(rows, samples)
+    found = {name: measure(part, arguments.rounds) for name, part in chosen.items()}
     products = dict.fromkeys(product for each in found.values() for product in each.work.products)
     machine = measure_ceiling(list(products), arguments.threads)
     print(f"ceiling {machine['ceiling']:.0f} GFLOP/s\n")
@@ -69,21 +76,49 @@ def main() -> None:
         arguments.json.write_text(json.dumps({"parts": rows, **machine}, indent=2))
 
 
-def parts(rows: int, samples: int) -> Mapping[str, Part]:
+def hubert_parts(rows: int, samples: int) -> Mapping[str, Part]:
     """Parts of HuBERT-base for recordings of so many samples, none shorter."""
     config = read_hubert_config({"model_type": "hubert"}, mask_embedding=False)
     lengths = jnp.full(rows, samples)
     frames = int(num_frames(samples, config.convolution))
     states, mask = (rows, frames, config.hidden_size), jnp.ones((rows, frames), bool)
-    layer = TransformerLayer(config, jnp.float32, train=False)
     return {
         "convolutions over the waveform": Part(FeatureEncoder(config.convolution), 1, (rows, samples), (lengths,)),
         "positional convolution": Part(PositionalConvolution(config), 1, states, (mask,)),
-        "transformer layer": Part(layer, config.num_layers, states, (jnp.zeros(()), mask, None)),
-        "its feed-forward part": Part(FeedForward(config.intermediate_size, True), config.num_layers, states, ()),
-        "products of that alone": Part(FeedForward(config.intermediate_size, False), config.num_layers, states, ()),
+        **layer_parts(config, rows, frames),
         "whole encoder": Part(SpeechEncoder(config), 1, (rows, samples), (lengths,)),
     }
+
+
+def bert_parts(rows: int, tokens: int) -> Mapping[str, Part]:
+    """Parts of BERT-base for so many texts of a number of tokens."""
+    module = describe_encoder("google-bert/bert-base-uncased", ComputeOptions()).module
+    assert isinstance(module, TextTransformer)
+    whole = Part(module, 1, (rows, tokens), (jnp.full(rows, tokens),), module.config.vocab_size)
+    return {**layer_parts(module.config, rows, tokens), "whole encoder": whole}
+
+
+def layer_parts(config: TransformerConfig, rows: int, frames: int) -> Mapping[str, Part]:
+    """A transformer layer and its parts."""
+    states, mask = (rows, frames, config.hidden_size), jnp.ones((rows, frames), bool)
+    layer = TransformerLayer(config, jnp.float32, train=False)
+    return {
+        "transformer layer": Part(layer, config.num_layers, states, (jnp.zeros(()), mask, None)),
+        "its attention": Part(Attention(config.num_heads), config.num_layers, states, (mask,)),
+        "its feed-forward part": Part(FeedForward(config.intermediate_size, True), config.num_layers, states, ()),
+        "products of that alone": Part(FeedForward(config.intermediate_size, False), config.num_layers, states, ()),
+    }
+
+
+class Attention(nn.Module):
+    """Attention of states to themselves, without projections."""
+
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, states: jax.Array, mask: jax.Array) -> jax.Array:
+        """Computes the part."""
+        return attend(states, states, states, mask, self.num_heads)
 
 
 class FeedForward(nn.Module):
@@ -111,16 +146,20 @@ class Measured(NamedTuple):
 
 def measure(part: Part, rounds: int) -> Measured:
     """Measures a part."""
-    params = part.module.init(jax.random.key(0), jnp.zeros(part.shape), *part.others)
+    dtype = jnp.int32 if part.vocabulary else jnp.float32
+    params = part.module.init(jax.random.key(0), jnp.zeros(part.shape, dtype), *part.others)
 
     def run(params: Any, inputs: jax.Array) -> Any:
         return part.module.apply(params, inputs, *part.others)
 
-    jitted, work = jax.jit(run), work_of(run, params, jax.ShapeDtypeStruct(part.shape, jnp.float32))
+    jitted, work = jax.jit(run), work_of(run, params, jax.ShapeDtypeStruct(part.shape, dtype))
     faults = []
 
     def fresh(number: int) -> np.ndarray:
-        return np.random.default_rng(number).normal(size=part.shape).astype(np.float32)
+        random = np.random.default_rng(number)
+        if part.vocabulary:
+            return random.integers(0, part.vocabulary, part.shape, np.int32)
+        return random.normal(size=part.shape).astype(np.float32)
 
     def call(inputs: np.ndarray) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

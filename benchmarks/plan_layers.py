@@ -1,4 +1,4 @@
-"""Plan of the transformer layers of a speech encoder alone, with gradients: operations, memory traffic, their bounds.
+"""Plan of the transformer layers of an encoder alone, mostly with gradients: operations, memory traffic, bounds.
 
     python -m benchmarks.plan_layers --checkpoint=facebook/hubert-large-ll60k --rows=8 --saves=products
 
@@ -28,21 +28,22 @@ from emojax.planning.traffic import traffic
 
 
 class Layers(LayerStack):
-    """The layers of a speech encoder."""
+    """The layers of an encoder."""
 
     @nn.compact
-    def __call__(self, states: Any, mask: Any, bias: Any) -> Any:
-        """Computes the output of the last layer in training."""
-        return self.run_layers(states, mask, bias, True, False)[0]
+    def __call__(self, states: Any, mask: Any, bias: Any, train: bool) -> Any:
+        """Computes the output of the last layer."""
+        return self.run_layers(states, mask, bias, train, False)[0]
 
 
 def main() -> None:
-    """Compiles the layers and their gradients for one chip and prints the largest shares of the traffic."""
+    """Compiles the layers for one chip and prints the largest shares of their traffic."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="facebook/hubert-large-ll60k")
     parser.add_argument("--rows", type=int, default=8, help="rows of the chip")
-    parser.add_argument("--frames", type=int, default=599, help="frames of 20 ms")
+    parser.add_argument("--frames", type=int, default=599, help="frames of 20 ms, or tokens")
     parser.add_argument("--saves", default="products", choices=["off", *REMAT_SAVES], help="what remat keeps")
+    parser.add_argument("--forward", action="store_true", help="forward alone, without dropout, as of a teacher")
     parser.add_argument("--topology", default="v5e:2x2")
     parser.add_argument("--output", default="", help="JSON file")
     arguments = parser.parse_args()
@@ -59,18 +60,22 @@ def main() -> None:
 
     states = array(arguments.rows, arguments.frames, sizes.hidden_size)
     mask = array(arguments.rows, arguments.frames, dtype=jnp.bool_)
-    bias = array(sizes.num_heads, arguments.frames, arguments.frames) if sizes.num_buckets else None
+    biased = getattr(sizes, "num_buckets", 0) > 0  # WavLM
+    bias = array(sizes.num_heads, arguments.frames, arguments.frames) if biased else None
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    params = jax.eval_shape(lambda *inputs: layers.init(rngs, *inputs), states, mask, bias)
+    params = jax.eval_shape(lambda *inputs: layers.init(rngs, *inputs, False), states, mask, bias)
     params = jax.tree.map(lambda leaf: array(*leaf.shape, dtype=leaf.dtype), params)
 
-    def gradients(params: Any, states: Any, mask: Any, bias: Any) -> Any:
+    def computed(params: Any, states: Any, mask: Any, bias: Any) -> Any:
+        if arguments.forward:
+            return layers.apply(params, states, mask, bias, False)
+
         def loss(params: Any, states: Any) -> jax.Array:
-            return jnp.sum(layers.apply(params, states, mask, bias, rngs={"dropout": jax.random.key(1)}) ** 2)
+            return jnp.sum(layers.apply(params, states, mask, bias, True, rngs={"dropout": jax.random.key(1)}) ** 2)
 
         return jax.grad(loss, argnums=(0, 1))(params, states)
 
-    traced = jax.jit(with_mesh(gradients, mesh)).trace(params, states, mask, bias)
+    traced = jax.jit(with_mesh(computed, mesh)).trace(params, states, mask, bias)
     compiled = traced.lower().compile()
     program = parse_program(compiled.as_text())
     rows, memory = traffic(program), compiled.memory_analysis()

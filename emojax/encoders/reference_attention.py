@@ -9,10 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emojax.encoders.flash_attention import kept_weights
-from emojax.encoders.mixed_precision import product, wide
+from emojax.encoders.mixed_precision import product
 
 CACHED_WEIGHTS = 2**22
-"""Attention weights that a CPU computes together, at most: 16 MiB in float32."""
+"""Most attention weights that a CPU computes together: 16 MiB in float32."""
+
+_EXCLUDED = -1e30
+"""Added to the logits of frames that are not valid."""
 
 _Rows = tuple[Any, ...]
 """Arrays with a leading axis B: queries, keys, values, mask, gate (B H T) or None, numbers of the rows."""
@@ -33,9 +36,9 @@ def reference_attention(
 ) -> Float[Array, "B T D"]:
     """Computes `emojax.encoders.attention.attend` on any device.
 
-    On CPUs it computes parts whose weights stay in the cache: all heads of one row after another, or one head of all
-    rows where rows are long, where they may be on several devices, and where their length is symbolic, in a program
-    that is exported for any.
+    On CPUs it computes parts whose weights stay in the cache: a few rows after another, or one head of all rows where
+    rows are long, where they may be on several devices, and where their length is symbolic, in a program that is
+    exported for any.
 
     Args:
       query: queries, D / H features of a head side by side.
@@ -49,17 +52,30 @@ def reference_attention(
       num_heads: H.
       dropout_rate: probability of dropping a weight.
     """
-    frames = query.shape[1]
-    short = isinstance(frames, int) and num_heads * frames**2 <= CACHED_WEIGHTS
-    by_row = short and jax.sharding.get_abstract_mesh().size <= 1
     all_heads = functools.partial(_all_heads, num_heads, dropout_rate)
+    together = _rows_together(query.shape, num_heads)
+    in_cache: Any = functools.partial(all_heads, _one_by_one)
+    if together:
+        in_cache = functools.partial(_few_rows_by_few, together, all_heads)
     return jax.lax.platform_dependent(
         (query, key, value, mask, None if gate is None else gate.swapaxes(0, 1), rows),
         bias,
         seed,
-        cpu=functools.partial(_row_by_row, all_heads) if by_row else functools.partial(all_heads, _one_by_one),
+        cpu=in_cache,
         default=functools.partial(all_heads, lambda head: jax.vmap(jax.checkpoint(head))),
     )
+
+
+def _rows_together(shape: tuple[Any, ...], num_heads: int) -> int:
+    """Rows that a CPU computes together, equally many each time if that is possible; 0: heads are divided instead.
+
+    At least two: XLA runs many small products on several threads only if there are enough of them in one operation.
+    """
+    rows, frames, _ = shape
+    if not (isinstance(rows, int) and isinstance(frames, int)) or jax.sharding.get_abstract_mesh().size > 1:
+        return 0
+    most = min(CACHED_WEIGHTS // (num_heads * frames**2), rows)
+    return -(-rows // -(-rows // most)) if most >= min(2, rows) else 0
 
 
 def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,13 +83,17 @@ def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(jax.lax.map, jax.checkpoint(function, prevent_cse=False))
 
 
-def _row_by_row(all_heads: Callable[..., Any], rows: _Rows, bias: Any, seed: Any) -> Float[Array, "B T D"]:
-    def of_row(row: _Rows) -> Float[Array, "T D"]:
-        attended: jax.Array = all_heads(jax.vmap, jax.tree.map(lambda array: array[None], row), bias, seed)
-        return attended[0]
-
-    attended: jax.Array = _one_by_one(of_row)(rows)
-    return attended
+def _few_rows_by_few(
+    together: int, all_heads: Callable[..., Any], rows: _Rows, bias: Any, seed: Any
+) -> Float[Array, "B T D"]:
+    compute = jax.checkpoint(lambda few: all_heads(jax.vmap, few, bias, seed))
+    shape = rows[0].shape
+    number = shape[0] // together * together
+    looped = jax.tree.map(lambda array: array[:number].reshape(-1, together, *array.shape[1:]), rows)
+    attended = jax.lax.map(compute, looped).reshape(number, *shape[1:])
+    if number == shape[0]:
+        return attended
+    return jnp.concatenate([attended, compute(jax.tree.map(lambda array: array[number:], rows))])
 
 
 def _all_heads(
@@ -103,12 +123,14 @@ def _one_head(
 ) -> Float[Array, "B T F"]:
     """Attention of one head: queries, keys and values (B T F), bias (T T), gate (B T), number of the head."""
     query, key, value, bias, gate, number = operands
-    dtype = wide(query.dtype)
     logits = product("btf,bsf->bts", query, key) * query.shape[-1] ** -0.5
     if bias is not None:
         logits = logits + gate[:, :, None] * bias.T
-    # A finite floor instead of -inf: rows without any valid frame stay free of NaN.
-    logits = jnp.where(mask[:, None, :], logits, jnp.finfo(dtype).min)
+    # Rows without any valid frame have no gradient by their logits.
+    logits = jnp.where(mask.any(axis=1)[:, None, None], logits, jax.lax.stop_gradient(logits))
+    # As a sum, XLA computes products, mask and softmax as one kernel on CPUs. Finite: rows without any valid frame stay
+    # free of NaN, and their logits are equal, since any logit is lost in rounding.
+    logits = logits + jnp.where(mask, 0.0, _EXCLUDED).astype(logits.dtype)[:, None, :]
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1, keepdims=True)
     if dropout_rate:
