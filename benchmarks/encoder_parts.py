@@ -4,11 +4,11 @@
 
 Random weights, float32, new inputs in every round, medians. Parts of HuBERT: the convolutions over the waveform (with
 group norm and GELU), the positional convolution; of both (BERT with `--tokens`): a transformer layer, its attention
-without projections, its feed-forward part, and the two products of that without bias and GELU; the whole encoder. A line
-has the number of the part in the encoder, its operations, milliseconds, share of the ceiling (`benchmarks.machine`, one
-for all parts, at their shapes), what it takes beyond its operations at that ceiling, times its number, and page faults
-per call. Where Linux has transparent huge pages on request, `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` in the environment
-removes most of these.
+without projections, its feed-forward part, and the two products of that without bias and GELU; the whole encoder. A
+line has the number of the part in the encoder, its operations, milliseconds, share of the ceiling
+(`benchmarks.machine`, one for all parts, at their shapes), what it takes beyond its operations at that ceiling, times
+its number, and page faults per call. Where Linux has transparent huge pages on request, most of these are removed by
+`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` in the environment.
 """
 
 import argparse
