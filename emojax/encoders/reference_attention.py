@@ -12,7 +12,10 @@ from emojax.encoders.flash_attention import kept_weights
 from emojax.encoders.mixed_precision import product
 
 CACHED_WEIGHTS = 2**22
-"""Most attention weights that a CPU computes together: 16 MiB in float32."""
+"""Most attention weights of short rows that a CPU computes together: 16 MiB in float32."""
+
+SHORT = 256
+"""Longest of several rows whose heads a CPU computes together; by measurement, as `CACHED_WEIGHTS`."""
 
 _EXCLUDED = -1e30
 """Added to the logits of frames that are not valid."""
@@ -69,13 +72,16 @@ def reference_attention(
 def _rows_together(shape: tuple[Any, ...], num_heads: int) -> int:
     """Rows that a CPU computes together, equally many each time if that is possible; 0: heads are divided instead.
 
-    At least two: XLA runs many small products on several threads only if there are enough of them in one operation.
+    XLA runs small products on several threads only if there are many of them in one operation; the products of longer
+    rows are large enough.
     """
     rows, frames, _ = shape
     if not (isinstance(rows, int) and isinstance(frames, int)) or jax.sharding.get_abstract_mesh().size > 1:
         return 0
-    most = min(CACHED_WEIGHTS // (num_heads * frames**2), rows)
-    return -(-rows // -(-rows // most)) if most >= min(2, rows) else 0
+    if frames > (SHORT if rows > 1 else SHORT // 2):
+        return 0
+    most = max(CACHED_WEIGHTS // (num_heads * frames**2), 1)
+    return -(-rows // -(-rows // most))
 
 
 def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
