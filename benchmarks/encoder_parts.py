@@ -41,7 +41,10 @@ from emojax.types import SAMPLE_RATE
 
 
 class Part(NamedTuple):
-    """A part: module, how often the encoder has it, shape of its first input, its other inputs, number of tokens."""
+    """A part: module, how often the encoder has it, shape of its first input, and its other inputs.
+
+    The first input is tokens where there is a vocabulary, and numbers elsewhere.
+    """
 
     module: nn.Module
     count: int

@@ -168,6 +168,11 @@ def test_attention_of_few_rows_at_a_time_equals_that_of_one_head(monkeypatch, bi
         np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
 
 
+def test_attention_of_no_rows_is_empty():
+    states = jnp.zeros((0, 5, 8))
+    assert attend(states, states, states, jnp.ones((0, 5), bool), 2).shape == (0, 5, 8)
+
+
 def test_convolutions_row_by_row_equal_those_of_the_batch(monkeypatch):
     config = read_hubert_config({"model_type": "hubert", **speech_checkpoints.SIZES}, mask_embedding=False).convolution
     module, waveform = FeatureEncoder(config), jax.random.normal(jax.random.key(0), (3, 900))

@@ -167,9 +167,10 @@ def plain_gradients(bert):
     return gradients(bert)
 
 
-@pytest.mark.parametrize("scan", [False, True])
-def test_remat_and_scan_change_neither_states_nor_gradients(bert, plain_gradients, bert_folder, scan):
-    other = load_encoder(bert_folder, ComputeOptions(remat=True, scan_layers=scan))
+@pytest.mark.parametrize(("scan", "saves"), [(False, "nothing"), (False, "products"), (True, "attention")])
+def test_remat_and_scan_change_neither_states_nor_gradients(bert, plain_gradients, bert_folder, scan, saves):
+    other = load_encoder(bert_folder, ComputeOptions(remat=True, scan_layers=scan, remat_saves=saves))
+    assert other.module.remat_saves == saves
     (grads, states), (plain_grads, plain_states) = gradients(other), plain_gradients
     np.testing.assert_allclose(np.stack(states), np.stack(plain_states), atol=3e-6)
     if scan:

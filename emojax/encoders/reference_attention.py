@@ -78,7 +78,7 @@ def _rows_together(shape: tuple[Any, ...], num_heads: int) -> int:
     rows, frames, _ = shape
     if not (isinstance(rows, int) and isinstance(frames, int)) or jax.sharding.get_abstract_mesh().size > 1:
         return 0
-    if frames > (SHORT if rows > 1 else SHORT // 2):
+    if not rows or frames > (SHORT if rows > 1 else SHORT // 2):
         return 0
     most = max(CACHED_WEIGHTS // (num_heads * frames**2), 1)
     return -(-rows // -(-rows // most))
@@ -109,7 +109,8 @@ def _all_heads(
     query, key, value, mask, gate, numbers = rows
 
     def by_head(states: Float[Array, "B T D"]) -> Float[Array, "H B T F"]:
-        return states.reshape(*states.shape[:2], num_heads, -1).transpose(2, 0, 1, 3)
+        rows, frames, width = states.shape
+        return states.reshape(rows, frames, num_heads, width // num_heads).transpose(2, 0, 1, 3)
 
     def head(operands: tuple[Any, ...]) -> Float[Array, "B T F"]:
         return _one_head(operands, mask, dropout_rate, seed, numbers)
